@@ -1,0 +1,96 @@
+"""Tasks and graphs of tasks, run in order, in this process.
+
+A `Task` is a unit of work. A `TaskExecutor` runs it through a handler and attaches a `TaskResult`.
+A `TaskGraph` runs many of them in dependency order. An `EventBus` tells what happens, a `Store`
+remembers it.
+
+Example:
+    >>> graph = TaskGraph("hello")
+    >>> hello = graph.add(Task.bash("echo hello"))
+    >>> with TaskExecutor() as executor:
+    ...     graph.run(executor).ok
+    True
+    >>> hello.result.output
+    'hello\\n'
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ttasks.engine.bus import EventBus
+from ttasks.engine.executor import TaskExecutor
+from ttasks.errors import (
+    CircuitOpenError,
+    CycleError,
+    GraphError,
+    GraphFailedError,
+    HandlerNotFoundError,
+    InvalidTransitionError,
+    MissingExtraError,
+    StoreError,
+    StoreVersionError,
+    TaskCancelled,
+    TaskExecutionError,
+    TaskRejectedError,
+    TaskTimeoutError,
+    TTasksError,
+    UnknownDependencyError,
+)
+from ttasks.model.context import TaskContext, current_context
+from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.graph import TaskGraph
+from ttasks.model.policy import DependencyPolicy, RetryPolicy
+from ttasks.model.result import Failure, TaskResult
+from ttasks.model.running import GraphStatistics
+from ttasks.model.status import TaskStatus
+from ttasks.model.store import Store
+from ttasks.model.task import Task
+from ttasks.model.task_type import TaskType
+from ttasks.stores.memory import InMemoryStore
+
+if TYPE_CHECKING:
+    from ttasks.stores.sqlite import SQLiteStore
+
+__all__ = [
+    "CircuitOpenError",
+    "CycleError",
+    "DependencyPolicy",
+    "EventBus",
+    "Failure",
+    "GraphError",
+    "GraphFailedError",
+    "GraphStatistics",
+    "HandlerNotFoundError",
+    "InMemoryStore",
+    "InvalidTransitionError",
+    "MissingExtraError",
+    "RetryPolicy",
+    "SQLiteStore",
+    "Store",
+    "StoreError",
+    "StoreVersionError",
+    "TTasksError",
+    "Task",
+    "TaskCancelled",
+    "TaskContext",
+    "TaskEvent",
+    "TaskEventType",
+    "TaskExecutionError",
+    "TaskExecutor",
+    "TaskGraph",
+    "TaskRejectedError",
+    "TaskResult",
+    "TaskStatus",
+    "TaskTimeoutError",
+    "TaskType",
+    "UnknownDependencyError",
+    "current_context",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # sqlite3 is only imported by those who use it.
+    if name == "SQLiteStore":
+        from ttasks.stores.sqlite import SQLiteStore
+
+        return SQLiteStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,134 @@
+"""EventBus: delivers events to subscribers, and survives them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import Lock, current_thread, main_thread
+
+from ttasks.model.checks import check_callable, wrong_type
+from ttasks.model.event import TaskEvent, TaskEventType
+
+Callback = Callable[[TaskEvent], object]
+ERRORS_KEPT = 1000
+
+
+class EventBus:
+    """Delivers each event to its subscribers, one after the other, on the publishing thread.
+
+    Thread-safe. The lock owns the table of subscribers and the errors; the table is replaced,
+    never changed, so that publishing needs no lock and none is held while a subscriber runs. A
+    subscriber that is removed while an event is being delivered may still receive that one.
+
+    Example:
+        >>> bus = EventBus()
+        >>> unsubscribe = bus.subscribe(print, types=[TaskEventType.FAILED])
+        >>> unsubscribe()
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._callbacks: dict[TaskEventType, tuple[_Subscription, ...]] = dict.fromkeys(
+            TaskEventType, ()
+        )
+        self._errors: deque[BaseException] = deque(maxlen=ERRORS_KEPT)
+
+    def subscribe(
+        self,
+        callback: Callback,
+        *,
+        types: Iterable[TaskEventType] | TaskEventType | None = None,
+    ) -> Callable[[], None]:
+        """Call ``callback`` with every event from now on.
+
+        Args:
+            callback: called on the thread that caused the event, which waits for it. What it
+                raises is kept in ``errors`` and otherwise ignored.
+            types: only these kinds of events; None means all.
+
+        Returns:
+            A function that ends the subscription; calling it again does nothing.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+        """
+        check_callable("callback", callback)
+        wanted = _check_types(types)
+        subscription = _Subscription(callback)
+        with self._lock:
+            self._callbacks = {
+                kind: (*present, subscription) if kind in wanted else present
+                for kind, present in self._callbacks.items()
+            }
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._callbacks = {
+                    kind: tuple(item for item in present if item is not subscription)
+                    for kind, present in self._callbacks.items()
+                }
+
+        return unsubscribe
+
+    @contextmanager
+    def subscribed(
+        self,
+        callback: Callback,
+        *,
+        types: Iterable[TaskEventType] | TaskEventType | None = None,
+    ) -> Iterator[None]:
+        """Subscribe for the length of a ``with`` block; arguments as for `subscribe`."""
+        unsubscribe = self.subscribe(callback, types=types)
+        try:
+            yield
+        finally:
+            unsubscribe()
+
+    def wants(self, kind: TaskEventType) -> bool:
+        """True if somebody subscribed to this kind of event."""
+        return bool(self._callbacks[kind])
+
+    def publish(self, event: TaskEvent) -> None:
+        """Deliver an event; returns when every subscriber has. Never raises an Exception."""
+        for subscription in self._callbacks[event.type]:
+            try:
+                subscription.callback(event)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+                    raise  # not the subscriber's own: somebody pressed Ctrl-C
+                error.add_note(
+                    f"raised by subscriber {subscription.callback!r} at {event.type.value} "
+                    f"of task {event.task_id}"
+                )
+                with self._lock:
+                    self._errors.append(error)
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """The last 1,000 exceptions that subscribers raised, oldest first."""
+        with self._lock:
+            return list(self._errors)
+
+
+class _Subscription:
+    """One call of ``subscribe``: the same callback may be subscribed twice."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
+
+
+def _check_types(types: object) -> frozenset[TaskEventType]:
+    if types is None:
+        return frozenset(TaskEventType)
+    if isinstance(types, TaskEventType):
+        return frozenset((types,))
+    if not isinstance(types, Iterable) or isinstance(types, (str, bytes)):
+        raise wrong_type("types", types, "an iterable of TaskEventType or None")
+    found = list(types)
+    for kind in found:
+        if not isinstance(kind, TaskEventType):
+            raise wrong_type("types", kind, "made of TaskEventType")
+    return frozenset(found)

@@ -1,0 +1,339 @@
+"""Dispatch: the loop between the plan of a run and the threads that do the work.
+
+Workers take nodes from the plan, run them and report the outcome. The worker that finishes a node
+takes the next one itself, so a chain of tasks needs no hand-off between threads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextvars import Context
+from heapq import heappop, heappush
+from threading import Lock, Thread, current_thread
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ttasks.engine.crew import Crew
+from ttasks.engine.limits import RunLimits
+from ttasks.errors import HandlerNotFoundError, InvalidTransitionError, StoreError, TaskCancelled
+from ttasks.model.plan import Decision, Plan
+from ttasks.model.status import TaskStatus
+
+if TYPE_CHECKING:
+    from ttasks.engine.attempt import Attempt, Retry
+    from ttasks.engine.executor import TaskExecutor
+    from ttasks.model.running import RunOptions
+    from ttasks.model.views import Node
+
+LEFT_BEHIND = TaskStatus.PENDING
+"""Stands for the outcome of a node whose attempt somebody else has ended."""
+
+
+class Dispatch:
+    """Takes nodes from a plan to their outcomes, on threads.
+
+    ``_lock`` owns the plan, the crew and the retry times; it is never held while handlers,
+    subscribers or stores run. An entry of ``live`` is set and removed by the worker that runs the
+    node, or removed by ``leave_behind``. ``errors`` is written once per ended node.
+
+    Args:
+        executor: whose handlers, store and subscribers to use.
+        nodes: the tasks.
+        plan: what may run; belongs to the dispatch from now on.
+        limits: places in groups.
+        options: of the run.
+        context: context variables that handlers see.
+        name: beginning of the names of the threads.
+        errors: exception by task id, filled here.
+        on_trouble: told of a required node that has failed for good, or (with None) of an error
+            of the run as a whole; called on the thread where it happened, without the lock.
+        ring: wakes the supervisor.
+    """
+
+    def __init__(
+        self,
+        executor: TaskExecutor,
+        nodes: list[Node],
+        plan: Plan,
+        limits: RunLimits,
+        options: RunOptions,
+        context: Context,
+        name: str,
+        errors: dict[str, BaseException],
+        on_trouble: Callable[[int | None, BaseException], None],
+        ring: Callable[[], None],
+    ) -> None:
+        self._executor = executor
+        self._nodes = nodes
+        self._plan = plan
+        self._limits = limits
+        self._budget = options.retry_budget
+        self._context = context
+        self._errors = errors
+        self._on_trouble = on_trouble
+        self._ring = ring
+        self._lock = Lock()
+        self._crew = Crew(self._work, options.max_workers, name)
+        self._attempts: dict[int, tuple[int, Retry]] = {}  # number and policy of retried nodes
+        self._due: list[tuple[float, int]] = []  # a heap of when to retry which node
+        self._stop: tuple[BaseException, str] | None = None
+        self._stop_all = False
+        self.retries = 0
+        self.live: dict[int, tuple[Attempt, Thread]] = {}
+        self.because: dict[int, int] = {}  # node that did not run: the node because of which
+
+    # For the supervisor
+
+    def begin(self) -> None:
+        """Start the work."""
+        self.carry_out_all(self._plan.begin())
+
+    @property
+    def ended(self) -> bool:
+        """True once every node is finished."""
+        return not self._plan.unfinished
+
+    @property
+    def waiting(self) -> int:
+        """Nodes that wait for another attempt."""
+        return self._plan.delayed
+
+    def next_due(self) -> float | None:
+        """When a node is to be retried next, by the monotonic clock."""
+        with self._lock:
+            return self._due[0][0] if self._due else None
+
+    def resume_due(self, now: float) -> None:
+        """Queue the nodes whose time for another attempt has come."""
+        with self._lock:
+            while self._due and self._due[0][0] <= now:
+                self._plan.resume(heappop(self._due)[1])
+        self.provide_worker()
+
+    def unpark(self, group: str) -> None:
+        """A place in a group has become free."""
+        with self._lock:
+            found = self._plan.unpark(group)
+        if found:
+            self.provide_worker()
+
+    def stop(self, error: BaseException, reason: str, *, also_finally: bool = False) -> None:
+        """Cancel what has not started, and what is running; finally tasks only if asked to."""
+        with self._lock:
+            self._stop = (error, reason)
+            self._stop_all = self._stop_all or also_finally
+            decisions = self._plan.stop(also_finally=also_finally)
+        for node, (attempt, _thread) in list(self.live.items()):
+            if also_finally or not self._nodes[node].finally_:
+                attempt.token.cancel(reason)
+        self.carry_out_all(decisions)
+
+    def kill(self) -> None:
+        """End every running attempt without any grace."""
+        for attempt, _thread in list(self.live.values()):
+            attempt.token.cancel("interrupted", kill=True)
+
+    def leave_behind(self, node: int) -> None:
+        """End a running node whose handler does not, and go on without its thread."""
+        attempt, thread = self.live[node]
+        if attempt.abandon(TaskCancelled("Task was cancelled; its handler would not end")) is None:
+            return
+        self._executor.abandoned_count.add(1)
+        self.live.pop(node, None)
+        self._note_end(node, attempt)
+        self._release(node)
+        with self._lock:
+            self._crew.drop(thread)
+            decisions = self._plan.finish(node, TaskStatus.CANCELLED)
+        self.carry_out_all(decisions)
+
+    def carry_out_all(self, decisions: Iterable[Decision]) -> None:
+        """Carry out decisions and what follows from them, then see to the rest of the work."""
+        left = deque(decisions)
+        while left:
+            decision = left.popleft()
+            outcome = self._carry_out(decision)
+            with self._lock:
+                left.extend(self._plan.finish(decision.node, outcome))
+        if self.ended:
+            self._ring()
+        self.provide_worker()
+
+    def provide_worker(self) -> None:
+        """See to it that somebody takes what is queued."""
+        with self._lock:
+            helper = self._crew.helper() if self._plan.has_queue else None
+        if helper is not None:
+            self._begin(helper)
+
+    def join(self) -> None:
+        """Wait for the end of all workers that are not left behind."""
+        with self._lock:
+            idle, threads = self._crew.close()
+        for wake in idle:
+            wake.release()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+
+    # On the workers' threads
+
+    def _work(self) -> None:
+        """Take nodes and run them until none is left."""
+        lock, plan, crew, acquire = self._lock, self._plan, self._crew, self._limits.acquire
+        me = current_thread()
+        wake = Lock()
+        wake.acquire()
+        decisions: deque[Decision] = deque()
+        finished: int | None = None
+        outcome = TaskStatus.PENDING
+        while True:
+            helper = None
+            with lock:
+                if finished is not None:
+                    decisions.extend(plan.finish(finished, outcome))
+                    finished = None
+                node = None if decisions else plan.take(acquire)
+                if plan.has_queue:
+                    helper = crew.helper()
+                if node is None and not decisions:
+                    if crew.closing or not plan.unfinished:
+                        crew.drop(me)
+                        break
+                    crew.rest(wake)
+            if helper is not None:
+                self._begin(helper)
+            if decisions:
+                decision = decisions.popleft()
+                finished, outcome = decision.node, self._carry_out(decision)
+            elif node is None:
+                wake.acquire()
+            else:
+                outcome = self._run(node, me)
+                if outcome is LEFT_BEHIND:
+                    self._executor.abandoned_count.add(-1)
+                    return
+                if outcome is not TaskStatus.RUNNING:
+                    finished = node
+        self._ring()
+
+    def _run(self, number: int, me: Thread) -> TaskStatus:
+        """Run one attempt of a node; RUNNING means that there will be another."""
+        node = self._nodes[number]
+        task = node.task
+        attempt = None
+        try:
+            attempt = self._attempt(number, node)
+            self.live[number] = (attempt, me)
+            if self._stop is not None and (self._stop_all or not node.finally_):
+                # The stop came between taking the node and here.
+                attempt.token.cancel(self._stop[1])
+            status = attempt.run(self._context.copy())
+            if status is None:
+                return LEFT_BEHIND
+        except (HandlerNotFoundError, InvalidTransitionError) as error:
+            # The second: cancelled, or taken by somebody else, since the plan was made.
+            status = task.status
+            if not status.is_sink:
+                self._errors[task.id] = error
+                status = TaskStatus.FAILED
+        except BaseException as error:
+            # A store that has to work does not, or the engine has a bug: nothing may hang.
+            status = TaskStatus.FAILED if task.is_running else task.status
+            self._errors[task.id] = error
+            self._on_trouble(None, error)
+        self.live.pop(number, None)
+        self._release(number)
+        if attempt is not None:
+            if attempt.retry_in is not None and self._postpone(number, attempt.retry_in):
+                return TaskStatus.RUNNING
+            self._note_end(number, attempt)
+        if status is TaskStatus.FAILED and node.required:
+            self._on_trouble(number, self._errors[task.id])
+        return status
+
+    def _attempt(self, number: int, node: Node) -> Attempt:
+        """The next attempt of a node."""
+        before, retry = self._attempts.get(number, (0, None))
+        task = node.task
+        if before == 0 and task.retry is not None:
+            retry = self._budgeted(self._executor.retry_of(task.retry))
+        if retry is not None:
+            self._attempts[number] = (before + 1, retry)
+        held = self._limits.held_by(self._plan.group_of(number))
+        return self._executor.attempt(task, node.after, before + 1, retry, held)
+
+    def _budgeted(self, retry: Retry) -> Retry:
+        def decide(error: BaseException, attempt: int) -> float | None:
+            delay = retry(error, attempt)
+            if delay is None:
+                return None
+            with self._lock:
+                if self._budget is not None and self.retries >= self._budget:
+                    return None
+                self.retries += 1
+            return delay
+
+        return decide
+
+    def _postpone(self, number: int, seconds: float) -> bool:
+        with self._lock:
+            if not self._plan.postpone(number):
+                return False
+            moment = monotonic() + seconds
+            heappush(self._due, (moment, number))
+            first = self._due[0][1] == number
+        if first:
+            self._ring()
+        return True
+
+    def _note_end(self, number: int, attempt: Attempt) -> None:
+        task_id = self._nodes[number].task.id
+        if attempt.error is not None:
+            self._errors[task_id] = attempt.error
+
+    def _carry_out(self, decision: Decision) -> TaskStatus:
+        """End a task that will not run; returns its outcome for the plan."""
+        task = self._nodes[decision.node].task
+        status = decision.status
+        if decision.because is not None:
+            self.because[decision.node] = decision.because
+        try:
+            if status is TaskStatus.CANCELLED:
+                assert self._stop is not None
+                error, reason = self._stop
+                settled = self._executor.settle(task, status, error, reason=reason)
+                if settled:
+                    self._errors[task.id] = error
+            else:
+                settled = self._executor.settle(
+                    task, status, **self._blocker(status, decision.because)
+                )
+        except BaseException as error:
+            self._on_trouble(None, error)
+            settled = True
+        # Not settled: it was cancelled before, or somebody else is running it.
+        return status if settled or not task.is_terminal else task.status
+
+    def _blocker(self, status: TaskStatus, because: int | None) -> dict[str, str]:
+        if status is not TaskStatus.BLOCKED or because is None:
+            return {}
+        blocker = self._nodes[because].task
+        return {"blocked_by": blocker.id, "because": f"blocked by {blocker.title!r}"}
+
+    def _release(self, number: int) -> None:
+        group = self._plan.group_of(number)
+        if group is not None and self._limits.release(group):
+            self.unpark(group)
+
+    def _begin(self, helper: Lock | Thread) -> None:
+        """Wake or start a helper; where no thread can be had, do with those there are."""
+        if Crew.begin(helper):
+            return
+        assert isinstance(helper, Thread)
+        with self._lock:
+            self._crew.drop(helper)
+            alone = not self._crew.size
+        if alone:
+            self._on_trouble(None, StoreError("no thread could be started"))

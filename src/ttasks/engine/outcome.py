@@ -1,0 +1,180 @@
+"""From what a handler returned or raised to a TaskResult."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from subprocess import CompletedProcess
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ttasks.errors import (
+    CircuitOpenError,
+    TaskCancelled,
+    TaskExecutionError,
+    TaskRejectedError,
+    TaskTimeoutError,
+    describe,
+)
+from ttasks.model.result import Failure, TaskResult
+from ttasks.model.status import TaskStatus
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+    from ttasks.model.redact import Redactor
+
+LOCAL_LIMIT = 500
+"""Characters of the repr of one local variable that are kept."""
+
+
+class Timing(NamedTuple):
+    """When an attempt ran: aware UTC, aware UTC, seconds by a monotonic clock."""
+
+    started_at: datetime
+    finished_at: datetime
+    duration: float
+
+
+def success(
+    task_id: str,
+    raw: Any,
+    timing: Timing,
+    *,
+    attempt: int,
+    emitted: dict[str, str] | None = None,
+    redactor: Redactor | None = None,
+) -> TaskResult:
+    """The result of a handler that returned ``raw`` and emitted that text by stream."""
+    output = ""
+    error: str | None = None
+    if isinstance(raw, CompletedProcess):
+        return TaskResult(
+            task_id, TaskStatus.SUCCEEDED, *timing, attempts=attempt, **_of_command(raw)
+        )
+    if isinstance(raw, str):
+        output = raw if redactor is None else redactor.text(raw)
+    if emitted is not None:
+        output = emitted.get("stdout") or output
+        error = emitted.get("stderr")
+    return TaskResult(
+        task_id,
+        TaskStatus.SUCCEEDED,
+        *timing,
+        output=output,
+        error=error,
+        raw=raw,
+        value=raw,
+        attempts=attempt,
+    )
+
+
+def failure(
+    task_id: str,
+    raised: BaseException,
+    timing: Timing,
+    *,
+    attempt: int,
+    raw: Any = None,
+    reason: str | None = None,
+    emitted: dict[str, str] | None = None,
+    redactor: Redactor | None = None,
+    capture_locals: bool = False,
+) -> TaskResult:
+    """The result of an attempt that ended in ``raised``: FAILED, or CANCELLED for TaskCancelled.
+
+    Args:
+        task_id: id of the task.
+        raised: what the handler raised.
+        timing: when it ran.
+        attempt: its number; 0 if it never started.
+        raw: what the handler returned all the same.
+        reason: termination reason; None derives it from the class of ``raised``.
+        emitted: text that the handler emitted, by stream.
+        redactor: hides secrets in all text.
+        capture_locals: keep the variables of the innermost user frame.
+    """
+    details = describe_failure(raised, redactor, capture_locals=capture_locals)
+    completed = getattr(raised, "completed", None)
+    fields: dict[str, Any] = {"raw": raw, "output": (emitted or {}).get("stdout", "")}
+    if isinstance(completed, CompletedProcess):
+        fields = _of_command(completed)
+        fields["value"] = None
+    fields["error"] = fields.get("error") or (emitted or {}).get("stderr") or details.message
+    return TaskResult(
+        task_id,
+        TaskStatus.CANCELLED if isinstance(raised, TaskCancelled) else TaskStatus.FAILED,
+        *timing,
+        attempts=attempt,
+        termination_reason=reason or reason_of(raised),
+        failure=details,
+        **fields,
+    )
+
+
+def reason_of(raised: BaseException) -> str:
+    """The termination reason that an exception stands for."""
+    if isinstance(raised, TaskCancelled):
+        return "cancelled"
+    if isinstance(raised, TaskTimeoutError):
+        return "timeout"
+    if isinstance(raised, TaskExecutionError) and raised.completed is not None:
+        return "exit_code"
+    if isinstance(raised, CircuitOpenError):
+        return "circuit_open"
+    if isinstance(raised, TaskRejectedError):
+        return "rejected"
+    return "handler"
+
+
+def describe_failure(
+    raised: BaseException, redactor: Redactor | None, *, capture_locals: bool
+) -> Failure:
+    """Turn an exception into plain data."""
+    from traceback import format_exception
+
+    kind = type(raised)
+    message = describe(raised)
+    trace = ""
+    if raised.__traceback__ is not None:
+        trace = "".join(format_exception(raised))
+    variables = _locals(raised.__traceback__, redactor) if capture_locals else {}
+    if redactor is not None:
+        message, trace = redactor.text(message), redactor.text(trace)
+    return Failure(f"{kind.__module__}.{kind.__qualname__}", message, trace, variables)
+
+
+def _of_command(completed: CompletedProcess[str]) -> dict[str, Any]:
+    output = completed.stdout or ""
+    return {
+        "output": output,
+        "error": completed.stderr or None,
+        "returncode": completed.returncode,
+        "raw": completed,
+        "value": output,
+        "output_truncated": getattr(completed, "truncated", False),
+        "output_files": getattr(completed, "spill", None) or None,
+    }
+
+
+def _locals(trace: TracebackType | None, redactor: Redactor | None) -> dict[str, str]:
+    frame = _user_frame(trace)
+    found = {}
+    for name, value in (frame.f_locals if frame is not None else {}).items():
+        try:
+            text = repr(value)
+        except BaseException as error:  # a broken __repr__ must not hide the failure itself
+            text = f"<repr raised {type(error).__name__}>"
+        if redactor is not None:
+            text = redactor.text(text)
+        found[name] = text if len(text) <= LOCAL_LIMIT else text[: LOCAL_LIMIT - 1] + "…"
+    return found
+
+
+def _user_frame(trace: TracebackType | None) -> FrameType | None:
+    """The innermost frame that is not this library's own, or the innermost of all."""
+    user = last = None
+    while trace is not None:
+        last = trace.tb_frame
+        if not last.f_globals.get("__name__", "").startswith("ttasks."):
+            user = last
+        trace = trace.tb_next
+    return user or last

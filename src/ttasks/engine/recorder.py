@@ -1,0 +1,106 @@
+"""Recorder: writes every transition to the store, and then tells the subscribers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ttasks.engine.bus import EventBus
+from ttasks.errors import StoreError, describe
+from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.status import TaskStatus
+
+if TYPE_CHECKING:
+    from ttasks.model.graph import TaskGraph
+    from ttasks.model.store import Store
+    from ttasks.model.task import Task
+
+
+class Recorder:
+    """The one place where transitions reach the store and the bus, in that order. Thread-safe.
+
+    A write that fails is kept by id and announced as PERSISTENCE_FAILED, and the work goes on;
+    if the recorder is strict, ``transition`` then also raises.
+    """
+
+    def __init__(self, store: Store | None, bus: EventBus, *, strict: bool) -> None:
+        self._store = store
+        self._bus = bus
+        self._strict = strict
+        # Both are only ever assigned to and copied, each one atomic operation of a dict.
+        self.task_errors: dict[str, Exception] = {}
+        self.graph_errors: dict[str, Exception] = {}
+
+    def transition(
+        self,
+        kind: TaskEventType,
+        task: Task,
+        previous: TaskStatus,
+        status: TaskStatus,
+        timestamp: datetime,
+        error: str | None = None,
+        attempt: int = 0,
+        retry_in: float | None = None,
+    ) -> None:
+        """Save the task, then publish the event.
+
+        Raises:
+            StoreError: the write failed and the recorder is strict; the event was published.
+        """
+        failed = self._save(task) if self._store is not None else None
+        if self._bus.wants(kind):
+            self._bus.publish(
+                TaskEvent(
+                    kind, task.id, task, timestamp, previous, status, error, attempt, retry_in
+                )
+            )
+        if failed is not None and self._strict:
+            raise StoreError(f"Task {task.title!r} could not be saved: {failed}") from failed
+
+    def _save(self, task: Task) -> Exception | None:
+        assert self._store is not None
+        try:
+            self._store.tasks.save(task)
+        except Exception as error:
+            self.task_errors[task.id] = error
+            self._announce_failure(task, error)
+            return error
+        return None
+
+    def _announce_failure(self, task: Task, error: Exception) -> None:
+        if self._bus.wants(TaskEventType.PERSISTENCE_FAILED):
+            status = task.status
+            self._bus.publish(
+                TaskEvent(
+                    TaskEventType.PERSISTENCE_FAILED,
+                    task.id,
+                    task,
+                    datetime.now(UTC),
+                    status,
+                    status,
+                    describe(error),
+                )
+            )
+
+    def resave(self, task: Task) -> None:
+        """Save a task that has changed without a transition; a failure is kept."""
+        if self._store is not None:
+            self._save(task)
+
+    def save_graph(self, graph: TaskGraph) -> None:
+        """Save a graph with its tasks.
+
+        Raises:
+            StoreError: the write failed and the recorder is strict.
+        """
+        if self._store is None:
+            return
+        try:
+            self._store.graphs.save(graph)
+        except Exception as error:
+            self.graph_errors[graph.id] = error
+            for task in graph:
+                self._announce_failure(task, error)
+                break
+            if self._strict:
+                raise StoreError(f"Graph {graph.title!r} could not be saved: {error}") from error

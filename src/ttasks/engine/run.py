@@ -1,0 +1,321 @@
+"""GraphRun: one run of a graph, from its validation to its end, and every way of stopping it."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from dataclasses import replace
+from threading import Lock, get_ident
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ttasks.engine.dispatch import Dispatch
+from ttasks.engine.executor import TaskExecutor, follow
+from ttasks.engine.interrupt import Signals
+from ttasks.engine.limits import GroupLimits, RunLimits
+from ttasks.errors import GraphError, TaskCancelled, TaskTimeoutError
+from ttasks.model.cancel import CancelToken
+from ttasks.model.context import CURRENT
+from ttasks.model.plan import Plan
+from ttasks.model.status import TaskStatus
+
+if TYPE_CHECKING:
+    from ttasks.model.graph import TaskGraph
+    from ttasks.model.running import RunOptions
+    from ttasks.model.views import Node
+
+CANCEL_PATIENCE = 2.0
+"""Seconds after its cancellation until a handler that will not end is left behind."""
+
+
+class Alarm:
+    """Wakes up the one thread that waits. ``ring`` blocks on no lock: safe in signal handlers."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """End the wait, or the next one."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # it rings already
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait until it rings, at most ``seconds``."""
+        self._lock.acquire(timeout=-1 if seconds is None else max(0.0, min(seconds, 1e6)))
+
+
+class GraphRun:
+    """One run of a graph. It implements `ttasks.model.running.RunHandle`.
+
+    The thread that calls ``run`` supervises: it waits for the end and for what is due at a certain
+    time, and carries out requests to stop that come from signal handlers and event loops. Its lock
+    owns who stops the run first; the requests are plain assignments.
+    """
+
+    def __init__(self, executor: TaskExecutor, graph: TaskGraph, options: RunOptions) -> None:
+        self._executor = executor
+        self._graph = graph
+        self._options = options
+        self._nodes: list[Node] = graph.nodes()
+        self._alarm = Alarm()
+        self._lock = Lock()
+        self._stopped_at: float | None = None
+        self._finally_over = False
+        self._killed = False
+        self._requests = 0
+        self._request_reason = "cancelled"
+        self._stuck: dict[int, float] = {}  # cancelled nodes: when they were first seen running on
+        self._owner = get_ident()
+        self._began = monotonic()
+        self._ended: float | None = None
+        context = CURRENT.get()
+        ambient = None if context is None else executor.running_attempt(context.id)
+        limits = RunLimits(
+            GroupLimits(options.limits),
+            executor.limits,
+            frozenset() if ambient is None else ambient.held,
+        )
+        self._errors: dict[str, BaseException] = {}
+        self._dispatch = Dispatch(
+            executor,
+            self._nodes,
+            self._make_plan(limits),
+            limits,
+            options,
+            copy_context(),
+            f"ttasks-{graph.title or 'graph'}",
+            self._errors,
+            self._on_trouble,
+            self._alarm.ring,
+        )
+
+    def _make_plan(self, limits: RunLimits) -> Plan:
+        """The plan of what is left to do; raises if the graph cannot run."""
+        topology = self._graph.topology()
+        finished, orders, groups, finals = {}, {}, {}, []
+        for number, node in enumerate(self._nodes):
+            task = node.task
+            life = task._lifecycle
+            if life.owner is not None:
+                raise GraphError(
+                    f"Task {task.title!r} ({task.id}) is running elsewhere; wait for its end "
+                    "before you run this graph"
+                )
+            if life.status.is_sink:
+                finished[number] = life.status
+            if task.priority or task.deadline is not None:
+                orders[number] = (task.priority, task.deadline)
+            if task.group is not None and task.group in limits:
+                groups[number] = task.group
+            if node.finally_:
+                finals.append(number)
+        policies = [node.policy for node in self._nodes]
+        return Plan(topology, policies, frozenset(finals), orders, groups, finished)
+
+    # On the thread that runs the graph
+
+    def run(self) -> None:
+        """Run the graph; see `TaskGraph.run`."""
+        state = self._graph._state
+        with Signals(self._interrupt, handle_sigterm=self._options.handle_sigterm) as signals:
+            with state.lock:
+                if state.active:
+                    raise GraphError(f"Graph {self._graph.title!r} is running already")
+                state.active = True
+                state.handle = self
+            try:
+                state.error = None
+                state.errors = self._errors
+                self._executor.recorder.save_graph(self._graph)
+                with self._executor.run_registered(self):
+                    self._run()
+            finally:
+                self._ended = monotonic()
+                state.active = False
+        if signals.count:
+            raise KeyboardInterrupt
+
+    def _run(self) -> None:
+        for node in self._nodes:
+            self._fail_stale(node)
+        unlisten = self._executor.limits.listen(self._dispatch.unpark)
+        token = CancelToken()
+        token.add_callback(lambda: self._follow_ambient(token))
+        try:
+            with follow(CURRENT.get(), token):
+                self._dispatch.begin()
+                self._supervise()
+        finally:
+            unlisten()
+            self._dispatch.join()
+            self._note_downstream()
+
+    def _fail_stale(self, node: Node) -> None:
+        """A task that is RUNNING with nobody running it was interrupted; it is tried again."""
+        if node.task.is_running:
+            self._executor.settle(
+                node.task,
+                TaskStatus.FAILED,
+                TaskCancelled("Task was interrupted: whoever ran it is gone"),
+                reason="interrupted",
+            )
+
+    def _supervise(self) -> None:
+        """Wait for the end, and do what is due meanwhile."""
+        raised: KeyboardInterrupt | None = None
+        while True:
+            try:
+                self._do_due()
+                if self._dispatch.ended:
+                    break
+                self._alarm.wait(self._seconds_to_next())
+            except KeyboardInterrupt as error:
+                # From a signal handler of the program's own.
+                raised = error
+                self._interrupt()
+        if raised is not None:
+            raise raised
+
+    def _do_due(self) -> None:
+        now = monotonic()
+        options = self._options
+        if self._requests:
+            self._stop(self._request_reason, "The graph run was " + self._request_reason)
+        if self._requests > 1 and not self._killed:
+            self._killed = True
+            self._stop_finally()
+            self._dispatch.kill()
+        if options.timeout is not None and now >= self._began + options.timeout:
+            error = TaskTimeoutError(options.timeout, what="Graph")
+            if self._stop("cancelled", str(error)):
+                self._graph._state.error = error
+        limit = options.finally_timeout
+        if limit is not None and self._stopped_at is not None and not self._finally_over:
+            if now >= self._stopped_at + limit:
+                self._stop_finally(TaskTimeoutError(limit, what="Finally tasks"))
+        if self._stopped_at is not None:
+            self._leave_stuck(now)
+        self._dispatch.resume_due(now)
+
+    def _seconds_to_next(self) -> float | None:
+        """Seconds until something is due, None if nothing is."""
+        options = self._options
+        moments = [self._dispatch.next_due()]
+        if self._stopped_at is None:
+            if options.timeout is not None:
+                moments.append(self._began + options.timeout)
+        else:
+            if options.finally_timeout is not None and not self._finally_over:
+                moments.append(self._stopped_at + options.finally_timeout)
+            moments += [seen + CANCEL_PATIENCE for seen in self._stuck.values()]
+        known = [moment for moment in moments if moment is not None]
+        return min(known) - monotonic() if known else None
+
+    def _leave_stuck(self, now: float) -> None:
+        """Leave behind cancelled handlers that have had their time and cannot be ended."""
+        running = {
+            node
+            for node, (attempt, _thread) in list(self._dispatch.live.items())
+            if attempt.token.cancelled and not attempt.ends_itself
+        }
+        self._stuck = {node: self._stuck.get(node, now) for node in running}
+        for node, seen in list(self._stuck.items()):
+            if self._killed or now >= seen + CANCEL_PATIENCE:
+                del self._stuck[node]
+                self._dispatch.leave_behind(node)
+
+    # Stopping
+
+    def cancel(self) -> None:
+        """Stop the run; see `TaskGraph.cancel`."""
+        if get_ident() == self._owner:
+            # Perhaps from a signal handler that interrupts a critical section of this thread.
+            self._requests = max(self._requests, 1)
+            self._alarm.ring()
+        else:
+            self._stop("cancelled", "The graph run was cancelled")
+
+    def request_cancel(self) -> None:
+        """Ask the supervisor to stop the run, and if asked again to kill what is left of it."""
+        self._requests += 1
+        self._alarm.ring()
+
+    def _interrupt(self) -> None:
+        self._request_reason = "interrupted"
+        self.request_cancel()
+
+    def _follow_ambient(self, token: CancelToken) -> None:
+        self._request_reason = token.reason or "cancelled"
+        self._requests = max(self._requests, 2 if token.killed else 1)
+        self._alarm.ring()
+
+    def _on_trouble(self, node: int | None, error: BaseException) -> None:
+        """A required node failed, or (None) the run as a whole cannot go on."""
+        if node is None:
+            if self._graph._state.error is None:
+                self._graph._state.error = error
+            self._stop("cancelled", f"The graph run was stopped: {error}")
+        elif self._options.fail_fast:
+            title = self._nodes[node].task.title
+            self._stop("cancelled", f"The graph run was stopped: {title!r} failed (fail_fast)")
+
+    def _stop(self, reason: str, message: str) -> bool:
+        """Stop all but finally tasks; False if that has been done before."""
+        with self._lock:
+            if self._stopped_at is not None:
+                return False
+            self._stopped_at = monotonic()
+        error = TaskCancelled(message)
+        if reason == "interrupted":
+            self._graph._state.error = error
+        self._dispatch.stop(error, reason)
+        self._alarm.ring()
+        return True
+
+    def _stop_finally(self, error: BaseException | None = None) -> None:
+        """Stop finally tasks too."""
+        self._finally_over = True
+        if error is not None and self._graph._state.error is None:
+            self._graph._state.error = error
+        message = "The graph run was killed" if error is None else str(error)
+        self._dispatch.stop(TaskCancelled(message), self._request_reason, also_finally=True)
+
+    def _note_downstream(self) -> None:
+        """Tell each failure which tasks did not run because of it."""
+        roots: dict[int, int] = {}
+        victims: dict[int, list[tuple[str, str]]] = {}
+        for node, because in self._dispatch.because.items():
+            root = roots[node] = roots.get(because, because)
+            task = self._nodes[node].task
+            victims.setdefault(root, []).append((task.title, task.id))
+        for root, downstream in victims.items():
+            task = self._nodes[root].task
+            life = task._lifecycle
+            with life.lock:
+                result = life.result
+                if result is None or result.failure is None or life.owner is not None:
+                    continue
+                failure = replace(result.failure, downstream=tuple(downstream))
+                life.result = replace(result, failure=failure)
+            self._executor.recorder.resave(task)
+
+    # What its graph asks
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began, or that it took."""
+        return (monotonic() if self._ended is None else self._ended) - self._began
+
+    @property
+    def retries(self) -> int:
+        """Attempts after the first that it has decided on."""
+        return self._dispatch.retries
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that wait for another attempt."""
+        return self._dispatch.waiting

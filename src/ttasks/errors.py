@@ -1,0 +1,263 @@
+"""The error tree: every exception of this library derives from ``TTasksError``.
+
+Each class keeps structured attributes and computes its message from them. All of them survive
+pickling, so that they can cross a process boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
+    from ttasks.model.task import Task
+
+
+class TTasksError(Exception):
+    """Root of all errors that this library raises on its own account.
+
+    Subclasses pass their structured attributes to ``super().__init__`` and override
+    ``__str__``, so that ``args`` alone rebuild the error when it is unpickled.
+    """
+
+
+class TaskCancelled(TTasksError, RuntimeError):
+    """The task was cancelled; a handler raises it to end its attempt as CANCELLED.
+
+    Attributes:
+        completed: for a command, its ``subprocess.CompletedProcess`` with the partial output.
+    """
+
+    def __init__(
+        self,
+        message: str = "Task was cancelled",
+        completed: CompletedProcess[str] | None = None,
+    ) -> None:
+        super().__init__(message, completed)
+        self.completed = completed
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TaskExecutionError(TTasksError, RuntimeError):
+    """A handler's work ran and failed, for example a command with a non-zero exit code.
+
+    Attributes:
+        completed: the ``subprocess.CompletedProcess`` of a command, else None.
+    """
+
+    def __init__(self, message: str, completed: CompletedProcess[str] | None = None) -> None:
+        super().__init__(message, completed)
+        self.completed = completed
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TaskTimeoutError(TTasksError, TimeoutError):
+    """An attempt took longer than its task's timeout, or a run longer than its own.
+
+    Attributes:
+        seconds: the limit that was passed.
+        completed: for a command, its ``subprocess.CompletedProcess`` with the partial output.
+        what: what timed out, the subject of the message.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        completed: CompletedProcess[str] | None = None,
+        what: str = "Task",
+    ) -> None:
+        super().__init__(seconds, completed, what)
+        self.seconds = seconds
+        self.completed = completed
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} timed out after {self.seconds:g} seconds"
+
+
+class HandlerNotFoundError(TTasksError, ValueError):
+    """No handler is registered for a task's type.
+
+    Attributes:
+        type_name: the name of the task type.
+        known: names of the types that do have a handler.
+    """
+
+    def __init__(self, type_name: str, known: Sequence[str] = ()) -> None:
+        super().__init__(type_name, tuple(known))
+        self.type_name = type_name
+        self.known = tuple(known)
+
+    def __str__(self) -> str:
+        known = ", ".join(self.known) or "none"
+        return (
+            f"No handler is registered for task type {self.type_name!r} (registered: {known}); "
+            f"add one with executor.register(TaskType({self.type_name!r}), handler)"
+        )
+
+
+class InvalidTransitionError(TTasksError, ValueError):
+    """A status change that the lifecycle does not allow; the task is unchanged.
+
+    Attributes:
+        task_id, title: the task.
+        current, target: values of the status it had and of the one that was asked for.
+    """
+
+    def __init__(self, task_id: str, title: str, current: str, target: str) -> None:
+        super().__init__(task_id, title, current, target)
+        self.task_id = task_id
+        self.title = title
+        self.current = current
+        self.target = target
+
+    def __str__(self) -> str:
+        return (
+            f"Task {self.title!r} ({self.task_id}) cannot go from {self.current!r} "
+            f"to {self.target!r}"
+        )
+
+
+class GraphError(TTasksError, ValueError):
+    """A graph that cannot run, or a change that would leave it so."""
+
+
+class CycleError(GraphError):
+    """Tasks depend on each other in a circle.
+
+    Attributes:
+        path: the tasks of one cycle in order; each depends on the next, the last on the first.
+    """
+
+    def __init__(self, path: Sequence[Task]) -> None:
+        super().__init__(tuple(path))
+        self.path = tuple(path)
+
+    def __str__(self) -> str:
+        titles = [task.title for task in self.path]
+        if len(titles) > 12:
+            titles = [*titles[:6], f"… {len(titles) - 11} more …", *titles[-5:]]
+        titles.append(self.path[0].title)
+        return "The graph has a cycle: " + " -> ".join(titles) + " (each depends on the next)"
+
+
+class UnknownDependencyError(GraphError):
+    """A dependency was named that is not in the graph.
+
+    Attributes:
+        task: the task that names it.
+        dependency: the task that is missing.
+    """
+
+    def __init__(self, task: Task, dependency: Task) -> None:
+        super().__init__(task, dependency)
+        self.task = task
+        self.dependency = dependency
+
+    def __str__(self) -> str:
+        return (
+            f"Task {self.task.title!r} depends on {self.dependency.title!r} "
+            f"({self.dependency.id}), which is not in the graph; add it with graph.add(...)"
+        )
+
+
+class GraphFailedError(TTasksError):
+    """A run ended with required tasks that did not succeed.
+
+    Attributes:
+        title: the graph's title.
+        failures: title of each such task with the text of its error, in insertion order.
+        run_error: text of the error of the run as a whole (a timeout, say), or None.
+    """
+
+    def __init__(
+        self, title: str, failures: Sequence[tuple[str, str]], run_error: str | None = None
+    ) -> None:
+        super().__init__(title, tuple(failures), run_error)
+        self.title = title
+        self.failures = tuple(failures)
+        self.run_error = run_error
+
+    def __str__(self) -> str:
+        name = f"Graph {self.title!r}" if self.title else "Graph"
+        lines = [f"{name} failed"]
+        if self.run_error is not None:
+            lines[0] += f": {self.run_error}"
+        lines += [f"  {title}: {error}" for title, error in self.failures]
+        return "\n".join(lines)
+
+
+class StoreError(TTasksError):
+    """A store cannot be opened, read or written."""
+
+
+class StoreVersionError(StoreError):
+    """A ledger was written by a newer version of this library.
+
+    Attributes:
+        path: the file.
+        found: its schema version.
+        supported: the newest version that this library reads.
+    """
+
+    def __init__(self, path: str, found: int, supported: int) -> None:
+        super().__init__(path, found, supported)
+        self.path = path
+        self.found = found
+        self.supported = supported
+
+    def __str__(self) -> str:
+        return (
+            f"Ledger {self.path!r} has schema version {self.found}, this ttasks reads up to "
+            f"{self.supported}; upgrade ttasks to open it"
+        )
+
+
+class CircuitOpenError(TTasksError):
+    """A circuit breaker is open, so the handler was not called.
+
+    Attributes:
+        group: the concurrency group whose breaker is open.
+        retry_after: seconds until the next trial call.
+    """
+
+    def __init__(self, group: str, retry_after: float) -> None:
+        super().__init__(group, retry_after)
+        self.group = group
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"The circuit of group {self.group!r} is open for {self.retry_after:.3g} s more"
+
+
+class TaskRejectedError(TTasksError):
+    """A guard refused a task before its handler was called."""
+
+
+class MissingExtraError(TTasksError, ImportError):
+    """An optional dependency is not installed.
+
+    Attributes:
+        extra: name of the extra of this package that brings it.
+        feature: what needs it.
+    """
+
+    def __init__(self, extra: str, feature: str) -> None:
+        super().__init__(extra, feature)
+        self.extra = extra
+        self.feature = feature
+
+    def __str__(self) -> str:
+        return f"{self.feature} needs an extra; install it with: pip install 'ttasks[{self.extra}]'"
+
+
+def describe(error: BaseException) -> str:
+    """The text of an error for people: its message, or its type where it has none."""
+    return str(error) or type(error).__name__
+

@@ -1,0 +1,215 @@
+"""Find and signal a command's whole process tree, also what has run away from it.
+
+A process belongs to the tree when one of these holds; each catches what the others miss:
+
+- it is in the session or process group of the command (children, also orphaned ones);
+- a member is its parent (children that called ``setsid``, while their parent lives);
+- its environment carries the marker of the command (daemons: ``setsid`` *and* orphaned).
+
+What hides from all three, a daemon that also cleaned its environment, is not found. A process is
+identified by pid *and* start time, so that a recycled pid is never signalled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from ttasks.handlers.environment import MARKER
+
+_DEAD = b"ZXx"
+_STOPPED = b"Tt"
+
+
+class Row(NamedTuple):
+    """One process of the system, as of one scan."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    state: bytes
+    start: int
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state not in _DEAD
+
+
+def read_row(pid: int) -> Row | None:
+    """The process with this pid, from Linux' /proc; None if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            data = file.read(1024)
+        # The name is in parentheses and may itself hold blanks and parentheses.
+        fields = data[data.rindex(b")") + 2 :].split()
+        return Row(pid, int(fields[1]), int(fields[2]), int(fields[3]), fields[0], int(fields[19]))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _scan_proc() -> list[Row]:
+    rows = (read_row(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return [row for row in rows if row is not None]
+
+
+def _environment_proc(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _read_row_psutil(pid: int) -> Row | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            dead = process.status() == psutil.STATUS_ZOMBIE
+            stopped = process.status() == psutil.STATUS_STOPPED
+            return Row(
+                pid,
+                process.ppid(),
+                os.getpgid(pid),
+                os.getsid(pid),
+                b"Z" if dead else b"T" if stopped else b"S",
+                int(process.create_time() * 1e6),
+            )
+    except (psutil.Error, OSError):
+        return None
+
+
+def _scan_psutil() -> list[Row]:
+    import psutil
+
+    rows = (_read_row_psutil(pid) for pid in psutil.pids())
+    return [row for row in rows if row is not None]
+
+
+def _environment_psutil(pid: int) -> bytes:
+    import psutil
+
+    try:
+        value = psutil.Process(pid).environ().get(MARKER, "")
+    except (psutil.Error, OSError):
+        return b""
+    return f"{MARKER}={value}".encode(errors="replace")
+
+
+class System(NamedTuple):
+    """How to look at the processes of this machine; tests put a fake in its place."""
+
+    scan: Callable[[], Iterable[Row]]
+    row: Callable[[int], Row | None]
+    environment: Callable[[int], bytes]
+
+
+def _this_system() -> System:
+    if sys.platform == "linux" and os.path.exists("/proc/self/stat"):
+        return System(_scan_proc, read_row, _environment_proc)
+    return System(_scan_psutil, _read_row_psutil, _environment_psutil)
+
+
+class Tree:
+    """The command with pid ``root`` and all that descends from it.
+
+    The caller guarantees that ``root`` leads its own session or group and has not been reaped, so
+    that its number cannot have been given to somebody else. Not thread-safe.
+
+    Args:
+        root: pid of the command.
+        marker: what identifies it in the environment variable ``TTASKS_TASK``.
+    """
+
+    def __init__(self, root: int, marker: str, system: System | None = None) -> None:
+        self.root = root
+        self._marker = marker.encode()
+        self._system = system or _this_system()
+        self._members: dict[int, int] = {}
+        row = self._system.row(root)
+        self._start = row.start if row is not None else 0
+
+    def find(self) -> list[Row]:
+        """Scan the system; remember and return the members that are alive now."""
+        rows = {row.pid: row for row in self._system.scan()}
+        children: dict[int, list[int]] = {}
+        for row in rows.values():
+            children.setdefault(row.parent, []).append(row.pid)
+        ours: dict[int, Row] = {}
+        todo = [row.pid for row in rows.values() if self._is_known(row) or self._is_marked(row)]
+        while todo:
+            pid = todo.pop()
+            if pid not in ours:
+                ours[pid] = rows[pid]
+                todo.extend(children.get(pid, ()))
+        ours.pop(os.getpid(), None)
+        alive = [row for row in ours.values() if row.is_alive]
+        self._members = {row.pid: row.start for row in alive}
+        return alive
+
+    def _is_known(self, row: Row) -> bool:
+        return (
+            row.pid == self.root
+            or row.session == self.root
+            or row.group == self.root
+            or self._members.get(row.pid) == row.start
+        )
+
+    def _is_marked(self, row: Row) -> bool:
+        # Whatever is older than the command is not its child: spares reading most environments.
+        if row.start < self._start or not row.is_alive:
+            return False
+        environment = self._system.environment(row.pid)
+        at = environment.find(MARKER.encode() + b"=")
+        return at >= 0 and self._marker in environment[at:].split(b"\0", 1)[0]
+
+    def is_gone(self) -> bool:
+        """Whether nothing of the tree runs any more; cheap as long as something known does."""
+        for pid, start in self._members.items():
+            row = self._system.row(pid)
+            if row is not None and row.start == start and row.is_alive:
+                if row.state in _STOPPED:
+                    # A stopped process takes TERM only when it goes on.
+                    send(self._system, row, signal.SIGCONT)
+                return False
+        return not self.find()
+
+    def signal(self, number: int) -> bool:
+        """Find the members and send them a signal; False if there were none."""
+        rows = self.find()
+        if any(row.group == self.root for row in rows):
+            # One call for the group: nothing in it can slip away by forking meanwhile.
+            with contextlib.suppress(OSError):
+                os.killpg(self.root, number)
+        for row in rows:
+            if row.group != self.root:
+                send(self._system, row, number)
+            if row.state in _STOPPED and number != signal.SIGKILL:
+                send(self._system, row, signal.SIGCONT)
+        return bool(rows)
+
+
+def send(system: System, row: Row, number: int) -> None:
+    """Send a signal to this very process, never to one that has its pid by now."""
+    fd = -1
+    with contextlib.suppress(OSError):
+        try:
+            if hasattr(os, "pidfd_open"):
+                with contextlib.suppress(OSError):
+                    fd = os.pidfd_open(row.pid)
+            now = system.row(row.pid)
+            if now is None or now.start != row.start:
+                return
+            if fd >= 0:
+                signal.pidfd_send_signal(fd, number)
+            else:
+                os.kill(row.pid, number)
+        finally:
+            if fd >= 0:
+                os.close(fd)

@@ -1,0 +1,89 @@
+"""The attributes of a task that can be written, each with its check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ttasks.model.checks import (
+    check_bool,
+    check_json,
+    check_moment,
+    check_number,
+    check_optional_str,
+    check_seconds,
+    check_str,
+    plain,
+    wrong_type,
+)
+from ttasks.model.command import check_payload, command_options
+from ttasks.model.policy import RetryPolicy
+from ttasks.model.task_type import TaskType
+
+COMMANDS = (TaskType.BASH, TaskType.POWERSHELL)
+TEXTS = (*COMMANDS, TaskType.PROMPT, TaskType.AGENT)
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
+
+def check_task_type(name: str, value: object) -> TaskType:
+    """A TaskType, with a hint for those who give its name."""
+    if not isinstance(value, TaskType):
+        hint = f"; write TaskType({value!r})" if isinstance(value, str) else ""
+        raise TypeError(f"{name} must be a TaskType, got {type(value).__name__}: {value!r}{hint}")
+    return value
+
+
+def check_retry(name: str, value: object) -> RetryPolicy | None:
+    """None or a RetryPolicy."""
+    if value is not None and not isinstance(value, RetryPolicy):
+        raise wrong_type(name, value, "a RetryPolicy or None")
+    return value
+
+
+def check_options(name: str, value: object, type: TaskType) -> Mapping[str, Any]:
+    """A read-only copy of the options of a task of this type."""
+    if value is None:
+        return _NO_OPTIONS
+    if not isinstance(value, Mapping):
+        raise wrong_type(name, value, "a mapping of JSON values")
+    if type in COMMANDS and value:
+        value = command_options(**value)
+    check_json(name, value)
+    return MappingProxyType(plain(value)) if value else _NO_OPTIONS
+
+
+# Attributes that can be written, each with the check of a new value; those whose check needs the
+# task's type have None.
+ATTRIBUTES: dict[str, Callable[[str, Any], Any] | None] = {
+    "title": check_str,
+    "payload": None,
+    "type": check_task_type,
+    "description": check_str,
+    "timeout": check_seconds,
+    "retry": check_retry,
+    "priority": check_number,
+    "deadline": check_moment,
+    "group": check_optional_str,
+    "key": check_optional_str,
+    "version": check_optional_str,
+    "reuse": check_bool,
+    "options": None,
+}
+
+
+def check_task_payload(name: str, value: object, type: TaskType) -> None:
+    """The payload of a task of this type: a str for commands and prompts, else anything."""
+    if type in TEXTS:
+        text = check_str(name, value)
+        if type in COMMANDS:
+            check_payload(text)
+
+
+def title_of(payload: object, type: TaskType) -> str:
+    """A title for a task that was given none."""
+    text = payload.strip() if isinstance(payload, str) else ""
+    first = text.split("\n", 1)[0]
+    if len(first) > 60:
+        first = first[:59] + "…"
+    return first or type.value

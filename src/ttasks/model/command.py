@@ -1,0 +1,145 @@
+"""Options of command tasks: their checks and their JSON form."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import Any
+
+from ttasks.model.checks import check_bool, check_int, check_number, wrong_type, wrong_value
+
+GRACE_SECONDS = 2.0
+"""Default of ``grace``."""
+
+
+def command_options(**options: Any) -> dict[str, Any]:
+    """Check the options of a command and give them the form in which tasks keep them.
+
+    Options that have their default are left out, so that naming a default changes nothing, the
+    fingerprint of a task included. What is returned is JSON, and goes through unchanged again.
+
+    Args:
+        options: any of ``cwd`` (str or PathLike), ``env`` (mapping of str to str, or None to
+            remove the name), ``stdin`` (str or bytes), ``strict`` (bool), ``output_limit`` (bytes
+            per stream, at least 2), ``grace`` (seconds, at least 0); None is the default of all
+            but ``strict`` and ``grace``.
+
+    Raises:
+        TypeError: an option is unknown or has the wrong type.
+        ValueError: an option has a wrong value.
+    """
+    checked: dict[str, Any] = {}
+    for name, value in options.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            known = ", ".join(_CHECKS)
+            raise TypeError(f"unknown option {name!r} of a command (known: {known})")
+        value = check(name, value)
+        if value != _DEFAULTS.get(name):
+            checked[name] = value
+    return checked
+
+
+def check_payload(payload: str) -> str:
+    """The script of a command, which may be empty: it then succeeds, as ``bash -c ''`` does."""
+    return _check_text("payload", payload)
+
+
+def stdin_bytes(value: Any) -> bytes | None:
+    """What a command reads, from the form in which a task keeps it."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    return b64decode(value["base64"])
+
+
+def _check_text(name: str, value: object) -> str:
+    """A str that the operating system takes as an argument."""
+    if not isinstance(value, str):
+        raise wrong_type(name, value, "a str")
+    at = value.find("\0")
+    if at >= 0:
+        raise ValueError(f"{name} must not have a NUL character, got one at position {at}")
+    _check_encodable(name, value)
+    return value
+
+
+def _check_encodable(name: str, value: str) -> None:
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} must be text that can be written as UTF-8, "
+            f"got a lone surrogate at position {error.start}"
+        ) from None
+
+
+def _check_cwd(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)):
+        raise wrong_type(name, value, "a str, a PathLike or None")
+    text = _check_text(name, os.fsdecode(value))
+    if not text:
+        raise wrong_value(name, value, "a non-empty path or None")
+    return text
+
+
+def _check_env(name: str, value: object) -> dict[str, str | None] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise wrong_type(name, value, "a mapping of str to str or None")
+    env: dict[str, str | None] = {}
+    for key, text in value.items():
+        if not isinstance(key, str):
+            raise wrong_type(f"a name in {name}", key, "a str")
+        _check_text(f"a name in {name}", key)
+        if not key or "=" in key:
+            raise wrong_value(f"a name in {name}", key, "a non-empty str without '='")
+        if text is not None:
+            if not isinstance(text, str):
+                # Environment values tend to be secrets: their type says enough.
+                raise TypeError(f"{name}[{key!r}] must be a str or None, got {type(text).__name__}")
+            _check_text(f"{name}[{key!r}]", text)
+        env[key] = text
+    return env or None
+
+
+def _check_stdin(name: str, value: object) -> str | dict[str, str] | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        _check_encodable(name, value)
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"base64": b64encode(value).decode()}
+    if isinstance(value, Mapping) and set(value) == {"base64"}:
+        text = value["base64"]
+        try:
+            b64decode(text, validate=True)
+        except (TypeError, ValueError):
+            raise wrong_value(name, value, "valid base64") from None
+        return {"base64": text}
+    raise wrong_type(name, value, "a str, bytes or None")
+
+
+def _check_limit(name: str, value: object) -> int | None:
+    return None if value is None else check_int(name, value, least=2)
+
+
+def _check_grace(name: str, value: object) -> float:
+    return check_number(name, value, least=0)
+
+
+_CHECKS = {
+    "cwd": _check_cwd,
+    "env": _check_env,
+    "stdin": _check_stdin,
+    "strict": check_bool,
+    "output_limit": _check_limit,
+    "grace": _check_grace,
+}
+_DEFAULTS = {"strict": False, "grace": GRACE_SECONDS}

@@ -1,0 +1,224 @@
+"""TaskContext: what a handler sees of the attempt that it works for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ttasks.errors import TaskCancelled
+from ttasks.model.cancel import CancelToken
+from ttasks.model.checks import check_number, check_str, wrong_value
+from ttasks.model.status import TaskStatus
+from ttasks.model.task import Task
+from ttasks.model.task_type import TaskType
+
+if TYPE_CHECKING:
+    from ttasks.model.redact import Redactor
+
+STREAMS = ("stdout", "stderr")
+CHUNK_LIMIT = 64 * 1024
+"""Bytes of UTF-8 that one OUTPUT event carries at most."""
+
+
+class Upstream(Mapping[str, Task]):
+    """Read-only mapping from id to task of the direct dependencies, in the order of the graph."""
+
+    __slots__ = ("_tasks",)
+
+    def __init__(self, tasks: tuple[Task, ...]) -> None:
+        self._tasks = tasks
+
+    def __getitem__(self, task_id: str) -> Task:
+        for task in self._tasks:
+            if task.id == task_id:
+                return task
+        raise KeyError(task_id)
+
+    def __iter__(self) -> Iterator[str]:
+        return (task.id for task in self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __repr__(self) -> str:
+        return f"Upstream({dict(self)!r})"
+
+
+class Reporter(Protocol):
+    """Where a context sends what its handler reports. Implementations are thread-safe.
+
+    What arrives after the attempt has ended is dropped, so that nothing follows its last event.
+    """
+
+    def progress(self, percent: float | None, message: str | None) -> None:
+        """Announce progress."""
+
+    def output(self, stream: str, text: str) -> None:
+        """Announce and collect text, in pieces of at most ``CHUNK_LIMIT`` bytes."""
+
+    def sink(self, stream: str) -> Callable[[str], None] | None:
+        """A function that announces one piece of a stream, or None if nobody listens.
+
+        For handlers that return the whole text themselves: it is not collected.
+        """
+
+
+class TaskContext:
+    """The attempt that a handler works for; handed to the handler as its only argument.
+
+    Thread-safe: a handler may hand it to threads of its own.
+
+    Attributes:
+        attempt: number of this attempt, from 1.
+        cancel_token: the signal behind ``cancelled``, for handlers that have to be woken up.
+        redactor: hides secrets in text, or None; commands use it while they read.
+    """
+
+    __slots__ = ("_deadline", "_reporter", "_task", "_upstream", "attempt", "cancel_token", "redactor")
+
+    def __init__(
+        self,
+        task: Task,
+        reporter: Reporter,
+        cancel_token: CancelToken,
+        *,
+        attempt: int = 1,
+        upstream: tuple[Task, ...] = (),
+        deadline: float | None = None,
+        redactor: Redactor | None = None,
+    ) -> None:
+        self._task = task
+        self._reporter = reporter
+        self._upstream = upstream
+        self._deadline = deadline
+        self.attempt = attempt
+        self.cancel_token = cancel_token
+        self.redactor = redactor
+
+    @property
+    def id(self) -> str:
+        """Id of the task."""
+        return self._task.id
+
+    @property
+    def title(self) -> str:
+        """Title of the task."""
+        return self._task.title
+
+    @property
+    def description(self) -> str:
+        """Description of the task."""
+        return self._task.description
+
+    @property
+    def payload(self) -> Any:
+        """What to work on."""
+        return self._task.payload
+
+    @property
+    def type(self) -> TaskType:
+        """Kind of the task."""
+        return self._task.type
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that this attempt may take in all, None for no limit."""
+        return self._task.timeout
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the task, read-only."""
+        return self._task.options
+
+    @property
+    def status(self) -> TaskStatus:
+        """Status of the task now."""
+        return self._task.status
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the attempt should stop: it was cancelled, or its time is up."""
+        return self.cancel_token.cancelled
+
+    @property
+    def upstream(self) -> Mapping[str, Task]:
+        """Direct dependencies by id, in the order in which the graph names them; read-only."""
+        return Upstream(self._upstream)
+
+    def remaining(self) -> float | None:
+        """Seconds left of this attempt, not below 0.0; None if it has no timeout."""
+        return None if self._deadline is None else max(0.0, self._deadline - monotonic())
+
+    def raise_if_cancelled(self) -> None:
+        """Return while the work may go on.
+
+        Raises:
+            TaskCancelled: it should stop.
+        """
+        if self.cancel_token.cancelled:
+            raise TaskCancelled()
+
+    def wait_cancelled(self, seconds: float) -> bool:
+        """Sleep for ``seconds`` (at least 0), or until the work should stop; True if it should."""
+        return self.cancel_token.wait(check_number("seconds", seconds, least=0))
+
+    def emit_progress(self, percent: float | None = None, message: str | None = None) -> None:
+        """Announce progress as a PROGRESS event.
+
+        Args:
+            percent: 0 to 100; it need not grow. None leaves it out.
+            message: text for people. None leaves it out.
+
+        Raises:
+            ValueError: both are None, or ``percent`` is out of range or not finite.
+            TypeError: an argument has the wrong type.
+        """
+        if percent is None and message is None:
+            raise ValueError("emit_progress needs a percent, a message or both; got neither")
+        if percent is not None:
+            percent = check_number("percent", percent, least=0, most=100)
+        if message is not None:
+            check_str("message", message)
+        self._reporter.progress(percent, message)
+
+    def emit_output(self, text: str, stream: str = "stdout") -> None:
+        """Announce text as OUTPUT events and add it to the result's output.
+
+        Args:
+            text: any text; pieces of at most 64 KiB are announced one by one.
+            stream: "stdout" or "stderr".
+
+        Raises:
+            TypeError: an argument has the wrong type.
+            ValueError: the stream has another name.
+        """
+        check_str("text", text)
+        if stream not in STREAMS:
+            raise wrong_value("stream", stream, "'stdout' or 'stderr'")
+        if text:
+            self._reporter.output(stream, text)
+
+    def output_sink(self, stream: str) -> Callable[[str], None] | None:
+        """A function that announces one piece of output at most 64 KiB long, or None.
+
+        For handlers that return their whole output themselves, as commands do: what goes through
+        the sink is not added to the result. None means that nobody listens.
+        """
+        return self._reporter.sink(stream)
+
+    def __repr__(self) -> str:
+        return f"<TaskContext {self.id} {self.title!r} attempt {self.attempt}>"
+
+
+CURRENT: ContextVar[TaskContext | None] = ContextVar("ttasks_current", default=None)
+
+
+def current_context() -> TaskContext | None:
+    """The context of the task that the calling code works for, or None outside of any handler.
+
+    Known everywhere below a handler, in its thread and in coroutines that it awaits or starts. A
+    thread that the handler starts itself knows it when it runs in ``contextvars.copy_context()``.
+    """
+    return CURRENT.get()

@@ -1,0 +1,77 @@
+"""TaskEvent: one thing that happened to one task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from ttasks.model.status import TaskStatus
+
+if TYPE_CHECKING:
+    from ttasks.model.task import Task
+
+
+class TaskEventType(Enum):
+    """Kinds of events. Values are the lower-case names."""
+
+    STARTED = "started"
+    PROGRESS = "progress"
+    OUTPUT = "output"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    BLOCKED = "blocked"
+    SKIPPED = "skipped"
+    PERSISTENCE_FAILED = "persistence_failed"
+
+    __hash__ = object.__hash__
+
+
+EVENT_OF_STATUS = {
+    TaskStatus.RUNNING: TaskEventType.STARTED,
+    TaskStatus.SUCCEEDED: TaskEventType.SUCCEEDED,
+    TaskStatus.FAILED: TaskEventType.FAILED,
+    TaskStatus.CANCELLED: TaskEventType.CANCELLED,
+    TaskStatus.BLOCKED: TaskEventType.BLOCKED,
+    TaskStatus.SKIPPED: TaskEventType.SKIPPED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """One thing that happened to one task.
+
+    Per task: STARTED, then any PROGRESS and OUTPUT, then exactly one of SUCCEEDED, FAILED and
+    CANCELLED per attempt. A task that never starts has one event only: FAILED (no handler),
+    CANCELLED, BLOCKED or SKIPPED. PERSISTENCE_FAILED comes just before the event whose row could
+    not be written.
+
+    Attributes:
+        type: what happened.
+        task_id, task: the task itself, live; ``status`` below is the one it had then.
+        timestamp: aware UTC.
+        previous_status, status: before and after; equal where the event is no transition.
+        error: message of a failure, cancellation or failed write, else None.
+        attempt: number of the attempt, from 1; 0 if the task never started.
+        retry_in: on a FAILED that will be retried, seconds until then, else None.
+        progress_percent: 0 to 100, or None.
+        progress_message: text, or None.
+        output_stream: "stdout" or "stderr" on OUTPUT, else None.
+        output_chunk: text on OUTPUT, at most 64 KiB, else None.
+    """
+
+    type: TaskEventType
+    task_id: str
+    task: Task
+    timestamp: datetime
+    previous_status: TaskStatus
+    status: TaskStatus
+    error: str | None = None
+    attempt: int = 0
+    retry_in: float | None = None
+    progress_percent: float | None = None
+    progress_message: str | None = None
+    output_stream: str | None = None
+    output_chunk: str | None = None

@@ -1,0 +1,288 @@
+"""TaskGraph: tasks and the order between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from uuid import uuid4
+
+from ttasks.errors import CycleError, GraphError, UnknownDependencyError
+from ttasks.model.checks import check_bool, check_optional_str, check_str, wrong_type
+from ttasks.model.policy import DependencyPolicy
+from ttasks.model.running import GraphRunner, RunOptions, RunState
+from ttasks.model.task import Task
+from ttasks.model.topology import Topology, topology
+from ttasks.model.views import GraphViews, Node, check_task, check_tasks
+
+
+class TaskGraph(GraphViews):
+    """Tasks and the order between them.
+
+    Build it from one thread. While a run is active it cannot be changed (GraphError), and its
+    views, ``statistics`` and ``cancel`` may be used from any thread.
+
+    Args:
+        title: name for people.
+        key: stable name over several runs of a script, kept in the ledger.
+
+    Attributes:
+        id: uuid4 as str.
+
+    Example:
+        >>> graph = TaskGraph("release")
+        >>> build = graph.add(Task.bash("make"))
+        >>> test = graph.add(Task.bash("make test"), after=[build])
+        >>> graph[test] == (build,)
+        True
+    """
+
+    def __init__(self, title: str = "", *, key: str | None = None) -> None:
+        self._id = str(uuid4())
+        self.title = check_str("title", title)
+        self.key = check_optional_str("key", key)
+        self._nodes: dict[str, Node] = {}
+        self._dependents: dict[str, list[Task]] | None = None  # made on demand
+        self._state = RunState()
+
+    @property
+    def id(self) -> str:
+        """Identity of the graph, a uuid4 as str."""
+        return self._id
+
+    @classmethod
+    def restore(
+        cls, graph_id: str, nodes: Iterable[Node], title: str = "", key: str | None = None
+    ) -> TaskGraph:
+        """Put a graph together again as a store remembers it; for implementers of stores."""
+        graph = cls(title, key=key)
+        graph._id = check_str("graph_id", graph_id, empty=False)
+        graph._nodes = {node.task.id: node for node in nodes}
+        return graph
+
+    # Building
+
+    def add(
+        self,
+        task: Task,
+        *,
+        after: Iterable[Task] | Task = (),
+        finally_: bool = False,
+        required: bool = True,
+        on_dep_failure: DependencyPolicy = DependencyPolicy.BLOCK,
+    ) -> Task:
+        """Add a task, or replace the edges and flags of one that is there already.
+
+        Args:
+            task: the task.
+            after: its direct dependencies; they may be added to the graph later.
+            finally_: run it once all of ``after`` are finished, whatever became of them, also
+                when the run is cancelled. A finally task without ``after`` may start at once.
+            required: whether its failure makes ``ok`` false.
+            on_dep_failure: what it does when a dependency did not succeed; a finally task runs
+                in any case.
+
+        Returns:
+            The task.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+            GraphError: a run is active.
+        """
+        check_task("task", task)
+        check_bool("finally_", finally_)
+        check_bool("required", required)
+        if not isinstance(on_dep_failure, DependencyPolicy):
+            raise wrong_type("on_dep_failure", on_dep_failure, "a DependencyPolicy")
+        node = Node(task, check_tasks("after", after), finally_, required, on_dep_failure)
+        self._change()
+        self._nodes[task.id] = node
+        return task
+
+    def __setitem__(self, task: Task, after: Iterable[Task] | Task) -> None:
+        """Set the dependencies of a task; adds it if need be, keeps its flags otherwise."""
+        check_task("task", task)
+        known = self._nodes.get(task.id)
+        if known is None:
+            self.add(task, after=after)
+        else:
+            node = known._replace(after=check_tasks("after", after))
+            self._change()
+            self._nodes[task.id] = node
+
+    def add_dependency(self, task: Task, dependency: Task) -> None:
+        """Let ``task`` also wait for ``dependency``; does nothing if it does already.
+
+        Raises:
+            UnknownDependencyError: ``dependency`` is not in the graph.
+            CycleError: the edge would close a cycle.
+            KeyError: ``task`` is not in the graph.
+            GraphError: a run is active. In every case nothing has changed.
+        """
+        node = self._node(task)
+        check_task("dependency", dependency)
+        if dependency.id not in self._nodes:
+            raise UnknownDependencyError(task, dependency)
+        path = self._path(dependency, task)
+        if path is not None:
+            raise CycleError([task, *path[:-1]])
+        if dependency not in node.after:
+            self._change()
+            self._nodes[task.id] = node._replace(after=(*node.after, dependency))
+
+    def remove(self, task: Task) -> None:
+        """Remove a task that no other task depends on.
+
+        Raises:
+            UnknownDependencyError: another task depends on it.
+            KeyError: it is not in the graph.
+            GraphError: a run is active. In every case nothing has changed.
+        """
+        self._node(task)
+        for dependent in self.dependents(task):
+            if dependent != task:
+                raise UnknownDependencyError(dependent, task)
+        self._change()
+        del self._nodes[task.id]
+
+    def __delitem__(self, task: Task) -> None:
+        """The same as ``remove``."""
+        self.remove(task)
+
+    def validate(self) -> None:
+        """Check that every dependency is in the graph and that there is no cycle, in linear time.
+
+        Raises:
+            UnknownDependencyError: a dependency is missing.
+            CycleError: with the tasks of one cycle in order.
+        """
+        self.topology()
+
+    def topology(self) -> Topology:
+        """The checked edges as numbers in insertion order; raises as ``validate``."""
+        nodes = self._nodes.values()
+        return topology([node.task for node in nodes], [node.after for node in nodes])
+
+    # Running
+
+    def run(
+        self,
+        executor: GraphRunner,
+        max_workers: int = 4,
+        *,
+        fail_fast: bool = False,
+        timeout: float | None = None,
+        finally_timeout: float | None = None,
+        retry_budget: int | None = None,
+        limits: Mapping[str, int] | None = None,
+        handle_sigterm: bool = False,
+    ) -> TaskGraph:
+        """Run every task in dependency order and return when all is done.
+
+        Tasks that SUCCEEDED before satisfy their dependents and do not run again; FAILED, BLOCKED
+        and SKIPPED ones are tried again. Failures of tasks do not raise: look at ``ok`` or call
+        ``raise_for_failure``. Blocks; may be called from any thread, also from a handler.
+
+        Args:
+            executor: whose handlers, store and subscribers to use.
+            max_workers: threads at most, at least 1.
+            fail_fast: stop as ``cancel`` does at the first failure of a required task.
+            timeout: seconds, above 0; then stop as ``cancel`` does. None means no limit.
+            finally_timeout: seconds that all finally tasks together may take once the run has been
+                stopped; then they are cancelled too. None means no limit.
+            retry_budget: retries of all tasks together, at least 0; None means no limit.
+            limits: group name to how many tasks of it this run may have running at once, at
+                least 1, beside the limits of the executor.
+            handle_sigterm: treat SIGTERM like Ctrl-C; works in the main thread only.
+
+        Returns:
+            The graph itself.
+
+        Raises:
+            GraphError: the graph is not valid, a run of it is active, or one of its tasks is
+                running elsewhere. Nothing has started and the store is as it was.
+            TypeError, ValueError: an argument is wrong.
+            KeyboardInterrupt: Ctrl-C in the main thread, after running tasks have been ended and
+                finally tasks have run; at a second Ctrl-C at once.
+            RuntimeError: the executor is shut down.
+        """
+        options = RunOptions(
+            max_workers, fail_fast, timeout, finally_timeout, retry_budget, limits, handle_sigterm
+        )
+        if not hasattr(executor, "run_graph"):
+            raise wrong_type("executor", executor, "a TaskExecutor")
+        executor.run_graph(self, options)
+        return self
+
+    async def arun(
+        self,
+        executor: GraphRunner,
+        max_workers: int = 4,
+        *,
+        fail_fast: bool = False,
+        timeout: float | None = None,
+        finally_timeout: float | None = None,
+        retry_budget: int | None = None,
+        limits: Mapping[str, int] | None = None,
+    ) -> TaskGraph:
+        """``run`` for coroutines: never blocks the event loop.
+
+        Cancelling the awaiting coroutine cancels the run, waits for its finally tasks and then
+        raises ``asyncio.CancelledError``. Arguments and errors as for ``run``.
+        """
+        options = RunOptions(
+            max_workers, fail_fast, timeout, finally_timeout, retry_budget, limits
+        )
+        if not hasattr(executor, "arun_graph"):
+            raise wrong_type("executor", executor, "a TaskExecutor")
+        await executor.arun_graph(self, options)
+        return self
+
+    def cancel(self) -> None:
+        """Stop the run: pending tasks become CANCELLED, running ones are cancelled, finally tasks
+        run, and ``run`` returns.
+
+        Without an active run the pending tasks become CANCELLED, except finally tasks. Idempotent;
+        from any thread, handler or subscriber; does not wait.
+        """
+        handle = self._state.handle
+        if handle is not None and self._state.active:
+            handle.cancel()
+            return
+        for node in self._nodes.values():
+            if not node.finally_ and node.task.is_pending:
+                node.task.cancel()
+
+    def request_cancel(self) -> None:
+        """Ask for ``cancel`` and leave carrying it out to the run's own thread; a second request
+        is like a second Ctrl-C. Safe in signal handlers and on event loops: it never waits.
+        """
+        handle = self._state.handle
+        if handle is not None and self._state.active:
+            handle.request_cancel()
+
+    def __repr__(self) -> str:
+        return f"<TaskGraph {self.id} {self.title!r} {len(self)} tasks>"
+
+    def _change(self) -> None:
+        if self._state.active:
+            raise GraphError(f"Graph {self.title!r} cannot be changed while it is running")
+        self._dependents = None
+
+    def _path(self, start: Task, goal: Task) -> list[Task] | None:
+        """Tasks from ``start`` along dependencies to ``goal``, or None."""
+        came: dict[str, Task | None] = {start.id: None}
+        stack = [start]
+        while stack:
+            at = stack.pop()
+            if at == goal:
+                path: list[Task] = []
+                step: Task | None = at
+                while step is not None:
+                    path.append(step)
+                    step = came[step.id]
+                return path[::-1]
+            node = self._nodes.get(at.id)
+            for upstream in node.after if node is not None else ():
+                if upstream.id not in came:
+                    came[upstream.id] = at
+                    stack.append(upstream)
+        return None

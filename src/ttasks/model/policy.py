@@ -1,0 +1,96 @@
+"""What to do when work fails: RetryPolicy for one task, DependencyPolicy for its dependents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from ttasks.model.checks import check_int, check_number, check_seconds, wrong_type, wrong_value
+
+
+class DependencyPolicy(Enum):
+    """What a task does when an upstream did not succeed. Values are the lower-case names.
+
+    BLOCK and SKIP decide at the first upstream that settles the matter, the others once all
+    upstreams are finished.
+    """
+
+    BLOCK = "block"
+    SKIP = "skip"
+    CONTINUE_IF_ANY = "continue_if_any"
+    RUN_ANYWAY = "run_anyway"
+    ON_FAILURE = "on_failure"
+
+    __hash__ = object.__hash__
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often to try a task, and how long to wait in between.
+
+    The delay before retry ``n`` (the first retry is 1) is
+    ``min(backoff * multiplier ** (n - 1), max_backoff)`` seconds, changed by a random share of at
+    most ``jitter`` of itself in either direction.
+
+    Cancellation, a missing handler and a rejection are never retried.
+
+    Args:
+        max_attempts: attempts in all, the first included; at least 1.
+        backoff: seconds before the first retry; at least 0.
+        multiplier: factor from one delay to the next; at least 1. 1.0 keeps it constant.
+        max_backoff: cap of a delay in seconds, at least ``backoff``; None means no cap.
+        jitter: share of a delay that is random, 0 to 1.
+        retry_on: exception class, or tuple of them, that is retried.
+        max_elapsed: no retry starts later than this many seconds after the first attempt began;
+            above 0, None means no limit.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of range.
+    """
+
+    max_attempts: int = 1
+    backoff: float = 0.0
+    multiplier: float = 1.0
+    max_backoff: float | None = None
+    jitter: float = 0.0
+    retry_on: tuple[type[BaseException], ...] | type[BaseException] = (Exception,)
+    max_elapsed: float | None = None
+
+    def __post_init__(self) -> None:
+        check_int("max_attempts", self.max_attempts, least=1)
+        check_number("backoff", self.backoff, least=0)
+        check_number("multiplier", self.multiplier, least=1)
+        check_number("jitter", self.jitter, least=0, most=1)
+        check_seconds("max_elapsed", self.max_elapsed)
+        if self.max_backoff is not None:
+            check_number("max_backoff", self.max_backoff, least=0)
+            if self.max_backoff < self.backoff:
+                raise wrong_value("max_backoff", self.max_backoff, f">= backoff ({self.backoff:g})")
+        classes = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+        for item in classes:
+            if not (isinstance(item, type) and issubclass(item, BaseException)):
+                raise wrong_type("retry_on", item, "an exception class or a tuple of them")
+        object.__setattr__(self, "retry_on", classes)
+
+    def delay(self, retry: int, random: Callable[[], float]) -> float:
+        """Seconds to wait before retry number ``retry``.
+
+        Args:
+            retry: 1 for the first retry.
+            random: gives numbers from 0.0 up to 1.0; called only if there is jitter.
+        """
+        check_int("retry", retry, least=1)
+        cap = float("inf") if self.max_backoff is None else self.max_backoff
+        try:
+            seconds = min(self.backoff * self.multiplier ** (retry - 1), cap)
+        except OverflowError:
+            seconds = cap
+        if self.jitter:
+            seconds *= 1 + self.jitter * (2 * random() - 1)
+        return seconds
+
+    def allows(self, attempt: int, error: BaseException) -> bool:
+        """True if another attempt may follow attempt number ``attempt`` that ended in ``error``."""
+        return attempt < self.max_attempts and isinstance(error, self.retry_on)

@@ -1,0 +1,172 @@
+"""Redactor: hide secrets in text, also in text that comes in pieces."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+MASK = "***"
+"""What is written in place of a secret."""
+
+PIECE_CHARACTERS = 64 * 1024
+"""How much of a longer line a pattern sees at once."""
+
+_Span = tuple[int, int]
+
+
+class Redactor:
+    """Replaces secrets by ``***``. Immutable, thread-safe.
+
+    What any secret covers is hidden; where occurrences overlap, all of them are, by one mask.
+
+    - A str is hidden wherever it stands, also across lines.
+    - A pattern is applied to whole lines without their newline, and to pieces of at most 65,536
+      characters of longer lines: a match across lines, or across such a boundary, is not seen.
+
+    Args:
+        secrets: strs and compiled patterns of str. None of them may be an empty str.
+
+    Raises:
+        TypeError: something else is among them; the message names its type, not its value.
+        ValueError: an empty str is among them.
+
+    Example:
+        >>> Redactor(["hunter2", re.compile(r"ghp_[A-Za-z0-9]+")]).text("hunter2 or ghp_Ab1?")
+        '*** or ***?'
+    """
+
+    __slots__ = ("_literals", "_patterns")
+
+    def __init__(self, secrets: Iterable[str | re.Pattern[str]]) -> None:
+        if isinstance(secrets, (str, bytes, re.Pattern)) or not isinstance(secrets, Iterable):
+            raise TypeError(
+                "secrets must be an iterable of str and compiled patterns, "
+                f"got {type(secrets).__name__}"
+            )
+        literals: set[str] = set()
+        patterns: list[re.Pattern[str]] = []
+        for position, secret in enumerate(secrets):
+            if isinstance(secret, str):
+                if not secret:
+                    raise ValueError(f"secrets[{position}] must not be an empty str")
+                literals.add(secret)
+            elif isinstance(secret, re.Pattern) and isinstance(secret.pattern, str):
+                patterns.append(secret)
+            else:
+                kind = type(secret).__name__
+                raise TypeError(
+                    f"secrets[{position}] must be a str or a compiled pattern of str, got a {kind}"
+                )
+        self._literals = tuple(sorted(literals, key=len, reverse=True))
+        self._patterns = tuple(patterns)
+
+    def __bool__(self) -> bool:
+        return bool(self._literals or self._patterns)
+
+    def __repr__(self) -> str:
+        return f"<Redactor of {len(self._literals)} strs and {len(self._patterns)} patterns>"
+
+    def text(self, text: str) -> str:
+        """The text without the secrets."""
+        stream = RedactingStream(self._literals, self._patterns)
+        return stream.feed(text) + stream.finish()
+
+    def stream(self) -> RedactingStream:
+        """A filter for one text that comes in pieces; of one owner, not thread-safe."""
+        return RedactingStream(self._literals, self._patterns)
+
+
+class RedactingStream:
+    """Redacts a text that comes in pieces: all it returns, joined, is ``Redactor.text`` of all.
+
+    Holds back only what may still turn out to be (part of) a secret: with strs alone at most the
+    length of the longest, with patterns the unfinished last line.
+    """
+
+    __slots__ = ("_covered", "_literals", "_patterns", "_rest")
+
+    def __init__(self, literals: tuple[str, ...], patterns: tuple[re.Pattern[str], ...]) -> None:
+        self._literals = literals
+        self._patterns = patterns
+        self._rest = ""
+        # How much of the rest belongs to a secret whose mask has been returned already.
+        self._covered = 0
+
+    def feed(self, text: str) -> str:
+        """Take more text; returns what is certain by now."""
+        return self._take(self._rest + text, last=False)
+
+    def finish(self) -> str:
+        """There is no more text; returns what was held back."""
+        return self._take(self._rest, last=True)
+
+    def _take(self, text: str, last: bool) -> str:
+        units = list(_units(text, last)) if self._patterns else []
+        cut = len(text)
+        if not last:
+            cut = self._undecided(text)
+            if self._patterns:
+                # Patterns need their unit as a whole: cut at its start.
+                cut = max((end for _, end in units if end <= cut), default=0)
+        parts = []
+        at = covered = self._covered
+        if covered > cut:
+            cut_covered = covered
+        else:
+            cut_covered = cut
+        for begin, end in self._spans(text, units):
+            if begin >= cut:
+                break
+            if begin >= covered:
+                parts.append(text[at:begin])
+                parts.append(MASK)
+            at = covered = max(covered, end)
+            cut_covered = max(cut_covered, covered)
+        parts.append(text[at:cut])
+        self._rest = text[cut:]
+        self._covered = cut_covered - cut
+        return "".join(parts)
+
+    def _undecided(self, text: str) -> int:
+        """Where the text must be held back from: a secret may begin there and go on."""
+        cut = len(text)
+        for literal in self._literals:
+            for at in range(max(0, len(text) - len(literal) + 1), cut):
+                if literal.startswith(text[at:]):
+                    cut = at
+                    break
+        return cut
+
+    def _spans(self, text: str, units: list[_Span]) -> list[_Span]:
+        """Every occurrence of a secret, in the order in which they begin."""
+        spans = []
+        for literal in self._literals:
+            at = text.find(literal)
+            while at >= 0:
+                spans.append((at, at + len(literal)))
+                at = text.find(literal, at + 1)
+        for begin, end in units:
+            unit = text[begin:end].removesuffix("\n")
+            for pattern in self._patterns:
+                spans.extend(
+                    (begin + match.start(), begin + match.end())
+                    for match in pattern.finditer(unit)
+                    if match.end() > match.start()
+                )
+        spans.sort()
+        return spans
+
+
+def _units(text: str, last: bool) -> Iterator[_Span]:
+    """The parts of a text that patterns are applied to and that are complete."""
+    begin = 0
+    while begin < len(text):
+        end = text.find("\n", begin, begin + PIECE_CHARACTERS) + 1
+        if not end:
+            end = begin + PIECE_CHARACTERS
+            if end > len(text):
+                if not last:
+                    return
+                end = len(text)
+        yield begin, end
+        begin = end

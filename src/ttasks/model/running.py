@@ -1,0 +1,110 @@
+"""What a run of a graph and the graph itself know of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
+
+from ttasks.model.checks import check_bool, check_int, check_seconds, check_str, wrong_type
+from ttasks.model.status import TaskStatus
+
+if TYPE_CHECKING:
+    from ttasks.model.graph import TaskGraph
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Checked arguments of `TaskGraph.run`; see there."""
+
+    max_workers: int = 4
+    fail_fast: bool = False
+    timeout: float | None = None
+    finally_timeout: float | None = None
+    retry_budget: int | None = None
+    limits: Mapping[str, int] | None = None
+    handle_sigterm: bool = False
+
+    def __post_init__(self) -> None:
+        check_int("max_workers", self.max_workers, least=1)
+        check_bool("fail_fast", self.fail_fast)
+        check_seconds("timeout", self.timeout)
+        check_seconds("finally_timeout", self.finally_timeout)
+        if self.retry_budget is not None:
+            check_int("retry_budget", self.retry_budget, least=0)
+        check_limits(self.limits)
+        check_bool("handle_sigterm", self.handle_sigterm)
+
+
+def check_limits(limits: object) -> None:
+    """Check a mapping from group name to how many of it may run at once."""
+    if limits is None:
+        return
+    if not isinstance(limits, Mapping):
+        raise wrong_type("limits", limits, "a mapping from group name to int")
+    for group, limit in limits.items():
+        check_str("a group name in limits", group, empty=False)
+        check_int(f"limits[{group!r}]", limit, least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphStatistics:
+    """A look at a graph, during a run or after it.
+
+    Attributes:
+        counts: number of tasks by status; a status without tasks counts 0.
+        running: titles of the tasks that are running, in insertion order.
+        waiting: tasks that wait for another attempt.
+        elapsed: seconds since the run began, or that the latest one took; 0.0 before the first.
+        retries: attempts after the first of their task that the run has started.
+    """
+
+    counts: Mapping[TaskStatus, int]
+    running: tuple[str, ...]
+    waiting: int = 0
+    elapsed: float = 0.0
+    retries: int = 0
+
+
+class RunHandle(Protocol):
+    """A run of a graph, as its graph knows it. Thread-safe."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began, or that it took."""
+
+    @property
+    def retries(self) -> int:
+        """Attempts after the first that it has started."""
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that wait for another attempt."""
+
+    def cancel(self) -> None:
+        """See `TaskGraph.cancel`."""
+
+    def request_cancel(self) -> None:
+        """See `TaskGraph.request_cancel`."""
+
+
+class GraphRunner(Protocol):
+    """What `TaskGraph.run` needs of an executor."""
+
+    def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
+        """Run it and return when it has ended."""
+
+    def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
+        """Run it off the event loop and return when it has ended."""
+
+
+@dataclass(slots=True)
+class RunState:
+    """The latest run of a graph. Its ``lock`` owns ``active``; the rest belongs to the run."""
+
+    lock: Lock = field(default_factory=Lock)
+    active: bool = False
+    handle: RunHandle | None = None
+    error: BaseException | None = None
+    errors: dict[str, BaseException] = field(default_factory=dict)

@@ -1,0 +1,54 @@
+"""Store: the protocol between the engine and whatever remembers tasks and graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+
+from ttasks.model.task import Task
+
+if TYPE_CHECKING:
+    from ttasks.model.graph import TaskGraph
+
+Item = TypeVar("Item")
+
+
+class Collection(Protocol[Item]):
+    """A mutable mapping from id to object, with ``save``. Thread-safe.
+
+    An implementer owes: iteration in the order of first saving; ``in`` takes the object or its id;
+    a key that is not the id of the object is a ValueError, an object of the wrong type a
+    TypeError, an unknown id a KeyError; a write that fails is a StoreError and changes nothing.
+    """
+
+    def save(self, item: Item) -> None:
+        """Insert or replace ``item`` under its id; when this returns, it is remembered."""
+
+    def __getitem__(self, key: str) -> Item: ...
+    def __setitem__(self, key: str, item: Item) -> None: ...
+    def __delitem__(self, key: str) -> None: ...
+    def __contains__(self, item: object) -> bool: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Remembers tasks and graphs. Thread-safe.
+
+    Whether the objects that come out are the ones that went in (`InMemoryStore`) or copies of
+    what they were when they were saved (`SQLiteStore`) is up to the store, which says so.
+    Saving a graph saves its tasks and edges with it, all or nothing; deleting a graph keeps its
+    tasks.
+    """
+
+    @property
+    def tasks(self) -> Collection[Task]:
+        """Tasks by id."""
+
+    @property
+    def graphs(self) -> Collection[TaskGraph]:
+        """Graphs by id."""
+
+    def close(self) -> None:
+        """Release what the store holds; idempotent. Nothing is lost by not calling it."""

@@ -1,0 +1,103 @@
+"""InMemoryStore: live references in dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Generic, TypeVar
+
+from ttasks.model.checks import wrong_type, wrong_value
+from ttasks.model.graph import TaskGraph
+from ttasks.model.task import Task
+
+Item = TypeVar("Item", Task, TaskGraph)
+
+
+class MemoryCollection(MutableMapping[str, Item], Generic[Item]):
+    """A dict by id that checks keys and types.
+
+    Thread-safe without a lock: every operation is one operation of a dict, which the interpreter
+    makes atomic; iteration goes over a copy of the keys.
+    """
+
+    def __init__(self, item_type: type[Item]) -> None:
+        self._type = item_type
+        self._items: dict[str, Item] = {}
+
+    def save(self, item: Item) -> None:
+        """Remember ``item`` itself, not a copy."""
+        if not isinstance(item, self._type):
+            raise wrong_type("item", item, f"a {self._type.__name__}")
+        self._items[item.id] = item
+
+    def __getitem__(self, key: str) -> Item:
+        return self._items[key]
+
+    def __setitem__(self, key: str, item: Item) -> None:
+        if not isinstance(item, self._type):
+            raise wrong_type("item", item, f"a {self._type.__name__}")
+        if key != item.id:
+            raise wrong_value("key", key, f"the id of the object, {item.id!r}")
+        self._items[key] = item
+
+    def __delitem__(self, key: str) -> None:
+        del self._items[key]
+
+    def __contains__(self, item: object) -> bool:
+        if isinstance(item, self._type):
+            return item.id in self._items
+        return isinstance(item, str) and item in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._items))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+class MemoryGraphs(MemoryCollection[TaskGraph]):
+    """Graphs; saving one saves its tasks."""
+
+    def __init__(self, tasks: MemoryCollection[Task]) -> None:
+        super().__init__(TaskGraph)
+        self._tasks = tasks
+
+    def save(self, item: TaskGraph) -> None:
+        """Remember the graph and its tasks themselves."""
+        super().save(item)
+        for task in item:
+            self._tasks.save(task)
+
+    def __setitem__(self, key: str, item: TaskGraph) -> None:
+        super().__setitem__(key, item)
+        self.save(item)
+
+
+class InMemoryStore:
+    """Remembers tasks and graphs for as long as it lives; what comes out is what went in.
+
+    Thread-safe.
+
+    Example:
+        >>> store = InMemoryStore()
+        >>> task = Task.bash("true")
+        >>> store.tasks.save(task)
+        >>> store.tasks[task.id] is task
+        True
+    """
+
+    def __init__(self) -> None:
+        self._tasks = MemoryCollection(Task)
+        self._graphs = MemoryGraphs(self._tasks)
+
+    @property
+    def tasks(self) -> MemoryCollection[Task]:
+        """Tasks by id."""
+        return self._tasks
+
+    @property
+    def graphs(self) -> MemoryGraphs:
+        """Graphs by id; saving one saves its tasks."""
+        return self._graphs
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to release."""

@@ -1,0 +1,181 @@
+"""Tasks to and from rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from time import time_ns
+from typing import Any
+from warnings import warn
+
+from ttasks.errors import StoreError
+from ttasks.model.policy import RetryPolicy
+from ttasks.model.status import TaskStatus
+from ttasks.model.task import Task
+from ttasks.model.task_type import TaskType
+from ttasks.stores.sqlite.plain import (
+    from_json,
+    from_micros,
+    from_optional,
+    from_text,
+    to_json,
+    to_micros,
+    to_optional,
+    to_text,
+)
+from ttasks.stores.sqlite.results import (
+    ResultColumns,
+    decode_object,
+    decode_result,
+    encode_object,
+    encode_result,
+)
+
+COLUMNS = (
+    "id",
+    "status",
+    "updated_at",
+    "created_at",
+    "owner",
+    "type",
+    "title",
+    "key",
+    "blocked_by",
+    "error",
+    "payload_kind",
+    "details",
+    "payload",
+    *ResultColumns._fields,
+)
+"""The columns of a task's row, in the order of `encode_task` and `decode_task`."""
+
+_ASSIGNMENTS = ", ".join(f"{name}=excluded.{name}" for name in COLUMNS[1:])
+_SINKS = "('succeeded','cancelled')"
+
+# A task never leaves SUCCEEDED or CANCELLED, so a state that would is older than the one in the
+# ledger: a snapshot from before, or one that was taken while another thread saved. It is ignored.
+UPSERT = f"""
+INSERT INTO tasks ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
+ON CONFLICT (id) DO UPDATE SET listed=1, {_ASSIGNMENTS}
+WHERE status NOT IN {_SINKS} OR status = excluded.status OR NOT listed
+"""
+
+Row = tuple[Any, ...]
+
+# What reading a row can raise if somebody else has written it.
+_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
+def encode_task(task: Task, owner: int | None = None) -> Row:
+    """The row of a task as it is now; ``owner`` is kept while it is RUNNING."""
+    state = task.__getstate__()
+    status: TaskStatus = state["status"]
+    payload_kind, payload = encode_object(state["payload"])
+    return (
+        state["id"],
+        status.value,
+        time_ns() // 1000,
+        to_micros(state["created_at"]),
+        owner if status is TaskStatus.RUNNING else None,
+        to_text(state["type"].value),
+        to_text(state["title"]),
+        to_optional(state["key"]),
+        state["blocked_by"],
+        to_optional(state["error"]),
+        payload_kind,
+        _encode_details(state),
+        payload,
+        *encode_result(state["id"], state["result"]),
+    )
+
+
+def decode_task(row: Sequence[Any]) -> Task:
+    """A new task in the state of the row.
+
+    Raises:
+        StoreError: the row makes no sense.
+    """
+    try:
+        fields = dict(zip(COLUMNS, row, strict=False))
+        details = _decode_details(from_json(fields["details"]) or {})
+        state = details | {
+            "id": fields["id"],
+            "status": TaskStatus(fields["status"]),
+            "created_at": from_micros(fields["created_at"]),
+            "type": TaskType(from_text(fields["type"])),
+            "title": from_text(fields["title"]),
+            "key": from_optional(fields["key"]),
+            "blocked_by": fields["blocked_by"],
+            "error": from_optional(fields["error"]),
+            "payload": decode_object("payload", fields["payload_kind"], fields["payload"]),
+            "result": decode_result(
+                fields["id"], ResultColumns(*(fields[name] for name in ResultColumns._fields))
+            ),
+            "extra": {},
+        }
+    except _DAMAGE as error:
+        raise StoreError(f"The ledger's row of task {row[0]!r} is damaged: {error!r}") from error
+    task = Task.__new__(Task)
+    task.__setstate__(state)
+    return task
+
+
+def _encode_details(state: dict[str, Any]) -> str | None:
+    """JSON of the attributes that are seldom used, without those that have their default."""
+    details: dict[str, Any] = {}
+    for name in ("description", "timeout", "priority", "group", "version", "reuse", "options"):
+        if state[name]:
+            details[name] = state[name]
+    if state["deadline"] is not None:
+        details["deadline"] = state["deadline"].isoformat()
+    if state["retry"] is not None:
+        details["retry"] = _encode_retry(state["retry"])
+    return to_json(details) if details else None
+
+
+def _decode_details(details: dict[str, Any]) -> dict[str, Any]:
+    deadline = details.get("deadline")
+    retry = details.get("retry")
+    return {
+        "description": details.get("description", ""),
+        "timeout": details.get("timeout"),
+        "priority": details.get("priority", 0.0),
+        "group": details.get("group"),
+        "version": details.get("version"),
+        "reuse": details.get("reuse", False),
+        "options": details.get("options", {}),
+        "deadline": None if deadline is None else datetime.fromisoformat(deadline),
+        "retry": None if retry is None else _decode_retry(retry),
+    }
+
+
+def _encode_retry(policy: RetryPolicy) -> dict[str, Any]:
+    facts = {name: getattr(policy, name) for name in policy.__slots__ if name != "retry_on"}
+    classes = policy.retry_on if isinstance(policy.retry_on, tuple) else (policy.retry_on,)
+    return facts | {"retry_on": [f"{item.__module__}:{item.__qualname__}" for item in classes]}
+
+
+def _decode_retry(facts: dict[str, Any]) -> RetryPolicy:
+    return RetryPolicy(**{**facts, "retry_on": tuple(map(_exception, facts["retry_on"]))})
+
+
+def _exception(name: str) -> type[BaseException]:
+    """The class of this name, if its module is loaded: a ledger must not run code by being read.
+
+    Otherwise it is Exception, with a warning, so that the task is tried again rather too often.
+    """
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        # `vars`, because `getattr` on a module may import another.
+        found = vars(found).get(part) if hasattr(found, "__dict__") else None
+    if isinstance(found, type) and issubclass(found, BaseException):
+        return found
+    warn(
+        f"retry_on of a stored task names {path!r} of module {module!r}, which is not loaded; "
+        f"Exception takes its place (import the module before you read the ledger)",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return Exception

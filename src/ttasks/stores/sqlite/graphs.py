@@ -1,0 +1,165 @@
+"""The graphs of a ledger."""
+
+from __future__ import annotations
+
+import sqlite3
+from hashlib import blake2b
+from time import time_ns
+from typing import Any
+
+from ttasks.errors import StoreError
+from ttasks.model.graph import TaskGraph
+from ttasks.model.policy import DependencyPolicy
+from ttasks.model.task import Task
+from ttasks.model.views import Node
+from ttasks.stores.sqlite.codec import COLUMNS, UPSERT, Row, decode_task, encode_task
+from ttasks.stores.sqlite.collection import LedgerCollection
+from ttasks.stores.sqlite.ledger import Ledger
+from ttasks.stores.sqlite.plain import (
+    from_json,
+    from_optional,
+    from_text,
+    to_json,
+    to_optional,
+    to_text,
+)
+from ttasks.stores.sqlite.writer import Writer
+
+_UPSERT_GRAPH = """
+INSERT INTO graphs (id, title, key, created_at, updated_at, shape) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET title=excluded.title, key=excluded.key,
+    updated_at=excluded.updated_at, shape=excluded.shape
+"""
+_INSERT_NODE = """
+INSERT INTO nodes (graph, task, position, member, finally, required, policy, after)
+SELECT ?, seq, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
+"""
+_SELECT_NODES = f"""
+SELECT {", ".join(f"tasks.{name}" for name in COLUMNS)}, member, finally, required, policy, after
+FROM nodes JOIN tasks ON tasks.seq = nodes.task WHERE graph=? ORDER BY position
+"""
+
+
+class LedgerGraphs(LedgerCollection[TaskGraph]):
+    """Graphs by id; what comes out is a copy, with its tasks as they were saved last.
+
+    Thread-safe. Every graph that is read has tasks of its own.
+    """
+
+    def __init__(self, ledger: Ledger, writer: Writer) -> None:
+        super().__init__(ledger, writer, TaskGraph, "graphs", "1")
+
+    def save(self, item: TaskGraph) -> None:
+        """Insert or replace a graph, its edges and its tasks, all or nothing."""
+        self._check(item)
+        tasks, nodes = _encode_nodes(item)
+        now = time_ns() // 1000
+        shape = blake2b(repr(nodes).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        row = (item.id, to_text(item.title), to_optional(item.key), now, now, shape)
+        self._writer.write(lambda connection: _save(connection, row, tasks, nodes))
+
+    def __getitem__(self, key: str) -> TaskGraph:
+        graph = None
+        if isinstance(key, str):
+            with self._ledger.reading() as connection:
+                connection.execute("BEGIN")  # both statements see the same state
+                graph = connection.execute(
+                    "SELECT seq, id, title, key FROM graphs WHERE id=?", (to_text(key),)
+                ).fetchone()
+                if graph is not None:
+                    rows = connection.execute(_SELECT_NODES, (graph[0],)).fetchall()
+                connection.execute("COMMIT")
+        if graph is None:
+            raise KeyError(key)
+        return TaskGraph.restore(
+            graph[1],
+            _decode_nodes(rows, graph[1]),
+            from_text(graph[2]),
+            from_optional(graph[3]),
+        )
+
+    def __delitem__(self, key: str) -> None:
+        if not isinstance(key, str) or not self._writer.write(
+            lambda connection: _delete(connection, key)
+        ):
+            raise KeyError(key)
+
+
+def _encode_nodes(graph: TaskGraph) -> tuple[list[Row], list[Row]]:
+    """Rows of the tasks and of the nodes.
+
+    A dependency that is not in the graph yet gets a node as well, which is no member; so edges are
+    numbers of nodes throughout.
+    """
+    members = graph.nodes()
+    tasks = {node.task.id: node.task for node in members}
+    for node in members:
+        for upstream in node.after:
+            tasks.setdefault(upstream.id, upstream)
+    number = {task_id: at for at, task_id in enumerate(tasks)}
+    nodes: list[Row] = [
+        (
+            at,
+            1,
+            int(node.finally_),
+            int(node.required),
+            node.policy.value,
+            to_json([number[upstream.id] for upstream in node.after]),
+            node.task.id,
+        )
+        for at, node in enumerate(members)
+    ]
+    for task_id in list(tasks)[len(members) :]:
+        nodes.append((number[task_id], 0, 0, 0, DependencyPolicy.BLOCK.value, "[]", task_id))
+    return [encode_task(task) for task in tasks.values()], nodes
+
+
+def _save(connection: sqlite3.Connection, row: Row, tasks: list[Row], nodes: list[Row]) -> None:
+    known = connection.execute("SELECT shape FROM graphs WHERE id=?", (row[0],)).fetchone()
+    connection.execute(_UPSERT_GRAPH, row)
+    connection.executemany(UPSERT, tasks)
+    if known == (row[-1],):
+        return
+    (seq,) = connection.execute("SELECT seq FROM graphs WHERE id=?", (row[0],)).fetchone()
+    _delete_nodes(connection, seq)
+    connection.executemany(_INSERT_NODE, [(seq, *node) for node in nodes])
+
+
+def _delete(connection: sqlite3.Connection, key: str) -> bool:
+    found = connection.execute("SELECT seq FROM graphs WHERE id=?", (to_text(key),)).fetchone()
+    if found is None:
+        return False
+    _delete_nodes(connection, found[0])
+    connection.execute("DELETE FROM graphs WHERE seq=?", found)
+    return True
+
+
+def _delete_nodes(connection: sqlite3.Connection, graph: int) -> None:
+    """Delete the nodes of a graph, and the deleted tasks that only it still had."""
+    hidden = connection.execute(
+        "SELECT seq FROM nodes JOIN tasks ON seq=task WHERE graph=? AND NOT listed", (graph,)
+    ).fetchall()
+    connection.execute("DELETE FROM nodes WHERE graph=?", (graph,))
+    for seq in hidden:
+        if not connection.execute("SELECT 1 FROM nodes WHERE task=?", seq).fetchone():
+            connection.execute("DELETE FROM events WHERE task=?", seq)
+            connection.execute("DELETE FROM tasks WHERE seq=?", seq)
+
+
+def _decode_nodes(rows: list[Any], graph_id: str) -> list[Node]:
+    width = len(COLUMNS)
+    tasks: list[Task] = [decode_task(row) for row in rows]
+    nodes = []
+    try:
+        for task, row in zip(tasks, rows, strict=True):
+            member, finally_, required, policy, after = row[width:]
+            if member:
+                upstream = tuple(tasks[at] for at in from_json(after))
+                nodes.append(
+                    Node(task, upstream, bool(finally_), bool(required), DependencyPolicy(policy))
+                )
+    except (ValueError, TypeError, LookupError) as error:
+        raise StoreError(
+            f"The ledger's rows of graph {graph_id!r} are damaged: {error!r}"
+        ) from error
+    return nodes

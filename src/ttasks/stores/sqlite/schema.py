@@ -1,0 +1,171 @@
+"""The schema of a ledger: its tables, how a file is recognised, and how an older one grows up."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+from ttasks.errors import StoreError, StoreVersionError
+from ttasks.stores.sqlite.connection import connect, translated
+
+APPLICATION_ID = 0x74_74_6B_73
+"""Marks a SQLite file as a ledger ("ttks"); in its header."""
+
+# Times are microseconds since 1970 in UTC: exact, small in an index, and sorted by when.
+# Other tables refer to `seq`; its order is that of first saving.
+# A task that is deleted while a graph has it stays, not listed, until that graph is deleted.
+# Columns that may be long come last, so that a page of a list does not have to read past them.
+_TABLES = """
+CREATE TABLE owners (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    host TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    started TEXT NOT NULL,
+    opened_at INTEGER NOT NULL
+);
+CREATE TABLE tasks (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    listed INTEGER NOT NULL DEFAULT 1,
+    status TEXT NOT NULL,
+    updated_at INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    owner INTEGER REFERENCES owners(seq),
+    type TEXT NOT NULL,
+    title TEXT NOT NULL,
+    key TEXT,
+    blocked_by TEXT,
+    error TEXT,
+    payload_kind TEXT NOT NULL,
+    value_kind TEXT,
+    details TEXT,
+    result TEXT,
+    payload TEXT,
+    value TEXT,
+    result_error TEXT,
+    output TEXT
+);
+CREATE INDEX tasks_by_status ON tasks(status, updated_at) WHERE listed;
+CREATE INDEX tasks_by_owner ON tasks(owner) WHERE owner IS NOT NULL;
+CREATE TABLE graphs (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    title TEXT NOT NULL,
+    key TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    shape TEXT NOT NULL
+);
+CREATE INDEX graphs_by_key ON graphs(key) WHERE key IS NOT NULL;
+CREATE TABLE nodes (
+    graph INTEGER NOT NULL REFERENCES graphs(seq),
+    position INTEGER NOT NULL,
+    task INTEGER NOT NULL REFERENCES tasks(seq),
+    member INTEGER NOT NULL,
+    finally INTEGER NOT NULL,
+    required INTEGER NOT NULL,
+    policy TEXT NOT NULL,
+    after TEXT NOT NULL,
+    PRIMARY KEY (graph, position)
+) WITHOUT ROWID;
+CREATE INDEX nodes_by_task ON nodes(task);
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    task INTEGER NOT NULL REFERENCES tasks(seq),
+    type TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    previous TEXT NOT NULL,
+    status TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    error TEXT,
+    details TEXT,
+    chunk TEXT
+);
+CREATE INDEX events_by_task ON events(task);
+"""
+
+
+def _run_script(script: str) -> Callable[[sqlite3.Connection], None]:
+    # Not `executescript`, which commits the transaction that the migration is part of.
+    def migrate(connection: sqlite3.Connection) -> None:
+        for statement in script.split(";\n"):
+            if statement.strip():
+                connection.execute(statement)
+
+    return migrate
+
+
+MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_run_script(_TABLES),)
+"""Step n leads from version n to n + 1; a new file is at 0. Never edit one that was released."""
+
+
+def check_file(path: str) -> None:
+    """Look at a file without changing anything, its locks and neighbours included.
+
+    SQLite reads it as immutable. It must not be opened by other means: closing it would drop the
+    POSIX locks of every connection to it that this process has.
+
+    Raises:
+        StoreVersionError: a ledger of a newer version.
+        StoreError: no ledger, no place for one, or it cannot be read.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        folder = os.path.dirname(path)
+        if not os.path.isdir(folder):
+            raise StoreError(
+                f"Cannot make the ledger {path!r}: there is no folder {folder!r}"
+            ) from None
+        return
+    except OSError as error:
+        raise StoreError(f"Cannot read the ledger {path!r}: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{path!r} is no regular file, so it cannot be a ledger")
+    if not found.st_size:
+        return
+    with translated(path), closing(connect(path, "mode=ro&immutable=1")) as connection:
+        application = _pragma(connection, "application_id")
+        version = _pragma(connection, "user_version")
+    if application != APPLICATION_ID:
+        raise StoreError(f"{path!r} is a database, but no ledger of ttasks; it was not touched")
+    if version > len(MIGRATIONS):
+        raise StoreVersionError(path, version, len(MIGRATIONS))
+
+
+def is_current(connection: sqlite3.Connection, path: str) -> bool:
+    """True if nothing needs to be made or migrated.
+
+    Raises:
+        StoreVersionError: a newer version, in a write-ahead log that the header does not know of.
+    """
+    version = _pragma(connection, "user_version")
+    if version > len(MIGRATIONS):
+        raise StoreVersionError(path, version, len(MIGRATIONS))
+    return version == len(MIGRATIONS) and _pragma(connection, "application_id") == APPLICATION_ID
+
+
+def upgrade(connection: sqlite3.Connection, path: str) -> None:
+    """Make the tables, or bring them forward; inside the caller's exclusive transaction.
+
+    Another process may have done it while this one waited for that transaction.
+    """
+    if is_current(connection, path):
+        return
+    version = _pragma(connection, "user_version")
+    application = _pragma(connection, "application_id")
+    is_new = not version and not application and not _pragma(connection, "schema_version")
+    if application != APPLICATION_ID and not is_new:
+        raise StoreError(f"{path!r} is a database, but no ledger of ttasks; it was not changed")
+    for migrate in MIGRATIONS[version:]:
+        migrate(connection)
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

@@ -1,0 +1,222 @@
+"""process.run: what goes in, what comes out, and how it fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from commandkit import BASH, bash, in_thread, token, wait_until
+from ttasks.handlers import process, spawn
+from ttasks.model.cancel import CancelToken
+
+__all__ = ["token"]
+pytestmark = pytest.mark.usefixtures("token")
+
+
+def test_exit_code_and_both_streams_are_returned() -> None:
+    outcome = bash("echo out; echo error >&2; exit 7")
+    assert outcome == process.Outcome(7, "out\n", "error\n")
+
+
+def test_death_by_signal_is_a_negative_returncode() -> None:
+    assert bash("kill -9 $$").returncode == -signal.SIGKILL
+
+
+def test_stdin_is_empty_by_default() -> None:
+    assert bash("cat; echo $?").stdout == "0\n"
+
+
+def test_stdin_of_many_megabytes_goes_through() -> None:
+    data = os.urandom(1000) * 5000
+    assert bash("wc -c", stdin=data).stdout.strip() == str(len(data))
+
+
+def test_a_command_that_does_not_read_its_stdin_is_no_error() -> None:
+    assert bash("exec 0<&-; echo done", stdin=b"x" * 1_000_000).stdout == "done\n"
+
+
+def test_big_stdin_and_big_output_at_once_do_not_deadlock() -> None:
+    data = b"0123456789abcdef" * 200_000
+    assert bash("cat; cat /dev/null", stdin=data).stdout == data.decode()
+
+
+def test_cwd_is_where_it_runs(tmp_path: Path) -> None:
+    assert bash("pwd -P", cwd=str(tmp_path)).stdout == f"{tmp_path.resolve()}\n"
+
+
+def test_env_is_merged_and_none_removes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEPT", "kept")
+    monkeypatch.setenv("GONE", "gone")
+    script = 'echo "$KEPT ${GONE-none} $NEW"'
+    assert bash(script, env={"GONE": None, "NEW": "näw", "NEVER": None}).stdout == "kept none näw\n"
+
+
+def test_markers_of_nested_commands_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTASKS_TASK", "outer")
+    outer, _, inner = bash("echo $TTASKS_TASK").stdout.strip().partition("/")
+    assert outer == "outer"
+    assert len(inner) == 16
+
+
+def test_the_command_leads_its_own_session() -> None:
+    sid, pid, parent = bash("ps -o sid= -p $$; echo $$; echo $PPID").stdout.split()
+    assert sid == pid != str(os.getsid(0))
+    assert parent == str(os.getpid())
+
+
+def test_sigpipe_has_its_default_in_the_command() -> None:
+    assert bash("yes | head -1; echo ${PIPESTATUS[0]}").stdout == "y\n141\n"
+
+
+def test_foreign_inheritable_descriptors_are_not_inherited() -> None:
+    read, write = os.pipe()
+    try:
+        os.set_inheritable(read, True)
+        outcome = bash(f"[ -e /proc/$$/fd/{read} ] && echo inherited; :")
+    finally:
+        os.close(read)
+        os.close(write)
+    assert outcome.stdout == ""
+
+
+def test_a_missing_program_is_a_start_error() -> None:
+    with pytest.raises(process.StartError) as caught:
+        process.run(["/no/such/program"])
+    assert caught.value.filename == "/no/such/program"
+
+
+def test_a_program_without_permission_is_a_start_error(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    with pytest.raises(process.StartError, match="Permission denied"):
+        process.run([str(program)])
+
+
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_a_bad_cwd_is_a_start_error(tmp_path: Path, kind: str) -> None:
+    cwd = tmp_path / kind
+    if kind == "file":
+        cwd.write_text("")
+    with pytest.raises(process.StartError) as caught:
+        bash("true", cwd=str(cwd))
+    assert os.fspath(caught.value.filename) == str(cwd)
+
+
+def test_arguments_that_are_too_long_are_a_start_error() -> None:
+    with pytest.raises(process.StartError, match="Argument list too long"):
+        process.run([BASH, "-c", "true", "x" * 3_000_000])
+
+
+@pytest.mark.parametrize("failing", range(5))
+def test_running_out_of_descriptors_half_way_leaves_none_open(
+    failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The fixture of all tests checks for descriptors that stayed open.
+    real = os.pipe
+    calls = iter(range(failing))
+
+    def pipe() -> tuple[int, int]:
+        if next(calls, None) is None:
+            raise OSError(24, "Too many open files")
+        return real()
+
+    monkeypatch.setattr(os, "pipe", pipe)
+    if failing < 3:
+        with pytest.raises(process.StartError, match="Too many open files"):
+            bash("true", stdin=b"x")
+    else:
+        assert bash("true", stdin=b"x").returncode == 0
+
+
+def test_a_fork_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork_exec(*args: object) -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("subprocess._fork_exec", fork_exec)
+    with pytest.raises(process.StartError, match="temporarily unavailable"):
+        bash("true", stdin=b"x", cancel=CancelToken())
+
+
+def test_no_pidfd_left_to_open_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pidfd_open(pid: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    assert bash("echo x; exit 3") == process.Outcome(3, "x\n")
+
+
+def test_cancel_before_the_start_ends_it_at_once() -> None:
+    cancel = CancelToken()
+    cancel.cancel()
+    begin = time.monotonic()
+    assert bash("sleep 60", cancel=cancel).ended_by == "cancelled"
+    assert time.monotonic() - begin < 2
+
+
+def test_the_token_holds_no_callback_afterwards() -> None:
+    cancel = CancelToken()
+    bash("true", cancel=cancel)
+    assert cancel._callbacks == []
+    cancel.cancel()
+
+
+def test_an_exception_of_the_listener_ends_the_tree_and_goes_on() -> None:
+    def on_output(stream: str, text: str) -> None:
+        raise LookupError(text)
+
+    with pytest.raises(LookupError, match="ready"):
+        bash("echo ready; sleep 60 & sleep 60", on_output=on_output)
+
+
+def test_an_oserror_of_the_listener_is_no_start_error() -> None:
+    def on_output(stream: str, text: str) -> None:
+        raise OSError("the listener's own")
+
+    with pytest.raises(OSError, match="own") as caught:
+        bash("echo ready; sleep 60", on_output=on_output)
+    assert not isinstance(caught.value, process.StartError)
+
+
+def test_an_exception_between_fork_and_return_does_not_lose_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = os.close
+    calls = []
+
+    def close(fd: int) -> None:
+        # The first descriptor is closed right after the fork, inside of Popen.
+        real(fd)
+        if not calls:
+            calls.append(fd)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "close", close)
+    with pytest.raises(KeyboardInterrupt):
+        spawn.Child().start(
+            [BASH, "-c", "sleep 60"], cwd=None, env=os.environb, stdin=None, pass_fds=()
+        )
+    monkeypatch.undo()
+    assert calls
+
+
+def test_many_at_once_use_one_thread_each_and_all_end(tmp_path: Path) -> None:
+    cancel = CancelToken()
+    runs = [
+        in_thread(lambda: bash(f"echo . >> {tmp_path / 'started'}; sleep 60", cancel=cancel))
+        for _ in range(30)
+    ]
+    started = tmp_path / "started"
+    wait_until(lambda: started.exists() and started.stat().st_size == 60, "30 commands")
+    cancel.cancel()
+    for thread, box in runs:
+        thread.join(20)
+        assert box[0].ended_by == "cancelled"
+
+
+def test_what_is_printed_at_the_very_end_is_not_lost() -> None:
+    for _ in range(20):
+        assert bash("printf 'x%.0s' {1..5000}; echo end >&2").stdout == "x" * 5000

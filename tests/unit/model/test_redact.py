@@ -1,0 +1,143 @@
+"""Redactor: no secret gets out, however the text is cut."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ttasks.model.redact import PIECE_CHARACTERS, Redactor
+
+texts = st.text(alphabet="ab\n", max_size=60)
+secrets = st.lists(st.text(alphabet="ab\n", min_size=1, max_size=6), max_size=4)
+patterns = st.lists(
+    st.sampled_from(["a+", "b{2,}", "^a", "b$", "(?<=a)b", "a*", r"a\nb"]).map(re.compile),
+    max_size=2,
+)
+
+
+def streamed(redactor: Redactor, text: str, cuts: list[int]) -> str:
+    stream = redactor.stream()
+    edges = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
+    parts = [stream.feed(text[begin:end]) for begin, end in pairwise(edges)]
+    return "".join([*parts, stream.finish()])
+
+
+def covered(text: str, literals: list[str]) -> str:
+    """The definition, as plainly as can be: what any occurrence covers, overlaps as one."""
+    spans = sorted(
+        (at, at + len(literal))
+        for literal in literals
+        for at in range(len(text))
+        if text.startswith(literal, at)
+    )
+    out, at = "", 0
+    for begin, end in spans:
+        if begin >= at or not out:
+            if begin >= at:
+                out += text[at:begin] + "***"
+        at = max(at, end)
+    return out + text[at:]
+
+
+@given(texts, secrets)
+def test_what_a_str_covers_is_hidden(text: str, literals: list[str]) -> None:
+    assert Redactor(literals).text(text) == covered(text, literals)
+
+
+@given(texts, secrets, patterns, st.lists(st.integers(0, 1000), max_size=8))
+def test_pieces_give_the_same_as_the_whole(
+    text: str, literals: list[str], compiled: list[re.Pattern[str]], cuts: list[int]
+) -> None:
+    redactor = Redactor([*literals, *compiled])
+    assert streamed(redactor, text, cuts) == redactor.text(text)
+
+
+@given(texts, secrets, st.integers(1, 3))
+def test_no_prefix_of_the_stream_shows_a_secret(text: str, literals: list[str], size: int) -> None:
+    stream = Redactor(literals).stream()
+    shown = ""
+    for at in range(0, len(text), size):
+        shown += stream.feed(text[at : at + size])
+        assert covered(text, literals).startswith(shown)
+
+
+def test_the_longest_of_secrets_that_begin_alike_is_hidden() -> None:
+    assert Redactor(["pass", "password"]).text("password pass") == "*** ***"
+
+
+def test_overlapping_secrets_are_hidden_by_one_mask() -> None:
+    assert Redactor(["abcd", "cdef"]).text("xabcdefx") == "x***x"
+
+
+def test_a_str_across_lines_is_hidden() -> None:
+    redactor = Redactor(["BEGIN\nkey\nEND"])
+    stream = redactor.stream()
+    assert stream.feed("a BEGIN\n") == "a "
+    assert stream.feed("key\n") == ""
+    assert stream.feed("END b") + stream.finish() == "*** b"
+
+
+def test_what_cannot_be_a_secret_is_not_held_back() -> None:
+    assert Redactor(["secret"]).stream().feed("no se\n") == "no se\n"
+
+
+def test_a_pattern_sees_a_line_as_a_whole() -> None:
+    stream = Redactor([re.compile(r"token=\w+")]).stream()
+    assert stream.feed("token=ab") == ""
+    assert stream.feed("cd ok\nnext") == "*** ok\n"
+    assert stream.finish() == "next"
+
+
+def test_anchors_of_a_pattern_are_the_ends_of_lines() -> None:
+    assert Redactor([re.compile("^a.*b$")]).text("a1b\nxa1b\na2b") == "***\nxa1b\n***"
+
+
+def test_a_str_and_a_pattern_that_overlap_hide_both_wholes() -> None:
+    redactor = Redactor(["abc", re.compile(r"token=\w+")])
+    assert redactor.text("token=abcdef xabcx") == "*** x***x"
+
+
+def test_a_line_without_end_is_not_held_back_for_ever() -> None:
+    stream = Redactor([re.compile("secret")]).stream()
+    shown = sum(len(stream.feed("x" * 1000)) for _ in range(1000))
+    assert shown >= 1_000_000 - PIECE_CHARACTERS
+
+
+def test_overlaps_without_end_are_not_held_back() -> None:
+    stream = Redactor(["aa"]).stream()
+    assert "".join(stream.feed("a" * 100) for _ in range(100)) + stream.finish() == "***"
+
+
+def test_an_empty_pattern_match_hides_nothing() -> None:
+    assert Redactor([re.compile("x*")]).text("abc") == "abc"
+
+
+def test_without_secrets_nothing_changes() -> None:
+    assert not Redactor([])
+    assert Redactor([]).text("abc\n") == "abc\n"
+
+
+@pytest.mark.parametrize("wrong", ["abc", b"abc", re.compile("x"), 5, None])
+def test_secrets_must_be_a_collection(wrong: object) -> None:
+    with pytest.raises(TypeError, match=f"iterable of str.*got {type(wrong).__name__}"):
+        Redactor(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [b"hunter2", 42, None, re.compile(b"hunter2"), ("hunter2",)])
+def test_a_wrong_secret_is_named_by_position_and_type_only(wrong: object) -> None:
+    with pytest.raises(TypeError, match=rf"secrets\[1\].*{type(wrong).__name__}") as caught:
+        Redactor(["fine", wrong])  # type: ignore[list-item]
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_empty_secret_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"secrets\[0\]"):
+        Redactor([""])
+
+
+def test_repr_shows_no_secret() -> None:
+    assert repr(Redactor(["hunter2", re.compile("x")])) == "<Redactor of 1 strs and 1 patterns>"
