@@ -41,13 +41,18 @@ def marked(value: str) -> list[int]:
         if not name.isdigit() or int(name) == os.getpid():
             continue
         try:
-            environ = Path(f"/proc/{name}/environ").read_bytes()
+            # It is empty for the moment in which a process becomes another program.
+            environ = next(filter(None, (_environ(name) for _ in range(20))), b"")
             state = Path(f"/proc/{name}/stat").read_bytes().rpartition(b") ")[2][:1]
         except OSError:
             continue
         if f"{TOKEN}={value}".encode() in environ and state not in b"ZX":
             found.append(int(name))
     return found
+
+
+def _environ(pid: str) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
 
 
 def wait_until(fact: Callable[[], Any], what: str = "it") -> None:

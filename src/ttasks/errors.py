@@ -260,4 +260,3 @@ class MissingExtraError(TTasksError, ImportError):
 def describe(error: BaseException) -> str:
     """The text of an error for people: its message, or its type where it has none."""
     return str(error) or type(error).__name__
-

@@ -208,9 +208,7 @@ class Attempt:
     def _finish(self, raw: Any, raised: BaseException | None) -> TaskStatus | None:
         self._close()
         task, life = self._task, self._task._lifecycle
-        timing = outcome.Timing(
-            self._started_at, datetime.now(UTC), monotonic() - self._started
-        )
+        timing = outcome.Timing(self._started_at, datetime.now(UTC), monotonic() - self._started)
         while True:
             result = self._result(raw, raised, timing)
             message = None if result.failure is None else result.failure.message
@@ -246,9 +244,7 @@ class Attempt:
             self.retry_in,
         )
 
-    def _result(
-        self, raw: Any, raised: BaseException | None, timing: outcome.Timing
-    ) -> TaskResult:
+    def _result(self, raw: Any, raised: BaseException | None, timing: outcome.Timing) -> TaskResult:
         emitted = None
         if self._emitted is not None:
             emitted = {stream: "".join(chunks) for stream, chunks in self._emitted.items()}
@@ -315,9 +311,7 @@ class Attempt:
         def announce(chunk: str) -> None:
             if self._enter():
                 try:
-                    self._publish(
-                        TaskEventType.OUTPUT, output_stream=stream, output_chunk=chunk
-                    )
+                    self._publish(TaskEventType.OUTPUT, output_stream=stream, output_chunk=chunk)
                 finally:
                     self._exit()
 
@@ -403,4 +397,3 @@ def pieces(text: str) -> list[str]:
         found.append(text[at:end])
         at = end
     return found
-

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ttasks.engine.attempt import Attempt, Retry
     from ttasks.engine.executor import TaskExecutor
     from ttasks.model.running import RunOptions
+    from ttasks.model.task import Task
     from ttasks.model.views import Node
 
 LEFT_BEHIND = TaskStatus.PENDING
@@ -307,20 +308,18 @@ class Dispatch:
                 if settled:
                     self._errors[task.id] = error
             else:
-                settled = self._executor.settle(
-                    task, status, **self._blocker(status, decision.because)
-                )
+                blocker = self._blocker(decision)
+                settled = self._executor.settle(task, status, blocker=blocker)
         except BaseException as error:
             self._on_trouble(None, error)
             settled = True
         # Not settled: it was cancelled before, or somebody else is running it.
         return status if settled or not task.is_terminal else task.status
 
-    def _blocker(self, status: TaskStatus, because: int | None) -> dict[str, str]:
-        if status is not TaskStatus.BLOCKED or because is None:
-            return {}
-        blocker = self._nodes[because].task
-        return {"blocked_by": blocker.id, "because": f"blocked by {blocker.title!r}"}
+    def _blocker(self, decision: Decision) -> Task | None:
+        if decision.status is not TaskStatus.BLOCKED or decision.because is None:
+            return None
+        return self._nodes[decision.because].task
 
     def _release(self, number: int) -> None:
         group = self._plan.group_of(number)

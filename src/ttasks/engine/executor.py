@@ -243,9 +243,7 @@ class TaskExecutor:
             with self._pool_lock:
                 if self._pool is None:
                     self._pool = SubmitPool(self._max_workers, self.limits)
-            self._pool.submit(
-                Job(future, lambda: self._execute(task, tasks, retry_policy), group)
-            )
+            self._pool.submit(Job(future, lambda: self._execute(task, tasks, retry_policy), group))
         return future
 
     async def aexecute(
@@ -330,8 +328,8 @@ class TaskExecutor:
         error: BaseException | None = None,
         *,
         reason: str | None = None,
+        blocker: Task | None = None,
         blocked_by: str | None = None,
-        because: str | None = None,
     ) -> bool:
         """End a task without running it, save and announce it; for the engine.
 
@@ -340,15 +338,15 @@ class TaskExecutor:
             status: FAILED, CANCELLED, BLOCKED or SKIPPED.
             error: becomes the result's failure; needed for the first two.
             reason: termination reason; None derives it from the error.
-            blocked_by: id of the task that blocks it.
-            because: text for the event if there is no error.
+            blocker: the task that blocks it.
+            blocked_by: its id, for those who do not have the task itself.
 
         Returns:
             False if the task is a sink already, or somebody runs it; nothing has changed then.
         """
         now = datetime.now(UTC)
         result = None
-        message = None
+        message = because = None
         if error is not None:
             result = outcome.failure(
                 task.id,
@@ -359,6 +357,9 @@ class TaskExecutor:
                 redactor=self._services.redactor,
             )
             message = describe(error)
+        elif blocker is not None:
+            blocked_by = blocker.id
+            because = f"blocked by {blocker.title!r}"
         if status is TaskStatus.CANCELLED and task.error is not None:
             message = task.error
         before = task._lifecycle.settle(status, message, result, blocked_by)
@@ -563,4 +564,3 @@ class follow:
         assert self._ambient is not None
         outer = self._ambient.cancel_token
         self._token.cancel(outer.reason or "cancelled", kill=outer.killed)
-

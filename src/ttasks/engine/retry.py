@@ -14,7 +14,10 @@ NEVER_RETRIED = (TaskCancelled, HandlerNotFoundError, TaskRejectedError, StoreEr
 
 
 def retry_of(
-    policy: RetryPolicy, *, clock: Callable[[], float] = monotonic, random: Callable[[], float] = random
+    policy: RetryPolicy,
+    *,
+    clock: Callable[[], float] = monotonic,
+    random: Callable[[], float] = random,
 ) -> Retry:
     """The decision of a policy for one execution that begins now."""
     began = clock()

@@ -194,10 +194,10 @@ class GraphRun:
             if self._stop("cancelled", str(error)):
                 self._graph._state.error = error
         limit = options.finally_timeout
-        if limit is not None and self._stopped_at is not None and not self._finally_over:
-            if now >= self._stopped_at + limit:
-                self._stop_finally(TaskTimeoutError(limit, what="Finally tasks"))
         if self._stopped_at is not None:
+            over = limit is not None and now >= self._stopped_at + limit
+            if limit is not None and over and not self._finally_over:
+                self._stop_finally(TaskTimeoutError(limit, what="Finally tasks"))
             self._leave_stuck(now)
         self._dispatch.resume_due(now)
 

@@ -41,4 +41,3 @@ def text_environment(changes: Mapping[str, str | None] | None, marker: str) -> d
     outer = env.get(MARKER)
     env[MARKER] = marker if outer is None else f"{outer}/{marker}"
     return env
-

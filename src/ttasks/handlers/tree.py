@@ -16,6 +16,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from ttasks.handlers.environment import MARKER
 
 _DEAD = b"ZXx"
 _STOPPED = b"Tt"
+_KERNEL_THREADS = 2  # parent of those, on Linux
 
 
 class Row(NamedTuple):
@@ -62,7 +64,7 @@ def _environment_proc(pid: int) -> bytes:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
             return file.read()
     except OSError:
-        return b""
+        return b"?"  # not ours to read
 
 
 def _read_row_psutil(pid: int) -> Row | None:
@@ -98,7 +100,7 @@ def _environment_psutil(pid: int) -> bytes:
     try:
         value = psutil.Process(pid).environ().get(MARKER, "")
     except (psutil.Error, OSError):
-        return b""
+        return b"?"
     return f"{MARKER}={value}".encode(errors="replace")
 
 
@@ -132,11 +134,13 @@ class Tree:
         self._marker = marker.encode()
         self._system = system or _this_system()
         self._members: dict[int, int] = {}
+        self._patience = 0
         row = self._system.row(root)
         self._start = row.start if row is not None else 0
 
     def find(self) -> list[Row]:
         """Scan the system; remember and return the members that are alive now."""
+        self._patience = 20
         rows = {row.pid: row for row in self._system.scan()}
         children: dict[int, list[int]] = {}
         for row in rows.values():
@@ -166,6 +170,11 @@ class Tree:
         if row.start < self._start or not row.is_alive:
             return False
         environment = self._system.environment(row.pid)
+        while environment == b"" and row.parent != _KERNEL_THREADS and self._patience > 0:
+            # It has none, or is just about to become another program: then it shows it soon.
+            self._patience -= 1
+            time.sleep(0.0005)
+            environment = self._system.environment(row.pid)
         at = environment.find(MARKER.encode() + b"=")
         return at >= 0 and self._marker in environment[at:].split(b"\0", 1)[0]
 

@@ -76,7 +76,15 @@ class TaskContext:
         redactor: hides secrets in text, or None; commands use it while they read.
     """
 
-    __slots__ = ("_deadline", "_reporter", "_task", "_upstream", "attempt", "cancel_token", "redactor")
+    __slots__ = (
+        "_deadline",
+        "_reporter",
+        "_task",
+        "_upstream",
+        "attempt",
+        "cancel_token",
+        "redactor",
+    )
 
     def __init__(
         self,

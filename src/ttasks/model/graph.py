@@ -228,9 +228,7 @@ class TaskGraph(GraphViews):
         Cancelling the awaiting coroutine cancels the run, waits for its finally tasks and then
         raises ``asyncio.CancelledError``. Arguments and errors as for ``run``.
         """
-        options = RunOptions(
-            max_workers, fail_fast, timeout, finally_timeout, retry_budget, limits
-        )
+        options = RunOptions(max_workers, fail_fast, timeout, finally_timeout, retry_budget, limits)
         if not hasattr(executor, "arun_graph"):
             raise wrong_type("executor", executor, "a TaskExecutor")
         await executor.arun_graph(self, options)

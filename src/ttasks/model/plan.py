@@ -141,10 +141,10 @@ class Plan:
             node = rank if self._by_rank is None else self._by_rank[rank]
             if state[node] is not State.READY:
                 continue
-            if acquire is not None and (group := self._groups.get(node)) is not None:
-                if not acquire(group):
-                    heappush(self._parked.setdefault(group, []), rank)
-                    continue
+            group = self._groups.get(node) if self._groups else None
+            if group is not None and acquire is not None and not acquire(group):
+                heappush(self._parked.setdefault(group, []), rank)
+                continue
             state[node] = State.RUNNING
             self.active += 1
             return node
@@ -304,9 +304,7 @@ class Plan:
 _STOPPABLE = (State.WAITING, State.READY, State.DELAYED)
 
 
-def _ranks(
-    count: int, orders: Mapping[int, Order]
-) -> tuple[list[int] | None, list[int] | None]:
+def _ranks(count: int, orders: Mapping[int, Order]) -> tuple[list[int] | None, list[int] | None]:
     """Rank of each node and node of each rank; (None, None) where both are the number itself."""
     if not orders:
         return None, None

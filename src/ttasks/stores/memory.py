@@ -20,7 +20,7 @@ class MemoryCollection(MutableMapping[str, Item], Generic[Item]):
     """
 
     def __init__(self, item_type: type[Item]) -> None:
-        self._type = item_type
+        self._type: type[Item] = item_type
         self._items: dict[str, Item] = {}
 
     def save(self, item: Item) -> None:

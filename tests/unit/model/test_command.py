@@ -109,9 +109,7 @@ def test_a_bad_environment_value_is_not_shown() -> None:
 def test_payloads() -> None:
     assert check_payload("") == ""
     assert check_payload("echo ä\n") == "echo ä\n"
-    with pytest.raises(
-        ValueError, match="payload must not have a NUL character, got one at position 3"
-    ):
+    with pytest.raises(ValueError, match="payload must not have a NUL .* position 3"):
         check_payload("abc\0d")
     with pytest.raises(ValueError, match="payload.*lone surrogate at position 0"):
         check_payload("\ud800")

@@ -36,9 +36,8 @@ def covered(text: str, literals: list[str]) -> str:
     )
     out, at = "", 0
     for begin, end in spans:
-        if begin >= at or not out:
-            if begin >= at:
-                out += text[at:begin] + "***"
+        if begin >= at:
+            out += text[at:begin] + "***"
         at = max(at, end)
     return out + text[at:]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
-from threading import Lock, Thread, TIMEOUT_MAX
+from threading import TIMEOUT_MAX, Lock, Thread
 from typing import Any
 
 

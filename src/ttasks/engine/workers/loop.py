@@ -71,7 +71,8 @@ class LoopThread:
                 return
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
-        assert loop is not None and thread is not None
+        assert loop is not None
+        assert thread is not None
         loop.call_soon_threadsafe(loop.stop)
         # A coroutine that blocks the loop must not block whoever waits for its timeout.
         thread.join(1.0)

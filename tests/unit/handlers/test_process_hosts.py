@@ -1,0 +1,183 @@
+"""process.run in unusual programs: ignored SIGCHLD, closed descriptors, missing system calls."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from commandkit import bash, in_thread, marked, run_host, token
+from ttasks.handlers import process, spawn
+
+__all__ = ["token"]
+pytestmark = pytest.mark.usefixtures("token")
+
+
+@pytest.fixture
+def ignored_sigchld() -> Iterator[None]:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("ignored_sigchld")
+class TestIgnoredSigchld:
+    @pytest.mark.parametrize("code", [0, 1, 42, 127, 255])
+    def test_exit_codes_are_known(self, code: int) -> None:
+        outcome = bash(f"echo out; echo error >&2; exit {code}")
+        assert outcome == process.Outcome(code, "out\n", "error\n")
+
+    def test_signals_are_known(self) -> None:
+        assert bash("kill -9 $$") == process.Outcome(-signal.SIGKILL)
+        assert bash("kill -TERM $$").returncode == -signal.SIGTERM
+
+    def test_stdin_cwd_env_and_arguments_arrive(self, tmp_path: Path) -> None:
+        script = 'pwd -P; echo "$X"; cat; printf "<%s>" "$@"'
+        outcome = process.run(
+            ["/bin/bash", "-c", script, "name", "a b", "", "*"],
+            cwd=str(tmp_path),
+            env={"X": "x"},
+            stdin=b"input",
+        )
+        assert outcome == process.Outcome(0, f"{tmp_path.resolve()}\nx\ninput<a b><><*>")
+
+    def test_an_open_descriptor_is_passed(self) -> None:
+        fd = spawn.memory_file(b"passed on")
+        try:
+            outcome = process.run(["/bin/bash", "-c", f"cat /dev/fd/{fd}"], pass_fds=[fd])
+        finally:
+            os.close(fd)
+        assert outcome.stdout == "passed on"
+
+    def test_a_timeout_ends_the_tree(self, token: str) -> None:
+        outcome = bash("echo before; setsid sleep 60 & sleep 60", timeout=0.2, grace=0.3)
+        assert (outcome.ended_by, outcome.stdout) == ("timeout", "before\n")
+        assert outcome.returncode is not None
+        assert outcome.returncode < 0
+        assert marked(token) == []
+
+    def test_a_survivor_does_not_hold_it_up(self, token: str) -> None:
+        assert bash("sleep 60 & exit 5").returncode == 5
+        assert marked(token) == []
+
+    def test_the_command_itself_has_the_default(self) -> None:
+        assert int(bash("grep SigIgn /proc/$$/status").stdout.split()[1], 16) == 0
+
+    def test_errors_of_starting_are_the_same(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(process.StartError, match="No such file"):
+            process.run(["/no/such/program"])
+        with pytest.raises(process.StartError, match="No such file"):
+            bash("true", cwd=str(tmp_path / "missing"))
+        with pytest.raises(process.StartError, match="Not a directory"):
+            bash("true", cwd=str(tmp_path / "file"))
+        with pytest.raises(process.StartError, match="Permission denied"):
+            process.run([str(tmp_path / "file")])
+
+    def test_other_threads_too(self) -> None:
+        runs = [in_thread(lambda code=code: bash(f"exit {code}")) for code in range(8)]
+        for _, (thread, box) in enumerate(runs):
+            thread.join(20)
+        assert [box[0].returncode for _, box in runs] == list(range(8))
+
+
+@pytest.mark.skipif(os.uname().release < "6.15", reason="the kernel does not tell")
+def test_a_status_that_the_host_has_reaped_is_known_by_the_pidfd(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = os.waitpid
+
+    def stolen(pid: int, flags: int) -> tuple[int, int]:
+        real(pid, 0)
+        raise ChildProcessError(10, "No child processes")
+
+    monkeypatch.setattr(os, "waitpid", stolen)
+    assert bash("exit 7").returncode == 7
+    assert bash("kill -9 $$").returncode == -signal.SIGKILL
+
+
+def test_a_status_that_is_lost_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.waitpid
+
+    def stolen(pid: int, flags: int) -> tuple[int, int]:
+        real(pid, 0)
+        raise ChildProcessError(10, "No child processes")
+
+    monkeypatch.setattr(os, "waitpid", stolen)
+    monkeypatch.setattr(spawn, "exit_code_of", lambda fd: None)
+    assert bash("exit 7").returncode is None
+
+
+@pytest.mark.parametrize(
+    "closed", [c for n in (1, 2, 3) for c in itertools.combinations((0, 1, 2), n)]
+)
+@pytest.mark.parametrize("sigchld", ["default", "ignored"])
+def test_a_host_with_closed_standard_descriptors(
+    closed: tuple[int, ...], sigchld: str, tmp_path: Path
+) -> None:
+    result = tmp_path / "result"
+    completed = run_host(
+        f"""
+        import os, signal
+        if {sigchld == "ignored"}:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        for fd in {closed}:
+            os.close(fd)
+        outcome = process.run(["/bin/bash", "-c", "cat; echo out; echo error >&2; exit 3"],
+                              stdin=b"in ")
+        ended = process.run(["/bin/bash", "-c", "sleep 60"], timeout=0.05)
+        with open({str(result)!r}, "w") as file:
+            file.write(repr((outcome.returncode, outcome.stdout, outcome.stderr, ended.ended_by)))
+        os._exit(0)
+        """
+    )
+    assert result.exists(), completed.stderr
+    assert result.read_text() == repr((3, "in out\n", "error\n", "timeout"))
+
+
+@pytest.mark.parametrize(
+    "missing", ["pidfd_open", "memfd_create", "eventfd", "all"], ids=lambda name: f"no {name}"
+)
+def test_without_a_system_call_everything_works(
+    missing: str, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    for name in ("pidfd_open", "memfd_create", "eventfd"):
+        if missing in (name, "all"):
+            monkeypatch.delattr(os, name)
+    from ttasks.model.cancel import CancelToken
+
+    assert bash("cat; exit 3", stdin=b"x", cancel=CancelToken()) == process.Outcome(3, "x")
+    assert bash("exec >&- 2>&-; sleep 0.1; exit 4").returncode == 4
+    assert bash("sleep 60 & exit 5").returncode == 5
+    assert bash("sleep 60", timeout=0.1).ended_by == "timeout"
+    cancel = CancelToken()
+    thread, box = in_thread(
+        lambda: bash(
+            "echo x; sleep 60", cancel=cancel, on_output=lambda *_: cancel.cancel() and None
+        )
+    )
+    thread.join(20)
+    assert box[0].ended_by == "cancelled"
+
+
+def test_sandboxes_that_refuse_memfd_get_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def memfd_create(name: str) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "memfd_create", memfd_create)
+    assert bash("cat", stdin=b"x").stdout == "x"
+
+
+def test_a_thread_that_blocks_signals_still_gets_its_command_ended(token: str) -> None:
+    def work() -> process.Outcome:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+        return bash("sleep 60", timeout=0.1, grace=0.3)
+
+    thread, box = in_thread(work)
+    thread.join(20)
+    assert box[0].ended_by == "timeout"
+    assert marked(token) == []
