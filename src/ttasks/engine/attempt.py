@@ -15,7 +15,7 @@ from ttasks.engine.workers.bounded import TimeIsUp, call_bounded
 from ttasks.errors import InvalidTransitionError, TaskCancelled, TaskTimeoutError
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CHUNK_LIMIT, CURRENT, TaskContext
-from ttasks.model.event import EVENT_OF_STATUS, TaskEvent, TaskEventType
+from ttasks.model.event import EVENT_OF_STATUS, TaskEventType, make_event
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
@@ -331,7 +331,7 @@ class Attempt:
     def _publish(self, kind: TaskEventType, **fields: Any) -> None:
         status = self._task.status
         self._services.bus.publish(
-            TaskEvent(
+            make_event(
                 kind,
                 self._task.id,
                 self._task,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Context
 from heapq import heappop, heappush
 from threading import Lock, Thread, current_thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from ttasks.engine.crew import Crew
@@ -191,7 +191,9 @@ class Dispatch:
         outcome = TaskStatus.PENDING
         while True:
             helper = None
-            with lock:
+            while not lock.acquire(False):
+                sleep(0)
+            try:
                 if finished is not None:
                     decisions.extend(plan.finish(finished, outcome))
                     finished = None
@@ -203,6 +205,8 @@ class Dispatch:
                         crew.drop(me)
                         break
                     crew.rest(wake)
+            finally:
+                lock.release()
             if helper is not None:
                 self._begin(helper)
             if decisions:

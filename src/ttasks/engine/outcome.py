@@ -14,7 +14,7 @@ from ttasks.errors import (
     TaskTimeoutError,
     describe,
 )
-from ttasks.model.result import Failure, TaskResult
+from ttasks.model.result import Failure, TaskResult, make_result
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def success(
     output = ""
     error: str | None = None
     if isinstance(raw, CompletedProcess):
-        return TaskResult(
+        return make_result(
             task_id, TaskStatus.SUCCEEDED, *timing, attempts=attempt, **_of_command(raw)
         )
     if isinstance(raw, str):
@@ -55,7 +55,7 @@ def success(
     if emitted is not None:
         output = emitted.get("stdout") or output
         error = emitted.get("stderr")
-    return TaskResult(
+    return make_result(
         task_id,
         TaskStatus.SUCCEEDED,
         *timing,
@@ -99,7 +99,7 @@ def failure(
         fields = _of_command(completed)
         fields["value"] = None
     fields["error"] = fields.get("error") or (emitted or {}).get("stderr") or details.message
-    return TaskResult(
+    return make_result(
         task_id,
         TaskStatus.CANCELLED if isinstance(raised, TaskCancelled) else TaskStatus.FAILED,
         *timing,

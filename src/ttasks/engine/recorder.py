@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ttasks.engine.bus import EventBus
 from ttasks.errors import StoreError, describe
-from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Recorder:
         failed = self._save(task) if self._store is not None else None
         if self._bus.wants(kind):
             self._bus.publish(
-                TaskEvent(
+                make_event(
                     kind, task.id, task, timestamp, previous, status, error, attempt, retry_in
                 )
             )
@@ -71,7 +71,7 @@ class Recorder:
         if self._bus.wants(TaskEventType.PERSISTENCE_FAILED):
             status = task.status
             self._bus.publish(
-                TaskEvent(
+                make_event(
                     TaskEventType.PERSISTENCE_FAILED,
                     task.id,
                     task,

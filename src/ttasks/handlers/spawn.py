@@ -17,14 +17,18 @@ import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 _RESET_SIGNALS = [
     getattr(signal, name) for name in ("SIGCHLD", "SIGPIPE", "SIGXFSZ") if hasattr(signal, name)
 ]
 
-# Runs a command below a shell that is not affected by an ignored SIGCHLD, and tells its status on
-# descriptor 3. The shell's own remarks ("Terminated") are kept out of the command's stderr (4).
-_REPORTER = 'cd -- "$1" || exit; shift; exec 4>&2 2>/dev/null; "$@" 2>&4 3>&- 4>&-; echo $? >&3'
+# Both run the arguments after the first in the directory that the first names. The second tells
+# the exit status on descriptor 3, and keeps its own remarks ("Killed") out of the command's stderr.
+_STARTER = 'cd -- "$1" || exit; shift; exec "$@" 3>&-'
+_REPORTER = (
+    'cd -- "$1" || exit; shift; exec 4>&2 2>/dev/null; (exec "$@" 2>&4 3>&- 4>&-); echo $? >&3'
+)
 
 
 class Child:
@@ -68,8 +72,9 @@ class Child:
                 source = memory_file(stdin)
                 fds.append(source)
             stdio = (source, out_write, error_write)
-            if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-                self._start_reporter(argv, cwd, env, stdio, pass_fds)
+            ignored = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+            if ignored or signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+                self._start_below_shell(argv, cwd, env, stdio, pass_fds, report=ignored)
             else:
                 self._start_plainly(argv, cwd, env, stdio, pass_fds)
             fds.remove(out_read)
@@ -117,42 +122,43 @@ class Child:
             raise
         self.pid = process.pid
 
-    def _start_reporter(
+    def _start_below_shell(
         self,
         argv: Sequence[str],
         cwd: str | None,
         env: Mapping[bytes, bytes],
         stdio: tuple[int, int, int],
         pass_fds: Sequence[int],
+        *,
+        report: bool,
     ) -> None:
-        """Start it below a shell that reports its status.
+        """Start it where Popen would hand something down that does harm.
 
-        Where the host ignores SIGCHLD, the kernel forgets how its children ended.
+        A signal that this thread blocks would be blocked in the command, which then could not obey
+        TERM. And of a host that ignores SIGCHLD the kernel does not keep how its children ended: a
+        shell in between tells.
         """
         check_startable(argv, cwd)
         status_read, status_write = os.pipe()
-        self._status_fd = status_read
         null = os.open(os.devnull, os.O_RDONLY)
-        # Above every number that is written to below, and out of the way of pass_fds.
-        sources = [null if stdio[0] == subprocess.DEVNULL else stdio[0], *stdio[1:], status_write]
-        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in sources]
-        actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(high)]
-        actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in pass_fds]
-        command = ["sh", "-c", _REPORTER, "sh", cwd or ".", *argv]
-        for fd in pass_fds:
-            os.set_inheritable(fd, True)
+        fds = [status_write, null]
+        self._status_fd = status_read
         try:
-            self.pid = os.posix_spawn(
-                "/bin/sh",
-                command,
-                env,
-                file_actions=actions,
-                setsid=True,
-                setsigdef=_RESET_SIGNALS,
-            )
+            sources = (null if stdio[0] == subprocess.DEVNULL else stdio[0], *stdio[1:], fds[0])
+            # Moved out of the way first: what is duplicated onto 0 to 3 must not be one of them.
+            fds += [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in sources]
+            actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds[2:])]
+            for fd in pass_fds:
+                os.set_inheritable(fd, True)
+            script = _REPORTER if report else _STARTER
+            command = ["sh", "-c", script, "sh", cwd or ".", *argv]
+            self.pid = spawn_session("/bin/sh", command, env, actions)
         finally:
-            for fd in (status_write, null, *high):
+            for fd in fds:
                 os.close(fd)
+        if not report:
+            os.close(status_read)
+            self._status_fd = -1
 
     def reap(self) -> bool:
         """Collect the exit status if it has ended; True if it has. ``returncode`` is None if lost.
@@ -197,6 +203,32 @@ class Child:
                 os.close(fd)
         self.outputs = (-1, -1)
         self.exit_fd = self._status_fd = -1
+
+
+def spawn_session(
+    program: str,
+    argv: Sequence[str],
+    env: Mapping[bytes, bytes],
+    actions: Sequence[tuple[int, int, int]],
+) -> int:
+    """Start a program with default signals, none of them blocked, in a session of its own."""
+    options: dict[str, Any] = {"setsid": True}
+    while True:
+        try:
+            return os.posix_spawn(
+                program,
+                list(argv),
+                env,
+                file_actions=actions,
+                setsigmask=(),
+                setsigdef=_RESET_SIGNALS,
+                **options,
+            )
+        except NotImplementedError:
+            # Old systems: at least a process group.
+            if "setsid" not in options:
+                raise
+            options = {"setpgroup": 0}
 
 
 def memory_file(data: bytes) -> int:

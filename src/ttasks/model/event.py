@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ttasks.model.frozen import fast_maker
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
@@ -75,3 +76,6 @@ class TaskEvent:
     progress_message: str | None = None
     output_stream: str | None = None
     output_chunk: str | None = None
+
+
+make_event = fast_maker(TaskEvent)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from uuid import uuid4
 
 from ttasks.errors import CycleError, GraphError, UnknownDependencyError
 from ttasks.model.checks import check_bool, check_optional_str, check_str, wrong_type
+from ttasks.model.ids import new_id
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.running import GraphRunner, RunOptions, RunState
 from ttasks.model.task import Task
@@ -36,7 +36,7 @@ class TaskGraph(GraphViews):
     """
 
     def __init__(self, title: str = "", *, key: str | None = None) -> None:
-        self._id = str(uuid4())
+        self._id = new_id()
         self.title = check_str("title", title)
         self.key = check_optional_str("key", key)
         self._nodes: dict[str, Node] = {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ttasks.model.frozen import fast_maker
 from ttasks.model.status import TaskStatus
 
 
@@ -73,3 +74,6 @@ class TaskResult:
     output_truncated: bool = False
     output_files: Mapping[str, str] | None = None
     usage: Mapping[str, int] | None = None
+
+
+make_result = fast_maker(TaskResult)

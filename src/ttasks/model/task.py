@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, TypedDict, Unpack
-from uuid import uuid4
 
 from ttasks.errors import InvalidTransitionError
 from ttasks.model.attributes import (
@@ -28,6 +27,7 @@ from ttasks.model.checks import (
     wrong_type,
 )
 from ttasks.model.command import command_options
+from ttasks.model.ids import new_id
 from ttasks.model.lifecycle import Lifecycle
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.result import TaskResult
@@ -146,7 +146,7 @@ class Task:
         check_str("description", description)
         check_task_type("type", type)
         check_task_payload("payload", payload, type)
-        _write(self, "id", str(uuid4()))
+        _write(self, "id", new_id())
         _write(self, "title", title or title_of(payload, type))
         _write(self, "payload", payload)
         _write(self, "type", type)

@@ -1,0 +1,337 @@
+"""Files that are no ledger, or cannot be one: a clear error, and nothing touched or damaged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from ttasks.errors import StoreError, StoreVersionError
+from ttasks.model.graph import TaskGraph
+from ttasks.model.task import Task
+from ttasks.stores.sqlite import SQLiteStore, schema
+
+UNPRIVILEGED = 65534
+
+
+def database(path: Path, script: str = "CREATE TABLE mine (a)") -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in sorted(os.listdir(folder))}
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without the rights of root, who may write everywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(UNPRIVILEGED)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may enter, which pytest's are not."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+class TestWrongFiles:
+    @pytest.mark.parametrize(
+        "content",
+        [b"x", b"plain text\n" * 1000, b"\0" * 5000, b"SQLite format 3\0", b"SQLite format 3\0x"],
+        ids=["a byte", "text", "zeros", "magic", "magic and more"],
+    )
+    def test_what_is_no_database_is_not_touched(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        with pytest.raises(StoreError, match=f"{str(path)!r}.*no SQLite database"):
+            SQLiteStore(path)
+        assert contents(tmp_path) == {"file": content}
+
+    @pytest.mark.parametrize("mode", ["delete", "wal"])
+    def test_a_database_of_somebody_else_is_not_touched(self, tmp_path: Path, mode: str) -> None:
+        path = tmp_path / "file"
+        database(path, f"PRAGMA journal_mode={mode}; CREATE TABLE tasks (id)")
+        before = contents(tmp_path)
+        with pytest.raises(StoreError, match="no ledger of ttasks"):
+            SQLiteStore(path)
+        assert contents(tmp_path) == before
+
+    def test_a_ledger_of_a_newer_version_is_not_touched(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        SQLiteStore(path).close()
+        database(path, "PRAGMA user_version=99")
+        before = contents(tmp_path)
+        with pytest.raises(StoreVersionError, match="version 99") as caught:
+            SQLiteStore(path)
+        assert (caught.value.found, caught.value.supported) == (99, len(schema.MIGRATIONS))
+        assert contents(tmp_path) == before
+
+    def test_a_newer_version_is_seen_in_the_write_ahead_log(self, tmp_path: Path) -> None:
+        with SQLiteStore(tmp_path / "file") as store:
+            with closing(sqlite3.connect(tmp_path / "file")) as other:
+                other.execute("PRAGMA user_version=99")
+                with pytest.raises(StoreVersionError):
+                    SQLiteStore(tmp_path / "file")
+            del store
+
+    def test_an_empty_file_becomes_a_ledger(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with SQLiteStore(tmp_path / "file") as store:
+            assert len(store.tasks) == 0
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
+    def test_what_is_no_regular_file_is_refused(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        for path in (tmp_path, tmp_path / "fifo", Path("/dev/null")):
+            with pytest.raises(StoreError, match="no regular file"):
+                SQLiteStore(path)
+
+    def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match="there is no folder .*missing'"):
+            SQLiteStore(tmp_path / "missing" / "file")
+        (tmp_path / "file").touch()
+        with pytest.raises(StoreError, match="Not a directory"):
+            SQLiteStore(tmp_path / "file" / "file")
+        assert os.listdir(tmp_path) == ["file"]
+
+    def test_a_second_store_does_not_take_the_locks_of_the_first(self, tmp_path: Path) -> None:
+        # POSIX locks go when *any* descriptor of the file is closed. Without its lock, the first
+        # one's log would be taken away when another process closes the file.
+        path = tmp_path / "file"
+        with SQLiteStore(path) as first:
+            first.tasks.save(Task.bash("true"))
+            SQLiteStore(path).close()
+            code = f"import sqlite3; c = sqlite3.connect({str(path)!r}); c.execute('PRAGMA user_version').fetchone(); c.close()"
+            subprocess.run([sys.executable, "-c", code], check=True)
+            assert (tmp_path / "file-wal").exists()
+            first.tasks.save(Task.bash("true"))
+        with SQLiteStore(path) as again:
+            assert len(again.tasks) == 2
+
+
+class TestArguments:
+    @pytest.mark.parametrize("path", [None, 3, b"bytes", ["x"]], ids=repr)
+    def test_a_path_of_a_wrong_type_is_a_type_error(self, path: object) -> None:
+        with pytest.raises(TypeError, match="path"):
+            SQLiteStore(path)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("path", ["", "a\0b"], ids=repr)
+    def test_a_path_that_names_no_file_is_a_value_error(self, path: str) -> None:
+        with pytest.raises(ValueError, match="path"):
+            SQLiteStore(path)
+
+    def test_durability_is_checked_before_anything_is_made(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="'process' or 'power', got 'full'"):
+            SQLiteStore(tmp_path / "file", durability="full")
+        with pytest.raises(TypeError, match="durability"):
+            SQLiteStore(tmp_path / "file", durability=True)  # type: ignore[arg-type]
+        assert os.listdir(tmp_path) == []
+
+    @pytest.mark.parametrize(
+        "name", ["a b", "a?mode=memory", "a%20b", "a#b", "é\U0001f600", "file:x", "und\udcff"]
+    )
+    def test_a_file_may_have_any_name(self, tmp_path: Path, name: str) -> None:
+        task = Task.bash("true")
+        with SQLiteStore(tmp_path / name) as store:
+            store.tasks.save(task)
+        assert os.listdir(tmp_path) == [name]
+        with SQLiteStore(str(tmp_path / name)) as store:
+            assert task in store.tasks
+            assert store.path == str(tmp_path / name)
+
+    def test_a_relative_path_is_taken_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with SQLiteStore("ledger") as store:
+            monkeypatch.chdir("/")
+            store.tasks.save(Task.bash("true"))
+            assert len(store.tasks) == 1
+        assert os.listdir(tmp_path) == ["ledger"]
+
+    @pytest.mark.parametrize(("durability", "level"), [("process", 1), ("power", 2)])
+    def test_durability_decides_when_the_disk_is_synced(
+        self, tmp_path: Path, durability: str, level: int
+    ) -> None:
+        with SQLiteStore(tmp_path / "file", durability=durability) as store:
+            with store._ledger.writing() as connection:
+                assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
+                assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert repr(store) == f"<SQLiteStore {store.path!r} {durability}>"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no POSIX rights")
+class TestReadOnly:
+    def test_a_read_only_file_is_a_store_error(self, open_folder: Path) -> None:
+        path = open_folder / "ledger"
+        SQLiteStore(path).close()
+        open_folder.chmod(0o777)
+        path.chmod(0o444)
+        before = path.read_bytes()
+        with as_nobody(), pytest.raises(StoreError, match="cannot be written"):
+            SQLiteStore(path)
+        assert path.read_bytes() == before
+
+    def test_a_read_only_folder_is_a_store_error(self, open_folder: Path) -> None:
+        path = open_folder / "ledger"
+        SQLiteStore(path).close()
+        path.chmod(0o666)
+        open_folder.chmod(0o555)
+        for name in ("ledger", "new"):
+            with as_nobody(), pytest.raises(StoreError, match="writ|be opened"):
+                SQLiteStore(open_folder / name)
+        assert os.listdir(open_folder) == ["ledger"]
+
+    def test_an_unreadable_file_is_a_store_error(self, open_folder: Path) -> None:
+        path = open_folder / "ledger"
+        SQLiteStore(path).close()
+        path.chmod(0)
+        with as_nobody(), pytest.raises(StoreError, match="cannot be opened"):
+            SQLiteStore(path)
+
+
+class TestFullDisk:
+    def fill(self, store: SQLiteStore) -> tuple[list[Task], StoreError]:
+        saved: list[Task] = []
+        for _ in range(1000):
+            task = Task.bash("x" * 20_000)
+            try:
+                store.tasks.save(task)
+            except StoreError as error:
+                return saved, error
+            saved.append(task)
+        raise AssertionError("the disk was never full")
+
+    def check(self, path: Path, limit: str) -> None:
+        with SQLiteStore(path) as store:
+            with store._ledger.writing() as connection:
+                connection.execute(limit)
+            saved, error = self.fill(store)
+            assert "full" in str(error)
+            graph = TaskGraph()
+            for _ in range(3):
+                graph.add(Task.bash("y" * 20_000))
+            with pytest.raises(StoreError, match="full"):
+                store.graphs.save(graph)
+            assert list(store.tasks) == [task.id for task in saved]
+            assert len(store.graphs) == 0
+            for task in saved[:10]:
+                del store.tasks[task.id]
+            with store._ledger.writing() as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            store.tasks.save(Task.bash("z" * 20_000))
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+    def test_a_ledger_that_may_not_grow_is_a_store_error_and_stays_sound(
+        self, tmp_path: Path
+    ) -> None:
+        self.check(tmp_path / "ledger", "PRAGMA max_page_count=100")
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a tmpfs")
+    def test_a_full_disk_is_a_store_error_and_the_ledger_stays_sound(self, tmp_path: Path) -> None:
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+        if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("a tmpfs cannot be mounted here")
+        try:
+            with SQLiteStore(disk / "ledger") as store:
+                saved, error = self.fill(store)
+                assert "full" in str(error) or "error of reading or writing" in str(error)
+                assert list(store.tasks) == [task.id for task in saved]
+            with SQLiteStore(disk / "ledger") as store:
+                assert list(store.tasks) == [task.id for task in saved]
+                assert [task.payload for task in store.tasks.values()] == [
+                    task.payload for task in saved
+                ]
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+
+
+class TestDamage:
+    def test_a_table_that_was_dropped_is_a_store_error(self, tmp_path: Path) -> None:
+        with SQLiteStore(tmp_path / "ledger") as store:
+            task = Task.bash("true")
+            graph = TaskGraph()
+            graph.add(task)
+            store.graphs.save(graph)
+            database(tmp_path / "ledger", "DROP TABLE nodes")
+            with pytest.raises(StoreError, match="somebody else: no such table: nodes"):
+                store.graphs[graph.id]
+            with pytest.raises(StoreError, match="no such table"):
+                del store.tasks[task.id]
+            assert task in store.tasks
+            database(tmp_path / "ledger", "DROP TABLE tasks")
+            for use in (
+                lambda: store.tasks.save(task),
+                lambda: store.graphs.save(graph),
+                lambda: len(store.tasks),
+                lambda: list(store.tasks),
+                lambda: store.tasks[task.id],
+            ):
+                with pytest.raises(StoreError, match="no such table"):
+                    use()
+
+
+class TestVersions:
+    def test_an_older_ledger_is_brought_forward_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "ledger"
+        task = Task.bash("true")
+        with SQLiteStore(path) as store:
+            store.tasks.save(task)
+        calls = []
+
+        def migrate(connection: sqlite3.Connection) -> None:
+            calls.append(1)
+            connection.execute("ALTER TABLE tasks ADD COLUMN colour TEXT DEFAULT 'red'")
+
+        monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, migrate))
+        for _ in range(2):
+            with SQLiteStore(path) as store:
+                assert store.tasks[task.id].title == "true"
+                with store._ledger.reading() as connection:
+                    assert connection.execute("SELECT colour FROM tasks").fetchone() == ("red",)
+                    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert calls == [1]
+
+    def test_a_migration_that_fails_changes_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "ledger"
+        SQLiteStore(path).close()
+        before = path.read_bytes()
+
+        def migrate(connection: sqlite3.Connection) -> None:
+            connection.execute("DROP TABLE events")
+            connection.execute("SELECT * FROM missing")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, migrate))
+            with pytest.raises(StoreError, match="no such table: missing"):
+                SQLiteStore(path)
+        with SQLiteStore(path) as store:
+            assert len(store.tasks) == 0
+        assert path.read_bytes() == before

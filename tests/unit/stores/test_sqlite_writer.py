@@ -1,0 +1,337 @@
+"""Group commit: shared transactions, nobody's work lost, nobody left waiting."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ttasks.errors import StoreError
+from ttasks.model.status import TaskStatus
+from ttasks.model.task import Task
+from ttasks.stores.sqlite import SQLiteStore
+from ttasks.stores.sqlite import ledger as ledger_module
+from ttasks.stores.sqlite.ledger import Ledger
+from ttasks.stores.sqlite.writer import Writer
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(str(tmp_path / "ledger"), "process")
+    with ledger.writing() as connection:
+        connection.execute("CREATE TABLE notes (text TEXT UNIQUE)")
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def writer(ledger: Ledger) -> Writer:
+    return Writer(ledger)
+
+
+def note(text: str) -> Callable[[sqlite3.Connection], str]:
+    def work(connection: sqlite3.Connection) -> str:
+        connection.execute("INSERT INTO notes VALUES (?)", (text,))
+        return text
+
+    return work
+
+
+def notes(ledger: Ledger) -> list[str]:
+    with ledger.reading() as connection:
+        return [text for (text,) in connection.execute("SELECT text FROM notes").fetchall()]
+
+
+class Convoy:
+    """A leader that waits in its work until others have queued up behind it."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.entered = threading.Event()
+        self.go_on = threading.Event()
+        self.pool = ThreadPoolExecutor(8)
+        self.leader = self.pool.submit(writer.write, self._work)
+        assert self.entered.wait(10)
+
+    def _work(self, connection: sqlite3.Connection) -> str:
+        self.entered.set()
+        assert self.go_on.wait(10)
+        return "leader"
+
+    def queue(self, *works: Callable[[sqlite3.Connection], object]) -> list[object]:
+        """Queue works in this order, let the leader go on, and return what became of them."""
+        futures = []
+        for work in works:
+            before = len(self.writer._queue)
+            futures.append(self.pool.submit(self.writer.write, work))
+            while len(self.writer._queue) == before:
+                pass
+        self.go_on.set()
+        with self.pool:
+            assert self.leader.result(10) == "leader"
+            return [future.exception(10) or future.result() for future in futures]
+
+
+def test_a_write_returns_what_its_work_returned(writer: Writer, ledger: Ledger) -> None:
+    assert writer.write(note("a")) == "a"
+    assert notes(ledger) == ["a"]
+
+
+def test_writes_that_wait_share_one_transaction(writer: Writer, ledger: Ledger) -> None:
+    statements: list[str] = []
+    convoy = Convoy(writer)
+    with_trace = ledger._connections.writer
+    assert with_trace is not None
+    with_trace.set_trace_callback(statements.append)
+    assert convoy.queue(note("a"), note("b"), note("c")) == ["a", "b", "c"]
+    assert notes(ledger) == ["a", "b", "c"]
+    assert [text for text in statements if text in ("BEGIN IMMEDIATE", "COMMIT")] == [
+        "COMMIT",
+        "BEGIN IMMEDIATE",
+        "COMMIT",
+    ]
+
+
+def test_a_write_that_fails_does_not_harm_its_companions(writer: Writer, ledger: Ledger) -> None:
+    def wrong(connection: sqlite3.Connection) -> None:
+        note("half")(connection)
+        raise LookupError("wrong")
+
+    first, error, again, last = Convoy(writer).queue(note("a"), wrong, note("a"), note("b"))
+    assert (first, last) == ("a", "b")
+    assert isinstance(error, LookupError)
+    assert isinstance(again, StoreError)
+    assert "UNIQUE" in str(again)
+    assert notes(ledger) == ["a", "b"]
+
+
+def test_a_leader_that_is_interrupted_leaves_nobody_waiting(
+    writer: Writer, ledger: Ledger
+) -> None:
+    def interrupt(connection: sqlite3.Connection) -> None:
+        note("half")(connection)
+        raise KeyboardInterrupt
+
+    results = Convoy(writer).queue(note("a"), interrupt, note("b"))
+    assert [results[0], results[2]] == ["a", "b"]
+    assert isinstance(results[1], KeyboardInterrupt)
+    assert notes(ledger) == ["a", "b"]
+    assert writer.write(note("c")) == "c"
+
+
+def test_an_interrupt_just_after_the_commit_does_not_write_twice(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self.connection = connection
+
+        def execute(self, sql: str, *args: object) -> object:
+            done = self.connection.execute(sql, *args)
+            if sql == "COMMIT":
+                raise KeyboardInterrupt
+            return done
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.connection, name)
+
+    writer = Writer(ledger)
+    connection = ledger._connections.writer
+    ledger._connections.writer = Interrupted(connection)  # type: ignore[assignment,arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        writer.write(note("a"))
+    ledger._connections.writer = connection
+    assert notes(ledger) == ["a"]
+    assert writer.write(note("b")) == "b"
+
+
+def test_threads_under_load_lose_nothing_and_share_commits(writer: Writer, ledger: Ledger) -> None:
+    def work(number: int) -> None:
+        for at in range(50):
+            writer.write(note(f"{number} {at}"))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(work, range(16)))
+    assert len(notes(ledger)) == 800
+
+
+def test_a_reader_does_not_wait_for_the_writer(tmp_path: Path) -> None:
+    with SQLiteStore(tmp_path / "ledger") as store:
+        task = Task.bash("true")
+        store.tasks.save(task)
+        with store._ledger.writing() as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("UPDATE tasks SET title='not yet'")
+            assert store.tasks[task.id].title == "true"
+            connection.execute("ROLLBACK")
+
+
+def test_idle_readers_are_few(tmp_path: Path) -> None:
+    with SQLiteStore(tmp_path / "ledger") as store:
+        barrier = threading.Barrier(12)
+
+        def read(_: int) -> None:
+            with store._ledger.reading():
+                barrier.wait()
+
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(read, range(12)))
+        assert len(store._ledger._connections.readers) == 4
+
+
+class TestClosing:
+    def test_a_closed_store_says_so(self, tmp_path: Path) -> None:
+        store = SQLiteStore(tmp_path / "ledger")
+        store.close()
+        for use in (
+            lambda: store.tasks.save(Task.bash("true")),
+            lambda: len(store.tasks),
+            lambda: store.graphs["x"],
+            lambda: "x" in store.tasks,
+        ):
+            with pytest.raises(StoreError, match="is closed"):
+                use()
+
+    def test_a_store_that_is_forgotten_closes_its_file(self, tmp_path: Path) -> None:
+        store = SQLiteStore(tmp_path / "ledger")
+        store.tasks.save(Task.bash("true"))
+        assert len(store.tasks) == 1
+        tasks = store.tasks
+        del store
+        gc.collect()
+        assert len(tasks) == 1  # the collection is enough to keep it open
+        del tasks
+        gc.collect()  # the fixtures look for descriptors and warnings
+        assert os.listdir(tmp_path) == ["ledger"]
+
+    def test_what_was_saved_is_there_after_opening_again(self, tmp_path: Path) -> None:
+        task = Task.bash("true")
+        for _ in range(3):
+            with SQLiteStore(tmp_path / "ledger") as store:
+                store.tasks.save(task)
+                assert list(store.tasks) == [task.id]
+        assert os.listdir(tmp_path) == ["ledger"]
+
+
+# Several processes
+
+
+def save_many(path: Path, count: int, name: str) -> None:
+    with SQLiteStore(path) as store:
+        for at in range(count):
+            task = Task.bash(f"echo {name} {at}", title=name)
+            store.tasks.save(task)
+            task.transition_to(TaskStatus.RUNNING)
+            store.tasks.save(task)
+
+
+def run_processes(context: multiprocessing.context.BaseContext, *args: tuple[object, ...]) -> None:
+    processes = [context.Process(target=save_many, args=item) for item in args]  # type: ignore[attr-defined]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+        process.close()
+
+
+def test_four_processes_lose_nothing(tmp_path: Path) -> None:
+    # They also race for who makes the file.
+    path = tmp_path / "ledger"
+    run_processes(
+        multiprocessing.get_context("fork"), *((path, 150, str(number)) for number in range(4))
+    )
+    with SQLiteStore(path) as store:
+        assert len(store.tasks) == 600
+        assert all(task.is_running for task in store.tasks.values())
+    assert integrity(path) == "ok"
+
+
+def integrity(path: Path) -> str:
+    connection = sqlite3.connect(path)
+    try:
+        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+    finally:
+        connection.close()
+
+
+def test_a_lock_that_another_process_keeps_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    with SQLiteStore(path) as store:
+        blocker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        blocker.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.3, lambda: blocker.execute("COMMIT"))
+        timer.start()
+        store.tasks.save(Task.bash("true"))
+        timer.join()
+        blocker.close()
+        assert len(store.tasks) == 1
+
+
+def test_a_lock_that_is_never_given_up_is_a_store_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "LOCK_TIMEOUT_SECONDS", 0.05)
+    path = tmp_path / "ledger"
+    with SQLiteStore(path) as store:
+        blocker = sqlite3.connect(path, isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="other processes keep it locked"):
+            store.tasks.save(Task.bash("true"))
+        blocker.execute("COMMIT")
+        blocker.close()
+        store.tasks.save(Task.bash("true"))
+        assert len(store.tasks) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+class TestFork:
+    @pytest.mark.parametrize("held", [False, True], ids=["idle", "while a thread writes"])
+    def test_parent_and_child_go_on_with_the_same_store(self, tmp_path: Path, held: bool) -> None:
+        path = tmp_path / "ledger"
+        with SQLiteStore(path) as store:
+            store.tasks.save(Task.bash("true", title="before"))
+            assert len(store.tasks) == 1
+            convoy = Convoy(store.tasks._writer) if held else None
+            pid = os.fork()
+            if pid == 0:
+                # The lock of the parent's transaction stays in its way until that has ended.
+                code = 1
+                try:
+                    for _ in range(20):
+                        store.tasks.save(Task.bash("true", title="child"))
+                    code = 0 if len(store.tasks) >= 21 else 2
+                    store.close()
+                finally:
+                    os._exit(code)
+            if convoy is not None:
+                convoy.queue()
+            for _ in range(20):
+                store.tasks.save(Task.bash("true", title="parent"))
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            assert len(store.tasks) == 41
+        assert integrity(path) == "ok"
+
+    def test_a_store_in_memory_belongs_to_each(self) -> None:
+        with SQLiteStore(":memory:") as store:
+            store.tasks.save(Task.bash("true"))
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    store.tasks.save(Task.bash("true"))
+                    code = 0 if len(store.tasks) == 2 else 2
+                    store.close()
+                finally:
+                    os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            assert len(store.tasks) == 1
