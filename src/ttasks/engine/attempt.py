@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from threading import Event, Lock
 from time import monotonic
@@ -152,45 +152,39 @@ class Attempt:
                 None,
                 self.number,
             )
-            raw = self._call() if context is None else context.run(self._call)
+            raw = (copy_context() if context is None else context).run(self._call)
         except BaseException as error:
             raised = error
-        status = self._finish(raw, self._translate(raised))
+        if raised is None:
+            return self._finish(raw, None)
+        status = self._finish(None, self._translate(raised))
         if isinstance(raised, KeyboardInterrupt):
             raise raised
         return status
 
     def _call(self) -> Any:
-        """Call the handler, bounded by the timeout, with the current context set."""
-        task = self._task
+        """Call the handler, bounded by the timeout; runs in a context of its own."""
+        task, handler, token = self._task, self._handler, self.token
         timeout = task.timeout
+        deadline = None if timeout is None else self._started + timeout
         context = TaskContext(
-            task,
-            self,
-            self.token,
-            attempt=self.number,
-            upstream=self._upstream,
-            deadline=None if timeout is None else self._started + timeout,
-            redactor=self._services.redactor,
+            task, self, token, self.number, self._upstream, deadline, self._services.redactor
         )
-        reset = CURRENT.set(context)
+        CURRENT.set(context)
+        if token.cancelled:
+            raise TaskCancelled
         try:
-            if self.token.cancelled:
-                raise TaskCancelled
-            handler = self._handler
-            if timeout is None or getattr(handler, "ends_itself", False):
+            if timeout is None or self.ends_itself:
                 raw = handler(context)
             else:
                 raw = call_bounded(lambda: handler(context), timeout, self._services.abandoned)
             if type(raw) is CoroutineType:
-                raw = self._services.loop.run(raw, context.remaining(), self.token)
+                raw = self._services.loop.run(raw, context.remaining(), token)
             return raw
         except TimeIsUp:
             assert timeout is not None
-            self.token.cancel("timeout")
+            token.cancel("timeout")
             raise TaskTimeoutError(timeout) from None
-        finally:
-            CURRENT.reset(reset)
 
     def _translate(self, raised: BaseException | None) -> BaseException | None:
         if isinstance(raised, KeyboardInterrupt):
@@ -207,10 +201,16 @@ class Attempt:
 
     def _finish(self, raw: Any, raised: BaseException | None) -> TaskStatus | None:
         self._close()
-        task, life = self._task, self._task._lifecycle
-        timing = outcome.Timing(self._started_at, datetime.now(UTC), monotonic() - self._started)
+        task, life, services = self._task, self._task._lifecycle, self._services
+        finished_at, duration = datetime.now(UTC), monotonic() - self._started
         while True:
-            result = self._result(raw, raised, timing)
+            if raised is None and self._emitted is None and services.redactor is None:
+                result = outcome.success(
+                    task.id, self._started_at, finished_at, duration, self.number, raw
+                )
+            else:
+                timing = outcome.Timing(self._started_at, finished_at, duration)
+                result = self._result(raw, raised, timing)
             message = None if result.failure is None else result.failure.message
             if life.finish(self.token, result, message):
                 break
@@ -224,25 +224,22 @@ class Attempt:
                     task.id, task.title, life.status.value, result.status.value
                 )
         self.error = raised
-        if self._services.running.get(task.id) is self:
-            del self._services.running[task.id]
-        self._announce(result, message)
-        return result.status
-
-    def _announce(self, result: TaskResult, message: str | None) -> None:
-        if result.status is TaskStatus.FAILED and self._retry is not None:
-            assert self.error is not None
-            self.retry_in = self._retry(self.error, self.number)
-        self._services.recorder.transition(
-            EVENT_OF_STATUS[result.status],
-            self._task,
+        services.running.pop(task.id, None)
+        status = result.status
+        if status is TaskStatus.FAILED and self._retry is not None:
+            assert raised is not None
+            self.retry_in = self._retry(raised, self.number)
+        services.recorder.transition(
+            EVENT_OF_STATUS[status],
+            task,
             TaskStatus.RUNNING,
-            result.status,
-            result.finished_at,
+            status,
+            finished_at,
             message,
             self.number,
             self.retry_in,
         )
+        return status
 
     def _result(self, raw: Any, raised: BaseException | None, timing: outcome.Timing) -> TaskResult:
         emitted = None
@@ -251,12 +248,7 @@ class Attempt:
         services = self._services
         if raised is None:
             return outcome.success(
-                self._task.id,
-                raw,
-                timing,
-                attempt=self.number,
-                emitted=emitted,
-                redactor=services.redactor,
+                self._task.id, *timing, self.number, raw, emitted, services.redactor
             )
         reason = None
         if isinstance(raised, TaskCancelled) and self.token.reason == "interrupted":

@@ -29,7 +29,7 @@ class EventBus:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._callbacks: dict[TaskEventType, tuple[_Subscription, ...]] = dict.fromkeys(
+        self._subscriptions: dict[TaskEventType, tuple[Subscription, ...]] = dict.fromkeys(
             TaskEventType, ()
         )
         self._errors: deque[BaseException] = deque(maxlen=ERRORS_KEPT)
@@ -55,18 +55,18 @@ class EventBus:
         """
         check_callable("callback", callback)
         wanted = _check_types(types)
-        subscription = _Subscription(callback)
+        subscription = Subscription(callback)
         with self._lock:
-            self._callbacks = {
+            self._subscriptions = {
                 kind: (*present, subscription) if kind in wanted else present
-                for kind, present in self._callbacks.items()
+                for kind, present in self._subscriptions.items()
             }
 
         def unsubscribe() -> None:
             with self._lock:
-                self._callbacks = {
+                self._subscriptions = {
                     kind: tuple(item for item in present if item is not subscription)
-                    for kind, present in self._callbacks.items()
+                    for kind, present in self._subscriptions.items()
                 }
 
         return unsubscribe
@@ -87,11 +87,15 @@ class EventBus:
 
     def wants(self, kind: TaskEventType) -> bool:
         """True if somebody subscribed to this kind of event."""
-        return bool(self._callbacks[kind])
+        return bool(self._subscriptions[kind])
 
     def publish(self, event: TaskEvent) -> None:
         """Deliver an event; returns when every subscriber has. Never raises an Exception."""
-        for subscription in self._callbacks[event.type]:
+        self._deliver(self._subscriptions[event.type], event)
+
+    def _deliver(self, subscriptions: tuple[Subscription, ...], event: TaskEvent) -> None:
+        """Deliver an event to subscribers that were looked up; `publish` in two steps."""
+        for subscription in subscriptions:
             try:
                 subscription.callback(event)
             except BaseException as error:
@@ -111,7 +115,7 @@ class EventBus:
             return list(self._errors)
 
 
-class _Subscription:
+class Subscription:
     """One call of ``subscribe``: the same callback may be subscribed twice."""
 
     __slots__ = ("callback",)

@@ -69,6 +69,7 @@ class Dispatch:
         self._nodes = nodes
         self._plan = plan
         self._limits = limits
+        self._grouped = plan.grouped
         self._budget = options.retry_budget
         self._context = context
         self._errors = errors
@@ -142,7 +143,8 @@ class Dispatch:
             return
         self._executor.abandoned_count.add(1)
         self.live.pop(node, None)
-        self._note_end(node, attempt)
+        assert attempt.error is not None
+        self._errors[self._nodes[node].task.id] = attempt.error
         self._release(node)
         with self._lock:
             self._crew.drop(thread)
@@ -249,24 +251,27 @@ class Dispatch:
             self._errors[task.id] = error
             self._on_trouble(None, error)
         self.live.pop(number, None)
-        self._release(number)
-        if attempt is not None:
+        if self._grouped:
+            self._release(number)
+        if attempt is not None and attempt.error is not None:
             if attempt.retry_in is not None and self._postpone(number, attempt.retry_in):
                 return TaskStatus.RUNNING
-            self._note_end(number, attempt)
+            self._errors[task.id] = attempt.error
         if status is TaskStatus.FAILED and node.required:
             self._on_trouble(number, self._errors[task.id])
         return status
 
     def _attempt(self, number: int, node: Node) -> Attempt:
         """The next attempt of a node."""
-        before, retry = self._attempts.get(number, (0, None))
         task = node.task
-        if before == 0 and task.retry is not None:
-            retry = self._budgeted(self._executor.retry_of(task.retry))
-        if retry is not None:
+        before, retry = 0, None
+        if task.retry is not None:
+            if number in self._attempts:
+                before, retry = self._attempts[number]
+            else:
+                retry = self._budgeted(self._executor.retry_of(task.retry))
             self._attempts[number] = (before + 1, retry)
-        held = self._limits.held_by(self._plan.group_of(number))
+        held = self._limits.held_by(self._plan.group_of(number) if self._grouped else None)
         return self._executor.attempt(task, node.after, before + 1, retry, held)
 
     def _budgeted(self, retry: Retry) -> Retry:
@@ -292,11 +297,6 @@ class Dispatch:
         if first:
             self._ring()
         return True
-
-    def _note_end(self, number: int, attempt: Attempt) -> None:
-        task_id = self._nodes[number].task.id
-        if attempt.error is not None:
-            self._errors[task_id] = attempt.error
 
     def _carry_out(self, decision: Decision) -> TaskStatus:
         """End a task that will not run; returns its outcome for the plan."""

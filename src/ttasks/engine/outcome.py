@@ -36,20 +36,22 @@ class Timing(NamedTuple):
 
 def success(
     task_id: str,
-    raw: Any,
-    timing: Timing,
-    *,
+    started_at: datetime,
+    finished_at: datetime,
+    duration: float,
     attempt: int,
+    raw: Any,
     emitted: dict[str, str] | None = None,
     redactor: Redactor | None = None,
 ) -> TaskResult:
     """The result of a handler that returned ``raw`` and emitted that text by stream."""
-    output = ""
-    error: str | None = None
     if isinstance(raw, CompletedProcess):
+        timing = Timing(started_at, finished_at, duration)
         return make_result(
             task_id, TaskStatus.SUCCEEDED, *timing, attempts=attempt, **_of_command(raw)
         )
+    output = ""
+    error: str | None = None
     if isinstance(raw, str):
         output = raw if redactor is None else redactor.text(raw)
     if emitted is not None:
@@ -58,12 +60,15 @@ def success(
     return make_result(
         task_id,
         TaskStatus.SUCCEEDED,
-        *timing,
-        output=output,
-        error=error,
-        raw=raw,
-        value=raw,
-        attempts=attempt,
+        started_at,
+        finished_at,
+        duration,
+        output,
+        error,
+        None,
+        raw,
+        raw,
+        attempt,
     )
 
 

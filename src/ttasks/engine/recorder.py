@@ -25,6 +25,7 @@ class Recorder:
 
     def __init__(self, store: Store | None, bus: EventBus, *, strict: bool) -> None:
         self._store = store
+        self._save_task = None if store is None else store.tasks.save
         self._bus = bus
         self._strict = strict
         # Both are only ever assigned to and copied, each one atomic operation of a dict.
@@ -47,25 +48,28 @@ class Recorder:
         Raises:
             StoreError: the write failed and the recorder is strict; the event was published.
         """
-        failed = self._save(task) if self._store is not None else None
-        if self._bus.wants(kind):
-            self._bus.publish(
+        failed: Exception | None = None
+        if self._save_task is not None:
+            try:
+                self._save_task(task)
+            except Exception as raised:
+                failed = raised
+                self._note(task, raised)
+        subscriptions = self._bus._subscriptions[kind]
+        if subscriptions:
+            self._bus._deliver(
+                subscriptions,
                 make_event(
                     kind, task.id, task, timestamp, previous, status, error, attempt, retry_in
-                )
+                ),
             )
         if failed is not None and self._strict:
             raise StoreError(f"Task {task.title!r} could not be saved: {failed}") from failed
 
-    def _save(self, task: Task) -> Exception | None:
-        assert self._store is not None
-        try:
-            self._store.tasks.save(task)
-        except Exception as error:
-            self.task_errors[task.id] = error
-            self._announce_failure(task, error)
-            return error
-        return None
+    def _note(self, task: Task, error: Exception) -> None:
+        """Keep and announce that a task could not be saved."""
+        self.task_errors[task.id] = error
+        self._announce_failure(task, error)
 
     def _announce_failure(self, task: Task, error: Exception) -> None:
         if self._bus.wants(TaskEventType.PERSISTENCE_FAILED):
@@ -84,8 +88,11 @@ class Recorder:
 
     def resave(self, task: Task) -> None:
         """Save a task that has changed without a transition; a failure is kept."""
-        if self._store is not None:
-            self._save(task)
+        if self._save_task is not None:
+            try:
+                self._save_task(task)
+            except Exception as error:
+                self._note(task, error)
 
     def save_graph(self, graph: TaskGraph) -> None:
         """Save a graph with its tasks.

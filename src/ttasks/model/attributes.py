@@ -16,6 +16,7 @@ from ttasks.model.checks import (
     check_str,
     plain,
     wrong_type,
+    wrong_value,
 )
 from ttasks.model.command import check_payload, command_options
 from ttasks.model.policy import RetryPolicy
@@ -47,9 +48,15 @@ def check_options(name: str, value: object, type: TaskType) -> Mapping[str, Any]
         return _NO_OPTIONS
     if not isinstance(value, Mapping):
         raise wrong_type(name, value, "a mapping of JSON values")
+    for key in value:
+        if not isinstance(key, str):
+            raise wrong_type(f"a key of {name}", key, "a str")
     if type in COMMANDS and value:
         value = command_options(**value)
-    check_json(name, value)
+    try:
+        check_json(name, value)
+    except RecursionError:
+        raise wrong_value(name, value, "a JSON value that does not contain itself") from None
     return MappingProxyType(plain(value)) if value else _NO_OPTIONS
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event, Lock
+from threading import TIMEOUT_MAX, Event, Lock
 
 
 class CancelToken:
@@ -63,6 +63,8 @@ class CancelToken:
         if not self.cancelled:
             event = Event()
             remove = self.add_callback(event.set)
-            event.wait(seconds)
-            remove()
+            try:
+                event.wait(min(seconds, TIMEOUT_MAX))
+            finally:
+                remove()
         return self.cancelled

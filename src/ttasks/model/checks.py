@@ -63,7 +63,7 @@ def check_number(
     if most is not None:
         bounds.append(f"<= {most:g}")
     inside = (
-        math.isfinite(value)
+        _is_finite(value)
         and (above is None or value > above)
         and (least is None or value >= least)
         and (most is None or value <= most)
@@ -71,6 +71,13 @@ def check_number(
     if not inside:
         raise wrong_value(name, value, " ".join(["a finite number", " and ".join(bounds)]).strip())
     return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int that no float can hold
+        return False
 
 
 def check_int(name: str, value: object, *, least: int) -> int:

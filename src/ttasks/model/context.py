@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from time import monotonic
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks.errors import TaskCancelled
@@ -20,30 +21,6 @@ if TYPE_CHECKING:
 STREAMS = ("stdout", "stderr")
 CHUNK_LIMIT = 64 * 1024
 """Bytes of UTF-8 that one OUTPUT event carries at most."""
-
-
-class Upstream(Mapping[str, Task]):
-    """Read-only mapping from id to task of the direct dependencies, in the order of the graph."""
-
-    __slots__ = ("_tasks",)
-
-    def __init__(self, tasks: tuple[Task, ...]) -> None:
-        self._tasks = tasks
-
-    def __getitem__(self, task_id: str) -> Task:
-        for task in self._tasks:
-            if task.id == task_id:
-                return task
-        raise KeyError(task_id)
-
-    def __iter__(self) -> Iterator[str]:
-        return (task.id for task in self._tasks)
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    def __repr__(self) -> str:
-        return f"Upstream({dict(self)!r})"
 
 
 class Reporter(Protocol):
@@ -91,7 +68,6 @@ class TaskContext:
         task: Task,
         reporter: Reporter,
         cancel_token: CancelToken,
-        *,
         attempt: int = 1,
         upstream: tuple[Task, ...] = (),
         deadline: float | None = None,
@@ -99,7 +75,7 @@ class TaskContext:
     ) -> None:
         self._task = task
         self._reporter = reporter
-        self._upstream = upstream
+        self._upstream: tuple[Task, ...] | Mapping[str, Task] = upstream
         self._deadline = deadline
         self.attempt = attempt
         self.cancel_token = cancel_token
@@ -153,7 +129,10 @@ class TaskContext:
     @property
     def upstream(self) -> Mapping[str, Task]:
         """Direct dependencies by id, in the order in which the graph names them; read-only."""
-        return Upstream(self._upstream)
+        found = self._upstream
+        if isinstance(found, tuple):  # most handlers never ask
+            found = self._upstream = MappingProxyType({task.id: task for task in found})
+        return found
 
     def remaining(self) -> float | None:
         """Seconds left of this attempt, not below 0.0; None if it has no timeout."""
@@ -203,8 +182,7 @@ class TaskContext:
             ValueError: the stream has another name.
         """
         check_str("text", text)
-        if stream not in STREAMS:
-            raise wrong_value("stream", stream, "'stdout' or 'stderr'")
+        _check_stream(stream)
         if text:
             self._reporter.output(stream, text)
 
@@ -214,10 +192,16 @@ class TaskContext:
         For handlers that return their whole output themselves, as commands do: what goes through
         the sink is not added to the result. None means that nobody listens.
         """
+        _check_stream(stream)
         return self._reporter.sink(stream)
 
     def __repr__(self) -> str:
         return f"<TaskContext {self.id} {self.title!r} attempt {self.attempt}>"
+
+
+def _check_stream(stream: object) -> None:
+    if check_str("stream", stream) not in STREAMS:
+        raise wrong_value("stream", stream, "'stdout' or 'stderr'")
 
 
 CURRENT: ContextVar[TaskContext | None] = ContextVar("ttasks_current", default=None)

@@ -108,6 +108,7 @@ class Plan:
         self._queue: list[int] = []  # a heap of ranks; may hold nodes that are no longer READY
         self._parked: dict[str, list[int]] = {}  # by group that was full: a heap of ranks
         self._stopped = False
+        self._stopped_all = False  # the finally nodes as well
         self.unfinished = len(policies)
         self.active = 0
         self.delayed = 0
@@ -166,6 +167,11 @@ class Plan:
                 return True
         return False
 
+    @property
+    def grouped(self) -> bool:
+        """True if any node is in a limited group."""
+        return bool(self._groups)
+
     def group_of(self, node: int) -> str | None:
         """The limited group of a node, or None."""
         return self._groups.get(node)
@@ -186,8 +192,8 @@ class Plan:
         return decisions
 
     def postpone(self, node: int) -> bool:
-        """Put a RUNNING node aside for another attempt; False if the run has been stopped."""
-        if self._stopped and node not in self._finally:
+        """Put a RUNNING node aside for another attempt; False if ``stop`` has ruled that out."""
+        if self._stopped_all or (self._stopped and node not in self._finally):
             return False
         self._state[node] = State.DELAYED
         self.active -= 1
@@ -208,12 +214,19 @@ class Plan:
         Nodes that are RUNNING or DECIDED are not touched. Idempotent.
         """
         self._stopped = True
+        self._stopped_all = self._stopped_all or also_finally
         decisions = []
         for node, state in enumerate(self._state):
             if state in _STOPPABLE and (also_finally or node not in self._finally):
                 if state is State.DELAYED:
                     self.delayed -= 1
                 decisions.append(self._decide(node, CANCELLED))
+        # The node that was unparked for a free place may be among them. What still waits for a
+        # place asks again, or nobody would ever unpark it.
+        for parked in self._parked.values():
+            for rank in parked:
+                heappush(self._queue, rank)
+        self._parked.clear()
         return decisions
 
     def is_running(self, node: int) -> bool:
@@ -280,7 +293,7 @@ class Plan:
         if node in self._finally:
             self._enqueue(node)
             return
-        tally = self._tallies.get(node)
+        tally = self._tallies.get(node) if self._tallies else None
         policy = self._policies[node]
         if policy is DependencyPolicy.ON_FAILURE:
             if tally is not None and tally.failures:

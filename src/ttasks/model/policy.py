@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -23,6 +24,9 @@ class DependencyPolicy(Enum):
     ON_FAILURE = "on_failure"
 
     __hash__ = object.__hash__
+
+
+_LONGEST_DELAY = sys.float_info.max / 2  # stays finite with jitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +86,11 @@ class RetryPolicy:
             random: gives numbers from 0.0 up to 1.0; called only if there is jitter.
         """
         check_int("retry", retry, least=1)
-        cap = float("inf") if self.max_backoff is None else self.max_backoff
+        cap = _LONGEST_DELAY if self.max_backoff is None else self.max_backoff
         try:
-            seconds = min(self.backoff * self.multiplier ** (retry - 1), cap)
+            seconds = min(self.backoff * float(self.multiplier) ** (retry - 1), cap)
         except OverflowError:
-            seconds = cap
+            seconds = cap if self.backoff else 0.0
         if self.jitter:
             seconds *= 1 + self.jitter * (2 * random() - 1)
         return seconds

@@ -401,6 +401,9 @@ class Task:
             check = ATTRIBUTES[name]
             if check is not None:
                 value = check(name, value)
+                if name == "type":
+                    check_task_payload("payload", self.payload, value)
+                    check_options("options", self.options, value)
             elif name == "payload":
                 check_task_payload(name, value, self.type)
             else:

@@ -61,18 +61,20 @@ class GraphViews:
     def dependents(self, task: Task, transitive: bool = False) -> list[Task]:
         """Tasks that depend on a task, directly or (``transitive``) at all, in insertion order."""
         self._node(task)
-        if self._dependents is None:
-            self._dependents = {}
+        dependents = self._dependents
+        if dependents is None:
+            dependents = {}
             for node in self._nodes.values():
                 for upstream in node.after:
-                    self._dependents.setdefault(upstream.id, []).append(node.task)
-        direct = self._dependents.get(task.id, [])
+                    dependents.setdefault(upstream.id, []).append(node.task)
+            self._dependents = dependents  # only now: other threads may read it meanwhile
+        direct = dependents.get(task.id, [])
         if not transitive:
             return list(direct)
         found = {item.id for item in direct}
         stack = list(direct)
         while stack:
-            for item in self._dependents.get(stack.pop().id, ()):
+            for item in dependents.get(stack.pop().id, ()):
                 if item.id not in found:
                     found.add(item.id)
                     stack.append(item)
