@@ -13,7 +13,7 @@ def show(event: TaskEvent) -> None:
     """Called on the thread that caused the event, so keep it quick."""
     details = event.error or ""
     if event.type is TaskEventType.OUTPUT:
-        details = f"{event.output_stream}: {event.output_chunk.rstrip()}"
+        details = f"{event.output_stream}: {event.output_chunk!r}"
     print(f"{event.timestamp:%H:%M:%S.%f} {event.task.title:<6} {event.type.value:<9} {details}")
 
 

@@ -292,9 +292,7 @@ class StoreContract:
         assert len(collection) == 0
 
     @pytest.mark.parametrize("which", ["tasks", "graphs"])
-    def test_the_other_collections_objects_are_a_type_error(
-        self, store: Store, which: str
-    ) -> None:
+    def test_the_other_collections_objects_are_a_type_error(self, store: Store, which: str) -> None:
         wrong = TaskGraph() if which == "tasks" else Task.bash("x")
         with pytest.raises(TypeError, match=type(wrong).__name__):
             getattr(store, which).save(wrong)

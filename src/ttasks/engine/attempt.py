@@ -72,6 +72,7 @@ class Attempt:
         "_lock",
         "_retry",
         "_services",
+        "_shown",
         "_started",
         "_started_at",
         "_streams",
@@ -105,6 +106,7 @@ class Attempt:
         self._drained: Event | None = None
         self._emitted: dict[str, list[str]] | None = None
         self._streams: dict[str, Any] = {}
+        self._shown: Task | None = None  # what events of reports show of the task
         self.number = number
         self.token = CancelToken()
         self.error: BaseException | None = None
@@ -322,11 +324,13 @@ class Attempt:
 
     def _publish(self, kind: TaskEventType, **fields: Any) -> None:
         status = self._task.status
+        if self._shown is None:
+            self._shown = self._services.recorder.shown(self._task)
         self._services.bus.publish(
             make_event(
                 kind,
                 self._task.id,
-                self._task,
+                self._shown,
                 datetime.now(UTC),
                 status,
                 status,

@@ -24,7 +24,6 @@ from ttasks.errors import (
     HandlerNotFoundError,
     InvalidTransitionError,
     TaskCancelled,
-    describe,
 )
 from ttasks.model.attributes import check_retry, check_task_type
 from ttasks.model.cancel import CancelToken
@@ -130,7 +129,10 @@ class TaskExecutor:
         self._bus = EventBus()
         self.abandoned_count = AbandonedCount()
         self.recorder = Recorder(
-            store, self._bus, strict=check_bool("strict_persistence", strict_persistence)
+            store,
+            self._bus,
+            strict=check_bool("strict_persistence", strict_persistence),
+            redactor=redactor or None,
         )
         self._running: dict[str, Attempt] = {}
         self._services = Services(
@@ -356,7 +358,8 @@ class TaskExecutor:
                 reason=reason,
                 redactor=self._services.redactor,
             )
-            message = describe(error)
+            assert result.failure is not None
+            message = result.failure.message
         elif blocker is not None:
             blocked_by = blocker.id
             because = f"blocked by {blocker.title!r}"

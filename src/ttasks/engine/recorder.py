@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ttasks.engine.bus import EventBus
+from ttasks.engine.redaction import redacted_graph, redacted_task
 from ttasks.errors import StoreError, describe
 from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
     from ttasks.model.graph import TaskGraph
+    from ttasks.model.redact import Redactor
     from ttasks.model.store import Store
     from ttasks.model.task import Task
 
@@ -23,11 +25,19 @@ class Recorder:
     if the recorder is strict, ``transition`` then also raises.
     """
 
-    def __init__(self, store: Store | None, bus: EventBus, *, strict: bool) -> None:
+    def __init__(
+        self,
+        store: Store | None,
+        bus: EventBus,
+        *,
+        strict: bool = False,
+        redactor: Redactor | None = None,
+    ) -> None:
         self._store = store
         self._save_task = None if store is None else store.tasks.save
         self._bus = bus
         self._strict = strict
+        self._redactor = redactor
         # Both are only ever assigned to and copied, each one atomic operation of a dict.
         self.task_errors: dict[str, Exception] = {}
         self.graph_errors: dict[str, Exception] = {}
@@ -49,6 +59,8 @@ class Recorder:
             StoreError: the write failed and the recorder is strict; the event was published.
         """
         failed: Exception | None = None
+        if self._redactor is not None:
+            task = redacted_task(task, self._redactor)
         if self._save_task is not None:
             try:
                 self._save_task(task)
@@ -65,6 +77,10 @@ class Recorder:
             )
         if failed is not None and self._strict:
             raise StoreError(f"Task {task.title!r} could not be saved: {failed}") from failed
+
+    def shown(self, task: Task) -> Task:
+        """The task as subscribers and stores see it."""
+        return task if self._redactor is None else redacted_task(task, self._redactor)
 
     def _note(self, task: Task, error: Exception) -> None:
         """Keep and announce that a task could not be saved."""
@@ -88,6 +104,7 @@ class Recorder:
 
     def resave(self, task: Task) -> None:
         """Save a task that has changed without a transition; a failure is kept."""
+        task = self.shown(task)
         if self._save_task is not None:
             try:
                 self._save_task(task)
@@ -103,6 +120,8 @@ class Recorder:
         if self._store is None:
             return
         try:
+            if self._redactor is not None:
+                graph = redacted_graph(graph, self._redactor)
             self._store.graphs.save(graph)
         except Exception as error:
             self.graph_errors[graph.id] = error

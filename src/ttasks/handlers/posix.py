@@ -277,5 +277,19 @@ class Run:
         if not self.child.reap():
             # Killed, but not gone yet, or exit not noticed yet: give the kernel a moment.
             stop = time.monotonic() + 0.2
-            while not self.child.reap() and time.monotonic() < stop:
+            while not (reaped := self.child.reap()) and time.monotonic() < stop:
                 time.sleep(0.001)
+            if not reaped:
+                reap_later(self.child.pid)
+
+
+def reap_later(pid: int) -> None:
+    """Wait for a process that not even KILL has ended yet, so that it does not stay a zombie."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            os.waitpid(pid, 0)
+
+    # No thread can be started any more when the interpreter shuts down; then init will wait.
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=wait, daemon=True, name=f"ttasks-reap-{pid}").start()

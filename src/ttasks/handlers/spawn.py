@@ -1,9 +1,7 @@
-"""Start one process with its pipes, in a session of its own, and learn how it ended.
+"""A command's process: its pipes, how to notice its end, and how to learn how it ended.
 
-A new *session* rather than only a new process group: the command then has no controlling
-terminal, so that a password prompt on it fails at once instead of stopping the command (SIGTTIN)
-until its timeout, and so that descendants with process groups of their own (``set -m``) are still
-known by their session.
+Where the host ignores SIGCHLD, the kernel does not keep how its children ended; there a shell is
+put in between, which tells.
 """
 
 from __future__ import annotations
@@ -14,21 +12,14 @@ import fcntl
 import os
 import signal
 import struct
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-_RESET_SIGNALS = [
-    getattr(signal, name) for name in ("SIGCHLD", "SIGPIPE", "SIGXFSZ") if hasattr(signal, name)
-]
+from ttasks.handlers.launch import Launch, check_startable
 
-# Both run the arguments after the first in the directory that the first names. The second tells
-# the exit status on descriptor 3, and keeps its own remarks ("Killed") out of the command's stderr.
-_STARTER = 'cd -- "$1" || exit; shift; exec "$@" 3>&-'
-_REPORTER = (
-    'cd -- "$1" || exit; shift; exec 4>&2 2>/dev/null; (exec "$@" 2>&4 3>&- 4>&-); echo $? >&3'
-)
+# Runs a command and tells its exit status on descriptor 3; keeps its own remarks ("Killed") out of
+# the command's stderr.
+_REPORTER = 'exec 4>&2 2>/dev/null; (exec "$@" 2>&4 3>&- 4>&-); echo $? >&3'
 
 
 class Child:
@@ -40,11 +31,9 @@ class Child:
         exit_fd: becomes readable when it has ended; -1 where the system has no such thing.
     """
 
-    __slots__ = ("_status_fd", "exit_fd", "outputs", "pid", "process", "returncode")
+    __slots__ = ("_status_fd", "exit_fd", "outputs", "pid", "returncode")
 
     def __init__(self) -> None:
-        # Made before the process is: an exception between fork and return must not lose it.
-        self.process: subprocess.Popen[bytes] | None = None
         self.pid = 0
         self.outputs: tuple[int, int] = (-1, -1)
         self.exit_fd = -1
@@ -62,103 +51,35 @@ class Child:
     ) -> None:
         """Start it; raises OSError, with nothing left open, if that fails."""
         fds: list[int] = []  # what is closed here in any case
+        launch: Launch | None = None
         try:
             out_read, out_write = os.pipe()
-            fds += [out_read, out_write]
+            fds += (out_read, out_write)
             error_read, error_write = os.pipe()
-            fds += [error_read, error_write]
-            source = subprocess.DEVNULL
-            if stdin:
-                source = memory_file(stdin)
-                fds.append(source)
-            stdio = (source, out_write, error_write)
-            ignored = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
-            if ignored or signal.pthread_sigmask(signal.SIG_BLOCK, ()):
-                self._start_below_shell(argv, cwd, env, stdio, pass_fds, report=ignored)
-            else:
-                self._start_plainly(argv, cwd, env, stdio, pass_fds)
-            fds.remove(out_read)
-            fds.remove(error_read)
-            self.outputs = (out_read, error_read)
+            fds += (error_read, error_write)
+            source = memory_file(stdin) if stdin else os.open(os.devnull, os.O_RDONLY)
+            fds.append(source)
+            stdio = [source, out_write, error_write]
+            if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+                check_startable(argv, cwd)
+                argv = ["/bin/sh", "-c", _REPORTER, "sh", *argv]
+                self._status_fd, status_write = os.pipe()
+                fds.append(status_write)
+                stdio.append(status_write)
+            launch = Launch(argv, cwd, env, stdio, pass_fds)
+            launch.start()
+            self.pid = launch.pid
             self.exit_fd = open_exit_fd(self.pid)
+            self.outputs = (out_read, error_read)
+            del fds[0], fds[1]  # those two
         except BaseException:
+            if launch is not None:
+                self.pid = launch.pid
             self.close()
             raise
         finally:
             for fd in fds:
                 os.close(fd)
-
-    def _start_plainly(
-        self,
-        argv: Sequence[str],
-        cwd: str | None,
-        env: Mapping[bytes, bytes],
-        stdio: tuple[int, int, int],
-        pass_fds: Sequence[int],
-    ) -> None:
-        # Popen is vfork + exec with every other descriptor closed: as fast as posix_spawn, which
-        # has neither cwd nor that. __new__ first, so that an exception raised by a signal handler
-        # in the middle of __init__ leaves us the pid.
-        process: subprocess.Popen[bytes] = subprocess.Popen.__new__(subprocess.Popen)
-        self.process = process
-        try:
-            process.__init__(  # type: ignore[misc]
-                argv,
-                stdin=stdio[0],
-                stdout=stdio[1],
-                stderr=stdio[2],
-                cwd=cwd,
-                env=env,
-                pass_fds=pass_fds,
-                start_new_session=True,
-            )
-        except BaseException:
-            pid = getattr(process, "pid", None)
-            if pid is not None and process.returncode is None:
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
-                    process.wait()
-            self.process = None
-            raise
-        self.pid = process.pid
-
-    def _start_below_shell(
-        self,
-        argv: Sequence[str],
-        cwd: str | None,
-        env: Mapping[bytes, bytes],
-        stdio: tuple[int, int, int],
-        pass_fds: Sequence[int],
-        *,
-        report: bool,
-    ) -> None:
-        """Start it where Popen would hand something down that does harm.
-
-        A signal that this thread blocks would be blocked in the command, which then could not obey
-        TERM. And of a host that ignores SIGCHLD the kernel does not keep how its children ended: a
-        shell in between tells.
-        """
-        check_startable(argv, cwd)
-        status_read, status_write = os.pipe()
-        null = os.open(os.devnull, os.O_RDONLY)
-        fds = [status_write, null]
-        self._status_fd = status_read
-        try:
-            sources = (null if stdio[0] == subprocess.DEVNULL else stdio[0], *stdio[1:], fds[0])
-            # Moved out of the way first: what is duplicated onto 0 to 3 must not be one of them.
-            fds += [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in sources]
-            actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds[2:])]
-            for fd in pass_fds:
-                os.set_inheritable(fd, True)
-            script = _REPORTER if report else _STARTER
-            command = ["sh", "-c", script, "sh", cwd or ".", *argv]
-            self.pid = spawn_session("/bin/sh", command, env, actions)
-        finally:
-            for fd in fds:
-                os.close(fd)
-        if not report:
-            os.close(status_read)
-            self._status_fd = -1
 
     def reap(self) -> bool:
         """Collect the exit status if it has ended; True if it has. ``returncode`` is None if lost.
@@ -179,9 +100,6 @@ class Child:
         if self._status_fd >= 0:
             self.returncode = self._reported()
         self.pid = 0
-        if self.process is not None:
-            # Popen would otherwise wait for a pid that is not ours any more.
-            self.process.returncode = self.returncode if self.returncode is not None else -1
         return True
 
     def _reported(self) -> int | None:
@@ -203,32 +121,6 @@ class Child:
                 os.close(fd)
         self.outputs = (-1, -1)
         self.exit_fd = self._status_fd = -1
-
-
-def spawn_session(
-    program: str,
-    argv: Sequence[str],
-    env: Mapping[bytes, bytes],
-    actions: Sequence[tuple[int, int, int]],
-) -> int:
-    """Start a program with default signals, none of them blocked, in a session of its own."""
-    options: dict[str, Any] = {"setsid": True}
-    while True:
-        try:
-            return os.posix_spawn(
-                program,
-                list(argv),
-                env,
-                file_actions=actions,
-                setsigmask=(),
-                setsigdef=_RESET_SIGNALS,
-                **options,
-            )
-        except NotImplementedError:
-            # Old systems: at least a process group.
-            if "setsid" not in options:
-                raise
-            options = {"setpgroup": 0}
 
 
 def memory_file(data: bytes) -> int:
@@ -288,13 +180,3 @@ def exit_code_of(pidfd: int) -> int | None:
     if not struct.unpack_from("=Q", buffer, 0)[0] & wants_exit:
         return None
     return os.waitstatus_to_exitcode(struct.unpack_from("=i", buffer, 60)[0])
-
-
-def check_startable(argv: Sequence[str], cwd: str | None) -> None:
-    """Raise the OSError that starting this directly would raise."""
-    if cwd is not None and not os.path.isdir(cwd):
-        code = errno.ENOTDIR if os.path.exists(cwd) else errno.ENOENT
-        raise OSError(code, os.strerror(code), cwd)
-    if os.path.dirname(argv[0]) and not os.access(argv[0], os.X_OK):
-        code = errno.EACCES if os.path.exists(argv[0]) else errno.ENOENT
-        raise OSError(code, os.strerror(code), argv[0])

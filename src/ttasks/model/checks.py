@@ -19,7 +19,10 @@ def wrong_value(name: str, value: object, expected: str) -> ValueError:
 
 
 def _brief(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # of a foreign class, or of an int with thousands of digits
+        text = f"<{type(value).__name__} without a repr>"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -55,29 +58,19 @@ def check_number(
     """A finite number (no bool) within the bounds, as float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise wrong_type(name, value, "a number")
-    bounds = []
-    if above is not None:
-        bounds.append(f"> {above:g}")
-    if least is not None:
-        bounds.append(f">= {least:g}")
-    if most is not None:
-        bounds.append(f"<= {most:g}")
-    inside = (
-        _is_finite(value)
+    if (
+        math.isfinite(value)
         and (above is None or value > above)
         and (least is None or value >= least)
         and (most is None or value <= most)
-    )
-    if not inside:
-        raise wrong_value(name, value, " ".join(["a finite number", " and ".join(bounds)]).strip())
-    return float(value)
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an int that no float can hold
-        return False
+    ):
+        return float(value)
+    bounds = [
+        f"{sign} {bound:g}"
+        for sign, bound in ((">", above), (">=", least), ("<=", most))
+        if bound is not None
+    ]
+    raise wrong_value(name, value, f"a finite number {' and '.join(bounds)}".strip())
 
 
 def check_int(name: str, value: object, *, least: int) -> int:

@@ -426,6 +426,13 @@ class Task:
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.title!r} {self.status.value}>"
 
+    def view(self, changes: Mapping[str, Any]) -> Task:
+        """The same task with other texts: same id, same live status and result; for the engine."""
+        view = object.__new__(type(self))
+        for name in (*ATTRIBUTES, "id", "created_at", "_lifecycle"):
+            _write(view, name, changes[name] if name in changes else getattr(self, name))
+        return view
+
     def __getstate__(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in ATTRIBUTES}
         life = self._lifecycle

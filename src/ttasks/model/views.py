@@ -236,6 +236,7 @@ def check_tasks(name: str, value: object) -> tuple[Task, ...]:
         raise wrong_type(name, value, "a Task or an iterable of them")
     found: dict[str, Task] = {}
     for position, item in enumerate(value):
-        check_task(f"{name}[{position}]", item)
+        if not isinstance(item, Task):
+            raise wrong_type(f"{name}[{position}]", item, "a Task")
         found[item.id] = item
     return tuple(found.values())

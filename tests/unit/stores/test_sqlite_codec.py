@@ -118,7 +118,9 @@ class TestWhatIsNotJson:
         )
         named = back(store, Task("t", functools.reduce, KIND)).payload
         assert repr(named) == "<not stored: payload, builtin_function_or_method _functools.reduce>"
-        assert "TestWhatIsNotJson" in repr(back(store, Task("t", self.test_a_payload_has_a_placeholder_in_its_place, KIND)).payload)
+        assert "TestWhatIsNotJson" in repr(
+            back(store, Task("t", self.test_a_payload_has_a_placeholder_in_its_place, KIND)).payload
+        )
 
     def test_using_the_placeholder_fails_and_says_what_to_do(self, store: SQLiteStore) -> None:
         payload = back(store, Task("t", len, KIND)).payload

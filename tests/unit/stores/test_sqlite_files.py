@@ -121,8 +121,11 @@ class TestWrongFiles:
         with SQLiteStore(path) as first:
             first.tasks.save(Task.bash("true"))
             SQLiteStore(path).close()
-            code = f"import sqlite3; c = sqlite3.connect({str(path)!r}); c.execute('PRAGMA user_version').fetchone(); c.close()"
-            subprocess.run([sys.executable, "-c", code], check=True)
+            code = (
+                "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
+                "c.execute('PRAGMA user_version').fetchone(); c.close()"
+            )
+            subprocess.run([sys.executable, "-c", code, path], check=True)
             assert (tmp_path / "file-wal").exists()
             first.tasks.save(Task.bash("true"))
         with SQLiteStore(path) as again:

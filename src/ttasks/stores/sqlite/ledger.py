@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Condition, Lock
 from time import monotonic, sleep
 from typing import TypeVar
 
 from ttasks.errors import StoreError
-from ttasks.stores.sqlite import schema
+from ttasks.stores.sqlite import fork, schema
 from ttasks.stores.sqlite.connection import MEMORY, connect, is_busy, store_error, translated
 
 LOCK_TIMEOUT_SECONDS = 30.0
@@ -38,30 +37,17 @@ Result = TypeVar("Result")
 
 
 class _Connections:
-    """What has to be closed, apart from the ledger so that it can be closed when that is gone.
-
-    After a fork, the connections of the parent are dropped here unclosed: SQLite forbids the child
-    to touch them.
-    """
+    """What has to be closed, apart from the ledger so that it can be closed when that is gone."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.writer: sqlite3.Connection | None = None
         self.readers: list[sqlite3.Connection] = []
-        self.inherited: list[object] = []
-
-    def take(self) -> list[sqlite3.Connection]:
-        """Hand all of them over to the caller, who closes them."""
-        found = [*self.readers, *([self.writer] if self.writer is not None else [])]
-        self.readers, self.writer = [], None
-        if self.pid != os.getpid():
-            self.inherited.extend(found)
-            return []
-        return found
 
     def close(self) -> None:
         # The writer goes last: the last connection to a file takes its log away.
-        for connection in self.take():
+        connections = [*self.readers, *([self.writer] if self.writer is not None else [])]
+        self.readers, self.writer = [], None
+        for connection in connections:
             connection.close()
 
 
@@ -123,36 +109,27 @@ class Ledger:
     def __init__(self, path: str, durability: str) -> None:
         self.path = path
         self._durability = durability
+        self._closed = False
         self._connections = _Connections()
-        self._reset()
         self._finalizer = weakref.finalize(self, self._connections.close)
+        self.generation = 0  # counts the forks between the first process and this one
+        self._make_locks()
         if path != MEMORY:
             schema.check_file(path)
         with self.writing():
             pass
+        fork.register(self)
 
-    def _reset(self) -> None:
-        self.pid = os.getpid()
-        self.closed = False
-        self._lock = Lock()  # owns the lists of connections and `closed`
-        self._write_lock = Lock()  # owns the writing connection while it is used
-
-    def check_process(self) -> bool:
-        """Start anew if this is the child of a fork; True if it is."""
-        if self.pid == os.getpid():
-            return False
-        closed = self.closed
-        if self.path != MEMORY:  # memory was copied by the fork: it belongs to the child
-            self._connections.take()
-        self._connections.pid = os.getpid()
-        self._reset()
-        self.closed = closed
-        return True
+    def _make_locks(self) -> None:
+        # Always taken in this order. The first owns the writing connection while it is used, the
+        # second the list of idle readers, the number of busy ones, and `_closed`.
+        self._write_lock = Lock()
+        self._lock = Condition(Lock())
+        self._busy_readers = 0
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """The connection for writing, for one thread at a time; opened on first use."""
-        self.check_process()
         with self._write_lock:
             self._check_open()
             writer = self._connections.writer
@@ -167,40 +144,70 @@ class Ledger:
 
         Errors of SQLite become StoreError.
         """
-        self.check_process()
         if self.path == MEMORY:
             with self.writing() as connection, translated(self.path):
                 yield connection
             return
         with self._lock:
             self._check_open()
+            self._busy_readers += 1
             reader = self._connections.readers.pop() if self._connections.readers else None
-        with translated(self.path):
-            if reader is None:
-                reader = connect(self.path, "mode=rw")
-            kept = False
-            try:
+        keep = False
+        try:
+            with translated(self.path):
+                if reader is None:
+                    reader = connect(self.path, "mode=rw")
                 yield reader
-                with self._lock:
-                    if not self.closed and len(self._connections.readers) < _IDLE_READERS:
-                        self._connections.readers.append(reader)
-                        kept = True
-            finally:
-                if not kept:
+                keep = True
+        finally:
+            with self._lock:
+                self._busy_readers -= 1
+                idle = self._connections.readers
+                if keep and not self._closed and len(idle) < _IDLE_READERS:
+                    idle.append(reader)  # type: ignore[arg-type]
+                elif reader is not None:
                     reader.close()
+                self._lock.notify_all()
 
     def close(self) -> None:
         """Close every connection that is idle; those in use are closed after their use."""
-        self.check_process()
-        with self._write_lock, self._lock:
-            self.closed = True
-            connections = self._connections.take()
-        with translated(self.path):
-            for connection in connections:
-                connection.close()
+        with self._write_lock, self._lock, translated(self.path):
+            self._closed = True
+            self._connections.close()
+
+    def before_fork(self) -> None:
+        """Keep everybody out and close the file; see `fork`."""
+        give_up = monotonic() + fork.WAIT_SECONDS
+        # A thread that forks in a signal handler may be one of those it waits for.
+        self._stopped = [
+            lock
+            for lock in (self._write_lock, self._lock)
+            if lock.acquire(timeout=max(0.0, give_up - monotonic()))
+        ]
+        if len(self._stopped) == 2 and self._lock.wait_for(
+            lambda: not self._busy_readers, max(0.0, give_up - monotonic())
+        ):
+            if self.path != MEMORY:  # which both go on with, each with its own
+                self._connections.close()
+            self._is_ready = True
+        else:
+            self._is_ready = False
+
+    def after_fork(self, child: bool) -> None:
+        """Let everybody in again; see `fork`."""
+        if not child:
+            for lock in reversed(self._stopped):
+                lock.release()
+            return
+        self.generation += 1
+        self._make_locks()
+        if not self._is_ready:
+            self._lost, self._connections = self._connections, _Connections()
+            self._finalizer.detach()  # closing them would take the parent's locks away
+            self._closed = True
 
     def _check_open(self) -> None:
-        if self.closed:
+        if self._closed:
             raise StoreError(f"Ledger {self.path!r} is closed")
 
     def _open_writer(self) -> sqlite3.Connection:
@@ -215,9 +222,9 @@ class Ledger:
                 connection.execute(pragma)
             connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             connection.execute(f"PRAGMA journal_size_limit={_LOG_LIMIT_BYTES}")
-            # SQLite opens a file that it may only read without a word.
+            # SQLite opens a file that it may only read without a word, until something writes.
             with self.transaction(connection, "IMMEDIATE"):
-                pass
+                connection.execute("DELETE FROM owners WHERE 0")
         except BaseException:
             connection.close()
             raise

@@ -14,6 +14,8 @@ from ttasks.stores.sqlite.connection import connect, translated
 APPLICATION_ID = 0x74_74_6B_73
 """Marks a SQLite file as a ledger ("ttks"); in its header."""
 
+_HEADER_BYTES = 100
+
 # Times are microseconds since 1970 in UTC: exact, small in an index, and sorted by when.
 # Other tables refer to `seq`; its order is that of first saving.
 # A task that is deleted while a graph has it stays, not listed, until that graph is deleted.
@@ -128,7 +130,12 @@ def check_file(path: str) -> None:
         raise StoreError(f"{path!r} is no regular file, so it cannot be a ledger")
     if not found.st_size:
         return
+    if found.st_size < _HEADER_BYTES:
+        raise StoreError(f"{path!r} is no SQLite database, so no ledger; it was not touched")
     with translated(path), closing(connect(path, "mode=ro&immutable=1")) as connection:
+        # Else SQLite would take a file for damaged that is shorter than it will be, because its
+        # process was killed while it moved the log into it.
+        connection.execute("PRAGMA writable_schema=ON")
         application = _pragma(connection, "application_id")
         version = _pragma(connection, "user_version")
     if application != APPLICATION_ID:

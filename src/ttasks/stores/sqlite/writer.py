@@ -48,7 +48,7 @@ class Writer:
         self._reset()
 
     def _reset(self) -> None:
-        self._pid = self._ledger.pid
+        self._generation = self._ledger.generation
         self._lock = Lock()
         self._queue: list[_Ticket] = []
         self._is_led = False
@@ -63,9 +63,8 @@ class Writer:
         Raises:
             StoreError: SQLite could not write.
         """
-        self._ledger.check_process()
-        if self._pid != self._ledger.pid:
-            self._reset()  # what the parent was writing at the fork is its own business
+        if self._generation != self._ledger.generation:
+            self._reset()  # what the parent's threads were writing at the fork is their business
         ticket = _Ticket(work)
         with self._lock:
             self._queue.append(ticket)

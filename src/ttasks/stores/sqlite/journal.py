@@ -1,0 +1,301 @@
+"""The journal of a ledger: what happened, in order, only ever added to."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ttasks.errors import StoreError
+from ttasks.model.checks import check_callable, check_int, check_number, wrong_type
+from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.graph import TaskGraph
+from ttasks.model.status import TaskStatus
+from ttasks.model.task import Task
+from ttasks.stores.sqlite.ledger import Ledger
+from ttasks.stores.sqlite.plain import (
+    from_json,
+    from_micros,
+    from_optional,
+    to_json,
+    to_micros,
+    to_optional,
+    to_text,
+)
+from ttasks.stores.sqlite.writer import Writer
+
+LIFECYCLE = frozenset(TaskEventType) - {
+    TaskEventType.OUTPUT,
+    TaskEventType.PROGRESS,
+    TaskEventType.PERSISTENCE_FAILED,
+}
+"""The events that a journal keeps if nothing else is asked for."""
+
+_INSERT = """
+INSERT INTO events (task, type, at, previous, status, attempt, error, details, chunk)
+SELECT seq, ?, ?, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
+"""
+_SELECT = """
+SELECT events.seq, tasks.id, tasks.title, events.type, at, previous, events.status, attempt,
+    events.error, events.details, chunk
+FROM events JOIN tasks ON tasks.seq = events.task WHERE events.seq > ?
+"""
+_ORDER = " ORDER BY events.seq LIMIT ?"
+_OF_TASK = " AND events.task = (SELECT seq FROM tasks WHERE id=?)"
+_NODES = "FROM nodes WHERE nodes.graph = (SELECT seq FROM graphs WHERE id=?)"
+# By way of the tasks of the graph, or by way of all events that are new (the + keeps SQLite from
+# using the index of tasks): each is far too slow where the other one is right.
+_OF_GRAPH = f" AND events.task IN (SELECT task {_NODES})"
+_NEW_OF_GRAPH = f" AND EXISTS (SELECT 1 {_NODES} AND nodes.task = +events.task)"
+
+_MANY = 10_000
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """An event as a journal keeps it.
+
+    Attributes:
+        seq: number in the journal; ascending, never used twice, not without gaps.
+        task_id: id of the task.
+        title: title of the task as it was saved last.
+        type: what happened.
+        timestamp: aware UTC.
+        previous_status, status: before and after; equal where the event is no transition.
+        attempt: number of the attempt, from 1; 0 if the task never started.
+        error, retry_in, progress_percent, progress_message, output_stream, output_chunk: see
+            `TaskEvent`.
+    """
+
+    seq: int
+    task_id: str
+    title: str
+    type: TaskEventType
+    timestamp: datetime
+    previous_status: TaskStatus
+    status: TaskStatus
+    attempt: int = 0
+    error: str | None = None
+    retry_in: float | None = None
+    progress_percent: float | None = None
+    progress_message: str | None = None
+    output_stream: str | None = None
+    output_chunk: str | None = None
+
+
+class Journal:
+    """Events in the order in which they were committed. Thread-safe.
+
+    Other processes may read, follow and add at the same time. The events of a task go when the task
+    is deleted.
+
+    Args:
+        kinds: what the engine is to write here.
+    """
+
+    def __init__(self, ledger: Ledger, writer: Writer, kinds: frozenset[TaskEventType]) -> None:
+        self._ledger = ledger
+        self._writer = writer
+        self.kinds = kinds
+
+    def wants(self, kind: TaskEventType) -> bool:
+        """True if the engine is to write this kind of event."""
+        return kind in self.kinds
+
+    def append(self, event: TaskEvent) -> None:
+        """Add an event of a task that was saved before; when this returns, it is committed.
+
+        Raises:
+            TypeError: it is no TaskEvent.
+            StoreError: its task was never saved, or SQLite could not write.
+        """
+        row = encode_event(event)
+        self._writer.write(lambda connection: insert_events(connection, [row]))
+
+    @property
+    def last(self) -> int:
+        """Number of the newest event; 0 if there never was one."""
+        with self._ledger.reading() as connection:
+            return _last(connection)
+
+    def read(
+        self,
+        *,
+        task: Task | str | None = None,
+        graph: TaskGraph | str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> list[JournalEntry]:
+        """The events with a number above ``after``, in order.
+
+        Args:
+            task: only those of this task (or the one with this id).
+            graph: only those of tasks of this graph, as it was saved last.
+            after: number of the last event that is known already; at least 0.
+            limit: how many at most, at least 1; None means all.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+            StoreError: it cannot be read.
+        """
+        where = _Filter(task, graph)
+        check_int("after", after, least=0)
+        if limit is not None:
+            check_int("limit", limit, least=1)
+        return self._page(where, after, -1 if limit is None else limit)[0]
+
+    def follow(
+        self,
+        *,
+        task: Task | str | None = None,
+        graph: TaskGraph | str | None = None,
+        after: int = 0,
+        poll: float = 0.1,
+        until: Callable[[], bool] | None = None,
+    ) -> Iterator[JournalEntry]:
+        """The events with a number above ``after``, and then each new one as it comes.
+
+        Ends when the store is closed, or when there is nothing new after ``until`` became true.
+        Arguments as for ``read``, and:
+
+        Args:
+            poll: seconds between two looks, above 0.
+            until: asked before each look.
+        """
+        where = _Filter(task, graph)
+        check_int("after", after, least=0)
+        check_number("poll", poll, above=0)
+        if until is not None:
+            check_callable("until", until)
+        return self._follow(where, after, poll, until)
+
+    def _follow(
+        self, where: _Filter, after: int, poll: float, until: Callable[[], bool] | None
+    ) -> Iterator[JournalEntry]:
+        while not self._ledger.is_closed:
+            is_over = until is not None and until()
+            try:
+                entries, after = self._page(where, after, _PAGE)
+            except StoreError:
+                if self._ledger.is_closed:
+                    return
+                raise
+            yield from entries
+            if not entries:
+                if is_over:
+                    return
+                self._ledger.wait_closed(poll)
+
+    def _page(
+        self, where: _Filter, after: int, limit: int
+    ) -> tuple[list[JournalEntry], int]:
+        """Events, and the number up to which there are no others."""
+        with self._ledger.reading() as connection:
+            # Before the events: what is committed in between then belongs to the next page.
+            last = _last(connection)
+            if last <= after:
+                return [], after
+            sql, values = where.sql(last - after)
+            rows = connection.execute(
+                _SELECT + sql + _ORDER, (after, *values, limit)
+            ).fetchall()
+        entries = [_decode(row) for row in rows]
+        return entries, entries[-1].seq if len(rows) == limit else max(last, _seq(entries))
+
+
+class _Filter:
+    """The condition for the events of a task and of a graph."""
+
+    def __init__(self, task: object, graph: object) -> None:
+        self._task = _id_of("task", task, Task)
+        self._graph = _id_of("graph", graph, TaskGraph)
+
+    def sql(self, new: int) -> tuple[str, tuple[Any, ...]]:
+        """SQL and its values, where ``new`` events come into question."""
+        of_graph = _OF_GRAPH if new > _MANY else _NEW_OF_GRAPH
+        parts = ((self._task, _OF_TASK), (self._graph, of_graph))
+        found = [(value, sql) for value, sql in parts if value is not None]
+        return "".join(sql for _, sql in found), tuple(value for value, _ in found)
+
+
+def _id_of(name: str, value: object, kind: type[Task] | type[TaskGraph]) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return to_text(value)
+    if isinstance(value, kind):
+        return value.id
+    raise wrong_type(name, value, f"a {kind.__name__}, its id or None")
+
+
+def _last(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+
+
+def _seq(entries: Sequence[JournalEntry]) -> int:
+    return entries[-1].seq if entries else 0
+
+
+def insert_events(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
+    """Insert rows of `encode_event`.
+
+    Raises:
+        StoreError: the task of one was never saved.
+    """
+    for row in rows:
+        if not connection.execute(_INSERT, row).rowcount:
+            raise StoreError(f"The ledger has no task {row[-1]!r} for an event; save it first")
+
+
+def encode_event(event: TaskEvent) -> tuple[Any, ...]:
+    """The row of an event, with the id of its task last."""
+    if not isinstance(event, TaskEvent):
+        raise wrong_type("event", event, "a TaskEvent")
+    details = {
+        name: value
+        for name, value in (
+            ("retry_in", event.retry_in),
+            ("percent", event.progress_percent),
+            ("message", event.progress_message),
+            ("stream", event.output_stream),
+        )
+        if value is not None
+    }
+    return (
+        event.type.value,
+        to_micros(event.timestamp),
+        event.previous_status.value,
+        event.status.value,
+        event.attempt,
+        to_optional(event.error),
+        to_json(details) if details else None,
+        to_optional(event.output_chunk),
+        event.task_id,
+    )
+
+
+def _decode(row: Sequence[Any]) -> JournalEntry:
+    seq, task_id, title, kind, at, previous, status, attempt, error, details, chunk = row
+    try:
+        facts = from_json(details) or {}
+        return JournalEntry(
+            seq,
+            task_id,
+            from_optional(title) or "",
+            TaskEventType(kind),
+            from_micros(at),
+            TaskStatus(previous),
+            TaskStatus(status),
+            attempt,
+            from_optional(error),
+            facts.get("retry_in"),
+            facts.get("percent"),
+            facts.get("message"),
+            facts.get("stream"),
+            from_optional(chunk),
+        )
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as problem:
+        raise StoreError(f"The ledger's row of event {seq} is damaged: {problem!r}") from problem
