@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ttasks.handlers import process
+from ttasks.handlers import libc, process
 
 TOKEN = "TTASKS_TEST_TOKEN"
 DEADLINE_SECONDS = 20.0
@@ -32,6 +32,17 @@ def token(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for pid in left:
         os.kill(pid, 9)
     assert not left, f"processes left behind: {left}"
+
+
+@pytest.fixture(params=["libc", "popen"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test once for each way to start processes that this machine has."""
+    if request.param == "libc":
+        if libc.load() is None:
+            pytest.skip("the C library lacks something")
+    else:
+        monkeypatch.setattr(libc, "load", lambda: None)
+    return str(request.param)
 
 
 def marked(value: str) -> list[int]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from random import Random, SystemRandom
 
 import pytest
+
 from property.oracle import (
     BLOCKED,
     CANCELLED,
@@ -20,7 +21,6 @@ from property.oracle import (
     Oracle,
     final_statuses,
 )
-
 from ttasks import DependencyPolicy, Task, TaskStatus, TaskType
 from ttasks.model.plan import Decision, Plan, State
 from ttasks.model.topology import topology

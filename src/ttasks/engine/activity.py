@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Condition
+from threading import Condition, local
 
 
 class Activity:
-    """Counts executions and runs that are under way. Thread-safe; its condition owns the state."""
+    """Counts executions and runs that are under way. Thread-safe; its condition owns the state.
+
+    It also knows which threads are at work here, for these must not wait for the end of it all.
+    """
 
     def __init__(self) -> None:
         self._changed = Condition()
+        self._here = local()
         self._count = 0
         self._closed = False
 
@@ -40,11 +44,27 @@ class Activity:
                 raise RuntimeError("the executor is shut down and takes no new work")
             self._count += 1
         try:
-            yield
+            with self.working():
+                yield
         finally:
             with self._changed:
                 self._count -= 1
                 self._changed.notify_all()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Mark the calling thread as being at work here, for a ``with`` block."""
+        here = self._here
+        here.depth = getattr(here, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            here.depth -= 1
+
+    @property
+    def is_mine(self) -> bool:
+        """True if the calling thread is at work here."""
+        return getattr(self._here, "depth", 0) > 0
 
     def wait_idle(self) -> None:
         """Wait until nothing is under way."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from threading import Event, Lock
@@ -61,6 +62,7 @@ class Attempt:
         error: what the attempt ended in, None for success or before its end.
         retry_in: seconds until the next attempt if there will be one, else None.
         held: limited groups in which this task, or one that it runs in, has a place.
+        outer: the attempt that this one runs in, None if there is none.
     """
 
     __slots__ = (
@@ -72,6 +74,7 @@ class Attempt:
         "_lock",
         "_retry",
         "_services",
+        "_sheltered",
         "_shown",
         "_started",
         "_started_at",
@@ -81,6 +84,7 @@ class Attempt:
         "error",
         "held",
         "number",
+        "outer",
         "retry_in",
         "token",
     )
@@ -94,6 +98,7 @@ class Attempt:
         number: int = 1,
         retry: Retry | None = None,
         held: frozenset[str] = frozenset(),
+        outer: Attempt | None = None,
     ) -> None:
         self._services = services
         self._task = task
@@ -112,11 +117,21 @@ class Attempt:
         self.error: BaseException | None = None
         self.retry_in: float | None = None
         self.held = held
+        self.outer = outer
+        self._sheltered = 0
 
     @property
     def ends_itself(self) -> bool:
-        """True if the handler keeps to timeout and cancellation by itself."""
-        return getattr(self._handler, "ends_itself", False)
+        """True if the handler keeps to cancellation by itself, or waits for something that does."""
+        return self._sheltered > 0 or getattr(self._handler, "ends_itself", False)
+
+    def shelter(self, change: int) -> None:
+        """Count (+1, -1) what ends by itself once cancelled and is waited for, here and outside."""
+        attempt: Attempt | None = self
+        while attempt is not None:
+            with attempt._lock:
+                attempt._sheltered += change
+            attempt = attempt.outer
 
     # From RUNNING to the result
 
@@ -134,13 +149,14 @@ class Attempt:
             KeyboardInterrupt: it came while the handler ran; the task is CANCELLED.
         """
         task = self._task
+        # First, so that an interrupt between any two lines finds all that the end needs.
+        self._started_at = datetime.now(UTC)
+        self._started = monotonic()
         before = task._lifecycle.move(TaskStatus.RUNNING, None, self.token)
         if before is None:
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.RUNNING.value
             )
-        self._started_at = datetime.now(UTC)
-        self._started = monotonic()
         self._services.running[task.id] = self
         raw: Any = None
         raised: BaseException | None = None
@@ -217,14 +233,10 @@ class Attempt:
             if life.finish(self.token, result, message):
                 break
             if life.owner is not self.token:
+                if services.running.get(task.id) is self:
+                    del services.running[task.id]
                 return None
-            # Cancelled, or moved by hand, between the handler's return and here.
-            if self.token.cancelled or life.status is TaskStatus.CANCELLED:
-                raised = _as_cancelled(raised)
-            else:
-                raised = InvalidTransitionError(
-                    task.id, task.title, life.status.value, result.status.value
-                )
+            raised = self._as_moved(raised, life.status, result.status)
         self.error = raised
         services.running.pop(task.id, None)
         status = result.status
@@ -242,6 +254,16 @@ class Attempt:
             self.retry_in,
         )
         return status
+
+    def _as_moved(
+        self, raised: BaseException | None, now: TaskStatus, wanted: TaskStatus
+    ) -> BaseException | None:
+        """How the attempt ends if it was cancelled, or moved by hand, since the handler ended."""
+        if now is TaskStatus.SUCCEEDED:
+            return None
+        if now is TaskStatus.FAILED:
+            return InvalidTransitionError(self._task.id, self._task.title, now.value, wanted.value)
+        return _as_cancelled(raised)
 
     def _result(self, raw: Any, raised: BaseException | None, timing: outcome.Timing) -> TaskResult:
         emitted = None
@@ -364,6 +386,19 @@ class Attempt:
             self._drained.wait(EMIT_PATIENCE)
         for stream, filtered in self._streams.items():
             self._emit(stream, filtered.finish())
+
+
+@contextmanager
+def sheltering(attempt: Attempt | None) -> Iterator[None]:
+    """For a ``with`` block in which an attempt waits for what ends by itself once cancelled."""
+    if attempt is None:
+        yield
+        return
+    attempt.shelter(1)
+    try:
+        yield
+    finally:
+        attempt.shelter(-1)
 
 
 def _as_cancelled(raised: BaseException | None) -> TaskCancelled:

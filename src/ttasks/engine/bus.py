@@ -102,8 +102,8 @@ class EventBus:
                 if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
                     raise  # not the subscriber's own: somebody pressed Ctrl-C
                 error.add_note(
-                    f"raised by subscriber {subscription.callback!r} at {event.type.value} "
-                    f"of task {event.task_id}"
+                    f"raised by subscriber {_name_of(subscription.callback)} at "
+                    f"{event.type.value} of task {event.task_id}"
                 )
                 with self._lock:
                     self._errors.append(error)
@@ -136,3 +136,10 @@ def _check_types(types: object) -> frozenset[TaskEventType]:
         if not isinstance(kind, TaskEventType):
             raise wrong_type("types", kind, "made of TaskEventType")
     return frozenset(found)
+
+
+def _name_of(callback: Callback) -> str:
+    try:
+        return repr(callback)
+    except Exception:  # a broken __repr__ must not break the work
+        return f"of type {type(callback).__qualname__}"

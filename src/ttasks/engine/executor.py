@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from re import Pattern
-from threading import Lock
+from threading import TIMEOUT_MAX, Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ttasks.engine import outcome
 from ttasks.engine.activity import Activity
-from ttasks.engine.attempt import Attempt, Handler, Retry, Services
+from ttasks.engine.attempt import Attempt, Handler, Retry, Services, sheltering
 from ttasks.engine.bus import EventBus
 from ttasks.engine.limits import GroupLimits
 from ttasks.engine.recorder import Recorder
@@ -28,7 +29,7 @@ from ttasks.errors import (
 from ttasks.model.attributes import check_retry, check_task_type
 from ttasks.model.cancel import CancelToken
 from ttasks.model.checks import check_bool, check_callable, check_int, check_str, wrong_type
-from ttasks.model.context import CURRENT, TaskContext
+from ttasks.model.context import CURRENT
 from ttasks.model.event import EVENT_OF_STATUS
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.redact import Redactor
@@ -138,7 +139,7 @@ class TaskExecutor:
         self._services = Services(
             self._bus,
             self.recorder,
-            LoopThread(),
+            LoopThread(self.abandoned_count),
             self.abandoned_count,
             self._running,
             redactor or None,
@@ -147,6 +148,7 @@ class TaskExecutor:
         self._handlers: dict[TaskType, Handler] = {}
         self._waiting: dict[str, CancelToken] = {}  # tasks between two attempts
         self._activity = Activity()
+        self._ending = CancelToken()  # raised by ``shutdown(cancel=True)``
         self._runs: set[GraphRun] = set()
         self._pool: SubmitPool | None = None
         self._pool_lock = Lock()  # owns the making of the pool
@@ -241,11 +243,14 @@ class TaskExecutor:
         future: Future[TaskResult] = Future()
         future.add_done_callback(lambda done: self.cancel(task) if done.cancelled() else None)
         group = task.group if task.group in self.limits else None
+        held = frozenset() if group is None else frozenset((group,))
         with self._activity.entered(nested=False):
             with self._pool_lock:
                 if self._pool is None:
-                    self._pool = SubmitPool(self._max_workers, self.limits)
-            self._pool.submit(Job(future, lambda: self._execute(task, tasks, retry_policy), group))
+                    self._pool = SubmitPool(self._max_workers, self.limits, self.working)
+            self._pool.submit(
+                Job(future, lambda: self._execute(task, tasks, retry_policy, held), group)
+            )
         return future
 
     async def aexecute(
@@ -263,20 +268,26 @@ class TaskExecutor:
         from ttasks.engine.workers.bridge import wait_submitted
 
         future = self.submit(task, upstream, retry_policy=retry_policy)
-        return await wait_submitted(future, lambda: self.cancel(task))
+        return await wait_submitted(future, lambda: future.cancel() or self.cancel(task))
 
-    def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
-        """Run a graph; `TaskGraph.run` calls this."""
+    def run_graph(
+        self, graph: TaskGraph, options: RunOptions, token: CancelToken | None = None
+    ) -> None:
+        """Run a graph; `TaskGraph.run` calls this. A cancelled token stops the run."""
         from ttasks.engine.run import GraphRun
 
         with self._activity.entered(nested=self._is_inside()):
-            GraphRun(self, graph, options).run()
+            GraphRun(self, graph, options, token).run()
 
     def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
         """Run a graph off the event loop; `TaskGraph.arun` calls this."""
         from ttasks.engine.workers.bridge import run_off_loop
 
-        return run_off_loop(lambda: self.run_graph(graph, options), graph)
+        token = CancelToken()  # unlike the graph it takes a cancellation before the run has begun
+        return run_off_loop(
+            lambda: self.run_graph(graph, options, token),
+            lambda: token.cancel(kill=token.cancelled),
+        )
 
     def cancel(self, task: Task) -> bool:
         """Cancel a task, wherever it is in its life; from any thread, does not wait.
@@ -291,15 +302,20 @@ class TaskExecutor:
         """
         check_task("task", task)
         life = task._lifecycle
-        owner = life.owner
-        if owner is not None:
-            owner.cancel()
-            if life.owner is owner:
-                return True
-        self.settle(task, TaskStatus.CANCELLED, TaskCancelled())
+        while True:
+            owner = life.owner
+            if owner is not None:
+                owner.cancel()
+                with life.lock:  # or else its end might just be under way
+                    if life.owner is owner:
+                        return True
+            if self.settle(task, TaskStatus.CANCELLED, TaskCancelled()) or life.status.is_sink:
+                break
         waiting = self._waiting.get(task.id)
         if waiting is not None:
             waiting.cancel()
+        for run in list(self._runs):
+            run.notice_cancelled(task)
         return life.status is TaskStatus.CANCELLED
 
     def is_running(self, task_id: str) -> bool:
@@ -374,15 +390,23 @@ class TaskExecutor:
         return True
 
     def _execute(
-        self, task: Task, upstream: tuple[Task, ...], policy: RetryPolicy | None
+        self,
+        task: Task,
+        upstream: tuple[Task, ...],
+        policy: RetryPolicy | None,
+        held: frozenset[str] = frozenset(),
     ) -> TaskResult:
         """All attempts of a task, on this thread."""
         policy = policy or task.retry
         retry = None if policy is None else self.retry_of(policy)
+        ambient = self.ambient()
+        if ambient is not None:
+            held |= ambient.held
         number = 1
         while True:
-            attempt = self.attempt(task, upstream, number, retry)
-            with follow(CURRENT.get(), attempt.token):
+            attempt = self.attempt(task, upstream, number, retry, held, ambient)
+            sheltered = ambient if attempt.ends_itself else None
+            with follow(attempt.token, *self.outer_tokens()), sheltering(sheltered):
                 try:
                     attempt.run()
                 except InvalidTransitionError:
@@ -408,6 +432,7 @@ class TaskExecutor:
         number: int,
         retry: Retry | None,
         held: frozenset[str] = frozenset(),
+        outer: Attempt | None = None,
     ) -> Attempt:
         """A new attempt of a task, not yet running; for the engine.
 
@@ -421,19 +446,31 @@ class TaskExecutor:
             )
             self.settle(task, TaskStatus.FAILED, missing)
             raise missing
-        return Attempt(self._services, task, handler, upstream, number, retry, held)
+        return Attempt(self._services, task, handler, upstream, number, retry, held, outer)
 
     def retry_of(self, policy: RetryPolicy) -> Retry:
         """The decision of a policy for one execution that begins now; for the engine."""
         return retry_of(policy)
 
-    def running_attempt(self, task_id: str) -> Attempt | None:
-        """The attempt of a task that this executor is running; for the engine."""
-        return self._running.get(task_id)
+    def ambient(self) -> Attempt | None:
+        """The attempt of this executor that the calling code works for; for the engine."""
+        context = CURRENT.get()
+        return None if context is None else self._running.get(context.id)
+
+    def outer_tokens(self) -> list[CancelToken]:
+        """What cancels work that the calling code begins now; for the engine."""
+        context = CURRENT.get()
+        tokens = [] if context is None else [context.cancel_token]
+        # Work inside a task shares the task's fate alone: finally tasks outlive the end of all.
+        return tokens if self.ambient() is not None else [*tokens, self._ending]
+
+    def working(self) -> AbstractContextManager[None]:
+        """Mark the calling thread as one that does accepted work; for the engine."""
+        return self._activity.working()
 
     @contextmanager
     def run_registered(self, run: GraphRun) -> Iterator[None]:
-        """Let ``shutdown`` know a graph run, for a ``with`` block; for the engine."""
+        """Tell a graph run of cancelled tasks, for a ``with`` block; for the engine."""
         self._runs.add(run)
         try:
             yield
@@ -445,8 +482,13 @@ class TaskExecutor:
         token = CancelToken()
         self._waiting[task.id] = token
         try:
-            with follow(CURRENT.get(), token):
-                token.wait(seconds)
+            # It may have been cancelled since it failed.
+            with follow(token, *self.outer_tokens()):
+                if not task.is_cancelled:
+                    token.wait(min(seconds, TIMEOUT_MAX))
+        except KeyboardInterrupt:
+            self.cancel(task)
+            raise
         finally:
             del self._waiting[task.id]
         if token.cancelled:
@@ -471,9 +513,8 @@ class TaskExecutor:
         return tuple(upstream.values())
 
     def _is_inside(self) -> bool:
-        """True if the caller is a handler of this executor, or something that it called."""
-        context = CURRENT.get()
-        return context is not None and context.id in self._running
+        """True if the caller is a handler of this executor, a subscriber, or called by one."""
+        return self._activity.is_mine or self.ambient() is not None
 
     # Looking at it
 
@@ -509,21 +550,17 @@ class TaskExecutor:
 
         Args:
             wait: return when all that is queued or running has ended. A call from within a handler
-                of this executor never waits.
-            cancel: cancel all that is queued or running, instead of letting it end.
+                or a subscriber, on a thread that works for this executor, never waits.
+            cancel: cancel all that is queued or running, instead of letting it end; finally tasks
+                of graphs still run.
         """
         check_bool("wait", wait)
         check_bool("cancel", cancel)
         self._activity.close()
         if cancel:
+            self._ending.cancel()
             if self._pool is not None:
                 self._pool.cancel_queued()
-            for run in list(self._runs):
-                run.cancel()
-            for attempt in list(self._running.values()):
-                attempt.token.cancel()
-            for token in list(self._waiting.values()):
-                token.cancel()
         if wait and not self._is_inside():
             self._activity.wait_idle()
             if self._pool is not None:
@@ -546,24 +583,24 @@ class TaskExecutor:
 
 
 class follow:
-    """Let a token be cancelled with the one of the surrounding task, for a ``with`` block."""
+    """Let a token be cancelled with any of the outer ones, for a ``with`` block."""
 
-    __slots__ = ("_ambient", "_remove", "_token")
+    __slots__ = ("_outers", "_removals", "_token")
 
-    def __init__(self, ambient: TaskContext | None, token: CancelToken) -> None:
-        self._ambient = ambient
+    def __init__(self, token: CancelToken, *outers: CancelToken) -> None:
         self._token = token
-        self._remove: Callable[[], None] | None = None
+        self._outers = outers
+        self._removals: list[Callable[[], None]] = []
 
     def __enter__(self) -> None:
-        if self._ambient is not None:
-            self._remove = self._ambient.cancel_token.add_callback(self._pass_on)
+        for outer in self._outers:
+            self._removals.append(outer.add_callback(partial(self._pass_on, outer)))
 
     def __exit__(self, *_error: Any) -> None:
-        if self._remove is not None:
-            self._remove()
+        for remove in self._removals:
+            remove()
 
-    def _pass_on(self) -> None:
-        assert self._ambient is not None
-        outer = self._ambient.cancel_token
-        self._token.cancel(outer.reason or "cancelled", kill=outer.killed)
+    def _pass_on(self, outer: CancelToken) -> None:
+        # That the time of the outer task is up does not mean that the time of this one is.
+        reason = "interrupted" if outer.reason == "interrupted" else "cancelled"
+        self._token.cancel(reason, kill=outer.killed)

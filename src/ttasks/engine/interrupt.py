@@ -40,7 +40,8 @@ class Signals:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for number, handler in self._old.items():
+        # SIGINT last: from then on it raises, perhaps before the next line.
+        for number, handler in reversed(self._old.items()):
             signal.signal(number, handler)
 
     def _take(self, number: signal.Signals) -> None:

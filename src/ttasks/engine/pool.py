@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from threading import Condition, Thread, current_thread
 from typing import NamedTuple
 
@@ -31,9 +32,15 @@ class SubmitPool:
     held while a job runs.
     """
 
-    def __init__(self, max_workers: int, limits: GroupLimits) -> None:
+    def __init__(
+        self,
+        max_workers: int,
+        limits: GroupLimits,
+        working: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self._max_workers = max_workers
         self._limits = limits
+        self._working = working  # marks a thread as one that works for the executor
         self._changed = Condition()
         self._queue: deque[Job] = deque()
         self._parked: dict[str, deque[Job]] = {}
@@ -97,6 +104,10 @@ class SubmitPool:
                     job.future.set_exception(error)
 
     def _work(self) -> None:
+        with self._working():
+            self._work_on()
+
+    def _work_on(self) -> None:
         while True:
             with self._changed:
                 job = self._take()

@@ -58,8 +58,12 @@ def check_number(
     """A finite number (no bool) within the bounds, as float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise wrong_type(name, value, "a number")
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # an int that no float can hold
+        finite = False
     if (
-        math.isfinite(value)
+        finite
         and (above is None or value > above)
         and (least is None or value >= least)
         and (most is None or value <= most)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
+import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from commandkit import BASH, bash, in_thread, token, wait_until
-from ttasks.handlers import process, spawn
+from commandkit import BASH, bash, in_thread, token, wait_until, way
+from ttasks.handlers import launch, libc, process
 from ttasks.model.cancel import CancelToken
 
-__all__ = ["token"]
-pytestmark = pytest.mark.usefixtures("token")
+__all__ = ["token", "way"]
+pytestmark = pytest.mark.usefixtures("token", "way")
 
 
 def test_exit_code_and_both_streams_are_returned() -> None:
@@ -111,32 +115,37 @@ def test_arguments_that_are_too_long_are_a_start_error() -> None:
         process.run([BASH, "-c", "true", "x" * 3_000_000])
 
 
-@pytest.mark.parametrize("failing", range(5))
-def test_running_out_of_descriptors_half_way_leaves_none_open(
-    failing: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_running_out_of_descriptors_half_way_leaves_none_open() -> None:
     # The fixture of all tests checks for descriptors that stayed open.
-    real = os.pipe
-    calls = iter(range(failing))
+    bash("true", stdin=b"x", cancel=CancelToken())
+    used = max(int(name) for name in os.listdir("/proc/self/fd"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(used)]  # no gaps below
+    first = max(spare) + 1
+    refused = 0
+    try:
+        for more in range(16):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (first + more, hard))
+            try:
+                assert bash("exit 3", stdin=b"x", cancel=CancelToken()).returncode == 3
+            except process.StartError as error:
+                assert error.errno == errno.EMFILE
+                refused += 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in spare:
+            os.close(fd)
+    assert 4 <= refused < 16
 
-    def pipe() -> tuple[int, int]:
-        if next(calls, None) is None:
-            raise OSError(24, "Too many open files")
-        return real()
 
-    monkeypatch.setattr(os, "pipe", pipe)
-    if failing < 3:
-        with pytest.raises(process.StartError, match="Too many open files"):
-            bash("true", stdin=b"x")
-    else:
-        assert bash("true", stdin=b"x").returncode == 0
-
-
-def test_a_fork_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fork_exec(*args: object) -> int:
+def test_a_fork_that_fails_leaves_nothing_open(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("subprocess._fork_exec", fork_exec)
+    if way == "libc":
+        monkeypatch.setattr(libc.Libc, "spawn", refuse)
+    else:
+        monkeypatch.setattr("subprocess._fork_exec", refuse)
     with pytest.raises(process.StartError, match="temporarily unavailable"):
         bash("true", stdin=b"x", cancel=CancelToken())
 
@@ -182,25 +191,49 @@ def test_an_oserror_of_the_listener_is_no_start_error() -> None:
 
 
 def test_an_exception_between_fork_and_return_does_not_lose_the_process(
-    monkeypatch: pytest.MonkeyPatch,
+    way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = os.close
-    calls = []
+    # Where a signal handler may raise: in the first Python code after the fork.
+    if way == "libc":
+        spawn = libc.Libc.spawn
 
-    def close(fd: int) -> None:
-        # The first descriptor is closed right after the fork, inside of Popen.
-        real(fd)
-        if not calls:
-            calls.append(fd)
+        def interrupted(*args: Any) -> None:
+            spawn(*args)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "close", close)
+        monkeypatch.setattr(libc.Libc, "spawn", interrupted)
+    else:
+        fork_exec = subprocess._fork_exec  # type: ignore[attr-defined]
+        close = os.close
+
+        def forked(*args: Any) -> int:
+            pid: int = fork_exec(*args)
+            monkeypatch.setattr(os, "close", interrupting_close)
+            return pid
+
+        def interrupting_close(fd: int) -> None:
+            close(fd)
+            monkeypatch.setattr(os, "close", close)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("subprocess._fork_exec", forked)
     with pytest.raises(KeyboardInterrupt):
-        spawn.Child().start(
-            [BASH, "-c", "sleep 60"], cwd=None, env=os.environb, stdin=None, pass_fds=()
-        )
-    monkeypatch.undo()
-    assert calls
+        bash("sleep 60", grace=0.5)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_exception_right_after_the_start_does_not_lose_the_process(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = launch.Launch.start
+
+    def interrupted(self: launch.Launch) -> None:
+        start(self)
+        raise error
+
+    monkeypatch.setattr(launch.Launch, "start", interrupted)
+    with pytest.raises(error):
+        bash("sleep 60", grace=0.5)
 
 
 def test_many_at_once_use_one_thread_each_and_all_end(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from commandkit import in_thread, marked, token, wait_until
 from ttasks.errors import TaskCancelled, TaskExecutionError, TaskTimeoutError
-from ttasks.handlers import shell
+from ttasks.handlers import launch, shell
 from ttasks.handlers.shell import CommandResult
 from ttasks.model.cancel import CancelToken
 from ttasks.model.command import command_options
@@ -261,10 +261,10 @@ def test_too_much_environment_is_a_clear_failure() -> None:
 def test_what_the_system_refuses_is_explained(
     number: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*args: object) -> int:
+    def refuse(self: launch.Launch) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(subprocess, "_fork_exec", refuse)
+    monkeypatch.setattr(launch.Launch, "start", refuse)
     with pytest.raises(TaskExecutionError, match=message):
         bash("true")
 

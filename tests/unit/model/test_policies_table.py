@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import permutations, product
 
 import pytest
@@ -46,21 +47,23 @@ COLUMNS = HEAD[1:]
 OUTCOMES = ["succeeded", "failed", "cancelled", "blocked", "skipped"]
 BROKEN = ("failed", "cancelled", "blocked")
 
-CELLS = [
-    pytest.param(column, tuple(order), row[-len(COLUMNS) :][at], id=f"{column}-{'-'.join(order)}")
-    for row in ROWS
-    for at, column in enumerate(COLUMNS)
-    for order in sorted(
-        set(permutations([name for name in row[: -len(COLUMNS)] if name != "none"]))
-    )
-]
+
+def cells() -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Each column, order of outcomes, and verdict."""
+    for row in ROWS:
+        outcomes = [name for name in row[: -len(COLUMNS)] if name != "none"]
+        for order in sorted(set(permutations(outcomes))):
+            for column, verdict in zip(COLUMNS, row[-len(COLUMNS) :], strict=True):
+                yield column, order, verdict
+
+
+CELLS = [pytest.param(*cell, id="-".join([cell[0], *cell[1]])) for cell in cells()]
 
 
 def test_the_table_is_complete() -> None:
-    assert COLUMNS == [policy.name for policy in DependencyPolicy] + ["finally"]
-    orders = {cell.values[1] for cell in CELLS}
-    assert orders == {(), *product(OUTCOMES), *product(OUTCOMES, OUTCOMES)}
-    assert len(CELLS) == len(orders) * len(COLUMNS)
+    columns = [policy.name for policy in DependencyPolicy] + ["finally"]
+    orders = [(), *product(OUTCOMES), *product(OUTCOMES, OUTCOMES)]
+    assert sorted(cell[:2] for cell in cells()) == sorted(product(columns, orders))
 
 
 @pytest.mark.parametrize(("column", "outcomes", "verdict"), CELLS)

@@ -68,7 +68,8 @@ def call_bounded(call: Callable[[], Any], seconds: float, abandoned: AbandonedCo
         abandoned.add(1)
         return True
 
-    Thread(target=copy_context().run, args=(work,), name="ttasks-bounded", daemon=True).start()
+    thread = Thread(target=copy_context().run, args=(work,), name="ttasks-bounded", daemon=True)
+    thread.start()
     try:
         in_time = done.acquire(timeout=min(seconds, TIMEOUT_MAX))
     except BaseException:
@@ -76,6 +77,7 @@ def call_bounded(call: Callable[[], Any], seconds: float, abandoned: AbandonedCo
         raise
     if not in_time and leave():
         raise TimeIsUp
+    thread.join()  # it is just ending; nothing of the call is to be left when this returns
     good, value = outcome
     if good:
         return value

@@ -7,10 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from ttasks.model.graph import TaskGraph
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -27,8 +24,8 @@ async def wait_submitted(future: Future[T], cancel: Callable[[], object]) -> T:
         raise
 
 
-async def run_off_loop(work: Callable[[], None], graph: TaskGraph) -> None:
-    """Run a graph's run on a thread of its own; if cancelled, stop the run and wait for its end."""
+async def run_off_loop(work: Callable[[], None], cancel: Callable[[], object]) -> None:
+    """Run ``work`` on a thread of its own; if cancelled, call ``cancel`` and wait for its end."""
     future: Future[None] = Future()
 
     def target() -> None:
@@ -40,7 +37,7 @@ async def run_off_loop(work: Callable[[], None], graph: TaskGraph) -> None:
             future.set_result(None)
 
     Thread(target=copy_context().run, args=(target,), name="ttasks-arun", daemon=True).start()
-    await wait_submitted(future, graph.request_cancel)
+    await wait_submitted(future, cancel)
 
 
 async def _finish(waiter: asyncio.Future[T], cancel: Callable[[], object]) -> None:

@@ -21,9 +21,13 @@ class LoopThread:
 
     Thread-safe. The lock owns the loop, its thread and the number of users; the first user starts
     them, the last one ends them.
+
+    Args:
+        abandoned: counts loops that a coroutine blocks, or does not let end, while nobody waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, abandoned: AbandonedCount) -> None:
+        self._abandoned = abandoned
         self._lock = Lock()
         self._users = 0
         self._loop: AbstractEventLoop | None = None
@@ -61,7 +65,13 @@ class LoopThread:
                 self._thread = Thread(
                     target=_serve, args=(self._loop,), name="ttasks-loop", daemon=True
                 )
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:
+                    self._loop.close()
+                    self._loop = self._thread = None
+                    self._users -= 1
+                    raise
             return self._loop
 
     def _leave(self) -> None:

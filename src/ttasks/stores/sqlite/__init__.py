@@ -6,6 +6,19 @@ What is saved takes this path::
 """
 
 from ttasks.stores.sqlite.absent import NotStored
+from ttasks.stores.sqlite.journal import Journal, JournalEntry
+from ttasks.stores.sqlite.owners import Liveness, Owner, RunningTask
 from ttasks.stores.sqlite.store import SQLiteStore
+from ttasks.stores.sqlite.tasks import TaskPage, TaskSummary
 
-__all__ = ["NotStored", "SQLiteStore"]
+__all__ = [
+    "Journal",
+    "JournalEntry",
+    "Liveness",
+    "NotStored",
+    "Owner",
+    "RunningTask",
+    "SQLiteStore",
+    "TaskPage",
+    "TaskSummary",
+]

@@ -50,14 +50,16 @@ COLUMNS = (
 )
 """The columns of a task's row, in the order of `encode_task` and `decode_task`."""
 
-_ASSIGNMENTS = ", ".join(f"{name}=excluded.{name}" for name in COLUMNS[1:])
+_ASSIGNMENTS = ", ".join(f"{name}=excluded.{name}" for name in COLUMNS[1:] if name != "owner")
 _SINKS = "('succeeded','cancelled')"
 
+# Who saves a task that is running may not be who runs it; then its owner stays.
 # A task never leaves SUCCEEDED or CANCELLED, so a state that would is older than the one in the
 # ledger: a snapshot from before, or one that was taken while another thread saved. It is ignored.
 UPSERT = f"""
 INSERT INTO tasks ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
-ON CONFLICT (id) DO UPDATE SET listed=1, {_ASSIGNMENTS}
+ON CONFLICT (id) DO UPDATE SET listed=1, {_ASSIGNMENTS},
+    owner=CASE excluded.status WHEN 'running' THEN coalesce(excluded.owner, owner) END
 WHERE status NOT IN {_SINKS} OR status = excluded.status OR NOT listed
 """
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from hashlib import blake2b
 from time import time_ns
 from typing import Any
 
 from ttasks.errors import StoreError
+from ttasks.model.checks import check_str
 from ttasks.model.graph import TaskGraph
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
 from ttasks.model.views import Node
-from ttasks.stores.sqlite.codec import COLUMNS, UPSERT, Row, decode_task, encode_task
+from ttasks.stores.sqlite.codec import COLUMNS, UPSERT, Row, decode_task
 from ttasks.stores.sqlite.collection import LedgerCollection
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
@@ -39,6 +41,8 @@ SELECT {", ".join(f"tasks.{name}" for name in COLUMNS)}, member, finally, requir
 FROM nodes JOIN tasks ON tasks.seq = nodes.task WHERE graph=? ORDER BY position
 """
 
+_ACTIVE = "('pending', 'running')"
+
 
 class LedgerGraphs(LedgerCollection[TaskGraph]):
     """Graphs by id; what comes out is a copy, with its tasks as they were saved last.
@@ -46,13 +50,15 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
     Thread-safe. Every graph that is read has tasks of its own.
     """
 
-    def __init__(self, ledger: Ledger, writer: Writer) -> None:
+    def __init__(self, ledger: Ledger, writer: Writer, encode: Callable[[Task], Row]) -> None:
         super().__init__(ledger, writer, TaskGraph, "graphs", "1")
+        self._encode = encode
 
     def save(self, item: TaskGraph) -> None:
         """Insert or replace a graph, its edges and its tasks, all or nothing."""
         self._check(item)
-        tasks, nodes = _encode_nodes(item)
+        members, nodes = _encode_nodes(item)
+        tasks = [self._encode(task) for task in members]
         now = time_ns() // 1000
         shape = blake2b(repr(nodes).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         row = (item.id, to_text(item.title), to_optional(item.key), now, now, shape)
@@ -78,15 +84,25 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
             from_optional(graph[3]),
         )
 
+    def keyed(self, key: str) -> list[str]:
+        """Ids of the graphs with this key, the one that was saved last first."""
+        check_str("key", key)
+        with self._ledger.reading() as connection:
+            rows = connection.execute(
+                "SELECT id FROM graphs WHERE key=? ORDER BY updated_at DESC, seq DESC",
+                (to_text(key),),
+            ).fetchall()
+        return [graph_id for (graph_id,) in rows]
+
     def __delitem__(self, key: str) -> None:
         if not isinstance(key, str) or not self._writer.write(
-            lambda connection: _delete(connection, key)
+            lambda connection: delete_graph(connection, key)
         ):
             raise KeyError(key)
 
 
-def _encode_nodes(graph: TaskGraph) -> tuple[list[Row], list[Row]]:
-    """Rows of the tasks and of the nodes.
+def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Row]]:
+    """The tasks that a graph needs, and the rows of its nodes.
 
     A dependency that is not in the graph yet gets a node as well, which is no member; so edges are
     numbers of nodes throughout.
@@ -111,7 +127,7 @@ def _encode_nodes(graph: TaskGraph) -> tuple[list[Row], list[Row]]:
     ]
     for task_id in list(tasks)[len(members) :]:
         nodes.append((number[task_id], 0, 0, 0, DependencyPolicy.BLOCK.value, "[]", task_id))
-    return [encode_task(task) for task in tasks.values()], nodes
+    return list(tasks.values()), nodes
 
 
 def _save(connection: sqlite3.Connection, row: Row, tasks: list[Row], nodes: list[Row]) -> None:
@@ -125,13 +141,38 @@ def _save(connection: sqlite3.Connection, row: Row, tasks: list[Row], nodes: lis
     connection.executemany(_INSERT_NODE, [(seq, *node) for node in nodes])
 
 
-def _delete(connection: sqlite3.Connection, key: str) -> bool:
+def delete_graph(connection: sqlite3.Connection, key: str) -> bool:
+    """Delete a graph, not its tasks; False if there is none."""
     found = connection.execute("SELECT seq FROM graphs WHERE id=?", (to_text(key),)).fetchone()
     if found is None:
         return False
     _delete_nodes(connection, found[0])
     connection.execute("DELETE FROM graphs WHERE seq=?", found)
     return True
+
+
+def prune(connection: sqlite3.Connection, before: int) -> int:
+    """Delete old graphs that have ended, then old tasks that have; the number of tasks."""
+    old = connection.execute(
+        f"""
+        SELECT id FROM graphs WHERE updated_at<? AND NOT EXISTS (
+            SELECT 1 FROM nodes JOIN tasks ON tasks.seq=task
+            WHERE graph=graphs.seq AND member AND (status IN {_ACTIVE} OR tasks.updated_at>=?)
+        )
+        """,
+        (before, before),
+    ).fetchall()
+    for (graph_id,) in old:
+        delete_graph(connection, graph_id)
+    ended = f"""
+        status NOT IN {_ACTIVE} AND updated_at<? AND NOT EXISTS (
+            SELECT 1 FROM nodes WHERE task=tasks.seq
+        )
+    """
+    connection.execute(
+        f"DELETE FROM events WHERE task IN (SELECT seq FROM tasks WHERE {ended})", (before,)
+    )
+    return connection.execute(f"DELETE FROM tasks WHERE {ended}", (before,)).rowcount
 
 
 def _delete_nodes(connection: sqlite3.Connection, graph: int) -> None:

@@ -189,9 +189,7 @@ class Journal:
                     return
                 self._ledger.wait_closed(poll)
 
-    def _page(
-        self, where: _Filter, after: int, limit: int
-    ) -> tuple[list[JournalEntry], int]:
+    def _page(self, where: _Filter, after: int, limit: int) -> tuple[list[JournalEntry], int]:
         """Events, and the number up to which there are no others."""
         with self._ledger.reading() as connection:
             # Before the events: what is committed in between then belongs to the next page.
@@ -199,9 +197,7 @@ class Journal:
             if last <= after:
                 return [], after
             sql, values = where.sql(last - after)
-            rows = connection.execute(
-                _SELECT + sql + _ORDER, (after, *values, limit)
-            ).fetchall()
+            rows = connection.execute(_SELECT + sql + _ORDER, (after, *values, limit)).fetchall()
         entries = [_decode(row) for row in rows]
         return entries, entries[-1].seq if len(rows) == limit else max(last, _seq(entries))
 

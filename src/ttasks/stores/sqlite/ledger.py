@@ -7,7 +7,7 @@ import sqlite3
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Condition, Lock
+from threading import Condition, Event, Lock
 from time import monotonic, sleep
 from typing import TypeVar
 
@@ -109,7 +109,7 @@ class Ledger:
     def __init__(self, path: str, durability: str) -> None:
         self.path = path
         self._durability = durability
-        self._closed = False
+        self._closed = Event()
         self._connections = _Connections()
         self._finalizer = weakref.finalize(self, self._connections.close)
         self.generation = 0  # counts the forks between the first process and this one
@@ -122,7 +122,7 @@ class Ledger:
 
     def _make_locks(self) -> None:
         # Always taken in this order. The first owns the writing connection while it is used, the
-        # second the list of idle readers, the number of busy ones, and `_closed`.
+        # second the idle readers, the number of busy ones, and the closing.
         self._write_lock = Lock()
         self._lock = Condition(Lock())
         self._busy_readers = 0
@@ -163,7 +163,7 @@ class Ledger:
             with self._lock:
                 self._busy_readers -= 1
                 idle = self._connections.readers
-                if keep and not self._closed and len(idle) < _IDLE_READERS:
+                if keep and not self.is_closed and len(idle) < _IDLE_READERS:
                     idle.append(reader)  # type: ignore[arg-type]
                 elif reader is not None:
                     reader.close()
@@ -172,8 +172,17 @@ class Ledger:
     def close(self) -> None:
         """Close every connection that is idle; those in use are closed after their use."""
         with self._write_lock, self._lock, translated(self.path):
-            self._closed = True
+            self._closed.set()
             self._connections.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """True once it was closed."""
+        return self._closed.is_set()
+
+    def wait_closed(self, seconds: float) -> None:
+        """Wait until it is closed, or for this long."""
+        self._closed.wait(seconds)
 
     def before_fork(self) -> None:
         """Keep everybody out and close the file; see `fork`."""
@@ -201,13 +210,17 @@ class Ledger:
             return
         self.generation += 1
         self._make_locks()
+        was_closed = self.is_closed
+        self._closed = Event()  # the lock in the old one may be held for ever
+        if was_closed:
+            self._closed.set()
         if not self._is_ready:
             self._lost, self._connections = self._connections, _Connections()
             self._finalizer.detach()  # closing them would take the parent's locks away
-            self._closed = True
+            self._closed.set()
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self.is_closed:
             raise StoreError(f"Ledger {self.path!r} is closed")
 
     def _open_writer(self) -> sqlite3.Connection:

@@ -133,9 +133,7 @@ def _decode(row: tuple[Any, ...], known: dict[Owner, Liveness]) -> RunningTask:
     if pid is not None:
         owner = Owner(from_optional(host) or "", boot, pid, started)
         liveness = known[owner] = known.get(owner) or owner.liveness()
-    return RunningTask(
-        task_id, from_optional(title) or "", from_micros(since), owner, liveness
-    )
+    return RunningTask(task_id, from_optional(title) or "", from_micros(since), owner, liveness)
 
 
 def _boot() -> str:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from datetime import datetime
 
-from ttasks.model.checks import wrong_type, wrong_value
-from ttasks.stores.sqlite.connection import MEMORY
-from ttasks.stores.sqlite.graphs import LedgerGraphs
+from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
+from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.task import Task
+from ttasks.stores.sqlite.codec import UPSERT, Row, encode_task
+from ttasks.stores.sqlite.connection import MEMORY, translated
+from ttasks.stores.sqlite.graphs import LedgerGraphs, prune
+from ttasks.stores.sqlite.journal import LIFECYCLE, Journal, encode_event, insert_events
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
+from ttasks.stores.sqlite.owners import Liveness, Owners, RunningTask
+from ttasks.stores.sqlite.plain import to_micros
 from ttasks.stores.sqlite.tasks import LedgerTasks
 from ttasks.stores.sqlite.writer import Writer
 
@@ -29,6 +37,7 @@ class SQLiteStore:
         durability: what a save survives when it has returned: "process" the end of this process,
             also by ``kill -9``; "power" also that of the system or its power, which costs a sync
             of the disk per commit. Either way the file stays sound.
+        journal_output: whether OUTPUT events are to go into the journal, too.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
@@ -43,7 +52,13 @@ class SQLiteStore:
         True
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, durability: str = "process") -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: str = "process",
+        journal_output: bool = False,
+    ) -> None:
         name = os.fspath(path) if isinstance(path, os.PathLike) else path
         if not isinstance(name, str):
             raise wrong_type("path", path, "a str or a PathLike of str")
@@ -53,12 +68,21 @@ class SQLiteStore:
             raise wrong_type("durability", durability, "a str")
         if durability not in DURABILITIES:
             raise wrong_value("durability", durability, " or ".join(map(repr, DURABILITIES)))
+        check_bool("journal_output", journal_output)
         self._path = name if name == MEMORY else os.path.abspath(name)
         self._durability = durability
         self._ledger = Ledger(self._path, durability)
-        writer = Writer(self._ledger)
-        self._tasks = LedgerTasks(self._ledger, writer)
-        self._graphs = LedgerGraphs(self._ledger, writer)
+        self._writer = Writer(self._ledger)
+        self._owners = Owners(self._ledger, self._writer)
+        self._tasks = LedgerTasks(self._ledger, self._writer, self._encode)
+        self._graphs = LedgerGraphs(self._ledger, self._writer, self._encode)
+        kinds = LIFECYCLE | {TaskEventType.OUTPUT} if journal_output else LIFECYCLE
+        self._events = Journal(self._ledger, self._writer, kinds)
+
+    def _encode(self, task: Task) -> Row:
+        # Only who executes a task has the token of its attempt in it; a copy has not.
+        is_mine = task.is_running and task._lifecycle.owner is not None
+        return encode_task(task, self._owners.mine() if is_mine else None)
 
     @property
     def path(self) -> str:
@@ -79,6 +103,73 @@ class SQLiteStore:
     def graphs(self) -> LedgerGraphs:
         """Graphs by id; saving one saves its tasks."""
         return self._graphs
+
+    @property
+    def events(self) -> Journal:
+        """What happened, in order; readable while a run goes on, also from another process."""
+        return self._events
+
+    def record(self, task: Task, *events: TaskEvent) -> None:
+        """Save a task together with its events, in one transaction, shared with other threads'.
+
+        When this returns, both are committed; if it raises, neither is.
+        """
+        if not isinstance(task, Task):
+            raise wrong_type("task", task, "a Task")
+        row = self._encode(task)
+        journal = [encode_event(event) for event in events]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(UPSERT, row)
+            insert_events(connection, journal)
+
+        self._writer.write(work)
+
+    def running(self) -> list[RunningTask]:
+        """The tasks that are RUNNING by the ledger, each with the process that runs it.
+
+        In the order of first saving.
+        """
+        return self._owners.running()
+
+    def find_interrupted(self) -> list[Task]:
+        """Copies of the tasks that are RUNNING by the ledger, but whose process is gone.
+
+        Those whose process is on another host or in another container, so that it cannot be looked
+        at, are not among them; see ``running``.
+        """
+        gone = [item.task_id for item in self.running() if item.liveness is Liveness.GONE]
+        found = (self._tasks.get(task_id) for task_id in gone)
+        return [task for task in found if task is not None and task.is_running]
+
+    def prune(self, before: datetime) -> int:
+        """Delete what has ended and was saved last before ``before``.
+
+        First graphs without a task that is PENDING or RUNNING, then tasks (with their events) that
+        are neither and that no graph has.
+
+        Args:
+            before: aware.
+
+        Returns:
+            The number of tasks that were deleted.
+        """
+        if check_moment("before", before) is None:
+            raise wrong_type("before", before, "an aware datetime")
+        micros = to_micros(before)
+        return int(self._writer.write(lambda connection: prune(connection, micros)))
+
+    def vacuum(self) -> None:
+        """Give the space of what was deleted back to the disk; needs twice that of the file.
+
+        Writers wait meanwhile.
+
+        Raises:
+            StoreError: it cannot be done, for want of space or because others use the file.
+        """
+        with self._ledger.writing() as connection, translated(self._path):
+            self._ledger.patiently(lambda: connection.execute("VACUUM"))
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def close(self) -> None:
         """Close the file; idempotent. Nothing is lost by not calling it.

@@ -3,14 +3,63 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import merge
+from typing import Any
 
+from ttasks.model.checks import check_bool, check_int, check_moment, wrong_type, wrong_value
+from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
-from ttasks.stores.sqlite.codec import COLUMNS, UPSERT, decode_task, encode_task
+from ttasks.model.task_type import TaskType
+from ttasks.stores.sqlite.codec import COLUMNS, UPSERT, Row, decode_task
 from ttasks.stores.sqlite.collection import LedgerCollection
 from ttasks.stores.sqlite.ledger import Ledger
+from ttasks.stores.sqlite.plain import from_micros, from_optional, from_text, to_micros
 from ttasks.stores.sqlite.writer import Writer
 
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id=? AND listed"
+_SUMMARY = "updated_at, seq, id, status, type, title, key, created_at, error"
+# One walk along the index per status; {0} and {1} are the comparison and the order of the walk.
+_PAGE = f"""
+SELECT {_SUMMARY} FROM tasks INDEXED BY tasks_by_status
+WHERE listed AND status=? AND updated_at>=? AND updated_at<? AND (updated_at, seq) {{0}} (?, ?)
+ORDER BY updated_at {{1}}, seq {{1}} LIMIT ?
+"""
+_FOREVER = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSummary:
+    """What a list shows of a task.
+
+    Attributes:
+        id, title, type, status, key, created_at, error: see `Task`.
+        updated_at: when this was saved, aware UTC.
+    """
+
+    id: str
+    title: str
+    type: TaskType
+    status: TaskStatus
+    key: str | None
+    created_at: datetime
+    updated_at: datetime
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """A page of a list of tasks.
+
+    Attributes:
+        tasks: what is on it, in order.
+        after: give this to `LedgerTasks.list` for the next page; None if there is none.
+    """
+
+    tasks: tuple[TaskSummary, ...]
+    after: str | None
 
 
 class LedgerTasks(LedgerCollection[Task]):
@@ -22,13 +71,14 @@ class LedgerTasks(LedgerCollection[Task]):
     A deleted task stays in graphs that were saved with it.
     """
 
-    def __init__(self, ledger: Ledger, writer: Writer) -> None:
+    def __init__(self, ledger: Ledger, writer: Writer, encode: Callable[[Task], Row]) -> None:
         super().__init__(ledger, writer, Task, "tasks", "listed")
+        self._encode = encode
 
     def save(self, item: Task) -> None:
         """Insert or replace a task; when this returns, it is committed."""
         self._check(item)
-        row = encode_task(item)
+        row = self._encode(item)
         self._writer.write(lambda connection: connection.execute(UPSERT, row))
 
     def __getitem__(self, key: str) -> Task:
@@ -43,6 +93,59 @@ class LedgerTasks(LedgerCollection[Task]):
         if not self._writer.write(lambda connection: delete_task(connection, key)):
             raise KeyError(key)
 
+    def list(
+        self,
+        status: TaskStatus | Iterable[TaskStatus] | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest_first: bool = True,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> TaskPage:
+        """A page of tasks in the order in which they were saved last.
+
+        A task that is saved between two pages moves to the newest end of the list.
+
+        Args:
+            status: one or several; None means all.
+            since, until: aware; only tasks that were saved last from then on, and before then.
+            newest_first: or the oldest.
+            after: of the page before; None starts.
+            limit: tasks on the page at most, at least 1.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+        """
+        wanted = _statuses(status)
+        check_int("limit", limit, least=1)
+        check_bool("newest_first", newest_first)
+        first, last = check_moment("since", since), check_moment("until", until)
+        cursor = _cursor(after) if after is not None else (_FOREVER if newest_first else -1, 0)
+        sql = _PAGE.format(*(("<", "DESC") if newest_first else (">", "ASC")))
+        bounds = (
+            0 if first is None else to_micros(first),
+            _FOREVER if last is None else to_micros(last),
+        )
+        with self._ledger.reading() as connection:
+            found = [
+                connection.execute(sql, (item.value, *bounds, *cursor, limit + 1)).fetchall()
+                for item in wanted
+            ]
+        rows = list(merge(*found, reverse=newest_first))
+        page = rows[:limit]
+        following = f"{page[-1][0]}.{page[-1][1]}" if len(rows) > limit else None
+        return TaskPage(tuple(map(_summary, page)), following)
+
+    def counts(self) -> dict[TaskStatus, int]:
+        """The number of tasks by status; a status without tasks counts 0."""
+        with self._ledger.reading() as connection:
+            rows = connection.execute(
+                "SELECT status, count(*) FROM tasks INDEXED BY tasks_by_status "
+                "WHERE listed GROUP BY status"
+            ).fetchall()
+        return dict.fromkeys(TaskStatus, 0) | {TaskStatus(name): number for name, number in rows}
+
 
 def delete_task(connection: sqlite3.Connection, key: str) -> bool:
     """Delete a listed task, or hide it if a graph has it; False if there is none."""
@@ -55,3 +158,38 @@ def delete_task(connection: sqlite3.Connection, key: str) -> bool:
         connection.execute("DELETE FROM events WHERE task=?", found)
         connection.execute("DELETE FROM tasks WHERE seq=?", found)
     return True
+
+
+def _statuses(status: object) -> tuple[TaskStatus, ...]:
+    if status is None:
+        return tuple(TaskStatus)
+    if isinstance(status, TaskStatus):
+        return (status,)
+    if isinstance(status, Iterable) and not isinstance(status, (str, bytes)):
+        items = tuple(status)
+        if all(isinstance(item, TaskStatus) for item in items):
+            return tuple(dict.fromkeys(items))
+    raise wrong_type("status", status, "a TaskStatus, an iterable of them or None")
+
+
+def _cursor(after: object) -> tuple[int, int]:
+    if not isinstance(after, str):
+        raise wrong_type("after", after, "a str or None")
+    micros, _, seq = after.partition(".")
+    if not (after.isascii() and micros.isdigit() and seq.isdigit() and len(after) < 38):
+        raise wrong_value("after", after, "what the page before gave")
+    return int(micros), int(seq)
+
+
+def _summary(row: Any) -> TaskSummary:
+    updated_at, _, task_id, status, kind, title, key, created_at, error = row
+    return TaskSummary(
+        task_id,
+        from_text(title),
+        TaskType(from_text(kind)),
+        TaskStatus(status),
+        from_optional(key),
+        from_micros(created_at),
+        from_micros(updated_at),
+        from_optional(error),
+    )
