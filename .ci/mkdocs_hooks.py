@@ -16,6 +16,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Link, Navigation
 
+import ttasks
+
 log = logging.getLogger("mkdocs.hooks.ttasks")
 
 SECTIONS = {
@@ -78,6 +80,8 @@ def in_order(pages) -> list[str]:
 def api_files(config: MkDocsConfig) -> list[File]:
     with warnings.catch_warnings(record=True) as caught, tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("always")
+        for name in ttasks.__all__:  # pdoc sees only what is there, not what is made on demand
+            setattr(ttasks, name, getattr(ttasks, name))
         pdoc.render.configure(docformat="google", show_source=False, footer_text="ttasks")
         pdoc.pdoc(*API_MODULES, output_directory=Path(folder))
         made = [

@@ -33,7 +33,7 @@ CHECKS: dict[str, list[str]] = {
     "format": ["-m", "ruff", "format", "--check"],
     "types": ["-m", "mypy"],
     "tests": ["-m", "pytest", "-q"],
-    "docs": ["-m", "mkdocs", "build", "--strict", "--quiet"],
+    "docs": ["-m", "mkdocs", "build", "--strict"],
 }
 # What cannot work if the package cannot even be imported.
 AFTER_IMPORT = ("tests", "docs")

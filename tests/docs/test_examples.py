@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +16,8 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 # Arguments of the scripts that need any; None leaves a script out, for the reason beside it.
 ARGUMENTS: dict[str, list[str] | None] = {
-    "preflight.py": None,  # runs this very test suite
+    # All checks would run this very test suite, and need tools that are not there on every Python.
+    "preflight.py": ["--only", "import"],
 }
 
 
@@ -37,3 +41,68 @@ def test_example_exits_with_0_in_an_empty_folder(name: str, tmp_path: Path) -> N
 def test_the_table_of_arguments_names_scripts_that_exist() -> None:
     if EXAMPLES:
         assert set(ARGUMENTS) <= set(EXAMPLES)
+
+
+# --- preflight.py: it is honest -----------------------------------------------------------------
+
+
+def preflight(folder: Path, test: str) -> subprocess.Popen[str]:
+    """Start the preflight of a small project of its own that has nothing but this test."""
+    script = folder / "examples" / "preflight.py"
+    script.parent.mkdir()
+    shutil.copy(ROOT / "examples" / "preflight.py", script)
+    (folder / "test_it.py").write_text(test, encoding="utf-8")
+    # A git that knows no repository, whatever is around the folder.
+    environment = os.environ | {
+        "GIT_DIR": str(folder / "none"),
+        "PYTEST_ADDOPTS": "",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(script), "--only", "tests"],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Python sets up Ctrl-C only where it is not ignored, as it is for jobs in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def rest_of(process: subprocess.Popen[str]) -> list[str]:
+    """Wait for its end and return the lines that have not been read yet."""
+    with process:
+        return process.stdout.read().splitlines()
+
+
+def test_preflight_exits_with_0_although_an_optional_task_fails(tmp_path: Path) -> None:
+    process = preflight(tmp_path, "def test_passes():\n    pass\n")
+    lines = rest_of(process)
+    assert process.returncode == 0, lines
+    assert lines[-1] == "All is well."
+    assert any(line.startswith("failed ") and line.endswith(" changes") for line in lines)
+
+
+def test_preflight_exits_with_1_and_shows_the_tail_of_what_failed(tmp_path: Path) -> None:
+    process = preflight(tmp_path, "def test_fails():\n    assert 'this' == 'that'\n")
+    lines = rest_of(process)
+    assert process.returncode == 1, lines
+    assert lines[-1] == "Something is WRONG."
+    table = lines.index("Status     Duration  Check")
+    assert any(line.startswith("failed ") and line.endswith(" tests") for line in lines[table:])
+    assert any("assert 'this' == 'that'" in line for line in lines[table:])
+    assert any(line.startswith("tests   | ") and "'that'" in line for line in lines[:table])
+
+
+def test_preflight_exits_with_130_after_ctrl_c_and_its_report(tmp_path: Path) -> None:
+    process = preflight(tmp_path, "import time\n\ndef test_waits():\n    time.sleep(60)\n")
+    while "started   tests" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    lines = rest_of(process)
+    assert process.returncode == 130, lines
+    assert lines[-1] == "Interrupted."
+    table = lines.index("Status     Duration  Check")
+    assert any(line.startswith("cancelled ") and line.endswith(" tests") for line in lines[table:])

@@ -53,12 +53,13 @@ def random_case(random: Random) -> Case:
     favourites = random.sample(POLICIES, random.randint(1, len(POLICIES)))
     limits = {f"g{i}": random.randint(1, 2) for i in range(random.choice([0, 1, 2]))}
     ordered = random.random() < 0.5
+    grouped, final = random.choice([0.6, 1.0]), random.choice([0.2, 0.2, 0.5])
     ended_before = [node for node in range(count) if random.random() < 0.1]
     random.shuffle(ended_before)
     return Case(
         upstreams=upstreams,
         policies=[random.choice(favourites) for _ in range(count)],
-        finally_=frozenset(node for node in range(count) if random.random() < 0.2),
+        finally_=frozenset(node for node in range(count) if random.random() < final),
         orders={
             node: (random.choice([-1.5, 0.0, 0.0, 2.0]), random.choice(DEADLINES))
             for node in range(count)
@@ -67,7 +68,7 @@ def random_case(random: Random) -> Case:
         groups={
             node: random.choice(list(limits))
             for node in range(count)
-            if limits and random.random() < 0.6
+            if limits and random.random() < grouped
         },
         limits=limits,
         finished={node: random.choice([SUCCEEDED, CANCELLED]) for node in ended_before},
@@ -326,3 +327,38 @@ def test_the_plan_agrees_with_the_oracle_on_graphs_never_seen_before() -> None:
     first = SystemRandom().randrange(10**9, 10**15)
     for seed in range(first, first + CAMPAIGN):
         play(seed)
+
+
+def test_a_place_that_a_stop_leaves_unused_goes_to_a_finally_node() -> None:
+    # Node 0 holds the only place; 1 and the finally node 2 wait for it. The place is offered to 1,
+    # which a stop cancels before it has taken it.
+    free = 1
+
+    def acquire(group: str) -> bool:
+        nonlocal free
+        free -= 1
+        return free >= 0
+
+    edges = topology(NODES[:3], [(), (), ()])
+    groups = dict.fromkeys(range(3), "db")
+    plan = Plan(edges, [DependencyPolicy.BLOCK] * 3, frozenset({2}), groups=groups)
+    assert plan.take(acquire) == 0
+    assert plan.take(acquire) is None
+    free = 1
+    assert plan.unpark("db")
+    assert plan.finish(0, SUCCEEDED) == []
+    assert plan.stop() == [Decision(1, CANCELLED)]
+    assert plan.has_queue
+    assert plan.take(acquire) == 2
+
+
+def test_a_finally_node_is_not_tried_again_once_everything_is_stopped() -> None:
+    plan = Plan(topology(NODES[:1], [()]), [DependencyPolicy.BLOCK], frozenset({0}))
+    assert plan.take() == 0
+    assert plan.stop() == []
+    assert plan.postpone(0)
+    assert plan.resume(0)
+    assert plan.take() == 0
+    assert plan.stop(also_finally=True) == []
+    assert not plan.postpone(0)
+    assert plan.is_running(0)

@@ -147,6 +147,7 @@ class Attempt:
         Raises:
             InvalidTransitionError: the task could not start; nothing has changed.
             KeyboardInterrupt: it came while the handler ran; the task is CANCELLED.
+            StoreError: a write failed that must not; the task has ended.
         """
         task = self._task
         # First, so that an interrupt between any two lines finds all that the end needs.
@@ -160,6 +161,7 @@ class Attempt:
         self._services.running[task.id] = self
         raw: Any = None
         raised: BaseException | None = None
+        started = False
         try:
             self._services.recorder.transition(
                 TaskEventType.STARTED,
@@ -170,13 +172,14 @@ class Attempt:
                 None,
                 self.number,
             )
+            started = True
             raw = (copy_context() if context is None else context).run(self._call)
         except BaseException as error:
             raised = error
         if raised is None:
             return self._finish(raw, None)
         status = self._finish(None, self._translate(raised))
-        if isinstance(raised, KeyboardInterrupt):
+        if isinstance(raised, KeyboardInterrupt) or not started:
             raise raised
         return status
 

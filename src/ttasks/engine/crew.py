@@ -56,7 +56,7 @@ class Crew:
         self._idle.append(wake)
 
     def drop(self, thread: Thread) -> None:
-        """A thread has ended, could not be started or is left behind."""
+        """A thread could not be started or is left behind."""
         self._threads.discard(thread)
 
     @property

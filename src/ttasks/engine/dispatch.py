@@ -76,9 +76,10 @@ class Dispatch:
         self._on_trouble = on_trouble
         self._ring = ring
         self._lock = Lock()
-        self._crew = Crew(self._work, options.max_workers, name)
+        self._crew = Crew(self._serve, options.max_workers, name)
         self._attempts: dict[int, tuple[int, Retry]] = {}  # number and policy of retried nodes
         self._due: list[tuple[float, int]] = []  # a heap of when to retry which node
+        self._delayed: dict[str, int] = {}  # by task id: nodes that wait for another attempt
         self._stop: tuple[BaseException, str] | None = None
         self._stop_all = False
         self.retries = 0
@@ -110,8 +111,19 @@ class Dispatch:
         """Queue the nodes whose time for another attempt has come."""
         with self._lock:
             while self._due and self._due[0][0] <= now:
-                self._plan.resume(heappop(self._due)[1])
+                number = heappop(self._due)[1]
+                self._delayed.pop(self._nodes[number].task.id, None)
+                self._plan.resume(number)
         self.provide_worker()
+
+    def hurry(self, task_id: str) -> None:
+        """Do not let a task that waits for another attempt wait any longer."""
+        with self._lock:
+            number = self._delayed.get(task_id)
+            if number is None:
+                return
+            heappush(self._due, (0.0, number))
+        self._ring()
 
     def unpark(self, group: str) -> None:
         """A place in a group has become free."""
@@ -138,9 +150,16 @@ class Dispatch:
 
     def leave_behind(self, node: int) -> None:
         """End a running node whose handler does not, and go on without its thread."""
-        attempt, thread = self.live[node]
-        if attempt.abandon(TaskCancelled("Task was cancelled; its handler would not end")) is None:
-            return
+        entry = self.live.get(node)
+        if entry is None:
+            return  # it has just ended after all
+        attempt, thread = entry
+        error = TaskCancelled("Task was cancelled; its handler would not end")
+        try:
+            if attempt.abandon(error) is None:
+                return
+        except StoreError as failure:  # the task has ended, but could not be saved
+            self._on_trouble(None, failure)
         self._executor.abandoned_count.add(1)
         self.live.pop(node, None)
         assert attempt.error is not None
@@ -182,6 +201,10 @@ class Dispatch:
 
     # On the workers' threads
 
+    def _serve(self) -> None:
+        with self._executor.working():
+            self._work()
+
     def _work(self) -> None:
         """Take nodes and run them until none is left."""
         lock, plan, crew, acquire = self._lock, self._plan, self._crew, self._limits.acquire
@@ -204,7 +227,6 @@ class Dispatch:
                     helper = crew.helper()
                 if node is None and not decisions:
                     if crew.closing or not plan.unfinished:
-                        crew.drop(me)
                         break
                     crew.rest(wake)
             finally:
@@ -254,8 +276,11 @@ class Dispatch:
         if self._grouped:
             self._release(number)
         if attempt is not None and attempt.error is not None:
-            if attempt.retry_in is not None and self._postpone(number, attempt.retry_in):
-                return TaskStatus.RUNNING
+            if attempt.retry_in is not None:
+                if self._postpone(number, attempt.retry_in):
+                    return TaskStatus.RUNNING
+                # The retry that was announced is not to be: the run has been stopped.
+                return self._carry_out(Decision(number, TaskStatus.CANCELLED))
             self._errors[task.id] = attempt.error
         if status is TaskStatus.FAILED and node.required:
             self._on_trouble(number, self._errors[task.id])
@@ -288,9 +313,13 @@ class Dispatch:
         return decide
 
     def _postpone(self, number: int, seconds: float) -> bool:
+        task = self._nodes[number].task
         with self._lock:
             if not self._plan.postpone(number):
                 return False
+            self._delayed[task.id] = number
+            if task.is_cancelled:  # since it failed; later `hurry` will tell
+                seconds = 0.0
             moment = monotonic() + seconds
             heappush(self._due, (moment, number))
             first = self._due[0][1] == number
@@ -338,5 +367,7 @@ class Dispatch:
         with self._lock:
             self._crew.drop(helper)
             alone = not self._crew.size
-        if alone:
-            self._on_trouble(None, StoreError("no thread could be started"))
+        if alone and not self._stop_all:
+            self._on_trouble(None, RuntimeError("no thread could be started for the run"))
+            error = TaskCancelled("No thread could be started for the run")
+            self.stop(error, "cancelled", also_finally=True)

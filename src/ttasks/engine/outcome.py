@@ -137,7 +137,7 @@ def describe_failure(
     from traceback import format_exception
 
     kind = type(raised)
-    message = describe(raised)
+    message = _message(raised)
     trace = ""
     if raised.__traceback__ is not None:
         trace = "".join(format_exception(raised))
@@ -145,6 +145,13 @@ def describe_failure(
     if redactor is not None:
         message, trace = redactor.text(message), redactor.text(trace)
     return Failure(f"{kind.__module__}.{kind.__qualname__}", message, trace, variables)
+
+
+def _message(raised: BaseException) -> str:
+    try:
+        return describe(raised)
+    except Exception as error:  # a broken __str__ must not hide the failure itself
+        return f"{type(raised).__name__} (whose text raised {type(error).__name__})"
 
 
 def _of_command(completed: CompletedProcess[str]) -> dict[str, Any]:

@@ -70,14 +70,13 @@ class SubmitPool:
     def join(self) -> None:
         """Wait until nothing is queued and every thread but the calling one has ended."""
         me = current_thread()
-        while True:
-            with self._changed:
-                while self._parked and not self._threads - {me}:
-                    self._changed.wait()
-                others = self._threads - {me}
-                if not others and not self._parked:
-                    return
-            for thread in others:
+        seen: set[Thread] = set()
+        with self._changed:
+            while self._parked or self._threads - {me}:
+                seen |= self._threads - {me}
+                self._changed.wait()
+        for thread in seen:
+            if thread.ident is not None:  # else it could not be started
                 thread.join()
 
     def _new_thread(self) -> Thread | None:

@@ -8,23 +8,27 @@ from threading import Lock, get_ident
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from ttasks.engine.attempt import sheltering
 from ttasks.engine.dispatch import Dispatch
 from ttasks.engine.executor import TaskExecutor, follow
 from ttasks.engine.interrupt import Signals
 from ttasks.engine.limits import GroupLimits, RunLimits
-from ttasks.errors import GraphError, TaskCancelled, TaskTimeoutError
+from ttasks.errors import GraphError, TaskCancelled, TaskExecutionError, TaskTimeoutError
 from ttasks.model.cancel import CancelToken
-from ttasks.model.context import CURRENT
 from ttasks.model.plan import Plan
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
     from ttasks.model.graph import TaskGraph
     from ttasks.model.running import RunOptions
+    from ttasks.model.task import Task
     from ttasks.model.views import Node
 
 CANCEL_PATIENCE = 2.0
 """Seconds after its cancellation until a handler that will not end is left behind."""
+
+SIGNAL_SECONDS = 0.1
+"""Seconds that a signal may go unnoticed at most."""
 
 
 class Alarm:
@@ -44,8 +48,10 @@ class Alarm:
             pass  # it rings already
 
     def wait(self, seconds: float | None) -> None:
-        """Wait until it rings, at most ``seconds``."""
-        self._lock.acquire(timeout=-1 if seconds is None else max(0.0, min(seconds, 1e6)))
+        """Wait until it rings, at most ``seconds``; may return early."""
+        # In slices: a signal that arrives just before the wait begins does not end it.
+        slice_ = SIGNAL_SECONDS if seconds is None else min(seconds, SIGNAL_SECONDS)
+        self._lock.acquire(timeout=max(0.0, slice_))
 
 
 class GraphRun:
@@ -56,7 +62,14 @@ class GraphRun:
     owns who stops the run first; the requests are plain assignments.
     """
 
-    def __init__(self, executor: TaskExecutor, graph: TaskGraph, options: RunOptions) -> None:
+    def __init__(
+        self,
+        executor: TaskExecutor,
+        graph: TaskGraph,
+        options: RunOptions,
+        token: CancelToken | None = None,
+    ) -> None:
+        self._token = token or CancelToken()
         self._executor = executor
         self._graph = graph
         self._options = options
@@ -72,8 +85,7 @@ class GraphRun:
         self._owner = get_ident()
         self._began = monotonic()
         self._ended: float | None = None
-        context = CURRENT.get()
-        ambient = None if context is None else executor.running_attempt(context.id)
+        self._outer = ambient = executor.ambient()
         limits = RunLimits(
             GroupLimits(options.limits),
             executor.limits,
@@ -143,14 +155,16 @@ class GraphRun:
         for node in self._nodes:
             self._fail_stale(node)
         unlisten = self._executor.limits.listen(self._dispatch.unpark)
-        token = CancelToken()
-        token.add_callback(lambda: self._follow_ambient(token))
+        unfollow = self._token.add_callback(self._on_token)
         try:
-            with follow(CURRENT.get(), token):
+            with follow(self._token, *self._executor.outer_tokens()), sheltering(self._outer):
+                if self._requests:
+                    self._do_due()
                 self._dispatch.begin()
                 self._supervise()
         finally:
             unlisten()
+            unfollow()
             self._dispatch.join()
             self._note_downstream()
 
@@ -160,22 +174,24 @@ class GraphRun:
             self._executor.settle(
                 node.task,
                 TaskStatus.FAILED,
-                TaskCancelled("Task was interrupted: whoever ran it is gone"),
+                TaskExecutionError("Task was interrupted: whoever ran it is gone"),
                 reason="interrupted",
             )
 
     def _supervise(self) -> None:
         """Wait for the end, and do what is due meanwhile."""
-        raised: KeyboardInterrupt | None = None
-        while True:
+        raised: BaseException | None = None
+        while not self._dispatch.ended:
             try:
                 self._do_due()
-                if self._dispatch.ended:
-                    break
-                self._alarm.wait(self._seconds_to_next())
-            except KeyboardInterrupt as error:
-                # From a signal handler of the program's own.
-                raised = error
+                if not self._dispatch.ended:
+                    self._alarm.wait(self._seconds_to_next())
+            except BaseException as error:
+                # KeyboardInterrupt, SystemExit or what else the program's own signal handlers
+                # raise: as good as Ctrl-C. At the third there is nothing left to be tried.
+                if self._requests > 1:
+                    raise
+                raised = raised or error
                 self._interrupt()
         if raised is not None:
             raise raised
@@ -248,10 +264,14 @@ class GraphRun:
         self._request_reason = "interrupted"
         self.request_cancel()
 
-    def _follow_ambient(self, token: CancelToken) -> None:
-        self._request_reason = token.reason or "cancelled"
-        self._requests = max(self._requests, 2 if token.killed else 1)
+    def _on_token(self) -> None:
+        self._request_reason = self._token.reason or "cancelled"
+        self._requests = max(self._requests, 2 if self._token.killed else 1)
         self._alarm.ring()
+
+    def notice_cancelled(self, task: Task) -> None:
+        """A task was cancelled that may be waiting for another attempt; from any thread."""
+        self._dispatch.hurry(task.id)
 
     def _on_trouble(self, node: int | None, error: BaseException) -> None:
         """A required node failed, or (None) the run as a whole cannot go on."""

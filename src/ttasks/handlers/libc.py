@@ -88,7 +88,9 @@ class Libc:
         """
         library, strings = self._library, self._ctypes.c_char_p
         arguments = (strings * (len(argv) + 1))(*argv)
-        variables = (strings * (len(env) + 1))(*[b"%b=%b" % item for item in env.items()])
+        variables = (strings * (len(env) + 1))(
+            *[name + b"=" + value for name, value in env.items()]
+        )
         actions = self._ctypes.create_string_buffer(_ACTIONS_BYTES)
         _check(library.posix_spawn_file_actions_init(actions))
         try:
@@ -134,3 +136,22 @@ def load() -> Libc | None:
         return Libc(ctypes, library)
     except (ImportError, AttributeError, OSError):
         return None
+
+
+@lru_cache(maxsize=1)
+def adopts_orphans() -> bool:
+    """Whether orphaned descendants become children of this program (checked once)."""
+    if os.getpid() == 1:
+        return True
+    if sys.platform != "linux":
+        return False
+    get_child_subreaper = 37
+    try:
+        import ctypes
+
+        answer = ctypes.c_int(0)
+        library = ctypes.CDLL(None)
+        failed = library.prctl(get_child_subreaper, ctypes.byref(answer), 0, 0, 0)
+    except (ImportError, AttributeError, OSError):
+        return False
+    return failed == 0 and answer.value != 0

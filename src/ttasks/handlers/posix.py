@@ -118,8 +118,8 @@ class Run:
                     stdin=stdin,
                     pass_fds=pass_fds,
                 )
-                self.started = True
                 self._register()
+                self.started = True
                 reason = self._watch(deadline)
                 if reason is not None:
                     self._end_tree(reason)
@@ -183,7 +183,7 @@ class Run:
             elif self._wake is not None:
                 self._wake.clear()
         if self.child.exit_fd < 0 and not self.exited:
-            self.exited = self.child.reap()
+            self.exited = self.child.has_ended()
 
     def _read(self, fd: int, stream: Stream, events: int) -> None:
         if events & select.POLLIN:
@@ -244,11 +244,13 @@ class Run:
 
     def _kill(self, tree: Tree) -> None:
         stop = time.monotonic() + KILL_SECONDS
-        pause = 0.001
         # Again and again: what forks while we look is found the next time.
         while tree.signal(signal.SIGKILL) and time.monotonic() < stop:
-            self._pump(pause)
-            pause = min(pause * 1.5, 0.02)
+            pause = 0.001
+            again = min(stop, time.monotonic() + 0.1)
+            while tree.known_lives() and time.monotonic() < again:
+                self._pump(pause)
+                pause = min(pause * 1.5, 0.02)
 
     def _drain(self) -> None:
         """Take what is written already; whoever may still write gets no more than that."""
@@ -265,6 +267,8 @@ class Run:
         if not self.child.pid:
             return
         try:
+            if not self.started:
+                self._register()
             self._end_tree("exception")
         except BaseException:
             # A second Ctrl-C, most likely: no more grace.

@@ -54,9 +54,11 @@ class Child:
         launch: Launch | None = None
         try:
             out_read, out_write = os.pipe()
-            fds += (out_read, out_write)
+            self.outputs = (out_read, -1)
+            fds.append(out_write)
             error_read, error_write = os.pipe()
-            fds += (error_read, error_write)
+            self.outputs = (out_read, error_read)
+            fds.append(error_write)
             source = memory_file(stdin) if stdin else os.open(os.devnull, os.O_RDONLY)
             fds.append(source)
             stdio = [source, out_write, error_write]
@@ -68,18 +70,28 @@ class Child:
                 stdio.append(status_write)
             launch = Launch(argv, cwd, env, stdio, pass_fds)
             launch.start()
-            self.pid = launch.pid
-            self.exit_fd = open_exit_fd(self.pid)
-            self.outputs = (out_read, error_read)
-            del fds[0], fds[1]  # those two
-        except BaseException:
+        finally:
+            # Also after an exception of a signal handler: the process may run by then.
             if launch is not None:
                 self.pid = launch.pid
-            self.close()
-            raise
-        finally:
             for fd in fds:
                 os.close(fd)
+            if self.pid == 0:
+                self.close()
+        self.exit_fd = open_exit_fd(self.pid)
+
+    def has_ended(self) -> bool:
+        """Whether it has ended, for systems without ``exit_fd``.
+
+        Leaves it a zombie where that is possible, so that its pid stays its own.
+        """
+        if not hasattr(os, "waitid"):
+            return self.reap()
+        try:
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self.pid, flags) is not None
+        except ChildProcessError:
+            return True
 
     def reap(self) -> bool:
         """Collect the exit status if it has ended; True if it has. ``returncode`` is None if lost.

@@ -16,10 +16,13 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
+from ttasks.handlers import libc
 from ttasks.handlers.environment import MARKER
 
 _DEAD = b"ZXx"
@@ -118,6 +121,89 @@ def _this_system() -> System:
     return System(_scan_psutil, _read_row_psutil, _environment_psutil)
 
 
+class Snapshot:
+    """All processes at one moment, and the marks of those that may be a command's orphans.
+
+    Attributes:
+        rows: pid to process.
+        children: pid to pids.
+        marks: pid to its value of ``TTASKS_TASK``.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.rows = {row.pid: row for row in system.scan()}
+        self.children: dict[int, list[int]] = {}
+        for row in self.rows.values():
+            self.children.setdefault(row.parent, []).append(row.pid)
+        self._patience = 20
+        self.marks = {
+            pid: mark for pid in self._orphans() if (mark := self._mark(system, self.rows[pid]))
+        }
+
+    def _orphans(self) -> list[int]:
+        """What does not descend from this program, but is younger. Reading an environment is
+        slow, and everything else is known by its session or by its parents."""
+        host = self.rows.get(os.getpid())
+        below: set[int] = set()
+        # A program that adopts orphans, such as the first of a container, has them as children.
+        todo = [] if host is None or libc.adopts_orphans() else [host.pid]
+        while todo:
+            pid = todo.pop()
+            if pid not in below:
+                below.add(pid)
+                todo.extend(self.children.get(pid, ()))
+        start = 0 if host is None else host.start
+        return [
+            row.pid
+            for row in self.rows.values()
+            if row.start >= start and row.is_alive and row.pid not in below
+        ]
+
+    def _mark(self, system: System, row: Row) -> bytes:
+        environment = system.environment(row.pid)
+        while environment == b"" and row.parent != _KERNEL_THREADS and self._patience > 0:
+            # It has none, or is just about to become another program: then it shows it soon.
+            self._patience -= 1
+            time.sleep(0.0005)
+            environment = system.environment(row.pid)
+        _, found, value = environment.partition(MARKER.encode() + b"=")
+        return value.split(b"\0", 1)[0] if found else b""
+
+
+class Scanner:
+    """Takes snapshots, one at a time, and gives one to all who asked before it was begun.
+
+    Without that, ending hundreds of commands at once would look at every process of the machine
+    hundreds of times. Thread-safe; the lock owns the latest snapshot.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self._lock = threading.Lock()
+        self._begun = 0.0
+        self._latest: Snapshot | None = None
+
+    def snapshot(self) -> Snapshot:
+        """All processes, as of some moment after the call."""
+        asked = time.monotonic()
+        # In a process forked meanwhile the lock may be held for ever: do without it then.
+        locked = self._lock.acquire(timeout=1)
+        try:
+            if self._latest is None or self._begun <= asked or not locked:
+                begun = time.monotonic()
+                self._latest = Snapshot(self.system)
+                self._begun = begun
+            return self._latest
+        finally:
+            if locked:
+                self._lock.release()
+
+
+@lru_cache(maxsize=1)
+def _shared_scanner() -> Scanner:
+    return Scanner(_this_system())
+
+
 class Tree:
     """The command with pid ``root`` and all that descends from it.
 
@@ -129,29 +215,31 @@ class Tree:
         marker: what identifies it in the environment variable ``TTASKS_TASK``.
     """
 
-    def __init__(self, root: int, marker: str, system: System | None = None) -> None:
+    def __init__(self, root: int, marker: str, scanner: Scanner | None = None) -> None:
         self.root = root
         self._marker = marker.encode()
-        self._system = system or _this_system()
+        self._scanner = scanner or _shared_scanner()
+        self._system = self._scanner.system
         self._members: dict[int, int] = {}
-        self._patience = 0
         row = self._system.row(root)
         self._start = row.start if row is not None else 0
 
     def find(self) -> list[Row]:
-        """Scan the system; remember and return the members that are alive now."""
-        self._patience = 20
-        rows = {row.pid: row for row in self._system.scan()}
-        children: dict[int, list[int]] = {}
-        for row in rows.values():
-            children.setdefault(row.parent, []).append(row.pid)
+        """Look at the system; remember and return the members that are alive now."""
+        snapshot = self._scanner.snapshot()
+        rows = snapshot.rows
+        todo = [row.pid for row in rows.values() if self._is_known(row)]
+        todo += [
+            pid
+            for pid, mark in snapshot.marks.items()
+            if self._marker in mark and rows[pid].start >= self._start
+        ]
         ours: dict[int, Row] = {}
-        todo = [row.pid for row in rows.values() if self._is_known(row) or self._is_marked(row)]
         while todo:
             pid = todo.pop()
             if pid not in ours:
                 ours[pid] = rows[pid]
-                todo.extend(children.get(pid, ()))
+                todo.extend(snapshot.children.get(pid, ()))
         ours.pop(os.getpid(), None)
         alive = [row for row in ours.values() if row.is_alive]
         self._members = {row.pid: row.start for row in alive}
@@ -159,35 +247,26 @@ class Tree:
 
     def _is_known(self, row: Row) -> bool:
         return (
-            row.pid == self.root
-            or row.session == self.root
+            row.session == self.root
             or row.group == self.root
+            or row.pid == self.root
             or self._members.get(row.pid) == row.start
         )
 
-    def _is_marked(self, row: Row) -> bool:
-        # Whatever is older than the command is not its child: spares reading most environments.
-        if row.start < self._start or not row.is_alive:
-            return False
-        environment = self._system.environment(row.pid)
-        while environment == b"" and row.parent != _KERNEL_THREADS and self._patience > 0:
-            # It has none, or is just about to become another program: then it shows it soon.
-            self._patience -= 1
-            time.sleep(0.0005)
-            environment = self._system.environment(row.pid)
-        at = environment.find(MARKER.encode() + b"=")
-        return at >= 0 and self._marker in environment[at:].split(b"\0", 1)[0]
-
     def is_gone(self) -> bool:
         """Whether nothing of the tree runs any more; cheap as long as something known does."""
+        return not self.known_lives() and not self.find()
+
+    def known_lives(self) -> bool:
+        """Whether a member lives that the last look at the system has found."""
         for pid, start in self._members.items():
             row = self._system.row(pid)
             if row is not None and row.start == start and row.is_alive:
                 if row.state in _STOPPED:
                     # A stopped process takes TERM only when it goes on.
                     send(self._system, row, signal.SIGCONT)
-                return False
-        return not self.find()
+                return True
+        return False
 
     def signal(self, number: int) -> bool:
         """Find the members and send them a signal; False if there were none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 
 from ttasks.model.checks import check_int, check_number, check_seconds, wrong_type, wrong_value
@@ -56,6 +56,7 @@ class RetryPolicy:
 
     max_attempts: int = 1
     backoff: float = 0.0
+    _: KW_ONLY
     multiplier: float = 1.0
     max_backoff: float | None = None
     jitter: float = 0.0

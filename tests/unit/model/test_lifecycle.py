@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Barrier, Thread
@@ -23,6 +25,15 @@ def owned() -> tuple[Lifecycle, CancelToken]:
     life, token = Lifecycle(), CancelToken()
     assert life.move(RUNNING, None, token) is PENDING
     return life, token
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Let threads take turns as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def test_a_move_answers_the_status_before_or_none() -> None:
@@ -112,6 +123,7 @@ def test_what_has_ended_for_good_cannot_be_settled(sink: TaskStatus) -> None:
     assert (life.status, life.error) == (sink, None)
 
 
+@pytest.mark.usefixtures("switching")
 def test_of_racing_ends_of_one_attempt_exactly_one_counts() -> None:
     threads_count, rounds = 4, 150
     lives = [owned() for _ in range(rounds)]
@@ -136,6 +148,7 @@ def test_of_racing_ends_of_one_attempt_exactly_one_counts() -> None:
         assert life.error == str(winners[0])
 
 
+@pytest.mark.usefixtures("switching")
 def test_a_cancel_that_races_with_the_end_of_an_attempt_is_never_lost() -> None:
     rounds = 200
     lives = [owned() for _ in range(rounds)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import sys
+from collections.abc import Iterator
 from itertools import product
 from threading import Barrier, Thread
 
@@ -65,6 +67,15 @@ def fill(task: Task) -> tuple[str, TaskResult, str]:
 
 def left(task: Task) -> tuple[str | None, TaskResult | None, str | None]:
     return task.error, task.result, task.blocked_by
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Let threads take turns as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 # The table
@@ -263,12 +274,14 @@ def race(before: TaskStatus, targets: list[TaskStatus]) -> None:
         pytest.param(PENDING, [CANCELLED] * THREADS, id="cancel"),
     ],
 )
+@pytest.mark.usefixtures("switching")
 def test_of_racing_moves_exactly_one_wins_and_the_others_raise(
     before: TaskStatus, targets: list[TaskStatus]
 ) -> None:
     race(before, targets)
 
 
+@pytest.mark.usefixtures("switching")
 def test_a_cancel_that_races_with_a_success_leaves_one_of_the_two() -> None:
     tasks = [task_in(RUNNING) for _ in range(ROUNDS)]
     barrier = Barrier(2, timeout=30)

@@ -8,7 +8,7 @@ from contextvars import Context, copy_context
 from threading import TIMEOUT_MAX, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-from ttasks.engine.workers.bounded import TimeIsUp
+from ttasks.engine.workers.bounded import AbandonedCount, TimeIsUp
 from ttasks.errors import TaskCancelled
 from ttasks.model.cancel import CancelToken
 
@@ -16,22 +16,25 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
 
 
+LOOP_PATIENCE = 1.0
+"""Seconds that the last user of a loop waits for its end."""
+
+
 class LoopThread:
     """An event loop that lives on a thread of its own for as long as somebody uses it.
 
-    Thread-safe. The lock owns the loop, its thread and the number of users; the first user starts
-    them, the last one ends them.
+    Thread-safe. The lock owns the server and the number of users; the first user starts it, the
+    last one ends it.
 
     Args:
-        abandoned: counts loops that a coroutine blocks, or does not let end, while nobody waits.
+        abandoned: counts loops that a coroutine blocks, or does not let end, after that.
     """
 
     def __init__(self, abandoned: AbandonedCount) -> None:
         self._abandoned = abandoned
         self._lock = Lock()
         self._users = 0
-        self._loop: AbstractEventLoop | None = None
-        self._thread: Thread | None = None
+        self._server: _Server | None = None
 
     def run(
         self, coroutine: Coroutine[Any, Any, Any], seconds: float | None, token: CancelToken
@@ -56,36 +59,78 @@ class LoopThread:
             self._leave()
 
     def _enter(self) -> AbstractEventLoop:
-        import asyncio
-
         with self._lock:
+            if self._server is None:
+                self._server = _Server(self._abandoned)
             self._users += 1
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = Thread(
-                    target=_serve, args=(self._loop,), name="ttasks-loop", daemon=True
-                )
-                try:
-                    self._thread.start()
-                except RuntimeError:
-                    self._loop.close()
-                    self._loop = self._thread = None
-                    self._users -= 1
-                    raise
-            return self._loop
+            return self._server.loop
 
     def _leave(self) -> None:
         with self._lock:
             self._users -= 1
             if self._users:
                 return
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-        assert loop is not None
-        assert thread is not None
-        loop.call_soon_threadsafe(loop.stop)
+            server, self._server = self._server, None
+        assert server is not None
+        server.stop()
+
+
+class _Server:
+    """A running event loop and its thread. The lock owns who of thread and ``stop`` came first."""
+
+    def __init__(self, abandoned: AbandonedCount) -> None:
+        import asyncio
+
+        self._abandoned = abandoned
+        self._lock = Lock()
+        self._over = self._ended = self._left = False
+        self.loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._serve, name="ttasks-loop", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.loop.close()
+            raise
+
+    def stop(self) -> None:
+        """End the loop, and all that still runs in it."""
+        self._over = True
+        self.loop.call_soon_threadsafe(self.loop.stop)
         # A coroutine that blocks the loop must not block whoever waits for its timeout.
-        thread.join(1.0)
+        self._thread.join(LOOP_PATIENCE)
+        with self._lock:
+            if not self._ended:
+                self._left = True
+                self._abandoned.add(1)
+
+    def _serve(self) -> None:
+        import asyncio
+
+        asyncio.set_event_loop(self.loop)
+        try:
+            self._run_forever()
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        finally:
+            asyncio.set_event_loop(None)
+            self.loop.close()
+            with self._lock:
+                self._ended = True
+                if self._left:
+                    self._abandoned.add(-1)
+
+    def _run_forever(self) -> None:
+        import asyncio
+
+        # A SystemExit or KeyboardInterrupt of one coroutine, which also comes out of here, is
+        # its own result and must not end the others.
+        while not self._over:
+            with suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_forever()
+        while tasks := asyncio.all_tasks(self.loop):
+            for task in tasks:
+                task.cancel()
+            with suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
 class _Call:
@@ -136,20 +181,3 @@ class _Call:
     def _cancel_task(self) -> None:
         if self._task is not None:
             self._task.cancel()
-
-
-def _serve(loop: AbstractEventLoop) -> None:
-    import asyncio
-
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()

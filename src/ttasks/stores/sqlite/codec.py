@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -50,18 +51,33 @@ COLUMNS = (
 )
 """The columns of a task's row, in the order of `encode_task` and `decode_task`."""
 
-_ASSIGNMENTS = ", ".join(f"{name}=excluded.{name}" for name in COLUMNS[1:] if name != "owner")
-_SINKS = "('succeeded','cancelled')"
-
-# Who saves a task that is running may not be who runs it; then its owner stays.
 # A task never leaves SUCCEEDED or CANCELLED, so a state that would is older than the one in the
 # ledger: a snapshot from before, or one that was taken while another thread saved. It is ignored.
-UPSERT = f"""
+_SINKS = "('succeeded','cancelled')"
+
+_INSERT = f"""
 INSERT INTO tasks ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
-ON CONFLICT (id) DO UPDATE SET listed=1, {_ASSIGNMENTS},
-    owner=CASE excluded.status WHEN 'running' THEN coalesce(excluded.owner, owner) END
-WHERE status NOT IN {_SINKS} OR status = excluded.status OR NOT listed
+ON CONFLICT (id) DO NOTHING
 """
+# Who saves a task that is running may not be who runs it; then its owner stays.
+_ASSIGNMENTS = ", ".join(f"{name}=?" for name in COLUMNS if name not in ("id", "owner"))
+_UPDATE = f"""
+UPDATE tasks SET listed=1, {_ASSIGNMENTS},
+    owner=CASE ? WHEN 'running' THEN coalesce(?, owner) END
+WHERE id=? AND (status NOT IN {_SINKS} OR status=? OR NOT listed)
+"""
+
+_DETAILS = (
+    "description",
+    "timeout",
+    "retry",
+    "priority",
+    "deadline",
+    "group",
+    "version",
+    "reuse",
+    "options",
+)
 
 Row = tuple[Any, ...]
 
@@ -71,25 +87,46 @@ _DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, 
 
 def encode_task(task: Task, owner: int | None = None) -> Row:
     """The row of a task as it is now; ``owner`` is kept while it is RUNNING."""
-    state = task.__getstate__()
-    status: TaskStatus = state["status"]
-    payload_kind, payload = encode_object(state["payload"])
+    life = task._lifecycle
+    with life.lock:
+        status, error, result, blocked_by = life.status, life.error, life.result, life.blocked_by
+    task_id = task.id
+    payload_kind, payload = encode_object(task.payload)
     return (
-        state["id"],
+        task_id,
         status.value,
         time_ns() // 1000,
-        to_micros(state["created_at"]),
+        to_micros(task.created_at),
         owner if status is TaskStatus.RUNNING else None,
-        to_text(state["type"].value),
-        to_text(state["title"]),
-        to_optional(state["key"]),
-        state["blocked_by"],
-        to_optional(state["error"]),
+        to_text(task.type.value),
+        to_text(task.title),
+        to_optional(task.key),
+        blocked_by,
+        to_optional(error),
         payload_kind,
-        _encode_details(state),
+        _encode_details(task),
         payload,
-        *encode_result(state["id"], state["result"]),
+        *encode_result(task_id, result),
     )
+
+
+def save_task(connection: sqlite3.Connection, row: Row) -> None:
+    """Write a row of `encode_task`, unless what is there is newer."""
+    # Most saves are of tasks that are there, and an update changes fewer pages than an upsert.
+    if not connection.execute(_UPDATE, _for_update(row)).rowcount:
+        connection.execute(_INSERT, row)
+
+
+def save_tasks(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """``save_task`` for many rows, most of them new or most of them known."""
+    connection.executemany(_INSERT, rows)
+    connection.executemany(_UPDATE, map(_for_update, rows))
+
+
+def _for_update(row: Row) -> Row:
+    """The values of ``_UPDATE``, from a row in the order of the columns."""
+    task_id, status, updated_at, created_at, owner, *rest = row
+    return (status, updated_at, created_at, *rest, status, owner, task_id, status)
 
 
 def decode_task(row: Sequence[Any]) -> Task:
@@ -123,17 +160,22 @@ def decode_task(row: Sequence[Any]) -> Task:
     return task
 
 
-def _encode_details(state: dict[str, Any]) -> str | None:
+def _encode_details(task: Task) -> str | None:
     """JSON of the attributes that are seldom used, without those that have their default."""
     details: dict[str, Any] = {}
-    for name in ("description", "timeout", "priority", "group", "version", "reuse", "options"):
-        if state[name]:
-            details[name] = state[name]
-    if state["deadline"] is not None:
-        details["deadline"] = state["deadline"].isoformat()
-    if state["retry"] is not None:
-        details["retry"] = _encode_retry(state["retry"])
-    return to_json(details) if details else None
+    for name in _DETAILS:
+        value = getattr(task, name)
+        if value:
+            details[name] = value
+    if not details:
+        return None
+    if "options" in details:
+        details["options"] = dict(details["options"])
+    if "deadline" in details:
+        details["deadline"] = details["deadline"].isoformat()
+    if "retry" in details:
+        details["retry"] = _encode_retry(details["retry"])
+    return to_json(details)
 
 
 def _decode_details(details: dict[str, Any]) -> dict[str, Any]:

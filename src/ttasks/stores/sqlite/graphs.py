@@ -14,7 +14,7 @@ from ttasks.model.graph import TaskGraph
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
 from ttasks.model.views import Node
-from ttasks.stores.sqlite.codec import COLUMNS, UPSERT, Row, decode_task
+from ttasks.stores.sqlite.codec import COLUMNS, Row, decode_task, save_tasks
 from ttasks.stores.sqlite.collection import LedgerCollection
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
@@ -133,7 +133,7 @@ def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Row]]:
 def _save(connection: sqlite3.Connection, row: Row, tasks: list[Row], nodes: list[Row]) -> None:
     known = connection.execute("SELECT shape FROM graphs WHERE id=?", (row[0],)).fetchone()
     connection.execute(_UPSERT_GRAPH, row)
-    connection.executemany(UPSERT, tasks)
+    save_tasks(connection, tasks)
     if known == (row[-1],):
         return
     (seq,) = connection.execute("SELECT seq FROM graphs WHERE id=?", (row[0],)).fetchone()
@@ -164,15 +164,27 @@ def prune(connection: sqlite3.Connection, before: int) -> int:
     ).fetchall()
     for (graph_id,) in old:
         delete_graph(connection, graph_id)
-    ended = f"""
-        status NOT IN {_ACTIVE} AND updated_at<? AND NOT EXISTS (
+    deleted = connection.execute(
+        f"""
+        DELETE FROM tasks WHERE status NOT IN {_ACTIVE} AND updated_at<? AND NOT EXISTS (
             SELECT 1 FROM nodes WHERE task=tasks.seq
         )
-    """
+        """,
+        (before,),
+    ).rowcount
+    delete_stray_events(connection)
+    return deleted
+
+
+def delete_stray_events(connection: sqlite3.Connection) -> None:
+    """Delete the events of deleted tasks, but never the newest, lest its number be given again."""
     connection.execute(
-        f"DELETE FROM events WHERE task IN (SELECT seq FROM tasks WHERE {ended})", (before,)
+        """
+        DELETE FROM events WHERE seq < (SELECT max(seq) FROM events) AND NOT EXISTS (
+            SELECT 1 FROM tasks WHERE tasks.seq=task
+        )
+        """
     )
-    return connection.execute(f"DELETE FROM tasks WHERE {ended}", (before,)).rowcount
 
 
 def _delete_nodes(connection: sqlite3.Connection, graph: int) -> None:
@@ -183,7 +195,6 @@ def _delete_nodes(connection: sqlite3.Connection, graph: int) -> None:
     connection.execute("DELETE FROM nodes WHERE graph=?", (graph,))
     for seq in hidden:
         if not connection.execute("SELECT 1 FROM nodes WHERE task=?", seq).fetchone():
-            connection.execute("DELETE FROM events WHERE task=?", seq)
             connection.execute("DELETE FROM tasks WHERE seq=?", seq)
 
 

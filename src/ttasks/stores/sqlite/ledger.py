@@ -68,7 +68,12 @@ class Transaction:
 
     def __enter__(self) -> None:
         begin = f"BEGIN {self._kind}"
-        self._ledger.patiently(lambda: self._connection.execute(begin))
+        try:
+            self._connection.execute(begin)
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise
+            self._ledger.patiently(lambda: self._connection.execute(begin))
         self.begun = True
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -123,20 +128,24 @@ class Ledger:
     def _make_locks(self) -> None:
         # Always taken in this order. The first owns the writing connection while it is used, the
         # second the idle readers, the number of busy ones, and the closing.
-        self._write_lock = Lock()
+        self.write_lock = Lock()
         self._lock = Condition(Lock())
         self._busy_readers = 0
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """The connection for writing, for one thread at a time; opened on first use."""
-        with self._write_lock:
-            self._check_open()
-            writer = self._connections.writer
-            if writer is None:
-                with translated(self.path):
-                    writer = self._connections.writer = self._open_writer()
-            yield writer
+        """The connection for writing, for one thread at a time."""
+        with self.write_lock:
+            yield self.writer()
+
+    def writer(self) -> sqlite3.Connection:
+        """The connection for writing, for who holds ``write_lock``; opened on first use."""
+        self._check_open()
+        writer = self._connections.writer
+        if writer is None:
+            with translated(self.path):
+                writer = self._connections.writer = self._open_writer()
+        return writer
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -171,7 +180,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close every connection that is idle; those in use are closed after their use."""
-        with self._write_lock, self._lock, translated(self.path):
+        with self.write_lock, self._lock, translated(self.path):
             self._closed.set()
             self._connections.close()
 
@@ -190,7 +199,7 @@ class Ledger:
         # A thread that forks in a signal handler may be one of those it waits for.
         self._stopped = [
             lock
-            for lock in (self._write_lock, self._lock)
+            for lock in (self.write_lock, self._lock)
             if lock.acquire(timeout=max(0.0, give_up - monotonic()))
         ]
         if len(self._stopped) == 2 and self._lock.wait_for(

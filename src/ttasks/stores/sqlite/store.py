@@ -9,9 +9,9 @@ from datetime import datetime
 from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.task import Task
-from ttasks.stores.sqlite.codec import UPSERT, Row, encode_task
+from ttasks.stores.sqlite.codec import Row, encode_task, save_task
 from ttasks.stores.sqlite.connection import MEMORY, translated
-from ttasks.stores.sqlite.graphs import LedgerGraphs, prune
+from ttasks.stores.sqlite.graphs import LedgerGraphs, delete_stray_events, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal, encode_event, insert_events
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
 from ttasks.stores.sqlite.owners import Liveness, Owners, RunningTask
@@ -120,7 +120,7 @@ class SQLiteStore:
         journal = [encode_event(event) for event in events]
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute(UPSERT, row)
+            save_task(connection, row)
             insert_events(connection, journal)
 
         self._writer.write(work)
@@ -167,6 +167,7 @@ class SQLiteStore:
         Raises:
             StoreError: it cannot be done, for want of space or because others use the file.
         """
+        self._writer.write(delete_stray_events)
         with self._ledger.writing() as connection, translated(self._path):
             self._ledger.patiently(lambda: connection.execute("VACUUM"))
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -6,28 +6,30 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from heapq import merge
 from typing import Any
 
 from ttasks.model.checks import check_bool, check_int, check_moment, wrong_type, wrong_value
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
-from ttasks.stores.sqlite.codec import COLUMNS, UPSERT, Row, decode_task
+from ttasks.stores.sqlite.codec import COLUMNS, Row, decode_task, save_task
 from ttasks.stores.sqlite.collection import LedgerCollection
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import from_micros, from_optional, from_text, to_micros
 from ttasks.stores.sqlite.writer import Writer
 
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id=? AND listed"
-_SUMMARY = "updated_at, seq, id, status, type, title, key, created_at, error"
-# One walk along the index per status; {0} and {1} are the comparison and the order of the walk.
-_PAGE = f"""
-SELECT {_SUMMARY} FROM tasks INDEXED BY tasks_by_status
-WHERE listed AND status=? AND updated_at>=? AND updated_at<? AND (updated_at, seq) {{0}} (?, ?)
-ORDER BY updated_at {{1}}, seq {{1}} LIMIT ?
+# {0} and {1} are the comparison and the order of the walk, {2} a question mark for each status.
+_PAGE = """
+SELECT updated_at, seq, id, status, type, title, key, created_at, error
+FROM tasks WHERE seq IN (
+    SELECT seq FROM tasks INDEXED BY tasks_in_short
+    WHERE listed AND updated_at>=? AND updated_at<? AND (updated_at, seq) {0} (?, ?)
+        AND status IN ({2})
+    ORDER BY updated_at {1}, seq {1} LIMIT ?
+) ORDER BY updated_at {1}, seq {1}
 """
-_FOREVER = 2**62
+_FOREVER = 2**62  # fits into an integer of SQLite
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class LedgerTasks(LedgerCollection[Task]):
         """Insert or replace a task; when this returns, it is committed."""
         self._check(item)
         row = self._encode(item)
-        self._writer.write(lambda connection: connection.execute(UPSERT, row))
+        self._writer.write(lambda connection: save_task(connection, row))
 
     def __getitem__(self, key: str) -> Task:
         row = self._fetch_one(_SELECT, key) if isinstance(key, str) else None
@@ -122,17 +124,18 @@ class LedgerTasks(LedgerCollection[Task]):
         check_bool("newest_first", newest_first)
         first, last = check_moment("since", since), check_moment("until", until)
         cursor = _cursor(after) if after is not None else (_FOREVER if newest_first else -1, 0)
-        sql = _PAGE.format(*(("<", "DESC") if newest_first else (">", "ASC")))
+        if not wanted:
+            return TaskPage((), None)
+        limit = min(limit, _FOREVER)
+        marks = ",".join("?" * len(wanted))
+        sql = _PAGE.format(*(("<", "DESC") if newest_first else (">", "ASC")), marks)
         bounds = (
             0 if first is None else to_micros(first),
             _FOREVER if last is None else to_micros(last),
         )
+        names = [item.value for item in wanted]
         with self._ledger.reading() as connection:
-            found = [
-                connection.execute(sql, (item.value, *bounds, *cursor, limit + 1)).fetchall()
-                for item in wanted
-            ]
-        rows = list(merge(*found, reverse=newest_first))
+            rows = connection.execute(sql, (*bounds, *cursor, *names, limit + 1)).fetchall()
         page = rows[:limit]
         following = f"{page[-1][0]}.{page[-1][1]}" if len(rows) > limit else None
         return TaskPage(tuple(map(_summary, page)), following)
@@ -141,7 +144,7 @@ class LedgerTasks(LedgerCollection[Task]):
         """The number of tasks by status; a status without tasks counts 0."""
         with self._ledger.reading() as connection:
             rows = connection.execute(
-                "SELECT status, count(*) FROM tasks INDEXED BY tasks_by_status "
+                "SELECT status, count(*) FROM tasks INDEXED BY tasks_in_short "
                 "WHERE listed GROUP BY status"
             ).fetchall()
         return dict.fromkeys(TaskStatus, 0) | {TaskStatus(name): number for name, number in rows}
@@ -155,7 +158,6 @@ def delete_task(connection: sqlite3.Connection, key: str) -> bool:
     if connection.execute("SELECT 1 FROM nodes WHERE task=?", found).fetchone():
         connection.execute("UPDATE tasks SET listed=0 WHERE seq=?", found)
     else:
-        connection.execute("DELETE FROM events WHERE task=?", found)
         connection.execute("DELETE FROM tasks WHERE seq=?", found)
     return True
 
@@ -175,10 +177,10 @@ def _statuses(status: object) -> tuple[TaskStatus, ...]:
 def _cursor(after: object) -> tuple[int, int]:
     if not isinstance(after, str):
         raise wrong_type("after", after, "a str or None")
-    micros, _, seq = after.partition(".")
-    if not (after.isascii() and micros.isdigit() and seq.isdigit() and len(after) < 38):
+    micros, _, seq = after[:99].partition(".")
+    if not (after.isascii() and micros.isdigit() and seq.isdigit()):
         raise wrong_value("after", after, "what the page before gave")
-    return int(micros), int(seq)
+    return min(int(micros), _FOREVER), min(int(seq), _FOREVER)
 
 
 def _summary(row: Any) -> TaskSummary:

@@ -9,7 +9,7 @@ single thread never waits for another, and ``write`` returns only once its own w
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
@@ -21,14 +21,16 @@ Work = Callable[[sqlite3.Connection], Any]
 
 
 class _Ticket:
-    """One piece of work. ``wake`` is held until it is settled or its owner has to lead."""
+    """One piece of work.
+
+    ``wake`` is held until the work is settled or its owner has to lead; None if he led at once.
+    """
 
     __slots__ = ("abandoned", "error", "leads", "result", "settled", "wake", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.wake = Lock()
-        self.wake.acquire()
+        self.wake: Lock | None = None
         self.leads = False
         self.settled = False
         self.abandoned = False
@@ -68,11 +70,15 @@ class Writer:
         ticket = _Ticket(work)
         with self._lock:
             self._queue.append(ticket)
-            if not self._is_led:
+            if self._is_led:
+                wake = ticket.wake = Lock()
+                wake.acquire()
+            else:
                 self._is_led = ticket.leads = True
+                wake = None
         try:
-            if not ticket.leads:
-                ticket.wake.acquire()
+            if wake is not None:
+                wake.acquire()
             if ticket.leads:
                 self._lead()
         except BaseException:
@@ -98,24 +104,27 @@ class Writer:
         try:
             self._commit(batch)
         finally:
-            with self._lock:
-                # Not settled: this thread was interrupted, and nothing was committed.
-                self._queue[:0] = [
-                    ticket for ticket in batch if not (ticket.settled or ticket.abandoned)
-                ]
-            self._hand_over()
+            self._hand_over(batch)
             for ticket in batch:
-                if ticket.settled:
+                if ticket.settled and ticket.wake is not None:
                     ticket.wake.release()
 
-    def _hand_over(self) -> None:
-        """Let the first in the queue lead, or nobody if it is empty."""
+    def _hand_over(self, batch: Sequence[_Ticket] = ()) -> None:
+        """Let the first in the queue lead, or nobody if it is empty.
+
+        What is not settled of the batch comes first: its leader was interrupted, and nothing of it
+        was committed.
+        """
         with self._lock:
+            for ticket in reversed(batch):
+                if not (ticket.settled or ticket.abandoned):
+                    self._queue.insert(0, ticket)
             self._is_led = bool(self._queue)
             if self._queue:
                 heir = self._queue[0]
                 heir.leads = True
-                heir.wake.release()
+                if heir.wake is not None:
+                    heir.wake.release()
 
     def _leave(self, ticket: _Ticket) -> None:
         with self._lock:
@@ -130,7 +139,8 @@ class Writer:
     def _commit(self, batch: list[_Ticket]) -> None:
         """Settle every ticket, all in one transaction, or each in its own if that fails."""
         try:
-            with self._ledger.writing() as connection:
+            with self._ledger.write_lock:
+                connection = self._ledger.writer()
                 if not self._attempt(connection, batch):
                     for ticket in batch:
                         self._attempt(connection, [ticket])

@@ -1,0 +1,257 @@
+"""Concurrency groups through the engine: over runs, submissions and nested runs."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any
+
+import pytest
+
+from support import (
+    WAIT,
+    FakeHandler,
+    Gate,
+    Obedient,
+    background,
+    executor_with,
+    make,
+    run,
+    statuses,
+)
+from ttasks import RetryPolicy, Task, TaskContext, TaskGraph
+
+
+def grouped(title: str, group: str, **options: Any) -> Task:
+    return make(title, payload=group, group=group, **options)
+
+
+def members(graph: TaskGraph, group: str, count: int) -> None:
+    for number in range(count):
+        graph.add(grouped(f"{graph.title} {group} {number}", group))
+
+
+@pytest.mark.parametrize("where", ["executor", "run", "both"])
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_group_never_exceeds_its_limit(where: str, limit: int) -> None:
+    handler = FakeHandler()
+    limits = {"db": limit}
+    executor, recorder = executor_with(handler, limits=limits if where != "run" else None)
+    graph = TaskGraph("g")
+    members(graph, "db", 60)
+    members(graph, "free", 20)
+    run(graph, executor, 6, limits=limits if where != "executor" else None)
+    assert graph.ok
+    assert handler.most_by_group["db"] <= limit
+    recorder.check(graph)
+
+
+def test_a_group_uses_all_its_places() -> None:
+    barrier = threading.Barrier(3)
+    executor, recorder = executor_with(lambda context: barrier.wait(WAIT))
+    graph = TaskGraph()
+    members(graph, "db", 12)
+    assert run(graph, executor, 8, limits={"db": 3}).ok
+    recorder.check(graph)
+
+
+def test_a_full_group_never_holds_back_other_work() -> None:
+    gate = Gate()
+    handler = FakeHandler({"first": gate})
+    executor, recorder = executor_with(handler, limits={"db": 1})
+    graph = TaskGraph()
+    graph.add(grouped("first", "db", priority=9))
+    held = [graph.add(grouped(f"held {n}", "db", priority=5)) for n in range(10)]
+    others = [graph.add(make(f"other {n}")) for n in range(10)]
+    last = graph.add(make("last"), after=others)
+    future = background(lambda: graph.run(executor, 2))
+    gate.wait_reached()
+    while not last.is_succeeded:
+        pass
+    assert all(task.is_pending for task in held)
+    gate.open()
+    assert future.result(WAIT).ok
+    assert handler.most_by_group["db"] == 1
+    recorder.check(graph)
+
+
+def test_members_of_a_group_start_in_the_order_of_priority() -> None:
+    handler = FakeHandler()
+    executor, _ = executor_with(handler, limits={"db": 1})
+    graph = TaskGraph()
+    for number in (3, 1, 4, 1, 5, 9, 2, 6):
+        graph.add(grouped(str(number), "db", priority=number))
+    run(graph, executor, 1)
+    assert handler.calls == ["9", "6", "5", "4", "3", "2", "1", "1"]
+
+
+def test_a_limit_of_the_executor_holds_over_runs_and_submissions() -> None:
+    handler = FakeHandler()
+    executor, recorder = executor_with(handler, limits={"db": 2, "web": 1}, max_workers=3)
+    graphs = [TaskGraph(str(number)) for number in range(3)]
+    for graph in graphs:
+        members(graph, "db", 30)
+        members(graph, "web", 10)
+        members(graph, "free", 10)
+    with executor:
+        runs = [background(lambda graph=graph: graph.run(executor, 3)) for graph in graphs]
+        jobs = [executor.submit(grouped(f"job {number}", "db")) for number in range(30)]
+        for future in (*runs, *jobs):
+            future.result(WAIT)
+    assert all(graph.ok for graph in graphs)
+    assert handler.most_by_group["db"] <= 2
+    assert handler.most_by_group["web"] == 1
+    recorder.check()
+
+
+def test_a_run_waits_for_a_place_that_another_run_holds() -> None:
+    gate = Gate()
+    handler = FakeHandler({"holder": gate})
+    executor, recorder = executor_with(handler, limits={"db": 1})
+    first, second = TaskGraph("first"), TaskGraph("second")
+    first.add(grouped("holder", "db"))
+    waiter = second.add(grouped("waiter", "db"))
+    free = second.add(make("free"))
+    runs = [background(lambda: first.run(executor))]
+    gate.wait_reached()
+    runs.append(background(lambda: second.run(executor)))
+    while not free.is_succeeded:
+        pass
+    assert waiter.is_pending
+    gate.open()
+    for future in runs:
+        assert future.result(WAIT).ok
+    recorder.check()
+
+
+def test_limits_of_one_run_do_not_bind_another() -> None:
+    barrier = threading.Barrier(2)
+    executor, recorder = executor_with(lambda context: barrier.wait(WAIT))
+    graphs = [TaskGraph("one"), TaskGraph("two")]
+    for graph in graphs:
+        members(graph, "db", 1)
+    runs = [
+        background(lambda graph=graph: graph.run(executor, limits={"db": 1})) for graph in graphs
+    ]
+    for future in runs:
+        assert future.result(WAIT).ok
+    recorder.check()
+
+
+@pytest.mark.parametrize("ending", ["fails", "is cancelled", "times out", "is retried", "stopped"])
+def test_a_place_is_given_back_however_a_task_ends(ending: str) -> None:
+    steps: dict[str, Any] = {
+        "fails": ValueError("boom"),
+        "is cancelled": lambda context: context.cancel_token.cancel(),
+        "times out": lambda context: context.wait_cancelled(WAIT),
+        "is retried": [ValueError("boom"), "done"],
+        "stopped": Obedient(),
+    }
+    executor, recorder = executor_with(FakeHandler({"first": steps[ending]}), limits={"db": 1})
+    graph = TaskGraph()
+    graph.add(
+        grouped(
+            "first",
+            "db",
+            priority=1,
+            timeout=0.05 if ending == "times out" else None,
+            retry=RetryPolicy(2, backoff=0.01) if ending == "is retried" else None,
+        )
+    )
+    if ending == "stopped":
+        future = background(lambda: graph.run(executor))
+        steps[ending].wait_reached()
+        graph.cancel()
+        future.result(WAIT)
+    else:
+        graph.add(grouped("second", "db"))
+        run(graph, executor)
+        assert statuses(graph)["second"] == "succeeded"
+    again = TaskGraph()
+    members(again, "db", 2)
+    assert run(again, executor).ok
+    recorder.check()
+
+
+def test_a_task_that_waits_for_a_place_can_be_cancelled() -> None:
+    gate = Gate()
+    executor, recorder = executor_with(FakeHandler({"first": gate}), limits={"db": 1})
+    graph = TaskGraph()
+    graph.add(grouped("first", "db", priority=1))
+    held = graph.add(grouped("held", "db"))
+    future = background(lambda: graph.run(executor))
+    gate.wait_reached()
+    assert executor.cancel(held)
+    assert held.is_cancelled
+    gate.open()
+    future.result(WAIT)
+    assert statuses(graph) == {"first": "succeeded", "held": "cancelled"}
+    recorder.check(graph)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("way", ["run", "execute", "deep"])
+def test_a_nested_run_in_the_same_group_shares_the_place_and_does_not_wait_for_itself(
+    workers: int, way: str
+) -> None:
+    most: list[int] = []
+    inside = threading.Semaphore(0)
+    lock = threading.Lock()
+    now = 0
+
+    def inner_work() -> None:
+        nonlocal now
+        with lock:
+            now += 1
+            most.append(now)
+        with lock:
+            now -= 1
+        inside.release()
+
+    def nested(context: TaskContext, depth: int) -> None:
+        graph = TaskGraph(f"below {context.title}")
+        for number in range(3):
+            graph.add(grouped(f"{context.title}/{number}", "db", options={"depth": depth - 1}))
+        graph.run(executor, workers)
+        graph.raise_for_failure()
+
+    def handler(context: TaskContext) -> None:
+        depth = context.options["depth"]
+        if depth == 0:
+            inner_work()
+        elif way == "execute" and context.title.startswith("outer"):
+            executor.execute(make(f"between {context.title}", options={"depth": depth}))
+        else:
+            nested(context, depth)
+
+    executor, recorder = executor_with(handler, limits={"db": 1})
+    graph = TaskGraph()
+    depth = 2 if way == "deep" else 1
+    for number in range(3):
+        graph.add(grouped(f"outer {number}", "db", options={"depth": depth}))
+    assert run(graph, executor, workers).ok
+    assert max(most) == 1
+    assert len(most) == 3 ** (depth + 1)
+    recorder.check()
+
+
+def test_random_runs_never_exceed_any_limit() -> None:
+    chance = random.Random(7)
+    handler = FakeHandler()
+    limits = {"a": 1, "b": 2, "c": 3}
+    executor, recorder = executor_with(handler, limits=limits)
+    graphs = []
+    for name in range(3):
+        graph = TaskGraph(str(name))
+        tasks: list[Task] = []
+        for number in range(80):
+            group = chance.choice(["a", "b", "c", "free"])
+            task = grouped(f"{name} {number}", group, priority=chance.randrange(3))
+            tasks.append(graph.add(task, after=chance.sample(tasks, min(len(tasks), 2))))
+        graphs.append(graph)
+    runs = [background(lambda graph=graph: graph.run(executor, 4)) for graph in graphs]
+    for future, graph in zip(runs, graphs, strict=True):
+        assert future.result(WAIT).ok
+        recorder.check(graph)
+    for group, limit in limits.items():
+        assert handler.most_by_group[group] <= limit
