@@ -94,6 +94,7 @@ class SubmitPool:
             # No more threads to be had. Others will do the work, if there are any.
             with self._changed:
                 self._threads.discard(thread)
+                self._changed.notify_all()
                 if self._threads:
                     return
                 jobs = list(self._queue)
