@@ -13,6 +13,8 @@ import pytest
 
 from commandkit import bash, in_thread, marked, run_host, token, wait_until
 from ttasks.handlers import posix, process
+from ttasks.handlers import tree as tree_module
+from ttasks.handlers.tree import Scanner, System
 from ttasks.model.cancel import CancelToken
 
 __all__ = ["token"]
@@ -51,7 +53,7 @@ TREES = {
         'setsid bash -c "$bomb" & setsid bash -c "$bomb" & wait\'; '
         'export bomb; n=4 bash -c "$bomb" & echo > {ready}; sleep 60'
     ),
-    "prints without end": "echo > {ready}; yes",
+    "prints without end": "echo > {ready}; while :; do echo on and on; done",
     "closed its pipes": "exec >&- 2>&-; echo > {ready}; sleep 60",
     "starts more when it is asked to end": (
         "trap 'setsid sleep 60 & setsid sleep 60 & exit' TERM; echo > {ready}; "
@@ -86,14 +88,25 @@ def test_kill_ends_the_tree_without_grace(tree: str, token: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("fallback", ["no pidfd", "psutil"])
-@pytest.mark.parametrize("tree", ["plain", "setsid grandchild holds stdout", "stopped child"])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        "plain",
+        "setsid grandchild holds stdout",
+        "stopped child",
+        "daemon: setsid, and its parent is gone",
+    ],
+)
 def test_fallbacks_end_trees_too(
     tree: str, fallback: str, token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if fallback == "no pidfd":
         monkeypatch.delattr(os, "pidfd_open")
     else:
-        monkeypatch.setattr("sys.platform", "darwin")
+        system = System(
+            tree_module._scan_psutil, tree_module._read_row_psutil, tree_module._environment_psutil
+        )
+        monkeypatch.setattr(tree_module, "_shared_scanner", lambda: Scanner(system))
     begin = time.monotonic()
     outcome = bash(TREES[tree].format(ready=tmp_path / "ready"), timeout=TIMEOUT, grace=GRACE)
     assert outcome.ended_by == "timeout"

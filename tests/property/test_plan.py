@@ -54,6 +54,9 @@ def random_case(random: Random) -> Case:
     limits = {f"g{i}": random.randint(1, 2) for i in range(random.choice([0, 1, 2]))}
     ordered = random.random() < 0.5
     grouped, final = random.choice([0.6, 1.0]), random.choice([0.2, 0.2, 0.5])
+    if random.random() < 0.2:  # all want the one place of a group
+        upstreams = [ends[:1] if random.random() < 0.2 else () for ends in upstreams]
+        limits, grouped, final = {"g0": 1}, 1.0, 0.5
     ended_before = [node for node in range(count) if random.random() < 0.1]
     random.shuffle(ended_before)
     return Case(

@@ -79,7 +79,8 @@ class GraphRun:
         self._stopped_at: float | None = None
         self._finally_over = False
         self._killed = False
-        self._requests = 0
+        self._cancel_wanted = False
+        self._requests = 0  # by people: the second one kills
         self._request_reason = "cancelled"
         self._stuck: dict[int, float] = {}  # cancelled nodes: when they were first seen running on
         self._owner = get_ident()
@@ -158,7 +159,7 @@ class GraphRun:
         unfollow = self._token.add_callback(self._on_token)
         try:
             with follow(self._token, *self._executor.outer_tokens()), sheltering(self._outer):
-                if self._requests:
+                if self._cancel_wanted or self._requests:
                     self._do_due()
                 self._dispatch.begin()
                 self._supervise()
@@ -199,7 +200,7 @@ class GraphRun:
     def _do_due(self) -> None:
         now = monotonic()
         options = self._options
-        if self._requests:
+        if self._cancel_wanted or self._requests:
             self._stop(self._request_reason, "The graph run was " + self._request_reason)
         if self._requests > 1 and not self._killed:
             self._killed = True
@@ -250,7 +251,7 @@ class GraphRun:
         """Stop the run; see `TaskGraph.cancel`."""
         if get_ident() == self._owner:
             # Perhaps from a signal handler that interrupts a critical section of this thread.
-            self._requests = max(self._requests, 1)
+            self._cancel_wanted = True
             self._alarm.ring()
         else:
             self._stop("cancelled", "The graph run was cancelled")
@@ -266,7 +267,9 @@ class GraphRun:
 
     def _on_token(self) -> None:
         self._request_reason = self._token.reason or "cancelled"
-        self._requests = max(self._requests, 2 if self._token.killed else 1)
+        self._cancel_wanted = True
+        if self._token.killed:
+            self._requests = max(self._requests, 2)
         self._alarm.ring()
 
     def notice_cancelled(self, task: Task) -> None:

@@ -81,28 +81,41 @@ class LineSplitter:
 
 
 class Capture:
-    """Keep the whole of a stream in memory."""
+    """Keep the whole of a stream in memory.
+
+    Decoded piece by piece: a command that prints faster than that is held up by its pipe, and no
+    pass over all of it is left to do when its time is up but the joining.
+    """
 
     truncated = False
     spill: str | None = None
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: list[str] = []
+        self._rest = b""
 
     def add(self, data: bytes) -> None:
-        self._parts.append(data)
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        cut = character_end(data, len(data))
+        if cut < len(data):
+            self._rest = data[cut:]
+            data = data[:cut]
+        self._parts.append(decode(data))
 
     def text(self) -> str:
-        """The text so far; releases the bytes."""
-        parts = self._parts
-        if len(parts) == 1:
-            return decode(parts.pop())
-        data = b"".join(parts)
-        parts.clear()
-        return decode(data)
+        """The text of all; nothing may be added afterwards."""
+        if self._rest:
+            self._parts.append(decode(self._rest))
+        parts, self._parts = self._parts, []
+        return "".join(parts)
 
     def close(self) -> None:
         """Release what is held outside of memory."""
+
+    def discard(self) -> None:
+        """Nobody will get to know the result: remove what is on disk."""
 
 
 class LimitedCapture(Capture):
@@ -167,9 +180,9 @@ class LimitedCapture(Capture):
         except OSError as error:
             # Half of a file that says it is the whole would mislead, and holds scarce space.
             self._trouble = str(error)
-            self._discard()
+            self.discard()
 
-    def _discard(self) -> None:
+    def discard(self) -> None:
         self.close()
         if self.spill is not None:
             with contextlib.suppress(OSError):

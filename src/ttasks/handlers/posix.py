@@ -172,7 +172,8 @@ class Run:
 
     def _pump(self, seconds: float | None) -> None:
         """Wait up to ``seconds`` for something to happen, and take what the pipes hold."""
-        milliseconds = None if seconds is None else int(seconds * 1000) + 1
+        # poll() takes no more than some weeks; the caller looks at its clock again anyway.
+        milliseconds = None if seconds is None else int(min(seconds, 86_400) * 1000) + 1
         for fd, events in self._poll.poll(milliseconds):
             stream = self._open.get(fd)
             if stream is not None:

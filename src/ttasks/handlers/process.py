@@ -99,13 +99,12 @@ def run(
     try:
         ended_by = command.run(argv, cwd, env, stdin, pass_fds)
         stdout, stderr = [stream.finish() for stream in streams]
-    except OSError as error:
-        if command.started:
-            raise
-        raise StartError(error.errno, error.strerror, error.filename) from error
-    finally:
+    except BaseException as error:
         for stream in streams:
-            stream.capture.close()
+            stream.capture.discard()
+        if isinstance(error, OSError) and not command.started:
+            raise StartError(error.errno, error.strerror, error.filename) from error
+        raise
     return Outcome(
         command.returncode,
         stdout,

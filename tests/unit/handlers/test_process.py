@@ -272,6 +272,10 @@ def test_500_at_once_use_one_thread_each_and_leave_no_descriptor(way: str) -> No
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_a_timeout_of_centuries_is_none() -> None:
+    assert bash("sleep 0.01; echo x", timeout=1e11).stdout == "x\n"
+
+
 def test_what_is_printed_at_the_very_end_is_not_lost() -> None:
     for _ in range(20):
         assert bash("printf 'x%.0s' {1..5000}; echo end >&2").stdout == "x" * 5000

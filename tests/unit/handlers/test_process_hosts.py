@@ -6,11 +6,12 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from commandkit import bash, in_thread, marked, run_host, token, way
-from ttasks.handlers import process, spawn
+from ttasks.handlers import libc, process, spawn
 
 __all__ = ["token", "way"]
 pytestmark = pytest.mark.usefixtures("token")
@@ -188,4 +189,22 @@ def test_a_thread_that_blocks_signals_does_not_make_its_command_deaf(
     thread.join(20)
     expected = process.Outcome(-signal.SIGTERM, f"{tmp_path.resolve()}\nx", ended_by="timeout")
     assert box == [expected]
+    assert marked(token) == []
+
+
+def test_a_system_without_setsid_for_spawns_makes_a_group(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.posix_spawn
+
+    def posix_spawn(*args: Any, setsid: bool = False, **options: Any) -> int:
+        if setsid:
+            raise NotImplementedError
+        return real(*args, **options)
+
+    monkeypatch.setattr(libc, "load", lambda: None)
+    monkeypatch.setattr(os, "posix_spawn", posix_spawn)
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
+    assert bash("ps -o pgid= -p $PPID; exit 3").stdout.strip() != str(os.getpgid(0))
+    assert bash("sleep 60 & sleep 60", timeout=0.1).ended_by == "timeout"
     assert marked(token) == []

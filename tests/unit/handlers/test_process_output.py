@@ -57,6 +57,14 @@ def test_a_cut_at_a_character_end_changes_nothing(data: bytes, at: int) -> None:
     assert capture.decode(data[:cut]) + capture.decode(data[cut:]) == capture.decode(data)
 
 
+@given(data=data_of_any_kind, cuts=cuts_of_it)
+def test_a_capture_is_the_decoded_whole(data: bytes, cuts: list[int]) -> None:
+    kept = capture.Capture()
+    for part in parts_of(data, cuts):
+        kept.add(part)
+    assert kept.text() == data.decode("utf-8", "replace")
+
+
 @given(data=data_of_any_kind, cuts=cuts_of_it, limit=st.integers(2, 20))
 def test_a_limited_capture_keeps_head_tail_and_spills_the_whole(
     data: bytes, cuts: list[int], limit: int
@@ -197,6 +205,21 @@ def test_a_spill_file_is_for_its_owner_only(token: str) -> None:
         assert path.read_text() == "".join(f"{n}\n" for n in range(1, 101))
     finally:
         path.unlink()
+
+
+def test_an_exception_leaves_no_spill_file(
+    token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def on_output(stream: str, text: str) -> None:
+        if "100000" in text:
+            assert len(list(tmp_path.iterdir())) == 1
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        bash("seq 100000", output_limit=20, on_output=on_output)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_secrets_are_hidden_everywhere_also_in_the_spill_file(token: str) -> None:

@@ -118,9 +118,9 @@ def save_task(connection: sqlite3.Connection, row: Row) -> None:
 
 
 def save_tasks(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    """``save_task`` for many rows, most of them new or most of them known."""
-    connection.executemany(_INSERT, rows)
-    connection.executemany(_UPDATE, map(_for_update, rows))
+    """``save_task`` for many rows."""
+    if connection.executemany(_UPDATE, map(_for_update, rows)).rowcount < len(rows):
+        connection.executemany(_INSERT, rows)
 
 
 def _for_update(row: Row) -> Row:
