@@ -219,9 +219,12 @@ def test_a_process_of_somebody_else_is_not_touched(token: str) -> None:
     assert box[0] == process.Outcome(0, "untouched\n")
 
 
-def test_a_second_of_survivors_is_no_timeout(token: str) -> None:
-    outcome = bash("sleep 60 & exit 0", timeout=0.5)
+def test_survivors_are_no_timeout_and_fit_into_its_time(token: str) -> None:
+    begin = time.monotonic()
+    outcome = bash(f"({IGNORES_TERM}) & exit 0", timeout=TIMEOUT, grace=GRACE)
     assert (outcome.ended_by, outcome.returncode) == (None, 0)
+    assert time.monotonic() - begin < TIMEOUT + GRACE + 1
+    assert marked(token) == []
 
 
 @pytest.mark.parametrize("second", [False, True], ids=["once", "twice"])

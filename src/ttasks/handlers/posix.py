@@ -167,8 +167,16 @@ class Run:
             was = self.exited
             self._pump(seconds)
             if self.exited and not was:
-                deadline = time.monotonic() + SURVIVOR_SECONDS
+                deadline = self._survivor_deadline(deadline)
         return None
+
+    @staticmethod
+    def _survivor_deadline(deadline: float | None) -> float:
+        """Until when the pipes may be held, now that the command has ended by itself: not longer
+        than it might have run, so that the grace of survivors fits into the promised time."""
+        now = time.monotonic()
+        limit = now + SURVIVOR_SECONDS
+        return limit if deadline is None else min(limit, max(deadline, now + 0.2))
 
     def _pump(self, seconds: float | None) -> None:
         """Wait up to ``seconds`` for something to happen, and take what the pipes hold."""

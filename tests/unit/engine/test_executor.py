@@ -1,4 +1,4 @@
-"""TaskExecutor: construction, handlers, execute, cancel, mark_blocked; and bad input to all of it."""
+"""TaskExecutor: construction, handlers, execute, cancel, mark_blocked; bad input to it all."""
 
 from __future__ import annotations
 

@@ -63,9 +63,7 @@ def test_jitter_changes_a_delay_by_its_share_at_most(share: float, expected: flo
 
 def test_no_retry_starts_later_than_max_elapsed() -> None:
     clock = Clock()
-    decide = retry_of(
-        RetryPolicy(9, backoff=2.0, max_elapsed=5.0), clock=clock, random=no_jitter
-    )
+    decide = retry_of(RetryPolicy(9, backoff=2.0, max_elapsed=5.0), clock=clock, random=no_jitter)
     assert decide(BOOM, 1) == 2.0
     clock.now += 3.0
     assert decide(BOOM, 2) == 2.0
@@ -178,9 +176,7 @@ def test_cancel_during_the_backoff_of_a_graph_takes_effect_at_once() -> None:
 @pytest.mark.parametrize("way", ["execute", "graph"])
 def test_cancel_from_the_subscriber_that_hears_of_the_failure(way: str) -> None:
     executor, recorder = executor_with(FakeHandler({"t": BOOM}))
-    executor.events.subscribe(
-        lambda event: executor.cancel(event.task), types=TaskEventType.FAILED
-    )
+    executor.events.subscribe(lambda event: executor.cancel(event.task), types=TaskEventType.FAILED)
     task = make("t", retry=RetryPolicy(2, backoff=LONG))
     if way == "graph":
         graph = TaskGraph()

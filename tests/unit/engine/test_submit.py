@@ -385,9 +385,7 @@ def test_shutdown_from_a_handler_does_not_wait_for_itself() -> None:
 
 @pytest.mark.parametrize("kind", [TaskEventType.STARTED, SUCCEEDED])
 @pytest.mark.parametrize("way", ["execute", "submit", "run"])
-def test_shutdown_from_a_subscriber_does_not_wait_for_itself(
-    kind: TaskEventType, way: str
-) -> None:
+def test_shutdown_from_a_subscriber_does_not_wait_for_itself(kind: TaskEventType, way: str) -> None:
     executor, recorder = executor_with(FakeHandler())
     executor.events.subscribe(lambda event: executor.shutdown(), types=kind)
     if way == "execute":

@@ -20,13 +20,17 @@ from ttasks.stores.sqlite.writer import Writer
 
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id=? AND listed"
 # {0} and {1} are the comparison and the order of the walk, {2} a question mark for each status.
+# The inner order is not needed for the result: it lets the sorter, which keeps the best rows, see
+# them early. The limit of -1, no limit, keeps SQLite from leaving it out.
 _PAGE = """
 SELECT updated_at, seq, id, status, type, title, key, created_at, error
 FROM tasks WHERE seq IN (
-    SELECT seq FROM tasks INDEXED BY tasks_in_short
-    WHERE listed AND updated_at>=? AND updated_at<? AND (updated_at, seq) {0} (?, ?)
-        AND status IN ({2})
-    ORDER BY updated_at {1}, seq {1} LIMIT ?
+    SELECT seq FROM (
+        SELECT seq, updated_at FROM tasks INDEXED BY tasks_in_short
+        WHERE listed AND updated_at>=? AND updated_at<? AND (updated_at, seq) {0} (?, ?)
+            AND status IN ({2})
+        ORDER BY seq {1} LIMIT -1
+    ) ORDER BY updated_at {1}, seq {1} LIMIT ?
 ) ORDER BY updated_at {1}, seq {1}
 """
 _FOREVER = 2**62  # fits into an integer of SQLite
