@@ -1,0 +1,61 @@
+"""Breakers: the circuits of all groups of an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Lock
+
+from ttasks.errors import CircuitOpenError
+from ttasks.model.breaker import BreakerStatus, Circuit, CircuitBreaker, CircuitState
+from ttasks.model.checks import check_str, wrong_type
+from ttasks.model.clock import Clock
+
+
+class Breakers:
+    """Asks and tells the circuit of each group that has one. Its lock owns the circuits."""
+
+    def __init__(self, breakers: Mapping[str, CircuitBreaker] | None, clock: Clock) -> None:
+        if breakers is not None and not isinstance(breakers, Mapping):
+            raise wrong_type("breakers", breakers, "a mapping from group name to CircuitBreaker")
+        for group, breaker in (breakers or {}).items():
+            check_str("a group name in breakers", group, empty=False)
+            if not isinstance(breaker, CircuitBreaker):
+                raise wrong_type(f"breakers[{group!r}]", breaker, "a CircuitBreaker")
+        self._clock = clock
+        self._lock = Lock()
+        self._circuits = {group: Circuit(breaker) for group, breaker in (breakers or {}).items()}
+
+    def __bool__(self) -> bool:
+        return bool(self._circuits)
+
+    def enter(self, group: str | None) -> int | None:
+        """Ask to call a handler for a task of a group; returns the ticket, None without a breaker.
+
+        Raises:
+            CircuitOpenError: the circuit is open.
+        """
+        circuit = None if group is None else self._circuits.get(group)
+        if circuit is None:
+            return None
+        assert group is not None
+        with self._lock:
+            now = self._clock.now()
+            ticket = circuit.allow(now)
+            left = circuit.status(now).retry_after
+        if ticket is None:
+            raise CircuitOpenError(group, left)
+        return ticket
+
+    def leave(self, group: str, ticket: int, failed: bool | None) -> CircuitState | None:
+        """Tell how the call ended, None if that says nothing; returns OPEN or CLOSED if changed."""
+        with self._lock:
+            if failed is None:
+                self._circuits[group].forget(ticket)
+                return None
+            return self._circuits[group].record(ticket, failed, self._clock.now())
+
+    def states(self) -> dict[str, BreakerStatus]:
+        """A look at every circuit, by group."""
+        with self._lock:
+            now = self._clock.now()
+            return {group: circuit.status(now) for group, circuit in self._circuits.items()}
