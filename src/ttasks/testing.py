@@ -1,0 +1,260 @@
+"""What helps to test code that uses this library: a fake clock, a fake handler, a recorder.
+
+They are real implementations that work in memory, not mocks; the library's own tests use them.
+
+Example:
+    >>> from ttasks import RetryPolicy, Task, TaskExecutor, TaskType
+    >>> handler = FakeHandler({"fetch": [OSError("down"), "page"]})
+    >>> executor = TaskExecutor.empty()
+    >>> executor.register(TaskType("fake"), handler)
+    >>> task = Task("fetch", None, TaskType("fake"), retry=RetryPolicy(2))
+    >>> executor.execute(task).value
+    'page'
+    >>> handler.titles
+    ['fetch', 'fetch']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from threading import Condition, Lock
+from time import monotonic
+from typing import Any
+
+from ttasks.errors import TaskCancelled
+from ttasks.model.checks import check_number
+from ttasks.model.context import TaskContext
+from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.task import Task
+
+POLL_SECONDS = 0.001
+PATIENCE_SECONDS = 10.0
+"""Real seconds after which a wait for something that does not happen fails."""
+
+
+class FakeClock:
+    """A clock that stands still until it is told to move. Thread-safe.
+
+    Give it to an executor (``TaskExecutor(clock=FakeClock())``): backoff, timeouts of plain
+    handlers, graph timeouts, breakers and ``context.wait_cancelled`` then go by it. Commands and
+    coroutines run in real time.
+
+    Its condition owns the time and the number of waits.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._now = 0.0
+        self._waits: list[float] = []  # when each wait is over
+
+    def now(self) -> float:
+        """Seconds that the clock has been moved so far."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock; waits whose time has come end.
+
+        Args:
+            seconds: at least 0.
+        """
+        check_number("seconds", seconds, least=0)
+        with self._changed:
+            self._now += seconds
+            self._changed.notify_all()
+
+    def advance_to_next(self) -> float:
+        """Wait until something waits for this clock, move to the end of the first such wait.
+
+        Returns:
+            The time then.
+
+        Raises:
+            TimeoutError: nothing waited for ten real seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: bool(self._waits), PATIENCE_SECONDS):
+                raise TimeoutError("nothing waits for the fake clock")
+            self._now = max(self._now, min(self._waits))
+            self._changed.notify_all()
+            return self._now
+
+    @property
+    def waiting(self) -> int:
+        """How many waits with an end are under way."""
+        with self._changed:
+            return len(self._waits)
+
+    def wait(self, lock: Lock, seconds: float | None) -> bool:
+        """See `ttasks.model.clock.Clock`."""
+        if seconds is None:
+            return lock.acquire()
+        with self._changed:
+            end = self._now + seconds
+            self._waits.append(end)
+            self._changed.notify_all()
+        try:
+            # The lock is released by somebody who knows nothing of this clock, so look at both.
+            while not lock.acquire(timeout=POLL_SECONDS):
+                if self._now >= end:
+                    return lock.acquire(False)
+            return True
+        finally:
+            with self._changed:
+                self._waits.remove(end)
+
+
+class FakeHandler:
+    """A handler that follows a script, and remembers its calls. Thread-safe.
+
+    Args:
+        script: title of a task to what its attempts do, one after the other: an exception (class
+            or instance) is raised, anything else is returned; the last one is repeated. A list
+            holds several, anything else stands for a list of one.
+        default: what tasks do that the script does not name.
+        delays: title to seconds that each attempt takes by the executor's clock; a cancellation
+            ends it early.
+    """
+
+    def __init__(
+        self,
+        script: Mapping[str, Any] | None = None,
+        *,
+        default: Any = None,
+        delays: Mapping[str, float] | None = None,
+    ) -> None:
+        self._script = dict(script or {})
+        self._default = default
+        self._delays = dict(delays or {})
+        self._lock = Lock()  # owns the calls
+        self._calls: list[TaskContext] = []
+
+    @property
+    def calls(self) -> list[TaskContext]:
+        """The contexts it was called with, in that order."""
+        with self._lock:
+            return list(self._calls)
+
+    @property
+    def titles(self) -> list[str]:
+        """Titles of the tasks it was called for, in that order."""
+        return [context.title for context in self.calls]
+
+    def __call__(self, context: TaskContext) -> Any:
+        with self._lock:
+            before = sum(call.id == context.id for call in self._calls)
+            self._calls.append(context)
+        delay = self._delays.get(context.title)
+        if delay is not None and context.wait_cancelled(delay):
+            raise TaskCancelled
+        steps = self._script.get(context.title, self._default)
+        step = steps[min(before, len(steps) - 1)] if isinstance(steps, list) else steps
+        if isinstance(step, BaseException) or (
+            isinstance(step, type) and issubclass(step, BaseException)
+        ):
+            raise step
+        return step
+
+
+class EventRecorder:
+    """A subscriber that keeps every event. Thread-safe.
+
+    Example:
+        >>> from ttasks import Task, TaskExecutor
+        >>> recorder = EventRecorder()
+        >>> executor = TaskExecutor()
+        >>> unsubscribe = executor.events.subscribe(recorder)
+        >>> task = Task.bash("true")
+        >>> _ = executor.execute(task)
+        >>> [kind.value for kind in recorder.types(task)]
+        ['started', 'succeeded']
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()  # owns the events
+        self._events: list[TaskEvent] = []
+
+    def __call__(self, event: TaskEvent) -> None:
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    @property
+    def events(self) -> list[TaskEvent]:
+        """All events, in the order of their arrival."""
+        with self._changed:
+            return list(self._events)
+
+    def of(self, task: Task) -> list[TaskEvent]:
+        """The events of one task."""
+        return [event for event in self.events if event.task_id == task.id]
+
+    def types(self, task: Task) -> list[TaskEventType]:
+        """The kinds of the events of one task."""
+        return [event.type for event in self.of(task)]
+
+    def wait_for(
+        self, task: Task, kind: TaskEventType, timeout: float = PATIENCE_SECONDS
+    ) -> TaskEvent:
+        """Wait for an event of a task, also one that has come already.
+
+        Raises:
+            TimeoutError: it did not come within ``timeout`` real seconds.
+        """
+        end = monotonic() + timeout
+        with self._changed:
+            while True:
+                for event in self._events:
+                    if event.task_id == task.id and event.type is kind:
+                        return event
+                if not self._changed.wait(max(0.0, end - monotonic())):
+                    raise TimeoutError(f"no {kind.value} of task {task.title!r} came")
+
+    def check_order(self, tasks: Iterable[Task] | None = None) -> None:
+        """Check the order that is promised for the events of each task.
+
+        Args:
+            tasks: which tasks; None means all that events came of.
+
+        Raises:
+            AssertionError: with the sequence that breaks the promise.
+        """
+        ids = dict.fromkeys(event.task_id for event in self.events)
+        if tasks is not None:
+            ids = dict.fromkeys(task.id for task in tasks)
+        for task_id in ids:
+            kinds = [event.type for event in self.events if event.task_id == task_id]
+            problem = _order_problem(kinds)
+            if problem:
+                shown = ", ".join(kind.value for kind in kinds)
+                raise AssertionError(f"events of task {task_id}: {problem}: {shown}")
+
+
+_REPORTS = (TaskEventType.PROGRESS, TaskEventType.OUTPUT)
+_ENDS = (TaskEventType.SUCCEEDED, TaskEventType.FAILED, TaskEventType.CANCELLED)
+_LIFECYCLE = (
+    TaskEventType.STARTED,
+    *_REPORTS,
+    *_ENDS,
+    TaskEventType.BLOCKED,
+    TaskEventType.SKIPPED,
+)
+
+
+def _order_problem(kinds: list[TaskEventType]) -> str:
+    """What breaks the promise in a sequence, "" if nothing does."""
+    running = False
+    for kind in kinds:
+        if kind not in _LIFECYCLE:
+            continue
+        if kind is TaskEventType.STARTED:
+            if running:
+                return "started twice"
+            running = True
+        elif kind in _REPORTS:
+            if not running:
+                return f"{kind.value} outside of an attempt"
+        elif kind in _ENDS:
+            running = False
+        elif running:
+            return f"{kind.value} while running"
+    return "not ended" if running else ""
