@@ -1,0 +1,42 @@
+"""Fingerprints: whether two tasks stand for the same work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from ttasks.model.checks import plain
+
+if TYPE_CHECKING:
+    from ttasks.model.task import Task
+
+
+def fingerprint_of(task: Task, upstream: Iterable[str | None] = ()) -> str | None:
+    """A digest of what a task does, equal for equal work in any process.
+
+    It covers type, payload, options, version and the fingerprints of the direct dependencies in
+    their order; not the title, nor how the task is treated (timeout, retry, priority, group). A
+    payload that is no JSON takes part if it has a method ``identity()`` that returns JSON.
+
+    Returns:
+        None if the payload, or a dependency, has no fingerprint: then nothing is known to be equal.
+    """
+    ends = list(upstream)
+    if None in ends:
+        return None
+    payload = task.payload
+    identity = getattr(payload, "identity", None)
+    if callable(identity):
+        payload = identity()
+    facts = [task.type.value, payload, plain(task.options), task.version, ends]
+    try:
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"), default=_refuse)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"no JSON: {type(value).__name__}")
