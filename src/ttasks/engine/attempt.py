@@ -296,7 +296,7 @@ class Attempt:
 
     def progress(self, percent: float | None, message: str | None) -> None:
         """See `ttasks.model.context.Reporter`."""
-        if not self._services.bus.wants(TaskEventType.PROGRESS) or not self._enter():
+        if not self._services.recorder.wants(TaskEventType.PROGRESS) or not self._enter():
             return
         try:
             redactor = self._services.redactor
@@ -324,7 +324,7 @@ class Attempt:
 
     def sink(self, stream: str) -> Callable[[str], None] | None:
         """See `ttasks.model.context.Reporter`."""
-        if not self._services.bus.wants(TaskEventType.OUTPUT):
+        if not self._services.recorder.wants(TaskEventType.OUTPUT):
             return None
 
         def announce(chunk: str) -> None:
@@ -343,7 +343,7 @@ class Attempt:
             if self._emitted is None:
                 self._emitted = {}
             self._emitted.setdefault(stream, []).append(text)
-        if self._services.bus.wants(TaskEventType.OUTPUT):
+        if self._services.recorder.wants(TaskEventType.OUTPUT):
             for piece in pieces(text):
                 self._publish(TaskEventType.OUTPUT, output_stream=stream, output_chunk=piece)
 
@@ -351,7 +351,7 @@ class Attempt:
         status = self._task.status
         if self._shown is None:
             self._shown = self._services.recorder.shown(self._task)
-        self._services.bus.publish(
+        self._services.recorder.report(
             make_event(
                 kind,
                 self._task.id,

@@ -12,6 +12,7 @@ from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
+    from ttasks.model.event import TaskEvent
     from ttasks.model.graph import TaskGraph
     from ttasks.model.redact import Redactor
     from ttasks.model.store import Store
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class Recorder:
-    """The one place where transitions reach the store and the bus, in that order. Thread-safe.
+    """The one place where events reach the store and the bus, in that order. Thread-safe.
+
+    A store that has ``record`` and a journal, ``events``, gets task and event in one write.
 
     A write that fails is kept by id and announced as PERSISTENCE_FAILED, and the work goes on;
     if the recorder is strict, ``transition`` then also raises.
@@ -35,6 +38,8 @@ class Recorder:
     ) -> None:
         self._store = store
         self._save_task = None if store is None else store.tasks.save
+        self._record = getattr(store, "record", None)
+        self._journal = getattr(store, "events", None)
         self._bus = bus
         self._strict = strict
         self._redactor = redactor
@@ -61,22 +66,38 @@ class Recorder:
         failed: Exception | None = None
         if self._redactor is not None:
             task = redacted_task(task, self._redactor)
+        subscriptions = self._bus._subscriptions[kind]
+        event = None
+        if subscriptions or self._record is not None:
+            event = make_event(
+                kind, task.id, task, timestamp, previous, status, error, attempt, retry_in
+            )
         if self._save_task is not None:
             try:
-                self._save_task(task)
+                if self._record is not None:
+                    self._record(task, event)
+                else:
+                    self._save_task(task)
             except Exception as raised:
                 failed = raised
                 self._note(task, raised)
-        subscriptions = self._bus._subscriptions[kind]
-        if subscriptions:
-            self._bus._deliver(
-                subscriptions,
-                make_event(
-                    kind, task.id, task, timestamp, previous, status, error, attempt, retry_in
-                ),
-            )
+        if subscriptions and event is not None:
+            self._bus._deliver(subscriptions, event)
         if failed is not None and self._strict:
             raise StoreError(f"Task {task.title!r} could not be saved: {failed}") from failed
+
+    def wants(self, kind: TaskEventType) -> bool:
+        """True if somebody subscribed to this kind of event, or a journal keeps it."""
+        return self._bus.wants(kind) or (self._journal is not None and self._journal.wants(kind))
+
+    def report(self, event: TaskEvent) -> None:
+        """Write an event that is no transition to the journal if it keeps it; then publish it."""
+        if self._journal is not None and self._journal.wants(event.type):
+            try:
+                self._journal.append(event)
+            except Exception as error:
+                self._note(event.task, error)
+        self._bus.publish(event)
 
     def shown(self, task: Task) -> Task:
         """The task as subscribers and stores see it."""

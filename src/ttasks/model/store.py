@@ -40,6 +40,14 @@ class Store(Protocol):
     what they were when they were saved (`SQLiteStore`) is up to the store, which says so.
     Saving a graph saves its tasks and edges with it, all or nothing; deleting a graph keeps its
     tasks.
+
+    A store may have more, which the engine uses if it is there:
+
+    - ``record(task, event)`` saves a task and an event of it in one write; it goes with
+      ``events.wants(kind)`` and ``events.append(event)`` for events that are no transition;
+    - ``graphs.keyed(key)`` gives the ids of the graphs of a key, the one saved last first;
+    - ``running()`` gives what is RUNNING by the store, with the process that runs it;
+    - ``tasks.succeeded(fingerprint)`` gives a SUCCEEDED task of a fingerprint, or None.
     """
 
     @property
