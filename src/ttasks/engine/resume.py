@@ -145,7 +145,7 @@ def check_not_running(graph: TaskGraph, store: Store) -> None:
         return
     for task in tasks.values():
         if task._lifecycle.owner is not None:
-            raise GraphError(f"Task {task.title!r} ({task.id}) is running elsewhere in this process")
+            raise GraphError(f"Task {task.title!r} ({task.id}) is running in this process")
     look = getattr(store, "running", None)
     if look is None:
         return

@@ -75,6 +75,15 @@ class Lifecycle:
             self.blocked_by = blocked_by
             return before
 
+    def take_over(self, result: TaskResult) -> bool:
+        """End a PENDING task as SUCCEEDED with an earlier result; False if it is not PENDING."""
+        with self.lock:
+            if self.status is not TaskStatus.PENDING or self.owner is not None:
+                return False
+            self.status = TaskStatus.SUCCEEDED
+            self.result = result
+            return True
+
     def finish(self, owner: CancelToken, result: TaskResult, error: str | None) -> bool:
         """End the attempt that ``owner`` stands for.
 

@@ -34,7 +34,9 @@ from ttasks.model.result import TaskResult
 from ttasks.model.status import TRANSITIONS, TaskStatus
 from ttasks.model.task_type import TaskType
 
-_READ_ONLY = frozenset({"id", "created_at", "status", "result", "error", "blocked_by"})
+_READ_ONLY = frozenset(
+    {"id", "created_at", "fingerprint", "status", "result", "error", "blocked_by"}
+)
 _OUTCOME = ("error", "result", "blocked_by")
 _write = object.__setattr__
 
@@ -77,6 +79,8 @@ class Task:
     Attributes:
         id: uuid4 as str; immutable.
         created_at: aware UTC.
+        fingerprint: digest of what the task does, equal for equal work; set when it is run with a
+            store that may need it, else None.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -94,6 +98,7 @@ class Task:
         "created_at",
         "deadline",
         "description",
+        "fingerprint",
         "group",
         "id",
         "key",
@@ -123,6 +128,7 @@ class Task:
     reuse: bool
     options: Mapping[str, Any]
     created_at: datetime
+    fingerprint: str | None
     _lifecycle: Lifecycle
 
     def __init__(
@@ -161,6 +167,7 @@ class Task:
         _write(self, "reuse", check_bool("reuse", reuse))
         _write(self, "options", check_options("options", options, type))
         _write(self, "created_at", datetime.now(UTC))
+        _write(self, "fingerprint", None)
         _write(self, "_lifecycle", Lifecycle())
 
     # How to make one
@@ -426,10 +433,18 @@ class Task:
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.title!r} {self.status.value}>"
 
+    def stamp(self, fingerprint: str | None) -> None:
+        """Set the fingerprint; for the engine."""
+        _write(self, "fingerprint", fingerprint)
+
+    def take_over(self, result: TaskResult) -> bool:
+        """Become SUCCEEDED with the result of an earlier task; False if not PENDING any more."""
+        return self._lifecycle.take_over(result)
+
     def view(self, changes: Mapping[str, Any]) -> Task:
         """The same task with other texts: same id, same live status and result; for the engine."""
         view = object.__new__(type(self))
-        for name in (*ATTRIBUTES, "id", "created_at", "_lifecycle"):
+        for name in (*ATTRIBUTES, "id", "created_at", "fingerprint", "_lifecycle"):
             _write(view, name, changes[name] if name in changes else getattr(self, name))
         return view
 
@@ -442,6 +457,7 @@ class Task:
         return state | {
             "id": self.id,
             "created_at": self.created_at,
+            "fingerprint": self.fingerprint,
             "options": dict(self.options),
             "extra": dict(extra),
         }
@@ -452,7 +468,7 @@ class Task:
         for name in _OUTCOME:
             setattr(life, name, state[name])
         _write(self, "_lifecycle", life)
-        for name in (*ATTRIBUTES, "id", "created_at"):
+        for name in (*ATTRIBUTES, "id", "created_at", "fingerprint"):
             _write(self, name, state[name])
         _write(self, "options", MappingProxyType(state["options"]))
         for name, value in state["extra"].items():

@@ -22,6 +22,7 @@ class NotStored:
 
     what: str
     kind: str
+    is_absent = True
 
     def __init__(self, what: str, kind: str) -> None:
         self.what = what

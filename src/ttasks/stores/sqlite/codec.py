@@ -77,6 +77,7 @@ _DETAILS = (
     "version",
     "reuse",
     "options",
+    "fingerprint",
 )
 
 Row = tuple[Any, ...]
@@ -189,6 +190,7 @@ def _decode_details(details: dict[str, Any]) -> dict[str, Any]:
         "version": details.get("version"),
         "reuse": details.get("reuse", False),
         "options": details.get("options", {}),
+        "fingerprint": details.get("fingerprint"),
         "deadline": None if deadline is None else datetime.fromisoformat(deadline),
         "retry": None if retry is None else _decode_retry(retry),
     }
