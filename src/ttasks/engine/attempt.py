@@ -6,54 +6,54 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
-from threading import Event, Lock
-from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttasks.engine import outcome
+from ttasks.engine.guards import ask_guards
+from ttasks.engine.reports import Reports
 from ttasks.engine.workers.bounded import TimeIsUp, call_bounded
 from ttasks.errors import InvalidTransitionError, TaskCancelled, TaskTimeoutError
+from ttasks.model.breaker import CircuitState
 from ttasks.model.cancel import CancelToken
-from ttasks.model.context import CHUNK_LIMIT, CURRENT, TaskContext
+from ttasks.model.context import CURRENT, TaskContext
 from ttasks.model.event import EVENT_OF_STATUS, TaskEventType, make_event
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import Task
 
 if TYPE_CHECKING:
-    from ttasks.engine.bus import EventBus
+    from ttasks.engine.breakers import Breakers
+    from ttasks.engine.guards import Guard
     from ttasks.engine.recorder import Recorder
+    from ttasks.engine.retry import Tries
     from ttasks.engine.workers.bounded import AbandonedCount
     from ttasks.engine.workers.loop import LoopThread
+    from ttasks.model.clock import Clock
     from ttasks.model.redact import Redactor
-
-EMIT_PATIENCE = 1.0
-"""Seconds that the end of an attempt waits for a report of it that is just being delivered."""
+    from ttasks.model.task import Task
 
 Handler = Callable[[TaskContext], Any]
-Retry = Callable[[BaseException, int], "float | None"]
-"""From the error of an attempt and its number to seconds until the next one, None for none."""
+OnEnd = Callable[["TaskStatus | None", "BaseException | None"], None]
+"""Told how an attempt ended that went on without its thread: see `Attempt.run`."""
 
 
 class Services(NamedTuple):
     """What an attempt needs of its executor."""
 
-    bus: EventBus
     recorder: Recorder
     loop: LoopThread
     abandoned: AbandonedCount
     running: dict[str, Attempt]
+    clock: Clock
     redactor: Redactor | None
     capture_locals: bool
+    guards: tuple[Guard, ...]
+    breakers: Breakers | None
 
 
-class Attempt:
+class Attempt(Reports):
     """One try of one task. ``run`` belongs to one thread; the rest may be called from any.
 
-    It implements `ttasks.model.context.Reporter`. Its lock owns ``_closed`` and ``_emitting``: no
-    report starts once the attempt is closed, and the end waits for those that have started, so
-    that nothing is announced after the last event. The lock is not held while subscribers run.
     Who ends the attempt is decided by the task's lifecycle, whose owner is ``token``.
 
     Attributes:
@@ -63,27 +63,23 @@ class Attempt:
         retry_in: seconds until the next attempt if there will be one, else None.
         held: limited groups in which this task, or one that it runs in, has a place.
         outer: the attempt that this one runs in, None if there is none.
+        in_flight: it goes on as a coroutine, and no thread waits for it.
+        deadline: when its time is up, by the executor's clock; None for never.
     """
 
     __slots__ = (
-        "_closed",
-        "_drained",
-        "_emitted",
-        "_emitting",
         "_handler",
-        "_lock",
-        "_retry",
         "_services",
         "_sheltered",
-        "_shown",
         "_started",
         "_started_at",
-        "_streams",
-        "_task",
+        "_ticket",
+        "_tries",
         "_upstream",
+        "deadline",
         "error",
         "held",
-        "number",
+        "in_flight",
         "outer",
         "retry_in",
         "token",
@@ -95,30 +91,25 @@ class Attempt:
         task: Task,
         handler: Handler,
         upstream: tuple[Task, ...] = (),
-        number: int = 1,
-        retry: Retry | None = None,
+        tries: Tries | None = None,
         held: frozenset[str] = frozenset(),
         outer: Attempt | None = None,
     ) -> None:
+        number = 1 if tries is None else tries.next_number()
+        super().__init__(task, number, services.recorder, services.redactor)
         self._services = services
-        self._task = task
         self._handler = handler
         self._upstream = upstream
-        self._retry = retry
-        self._lock = Lock()
-        self._closed = False
-        self._emitting = 0
-        self._drained: Event | None = None
-        self._emitted: dict[str, list[str]] | None = None
-        self._streams: dict[str, Any] = {}
-        self._shown: Task | None = None  # what events of reports show of the task
-        self.number = number
+        self._tries = tries
+        self._ticket: int | None = None  # of the group's circuit breaker
+        self._sheltered = 0
         self.token = CancelToken()
         self.error: BaseException | None = None
         self.retry_in: float | None = None
         self.held = held
         self.outer = outer
-        self._sheltered = 0
+        self.in_flight = False
+        self.deadline: float | None = None
 
     @property
     def ends_itself(self) -> bool:
@@ -135,35 +126,38 @@ class Attempt:
 
     # From RUNNING to the result
 
-    def run(self, context: Context | None = None) -> TaskStatus | None:
+    def run(self, context: Context | None = None, on_end: OnEnd | None = None) -> TaskStatus | None:
         """Run the handler and end the task accordingly.
 
         Args:
-            context: context variables that the handler sees; None means those of the caller.
+            context: context variables for the handler; None means a copy of the caller's.
+            on_end: if the handler gives a coroutine, return at once and call this when it has
+                ended, on the loop's thread, with the status (as below) and an error of the store,
+                if it was one. None means to wait for the coroutine.
 
         Returns:
-            The status the task ended in, or None if somebody else ended the attempt meanwhile.
+            The status the task ended in, None if somebody else ended the attempt meanwhile,
+            RUNNING if it goes on as a coroutine.
 
         Raises:
             InvalidTransitionError: the task could not start; nothing has changed.
             KeyboardInterrupt: it came while the handler ran; the task is CANCELLED.
-            StoreError: a write failed that must not; the task has ended.
+            StoreError: a write failed, and the executor is strict; the task has ended.
         """
-        task = self._task
+        task, services = self._task, self._services
         # First, so that an interrupt between any two lines finds all that the end needs.
         self._started_at = datetime.now(UTC)
-        self._started = monotonic()
+        self._started = services.clock.now()
+        if task.timeout is not None:
+            self.deadline = self._started + task.timeout
         before = task._lifecycle.move(TaskStatus.RUNNING, None, self.token)
         if before is None:
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.RUNNING.value
             )
-        self._services.running[task.id] = self
-        raw: Any = None
-        raised: BaseException | None = None
-        started = False
+        services.running[task.id] = self
         try:
-            self._services.recorder.transition(
+            services.recorder.transition(
                 TaskEventType.STARTED,
                 task,
                 before,
@@ -172,49 +166,90 @@ class Attempt:
                 None,
                 self.number,
             )
-            started = True
-            raw = (copy_context() if context is None else context).run(self._call)
+            context = copy_context() if context is None else context
+            raw = context.run(self._call)
+            if type(raw) is CoroutineType:
+                if on_end is not None:
+                    self._go_on(raw, context, on_end)
+                    return TaskStatus.RUNNING
+                left = None if self.deadline is None else self.deadline - services.clock.now()
+                raw = services.loop.run(raw, context, left, self.token)
         except BaseException as error:
-            raised = error
-        if raised is None:
-            return self._finish(raw, None)
-        status = self._finish(None, self._translate(raised))
-        if isinstance(raised, KeyboardInterrupt) or not started:
-            raise raised
-        return status
+            status = self._finish(None, self._translate(error))
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            return status
+        return self._finish(raw, None)
 
     def _call(self) -> Any:
         """Call the handler, bounded by the timeout; runs in a context of its own."""
-        task, handler, token = self._task, self._handler, self.token
-        timeout = task.timeout
-        deadline = None if timeout is None else self._started + timeout
+        task, token, services = self._task, self.token, self._services
         context = TaskContext(
-            task, self, token, self.number, self._upstream, deadline, self._services.redactor
+            task,
+            self,
+            token,
+            self.number,
+            self._upstream,
+            self.deadline,
+            services.redactor,
+            services.clock,
         )
         CURRENT.set(context)
         if token.cancelled:
             raise TaskCancelled
-        try:
-            if timeout is None or self.ends_itself:
-                raw = handler(context)
-            else:
-                raw = call_bounded(lambda: handler(context), timeout, self._services.abandoned)
-            if type(raw) is CoroutineType:
-                raw = self._services.loop.run(raw, context.remaining(), token)
-            return raw
-        except TimeIsUp:
-            assert timeout is not None
-            token.cancel("timeout")
-            raise TaskTimeoutError(timeout) from None
+        if services.guards:
+            ask_guards(services.guards, context)
+        if services.breakers is not None:
+            self._ticket = services.breakers.enter(task.group)
+        if self.deadline is None or self.ends_itself:
+            return self._handler(context)
+        left = self.deadline - services.clock.now()
+        return call_bounded(
+            lambda: self._handler(context), left, services.abandoned, services.clock
+        )
 
-    def _translate(self, raised: BaseException | None) -> BaseException | None:
+    def _go_on(self, coroutine: Any, context: Context, on_end: OnEnd) -> None:
+        """Let the coroutine run on the loop, without a thread that waits for it."""
+
+        def conclude(raw: Any, raised: BaseException | None) -> None:
+            trouble = None
+            status: TaskStatus | None = None
+            try:
+                if raised is None:
+                    status = self._finish(raw, None)
+                else:
+                    status = self._finish(None, self._translate(raised))
+            except BaseException as error:
+                status, trouble = self._task.status, error
+            on_end(status, trouble)
+
+        self.in_flight = True
+        try:
+            self._services.loop.start(coroutine, context, self.token, conclude)
+        except BaseException:
+            self.in_flight = False
+            raise
+
+    def _translate(self, raised: BaseException) -> BaseException:
+        """The error that stands for what came out of the handler."""
         if isinstance(raised, KeyboardInterrupt):
             self.token.cancel("interrupted")
             return TaskCancelled("Task was interrupted")
+        timeout = self._task.timeout
+        if timeout is None:
+            return raised
+        if isinstance(raised, TimeIsUp):
+            self.token.cancel("timeout")
+            return TaskTimeoutError(timeout)
         if self.token.reason == "timeout" and isinstance(raised, TaskCancelled):
-            assert self._task.timeout is not None
-            return TaskTimeoutError(self._task.timeout)
+            return TaskTimeoutError(timeout)
         return raised
+
+    def expire(self) -> TaskStatus | None:
+        """End the attempt because its time is up; None if it has ended already."""
+        assert self._task.timeout is not None
+        self.token.cancel("timeout")
+        return self._finish(None, TaskTimeoutError(self._task.timeout))
 
     def abandon(self, error: BaseException) -> TaskStatus | None:
         """End the attempt although its handler has not returned; None if it has ended already."""
@@ -223,15 +258,21 @@ class Attempt:
     def _finish(self, raw: Any, raised: BaseException | None) -> TaskStatus | None:
         self._close()
         task, life, services = self._task, self._task._lifecycle, self._services
-        finished_at, duration = datetime.now(UTC), monotonic() - self._started
+        finished_at, duration = datetime.now(UTC), services.clock.now() - self._started
+        tries = self._tries
+        spent = ""
+        if tries is not None:
+            tries.note_end(duration)
+            if raised is not None:
+                self.retry_in, spent = tries.decide(raised)
         while True:
-            if raised is None and self._emitted is None and services.redactor is None:
+            if raised is None and tries is None and self._emitted is None and not services.redactor:
                 result = outcome.success(
                     task.id, self._started_at, finished_at, duration, self.number, raw
                 )
             else:
                 timing = outcome.Timing(self._started_at, finished_at, duration)
-                result = self._result(raw, raised, timing)
+                result = self._result(raw, raised, timing, spent)
             message = None if result.failure is None else result.failure.message
             if life.finish(self.token, result, message):
                 break
@@ -241,11 +282,12 @@ class Attempt:
                 return None
             raised = self._as_moved(raised, life.status, result.status)
         self.error = raised
-        services.running.pop(task.id, None)
         status = result.status
-        if status is TaskStatus.FAILED and self._retry is not None:
-            assert raised is not None
-            self.retry_in = self._retry(raised, self.number)
+        if status is not TaskStatus.FAILED:
+            self.retry_in = None
+        services.running.pop(task.id, None)
+        if self._ticket is not None:
+            self._leave_circuit(status)
         services.recorder.transition(
             EVENT_OF_STATUS[status],
             task,
@@ -268,127 +310,53 @@ class Attempt:
             return InvalidTransitionError(self._task.id, self._task.title, now.value, wanted.value)
         return _as_cancelled(raised)
 
-    def _result(self, raw: Any, raised: BaseException | None, timing: outcome.Timing) -> TaskResult:
-        emitted = None
-        if self._emitted is not None:
-            emitted = {stream: "".join(chunks) for stream, chunks in self._emitted.items()}
+    def _leave_circuit(self, status: TaskStatus) -> None:
+        """Tell the circuit breaker how the call ended, and subscribers if that changed it."""
+        breakers, group = self._services.breakers, self._task.group
+        assert breakers is not None
+        assert group is not None
+        assert self._ticket is not None
+        failed = None if status is TaskStatus.CANCELLED else status is TaskStatus.FAILED
+        changed = breakers.leave(group, self._ticket, failed)
+        if changed is None:
+            return
+        opened = changed is CircuitState.OPEN
+        kind = TaskEventType.CIRCUIT_OPENED if opened else TaskEventType.CIRCUIT_CLOSED
+        recorder = self._services.recorder
+        if recorder.wants(kind):
+            shown = recorder.shown(self._task)
+            now = datetime.now(UTC)
+            text = f"circuit of group {group!r} {'opened' if opened else 'closed'}"
+            recorder.report(
+                make_event(kind, shown.id, shown, now, status, status, text, self.number)
+            )
+
+    def _result(
+        self, raw: Any, raised: BaseException | None, timing: outcome.Timing, spent: str
+    ) -> TaskResult:
         services = self._services
+        emitted = self._emitted_text()
         if raised is None:
-            return outcome.success(
+            result = outcome.success(
                 self._task.id, *timing, self.number, raw, emitted, services.redactor
             )
-        reason = None
-        if isinstance(raised, TaskCancelled) and self.token.reason == "interrupted":
-            reason = "interrupted"
-        return outcome.failure(
-            self._task.id,
-            raised,
-            timing,
-            attempt=self.number,
-            raw=raw,
-            reason=reason,
-            emitted=emitted,
-            redactor=services.redactor,
-            capture_locals=services.capture_locals,
-        )
-
-    # Reports of the handler
-
-    def progress(self, percent: float | None, message: str | None) -> None:
-        """See `ttasks.model.context.Reporter`."""
-        if not self._services.recorder.wants(TaskEventType.PROGRESS) or not self._enter():
-            return
-        try:
-            redactor = self._services.redactor
-            if message is not None and redactor is not None:
-                message = redactor.text(message)
-            self._publish(
-                TaskEventType.PROGRESS, progress_percent=percent, progress_message=message
-            )
-        finally:
-            self._exit()
-
-    def output(self, stream: str, text: str) -> None:
-        """See `ttasks.model.context.Reporter`."""
-        if not self._enter():
-            return
-        try:
-            if self._services.redactor is not None:
-                with self._lock:
-                    if stream not in self._streams:
-                        self._streams[stream] = self._services.redactor.stream()
-                    text = self._streams[stream].feed(text)
-            self._emit(stream, text)
-        finally:
-            self._exit()
-
-    def sink(self, stream: str) -> Callable[[str], None] | None:
-        """See `ttasks.model.context.Reporter`."""
-        if not self._services.recorder.wants(TaskEventType.OUTPUT):
-            return None
-
-        def announce(chunk: str) -> None:
-            if self._enter():
-                try:
-                    self._publish(TaskEventType.OUTPUT, output_stream=stream, output_chunk=chunk)
-                finally:
-                    self._exit()
-
-        return announce
-
-    def _emit(self, stream: str, text: str) -> None:
-        if not text:
-            return
-        with self._lock:
-            if self._emitted is None:
-                self._emitted = {}
-            self._emitted.setdefault(stream, []).append(text)
-        if self._services.recorder.wants(TaskEventType.OUTPUT):
-            for piece in pieces(text):
-                self._publish(TaskEventType.OUTPUT, output_stream=stream, output_chunk=piece)
-
-    def _publish(self, kind: TaskEventType, **fields: Any) -> None:
-        status = self._task.status
-        if self._shown is None:
-            self._shown = self._services.recorder.shown(self._task)
-        self._services.recorder.report(
-            make_event(
-                kind,
+        else:
+            reason = None
+            if isinstance(raised, TaskCancelled) and self.token.reason == "interrupted":
+                reason = "interrupted"
+            result = outcome.failure(
                 self._task.id,
-                self._shown,
-                datetime.now(UTC),
-                status,
-                status,
+                raised,
+                timing,
                 attempt=self.number,
-                **fields,
+                raw=raw,
+                reason=reason,
+                emitted=emitted,
+                redactor=services.redactor,
+                capture_locals=services.capture_locals,
+                spent=spent,
             )
-        )
-
-    def _enter(self) -> bool:
-        with self._lock:
-            if self._closed:
-                return False
-            self._emitting += 1
-            return True
-
-    def _exit(self) -> None:
-        with self._lock:
-            self._emitting -= 1
-            if self._drained is not None and not self._emitting:
-                self._drained.set()
-
-    def _close(self) -> None:
-        """Let no report start any more, wait for those under way, deliver what was held back."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            if self._emitting:
-                self._drained = Event()
-        if self._drained is not None:
-            self._drained.wait(EMIT_PATIENCE)
-        for stream, filtered in self._streams.items():
-            self._emit(stream, filtered.finish())
+        return result if self._tries is None else self._tries.in_result(result)
 
 
 @contextmanager
@@ -410,24 +378,3 @@ def _as_cancelled(raised: BaseException | None) -> TaskCancelled:
     cancelled = TaskCancelled()
     cancelled.__cause__ = raised
     return cancelled
-
-
-def pieces(text: str) -> list[str]:
-    """Cut text into pieces of at most ``CHUNK_LIMIT`` bytes of UTF-8, after newlines if possible.
-
-    Joined, they are the text again.
-    """
-    if len(text) * 4 <= CHUNK_LIMIT:
-        return [text]
-    found = []
-    longest = CHUNK_LIMIT // 4  # characters: none takes more than four bytes
-    at = 0
-    while at < len(text):
-        end = at + longest
-        if end < len(text):
-            newline = text.rfind("\n", at, end)
-            if newline >= 0:
-                end = newline + 1
-        found.append(text[at:end])
-        at = end
-    return found

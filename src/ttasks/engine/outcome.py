@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from subprocess import CompletedProcess
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -83,6 +84,7 @@ def failure(
     emitted: dict[str, str] | None = None,
     redactor: Redactor | None = None,
     capture_locals: bool = False,
+    spent: str = "",
 ) -> TaskResult:
     """The result of an attempt that ended in ``raised``: FAILED, or CANCELLED for TaskCancelled.
 
@@ -96,8 +98,11 @@ def failure(
         emitted: text that the handler emitted, by stream.
         redactor: hides secrets in all text.
         capture_locals: keep the variables of the innermost user frame.
+        spent: which budget forbids another attempt; becomes part of the message.
     """
     details = describe_failure(raised, redactor, capture_locals=capture_locals)
+    if spent:
+        details = replace(details, message=f"{details.message} ({spent})")
     completed = getattr(raised, "completed", None)
     fields: dict[str, Any] = {"raw": raw, "output": (emitted or {}).get("stdout", "")}
     if isinstance(completed, CompletedProcess):

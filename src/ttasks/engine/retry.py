@@ -1,33 +1,93 @@
-"""Whether and when a failed attempt is followed by another."""
+"""Tries: the attempts of one execution of a task, and whether another may follow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import random
-from time import monotonic
+from threading import Lock
+from typing import TYPE_CHECKING
 
-from ttasks.engine.attempt import Retry
 from ttasks.errors import HandlerNotFoundError, StoreError, TaskCancelled, TaskRejectedError
-from ttasks.model.policy import RetryPolicy
+
+if TYPE_CHECKING:
+    from ttasks.model.clock import Clock
+    from ttasks.model.policy import RetryPolicy
+    from ttasks.model.result import TaskResult
 
 NEVER_RETRIED = (TaskCancelled, HandlerNotFoundError, TaskRejectedError, StoreError)
 
 
-def retry_of(
-    policy: RetryPolicy,
-    *,
-    clock: Callable[[], float] = monotonic,
-    random: Callable[[], float] = random,
-) -> Retry:
-    """The decision of a policy for one execution that begins now."""
-    began = clock()
+class RetryBudget:
+    """How many retries a run may still make. Thread-safe; its lock owns the count.
 
-    def decide(error: BaseException, attempt: int) -> float | None:
-        if isinstance(error, NEVER_RETRIED) or not policy.allows(attempt, error):
-            return None
-        delay = policy.delay(attempt, random)
-        if policy.max_elapsed is not None and clock() - began + delay > policy.max_elapsed:
-            return None
-        return delay
+    Args:
+        limit: at least 0; None means any number.
+    """
 
-    return decide
+    def __init__(self, limit: int | None = None) -> None:
+        self._lock = Lock()
+        self.limit = limit
+        self.used = 0
+
+    def take(self) -> bool:
+        """Use one up; False if none is left."""
+        with self._lock:
+            if self.limit is not None and self.used >= self.limit:
+                return False
+            self.used += 1
+            return True
+
+
+class Tries:
+    """Counts and times the attempts of one execution, and decides on the next one.
+
+    Used by one attempt after the other, so by one thread at a time.
+    """
+
+    __slots__ = ("_began", "_budget", "_clock", "_durations", "_number", "_policy", "_random")
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        clock: Clock,
+        budget: RetryBudget | None = None,
+        random: Callable[[], float] = random,
+    ) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._budget = budget
+        self._random = random
+        self._began = clock.now()
+        self._number = 0
+        self._durations: tuple[float, ...] = ()
+
+    def next_number(self) -> int:
+        """The number of the next attempt, from 1."""
+        self._number += 1
+        return self._number
+
+    def note_end(self, duration: float) -> None:
+        """An attempt has ended."""
+        self._durations += (duration,)
+
+    def decide(self, error: BaseException) -> tuple[float | None, str]:
+        """Seconds until the next attempt, None for none; and which budget forbids it, or ""."""
+        policy = self._policy
+        if isinstance(error, NEVER_RETRIED) or not policy.allows(self._number, error):
+            return None, ""
+        delay = policy.delay(self._number, self._random)
+        elapsed = self._clock.now() - self._began
+        if policy.max_elapsed is not None and elapsed + delay > policy.max_elapsed:
+            return None, f"not tried again: max_elapsed of {policy.max_elapsed:g} s is spent"
+        if self._budget is not None and not self._budget.take():
+            return None, f"not tried again: the run's retry budget of {self._budget.limit} is spent"
+        return delay, ""
+
+    def in_result(self, result: TaskResult) -> TaskResult:
+        """The result with what is known of all attempts."""
+        return replace(
+            result,
+            attempt_durations=self._durations,
+            total_duration=self._clock.now() - self._began,
+        )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import TIMEOUT_MAX, Event, Lock
+from contextlib import suppress
+from threading import Lock
+
+from ttasks.model.clock import SYSTEM_CLOCK, Clock
 
 
 class CancelToken:
@@ -58,13 +61,19 @@ class CancelToken:
             callback()
         return remove
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float, clock: Clock = SYSTEM_CLOCK) -> bool:
         """Wait up to ``seconds`` for the signal; True if it stands."""
         if not self.cancelled:
-            event = Event()
-            remove = self.add_callback(event.set)
+            rung = Lock()
+            rung.acquire()
+
+            def ring() -> None:
+                with suppress(RuntimeError):  # it rings already
+                    rung.release()
+
+            remove = self.add_callback(ring)
             try:
-                event.wait(min(seconds, TIMEOUT_MAX))
+                clock.wait(rung, seconds)
             finally:
                 remove()
         return self.cancelled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import TIMEOUT_MAX, Lock
+from threading import TIMEOUT_MAX, Lock, current_thread, main_thread
 from time import monotonic
 from typing import Protocol
 
@@ -20,6 +20,10 @@ class Clock(Protocol):
         """Acquire ``lock``, waiting at most ``seconds`` (None: for ever); False if time was up."""
 
 
+SIGNAL_SECONDS = 0.1
+"""Seconds that a signal may go unnoticed by a wait of the main thread."""
+
+
 class SystemClock:
     """The monotonic clock of the system."""
 
@@ -31,9 +35,21 @@ class SystemClock:
     @staticmethod
     def wait(lock: Lock, seconds: float | None) -> bool:
         """See `Clock`."""
-        if seconds is None:
-            return lock.acquire()
-        return lock.acquire(timeout=max(0.0, min(seconds, TIMEOUT_MAX)))
+        if current_thread() is not main_thread():
+            return lock.acquire(timeout=-1 if seconds is None else _bounded(seconds))
+        # In slices: a signal that arrives just before the wait begins does not end it, and its
+        # handler would not be called before the end of the wait.
+        end = None if seconds is None else monotonic() + seconds
+        while True:
+            left = SIGNAL_SECONDS if end is None else min(SIGNAL_SECONDS, end - monotonic())
+            if lock.acquire(timeout=_bounded(left)):
+                return True
+            if end is not None and monotonic() >= end:
+                return False
+
+
+def _bounded(seconds: float) -> float:
+    return max(0.0, min(seconds, TIMEOUT_MAX))
 
 
 SYSTEM_CLOCK = SystemClock()

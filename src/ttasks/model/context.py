@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks.errors import TaskCancelled
 from ttasks.model.cancel import CancelToken
 from ttasks.model.checks import check_number, check_str, wrong_value
+from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
@@ -54,6 +54,7 @@ class TaskContext:
     """
 
     __slots__ = (
+        "_clock",
         "_deadline",
         "_reporter",
         "_task",
@@ -72,11 +73,13 @@ class TaskContext:
         upstream: tuple[Task, ...] = (),
         deadline: float | None = None,
         redactor: Redactor | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._task = task
         self._reporter = reporter
         self._upstream: tuple[Task, ...] | Mapping[str, Task] = upstream
         self._deadline = deadline
+        self._clock = clock
         self.attempt = attempt
         self.cancel_token = cancel_token
         self.redactor = redactor
@@ -136,7 +139,9 @@ class TaskContext:
 
     def remaining(self) -> float | None:
         """Seconds left of this attempt, not below 0.0; None if it has no timeout."""
-        return None if self._deadline is None else max(0.0, self._deadline - monotonic())
+        return None if self._deadline is None else max(
+            0.0, self._deadline - self._clock.now()
+        )
 
     def raise_if_cancelled(self) -> None:
         """Return while the work may go on.
@@ -149,7 +154,7 @@ class TaskContext:
 
     def wait_cancelled(self, seconds: float) -> bool:
         """Sleep for ``seconds`` (at least 0), or until the work should stop; True if it should."""
-        return self.cancel_token.wait(check_number("seconds", seconds, least=0))
+        return self.cancel_token.wait(check_number("seconds", seconds, least=0), self._clock)
 
     def emit_progress(self, percent: float | None = None, message: str | None = None) -> None:
         """Announce progress as a PROGRESS event.

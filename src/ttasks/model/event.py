@@ -26,6 +26,8 @@ class TaskEventType(Enum):
     BLOCKED = "blocked"
     SKIPPED = "skipped"
     PERSISTENCE_FAILED = "persistence_failed"
+    CIRCUIT_OPENED = "circuit_opened"
+    CIRCUIT_CLOSED = "circuit_closed"
 
     __hash__ = object.__hash__
 
@@ -47,7 +49,8 @@ class TaskEvent:
     Per task: STARTED, then any PROGRESS and OUTPUT, then exactly one of SUCCEEDED, FAILED and
     CANCELLED per attempt. A task that never starts has one event only: FAILED (no handler),
     CANCELLED, BLOCKED or SKIPPED. PERSISTENCE_FAILED comes just before the event whose row could
-    not be written.
+    not be written, CIRCUIT_OPENED and CIRCUIT_CLOSED just before the end of the attempt that
+    changed the circuit breaker of its group.
 
     Attributes:
         type: what happened.

@@ -55,6 +55,9 @@ class TaskResult:
         output_files: stream name ("stdout", "stderr") to the path of the file with all of it,
             for truncated streams.
         usage: token counts of a prompt, else None.
+        attempt_durations: seconds of each attempt, of a task that may be retried; else empty.
+        total_duration: seconds from the first attempt to the end of the last, waits included, of a
+            task that may be retried; else None, for it is ``duration``.
     """
 
     task_id: str
@@ -74,6 +77,8 @@ class TaskResult:
     output_truncated: bool = False
     output_files: Mapping[str, str] | None = None
     usage: Mapping[str, int] | None = None
+    attempt_durations: tuple[float, ...] = ()
+    total_duration: float | None = None
 
 
 make_result = fast_maker(TaskResult)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
-from threading import TIMEOUT_MAX, Lock, Thread
+from threading import Lock, Thread
 from typing import Any
+
+from ttasks.model.clock import SYSTEM_CLOCK, Clock
 
 
 class AbandonedCount:
@@ -30,7 +32,12 @@ class TimeIsUp(Exception):
     """The call did not return in time and was left behind."""
 
 
-def call_bounded(call: Callable[[], Any], seconds: float, abandoned: AbandonedCount) -> Any:
+def call_bounded(
+    call: Callable[[], Any],
+    seconds: float,
+    abandoned: AbandonedCount,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Any:
     """Run ``call`` in a thread of its own and wait for it at most ``seconds``.
 
     The thread sees a copy of the caller's context variables. It is a daemon, so that one that is
@@ -71,7 +78,7 @@ def call_bounded(call: Callable[[], Any], seconds: float, abandoned: AbandonedCo
     thread = Thread(target=copy_context().run, args=(work,), name="ttasks-bounded", daemon=True)
     thread.start()
     try:
-        in_time = done.acquire(timeout=min(seconds, TIMEOUT_MAX))
+        in_time = clock.wait(done, seconds)
     except BaseException:
         leave()
         raise

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from contextlib import suppress
-from contextvars import Context, copy_context
-from threading import TIMEOUT_MAX, Lock, Thread
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import Context
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from ttasks.engine.workers.bounded import AbandonedCount, TimeIsUp
 from ttasks.errors import TaskCancelled
 from ttasks.model.cancel import CancelToken
+from ttasks.model.clock import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
 
+
+OnEnd = Callable[[Any, "BaseException | None"], None]
 
 LOOP_PATIENCE = 1.0
 """Seconds that the last user of a loop waits for its end."""
@@ -36,34 +39,79 @@ class LoopThread:
         self._users = 0
         self._server: _Server | None = None
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the loop, once somebody has started it, for the length of a ``with`` block."""
+        with self._lock:
+            self._users += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def start(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        context: Context,
+        token: CancelToken,
+        on_end: OnEnd,
+    ) -> None:
+        """Run a coroutine on the loop and go on; a cancelled token cancels it.
+
+        The caller holds the loop (`held`) until the end.
+
+        Args:
+            coroutine: what to run.
+            context: its context variables.
+            token: cancels it.
+            on_end: called on the loop's thread with what it returned, or (None and) what it
+                raised: TaskCancelled if it was cancelled. Must not raise.
+        """
+        with self._lock:
+            if self._server is None:
+                self._server = _Server(self._abandoned)
+            loop = self._server.loop
+        _Call(loop, coroutine, context, token, on_end)
+
     def run(
-        self, coroutine: Coroutine[Any, Any, Any], seconds: float | None, token: CancelToken
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        context: Context,
+        seconds: float | None,
+        token: CancelToken,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> Any:
         """Run a coroutine on the loop and wait for it; a cancelled token cancels it.
-
-        It sees a copy of the caller's context variables.
 
         Raises:
             TimeIsUp: it took longer than ``seconds``; it has been cancelled.
             TaskCancelled: it ended because it was cancelled.
         """
-        loop = self._enter()
-        try:
-            call = _Call(loop, coroutine, copy_context())
-            remove = token.add_callback(call.cancel)
+        outcome: list[Any] = []
+        done = Lock()
+        done.acquire()
+
+        def on_end(value: Any, error: BaseException | None) -> None:
+            outcome[:] = (value, error)
+            done.release()
+
+        with self.held():
+            mine = CancelToken()
+            remove = token.add_callback(mine.cancel)
             try:
-                return call.wait(seconds)
+                self.start(coroutine, context, mine, on_end)
+                if not clock.wait(done, seconds):
+                    mine.cancel()
+                    raise TimeIsUp
+            except BaseException:
+                mine.cancel()
+                raise
             finally:
                 remove()
-        finally:
-            self._leave()
-
-    def _enter(self) -> AbstractEventLoop:
-        with self._lock:
-            if self._server is None:
-                self._server = _Server(self._abandoned)
-            self._users += 1
-            return self._server.loop
+        value, error = outcome
+        if error is not None:
+            raise error
+        return value
 
     def _leave(self) -> None:
         with self._lock:
@@ -71,8 +119,8 @@ class LoopThread:
             if self._users:
                 return
             server, self._server = self._server, None
-        assert server is not None
-        server.stop()
+        if server is not None:
+            server.stop()
 
 
 class _Server:
@@ -134,50 +182,40 @@ class _Server:
 
 
 class _Call:
-    """A coroutine on its way through the loop, as the thread that waits for it sees it.
-
-    ``_task`` belongs to the loop's thread; ``_done`` is locked until the outcome is there.
-    """
+    """A coroutine on its way through the loop. Its fields belong to the loop's thread."""
 
     def __init__(
-        self, loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context
+        self,
+        loop: AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, Any],
+        context: Context,
+        token: CancelToken,
+        on_end: OnEnd,
     ) -> None:
         self._loop = loop
+        self._token = token
+        self._on_end = on_end
         self._task: Task[Any] | None = None
-        self._cancelled = False
-        self._done = Lock()
-        self._done.acquire()
+        self._forget: Callable[[], None] | None = None
         loop.call_soon_threadsafe(self._begin, coroutine, context)
-
-    def wait(self, seconds: float | None) -> Any:
-        """What the coroutine returns or raises, as `LoopThread.run` says."""
-        try:
-            in_time = self._done.acquire(
-                timeout=-1 if seconds is None else min(seconds, TIMEOUT_MAX)
-            )
-        except BaseException:
-            self.cancel()
-            raise
-        if not in_time:
-            self.cancel()
-            raise TimeIsUp
-        assert self._task is not None
-        if self._task.cancelled():
-            raise TaskCancelled
-        return self._task.result()
-
-    def cancel(self) -> None:
-        """Cancel the coroutine, from any thread; nothing happens if it has ended."""
-        self._cancelled = True
-        with suppress(RuntimeError):  # the loop is closed, so it has
-            self._loop.call_soon_threadsafe(self._cancel_task)
 
     def _begin(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> None:
         self._task = self._loop.create_task(coroutine, context=context)
-        self._task.add_done_callback(lambda _task: self._done.release())
-        if self._cancelled:
-            self._task.cancel()
+        self._task.add_done_callback(self._end)
+        self._forget = self._token.add_callback(self._cancel)
 
-    def _cancel_task(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+    def _cancel(self) -> None:
+        """Cancel the coroutine, from any thread; nothing happens if it has ended."""
+        assert self._task is not None
+        with suppress(RuntimeError):  # the loop is closed, so it has
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def _end(self, task: Task[Any]) -> None:
+        assert self._forget is not None
+        self._forget()
+        if task.cancelled():
+            self._on_end(None, TaskCancelled())
+        elif (error := task.exception()) is not None:
+            self._on_end(None, error)
+        else:
+            self._on_end(task.result(), None)

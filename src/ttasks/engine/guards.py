@@ -1,0 +1,45 @@
+"""Guards: who may refuse a task before its handler is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ttasks.errors import TaskRejectedError, describe
+from ttasks.model.checks import check_callable, wrong_type
+from ttasks.model.context import TaskContext
+
+Guard = Callable[[TaskContext], Any]
+
+
+def check_guards(guards: object) -> tuple[Guard, ...]:
+    """The guards as a tuple; raises TypeError for what cannot be called."""
+    if not isinstance(guards, Iterable) or isinstance(guards, (str, bytes)):
+        raise wrong_type("guards", guards, "an iterable of callables")
+    found = tuple(guards)
+    for position, guard in enumerate(found):
+        check_callable(f"guards[{position}]", guard)
+    return found
+
+
+def ask_guards(guards: tuple[Guard, ...], context: TaskContext) -> None:
+    """Ask each guard in turn; return if none refuses.
+
+    Raises:
+        TaskRejectedError: a guard raised it, or raised something else, which the message names.
+        TaskCancelled: a guard had the task cancelled, alone or with its graph.
+    """
+    for guard in guards:
+        try:
+            guard(context)
+        except TaskRejectedError:
+            raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            name = getattr(guard, "__qualname__", None) or type(guard).__qualname__
+            raise TaskRejectedError(
+                f"Guard {name} rejected the task, because it raised "
+                f"{type(error).__name__}: {describe(error)}"
+            ) from error
+        context.raise_if_cancelled()
