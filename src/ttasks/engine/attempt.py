@@ -156,6 +156,7 @@ class Attempt(Reports):
                 task.id, task.title, task.status.value, TaskStatus.RUNNING.value
             )
         services.running[task.id] = self
+        started = False
         try:
             services.recorder.transition(
                 TaskEventType.STARTED,
@@ -166,6 +167,7 @@ class Attempt(Reports):
                 None,
                 self.number,
             )
+            started = True
             context = copy_context() if context is None else context
             raw = context.run(self._call)
             if type(raw) is CoroutineType:
@@ -176,7 +178,7 @@ class Attempt(Reports):
                 raw = services.loop.run(raw, context, left, self.token)
         except BaseException as error:
             status = self._finish(None, self._translate(error))
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, KeyboardInterrupt) or not started:
                 raise
             return status
         return self._finish(raw, None)
@@ -259,6 +261,8 @@ class Attempt(Reports):
         self._close()
         task, life, services = self._task, self._task._lifecycle, self._services
         finished_at, duration = datetime.now(UTC), services.clock.now() - self._started
+        if life.owner is not self.token:
+            return None
         tries = self._tries
         spent = ""
         if tries is not None:

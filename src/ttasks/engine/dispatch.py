@@ -9,21 +9,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context
+from functools import partial
 from heapq import heappop, heappush
 from threading import Lock, Thread, current_thread
-from time import monotonic, sleep
+from time import sleep
 from typing import TYPE_CHECKING
 
 from ttasks.engine.crew import Crew
 from ttasks.engine.limits import RunLimits
+from ttasks.engine.retry import Tries
 from ttasks.errors import HandlerNotFoundError, InvalidTransitionError, StoreError, TaskCancelled
 from ttasks.model.plan import Decision, Plan
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
-    from ttasks.engine.attempt import Attempt, Retry
-    from ttasks.engine.executor import TaskExecutor
-    from ttasks.model.running import RunOptions
+    from contextlib import AbstractContextManager
+
+    from ttasks.engine.attempt import Attempt
+    from ttasks.engine.core import Core
+    from ttasks.engine.retry import RetryBudget
     from ttasks.model.task import Task
     from ttasks.model.views import Node
 
@@ -39,12 +43,14 @@ class Dispatch:
     node, or removed by ``leave_behind``. ``errors`` is written once per ended node.
 
     Args:
-        executor: whose handlers, store and subscribers to use.
+        core: what runs single tasks.
         nodes: the tasks.
         plan: what may run; belongs to the dispatch from now on.
         limits: places in groups.
-        options: of the run.
+        max_workers: threads at most.
+        budget: of retries of the run.
         context: context variables that handlers see.
+        working: marks a thread as working for the executor.
         name: beginning of the names of the threads.
         errors: exception by task id, filled here.
         on_trouble: told of a required node that has failed for good, or (with None) of an error
@@ -54,35 +60,38 @@ class Dispatch:
 
     def __init__(
         self,
-        executor: TaskExecutor,
+        core: Core,
         nodes: list[Node],
         plan: Plan,
         limits: RunLimits,
-        options: RunOptions,
+        max_workers: int,
+        budget: RetryBudget,
         context: Context,
+        working: Callable[[], AbstractContextManager[None]],
         name: str,
         errors: dict[str, BaseException],
         on_trouble: Callable[[int | None, BaseException], None],
         ring: Callable[[], None],
     ) -> None:
-        self._executor = executor
+        self._core = core
         self._nodes = nodes
         self._plan = plan
         self._limits = limits
         self._grouped = plan.grouped
-        self._budget = options.retry_budget
+        self._budget = budget
         self._context = context
+        self._working = working
         self._errors = errors
         self._on_trouble = on_trouble
         self._ring = ring
         self._lock = Lock()
-        self._crew = Crew(self._serve, options.max_workers, name)
-        self._attempts: dict[int, tuple[int, Retry]] = {}  # number and policy of retried nodes
+        self._crew = Crew(self._serve, max_workers, name)
+        self._tries: dict[int, Tries] = {}  # of the nodes that have a retry policy
+        self._expiries: list[tuple[float, int, Attempt]] = []  # a heap: coroutines with a timeout
         self._due: list[tuple[float, int]] = []  # a heap of when to retry which node
         self._delayed: dict[str, int] = {}  # by task id: nodes that wait for another attempt
         self._stop: tuple[BaseException, str] | None = None
         self._stop_all = False
-        self.retries = 0
         self.live: dict[int, tuple[Attempt, Thread]] = {}
         self.because: dict[int, int] = {}  # node that did not run: the node because of which
 
@@ -103,9 +112,10 @@ class Dispatch:
         return self._plan.delayed
 
     def next_due(self) -> float | None:
-        """When a node is to be retried next, by the monotonic clock."""
+        """When something is to be done next, by the clock; None for never."""
         with self._lock:
-            return self._due[0][0] if self._due else None
+            moments = [heap[0][0] for heap in (self._due, self._expiries) if heap]
+        return min(moments, default=None)
 
     def resume_due(self, now: float) -> None:
         """Queue the nodes whose time for another attempt has come."""
@@ -115,6 +125,17 @@ class Dispatch:
                 self._delayed.pop(self._nodes[number].task.id, None)
                 self._plan.resume(number)
         self.provide_worker()
+
+    def expire_due(self, now: float) -> None:
+        """End coroutines whose time is up."""
+        while True:
+            with self._lock:
+                if not self._expiries or self._expiries[0][0] > now:
+                    return
+                _moment, number, attempt = heappop(self._expiries)
+            entry = self.live.get(number)
+            if entry is not None and entry[0] is attempt:
+                self._conclude(number, attempt, attempt.expire)
 
     def hurry(self, task_id: str) -> None:
         """Do not let a task that waits for another attempt wait any longer."""
@@ -155,19 +176,32 @@ class Dispatch:
             return  # it has just ended after all
         attempt, thread = entry
         error = TaskCancelled("Task was cancelled; its handler would not end")
+        if not self._conclude(node, attempt, lambda: attempt.abandon(error)):
+            return
+        if not attempt.in_flight:
+            self._core.abandoned.add(1)
+            with self._lock:
+                self._crew.drop(thread)
+            self.provide_worker()
+
+    def _conclude(self, node: int, attempt: Attempt, end: Callable[[], TaskStatus | None]) -> bool:
+        """End an attempt on another thread than its own; False if it has ended already."""
         try:
-            if attempt.abandon(error) is None:
-                return
+            status = end()
         except StoreError as failure:  # the task has ended, but could not be saved
             self._on_trouble(None, failure)
-        self._executor.abandoned_count.add(1)
-        self.live.pop(node, None)
-        assert attempt.error is not None
-        self._errors[self._nodes[node].task.id] = attempt.error
-        self._release(node)
+            status = self._nodes[node].task.status
+        if status is None:
+            return False
+        self._go_on(node, self._after(node, attempt, status))
+        return True
+
+    def _go_on(self, node: int, outcome: TaskStatus) -> None:
+        """Tell the plan of the end of an attempt that no worker waits for."""
+        if outcome is TaskStatus.RUNNING:
+            return
         with self._lock:
-            self._crew.drop(thread)
-            decisions = self._plan.finish(node, TaskStatus.CANCELLED)
+            decisions = self._plan.finish(node, outcome)
         self.carry_out_all(decisions)
 
     def carry_out_all(self, decisions: Iterable[Decision]) -> None:
@@ -202,7 +236,7 @@ class Dispatch:
     # On the workers' threads
 
     def _serve(self) -> None:
-        with self._executor.working():
+        with self._working():
             self._work()
 
     def _work(self) -> None:
@@ -241,14 +275,14 @@ class Dispatch:
             else:
                 outcome = self._run(node, me)
                 if outcome is LEFT_BEHIND:
-                    self._executor.abandoned_count.add(-1)
+                    self._core.abandoned.add(-1)
                     return
                 if outcome is not TaskStatus.RUNNING:
                     finished = node
         self._ring()
 
     def _run(self, number: int, me: Thread) -> TaskStatus:
-        """Run one attempt of a node; RUNNING means that there will be another."""
+        """Run one attempt of a node; RUNNING means that it goes on, or that there is another."""
         node = self._nodes[number]
         task = node.task
         attempt = None
@@ -258,7 +292,10 @@ class Dispatch:
             if self._stop is not None and (self._stop_all or not node.finally_):
                 # The stop came between taking the node and here.
                 attempt.token.cancel(self._stop[1])
-            status = attempt.run(self._context.copy())
+            status = attempt.run(self._context.copy(), partial(self._end_later, number, attempt))
+            if status is TaskStatus.RUNNING:
+                self._watch(number, attempt)
+                return status
             if status is None:
                 return LEFT_BEHIND
         except (HandlerNotFoundError, InvalidTransitionError) as error:
@@ -272,6 +309,11 @@ class Dispatch:
             status = TaskStatus.FAILED if task.is_running else task.status
             self._errors[task.id] = error
             self._on_trouble(None, error)
+        return self._after(number, attempt, status)
+
+    def _after(self, number: int, attempt: Attempt | None, status: TaskStatus) -> TaskStatus:
+        """What follows from the end of an attempt; RUNNING means another one, later."""
+        node = self._nodes[number]
         self.live.pop(number, None)
         if self._grouped:
             self._release(number)
@@ -281,36 +323,39 @@ class Dispatch:
                     return TaskStatus.RUNNING
                 # The retry that was announced is not to be: the run has been stopped.
                 return self._carry_out(Decision(number, TaskStatus.CANCELLED))
-            self._errors[task.id] = attempt.error
+            self._errors[node.task.id] = attempt.error
         if status is TaskStatus.FAILED and node.required:
-            self._on_trouble(number, self._errors[task.id])
+            self._on_trouble(number, self._errors[node.task.id])
         return status
+
+    def _end_later(
+        self, number: int, attempt: Attempt, status: TaskStatus | None, error: BaseException | None
+    ) -> None:
+        """A coroutine has ended; on the loop's thread, perhaps before `run` has returned."""
+        if error is not None:
+            self._on_trouble(None, error)
+        if status is not None:
+            self._go_on(number, self._after(number, attempt, status))
+
+    def _watch(self, number: int, attempt: Attempt) -> None:
+        """Let the supervisor end a coroutine in time."""
+        if attempt.deadline is not None:
+            with self._lock:
+                heappush(self._expiries, (attempt.deadline, number, attempt))
+                first = self._expiries[0][2] is attempt
+            if first:
+                self._ring()
 
     def _attempt(self, number: int, node: Node) -> Attempt:
         """The next attempt of a node."""
         task = node.task
-        before, retry = 0, None
+        tries = None
         if task.retry is not None:
-            if number in self._attempts:
-                before, retry = self._attempts[number]
-            else:
-                retry = self._budgeted(self._executor.retry_of(task.retry))
-            self._attempts[number] = (before + 1, retry)
+            tries = self._tries.get(number)
+            if tries is None:
+                tries = self._tries[number] = Tries(task.retry, self._core.clock, self._budget)
         held = self._limits.held_by(self._plan.group_of(number) if self._grouped else None)
-        return self._executor.attempt(task, node.after, before + 1, retry, held)
-
-    def _budgeted(self, retry: Retry) -> Retry:
-        def decide(error: BaseException, attempt: int) -> float | None:
-            delay = retry(error, attempt)
-            if delay is None:
-                return None
-            with self._lock:
-                if self._budget is not None and self.retries >= self._budget:
-                    return None
-                self.retries += 1
-            return delay
-
-        return decide
+        return self._core.attempt(task, node.after, tries, held)
 
     def _postpone(self, number: int, seconds: float) -> bool:
         task = self._nodes[number].task
@@ -320,7 +365,7 @@ class Dispatch:
             self._delayed[task.id] = number
             if task.is_cancelled:  # since it failed; later `hurry` will tell
                 seconds = 0.0
-            moment = monotonic() + seconds
+            moment = self._core.clock.now() + seconds
             heappush(self._due, (moment, number))
             first = self._due[0][1] == number
         if first:
@@ -337,12 +382,12 @@ class Dispatch:
             if status is TaskStatus.CANCELLED:
                 assert self._stop is not None
                 error, reason = self._stop
-                settled = self._executor.settle(task, status, error, reason=reason)
+                settled = self._core.settle(task, status, error, reason=reason)
                 if settled:
                     self._errors[task.id] = error
             else:
                 blocker = self._blocker(decision)
-                settled = self._executor.settle(task, status, blocker=blocker)
+                settled = self._core.settle(task, status, blocker=blocker)
         except BaseException as error:
             self._on_trouble(None, error)
             settled = True

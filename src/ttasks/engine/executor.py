@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from re import Pattern
-from threading import TIMEOUT_MAX, Lock
+from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
 
-from ttasks.engine import outcome
 from ttasks.engine.activity import Activity
-from ttasks.engine.attempt import Attempt, Handler, Retry, Services, sheltering
+from ttasks.engine.attempt import Handler
 from ttasks.engine.bus import EventBus
-from ttasks.engine.limits import GroupLimits
-from ttasks.engine.recorder import Recorder
-from ttasks.engine.retry import retry_of
-from ttasks.engine.workers.bounded import AbandonedCount
-from ttasks.engine.workers.loop import LoopThread
-from ttasks.errors import (
-    HandlerNotFoundError,
-    InvalidTransitionError,
-    TaskCancelled,
-)
+from ttasks.engine.core import Core
+from ttasks.engine.guards import Guard
+from ttasks.errors import InvalidTransitionError
 from ttasks.model.attributes import check_retry, check_task_type
+from ttasks.model.breaker import BreakerStatus, CircuitBreaker
 from ttasks.model.cancel import CancelToken
 from ttasks.model.checks import check_bool, check_callable, check_int, check_str, wrong_type
-from ttasks.model.context import CURRENT
-from ttasks.model.event import EVENT_OF_STATUS
+from ttasks.model.clock import Clock
 from ttasks.model.policy import RetryPolicy
-from ttasks.model.redact import Redactor
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
@@ -44,11 +32,23 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from ttasks.engine.pool import SubmitPool
-    from ttasks.engine.run import GraphRun
     from ttasks.model.graph import TaskGraph
     from ttasks.model.running import RunOptions
 
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
+
+
+class ExecutorOptions(TypedDict, total=False):
+    """Keyword arguments of `TaskExecutor`; see there."""
+
+    max_workers: int | None
+    limits: Mapping[str, int] | None
+    breakers: Mapping[str, CircuitBreaker] | None
+    guards: Iterable[Guard]
+    redact: Iterable[str | Pattern[str]]
+    capture_locals: bool
+    strict_persistence: bool
+    clock: Clock | None
 
 
 class TaskExecutor:
@@ -63,11 +63,16 @@ class TaskExecutor:
             most 32. Graph runs have their own, see `TaskGraph.run`.
         limits: group name to how many of its tasks run at once, at least 1, over all graph runs
             and submissions of this executor. ``execute`` runs at once and does not count.
+        breakers: group name to a CircuitBreaker, over all work of this executor. While it is open,
+            attempts of the group's tasks fail with CircuitOpenError.
+        guards: called in turn with the `TaskContext` of each attempt before its handler. One that
+            raises makes the attempt fail with TaskRejectedError; it is not tried again.
         redact: strs and compiled patterns that are replaced by ``***`` in output, errors and
             failures before events, results and the store see them.
         capture_locals: keep reprs of the local variables where a handler failed.
         strict_persistence: a write to the store that fails stops the run; otherwise it is kept in
             ``persistence_errors`` and announced, and the work goes on.
+        clock: where times come from; None means the system's. Tests use `ttasks.testing.FakeClock`.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
@@ -84,74 +89,33 @@ class TaskExecutor:
         *,
         max_workers: int | None = None,
         limits: Mapping[str, int] | None = None,
+        breakers: Mapping[str, CircuitBreaker] | None = None,
+        guards: Iterable[Guard] = (),
         redact: Iterable[str | Pattern[str]] = (),
         capture_locals: bool = False,
         strict_persistence: bool = False,
+        clock: Clock | None = None,
     ) -> None:
-        self._prepare(store, max_workers, limits, redact, capture_locals, strict_persistence)
-        from ttasks.handlers.shell import run_bash, run_powershell
-
-        self._handlers[TaskType.BASH] = run_bash
-        self._handlers[TaskType.POWERSHELL] = run_powershell
-
-    @classmethod
-    def empty(
-        cls,
-        store: Store | None = None,
-        *,
-        max_workers: int | None = None,
-        limits: Mapping[str, int] | None = None,
-        redact: Iterable[str | Pattern[str]] = (),
-        capture_locals: bool = False,
-        strict_persistence: bool = False,
-    ) -> Self:
-        """An executor that knows no handlers; arguments as for the class."""
-        executor = cls.__new__(cls)
-        executor._prepare(store, max_workers, limits, redact, capture_locals, strict_persistence)
-        return executor
-
-    def _prepare(
-        self,
-        store: Store | None,
-        max_workers: int | None,
-        limits: Mapping[str, int] | None,
-        redact: Iterable[str | Pattern[str]],
-        capture_locals: bool,
-        strict_persistence: bool,
-    ) -> None:
-        if store is not None and not isinstance(store, Store):
-            raise wrong_type("store", store, "a Store (InMemoryStore, SQLiteStore) or None")
         if max_workers is None:
             max_workers = min(32, (os.cpu_count() or 1) + 4)
         self._max_workers = check_int("max_workers", max_workers, least=1)
-        redactor = Redactor(redact)
-        self.store = store
-        self.limits = GroupLimits(limits)
-        self._bus = EventBus()
-        self.abandoned_count = AbandonedCount()
-        self.recorder = Recorder(
-            store,
-            self._bus,
-            strict=check_bool("strict_persistence", strict_persistence),
-            redactor=redactor or None,
+        self._core = Core(
+            store, limits, breakers, guards, redact, capture_locals, strict_persistence, clock
         )
-        self._running: dict[str, Attempt] = {}
-        self._services = Services(
-            self._bus,
-            self.recorder,
-            LoopThread(self.abandoned_count),
-            self.abandoned_count,
-            self._running,
-            redactor or None,
-            check_bool("capture_locals", capture_locals),
-        )
-        self._handlers: dict[TaskType, Handler] = {}
-        self._waiting: dict[str, CancelToken] = {}  # tasks between two attempts
         self._activity = Activity()
-        self._ending = CancelToken()  # raised by ``shutdown(cancel=True)``
-        self._runs: set[GraphRun] = set()
         self._pool: SubmitPool | None = None
         self._pool_lock = Lock()  # owns the making of the pool
+        from ttasks.handlers.shell import run_bash, run_powershell
+
+        self._core.handlers[TaskType.BASH] = run_bash
+        self._core.handlers[TaskType.POWERSHELL] = run_powershell
+
+    @classmethod
+    def empty(cls, store: Store | None = None, **options: Unpack[ExecutorOptions]) -> Self:
+        """An executor that knows no handlers; arguments as for the class."""
+        executor = cls(store, **options)
+        executor._core.handlers.clear()
+        return executor
 
     # Handlers
 
@@ -170,7 +134,7 @@ class TaskExecutor:
         """
         check_task_type("type", type)
         check_callable("handler", handler)
-        self._handlers[type] = handler
+        self._core.handlers[type] = handler
 
     def handler(self, type: TaskType) -> Callable[[AnyHandler], AnyHandler]:
         """``register`` as a decorator, which returns the handler unchanged."""
@@ -184,7 +148,7 @@ class TaskExecutor:
 
     def is_registered(self, type: TaskType) -> bool:
         """True if tasks of this type have a handler."""
-        return check_task_type("type", type) in self._handlers
+        return check_task_type("type", type) in self._core.handlers
 
     # Running tasks
 
@@ -215,7 +179,7 @@ class TaskExecutor:
         """
         tasks = self._check(task, upstream, retry_policy)
         with self._activity.entered(nested=self._is_inside()):
-            return self._execute(task, tasks, retry_policy)
+            return self._core.execute(task, tasks, retry_policy)
 
     def submit(
         self,
@@ -242,14 +206,16 @@ class TaskExecutor:
         tasks = self._check(task, upstream, retry_policy)
         future: Future[TaskResult] = Future()
         future.add_done_callback(lambda done: self.cancel(task) if done.cancelled() else None)
-        group = task.group if task.group in self.limits else None
+        group = task.group if task.group in self._core.limits else None
         held = frozenset() if group is None else frozenset((group,))
         with self._activity.entered(nested=False):
             with self._pool_lock:
                 if self._pool is None:
-                    self._pool = SubmitPool(self._max_workers, self.limits, self.working)
+                    self._pool = SubmitPool(
+                        self._max_workers, self._core.limits, self._activity.working
+                    )
             self._pool.submit(
-                Job(future, lambda: self._execute(task, tasks, retry_policy, held), group)
+                Job(future, lambda: self._core.execute(task, tasks, retry_policy, held), group)
             )
         return future
 
@@ -277,7 +243,7 @@ class TaskExecutor:
         from ttasks.engine.run import GraphRun
 
         with self._activity.entered(nested=self._is_inside()):
-            GraphRun(self, graph, options, token).run()
+            GraphRun(self._core, self._activity.working, graph, options, token).run()
 
     def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
         """Run a graph off the event loop; `TaskGraph.arun` calls this."""
@@ -301,26 +267,11 @@ class TaskExecutor:
             True if the task is or will be CANCELLED, False if it SUCCEEDED before.
         """
         check_task("task", task)
-        life = task._lifecycle
-        while True:
-            owner = life.owner
-            if owner is not None:
-                owner.cancel()
-                with life.lock:  # or else its end might just be under way
-                    if life.owner is owner:
-                        return True
-            if self.settle(task, TaskStatus.CANCELLED, TaskCancelled()) or life.status.is_sink:
-                break
-        waiting = self._waiting.get(task.id)
-        if waiting is not None:
-            waiting.cancel()
-        for run in list(self._runs):
-            run.notice_cancelled(task)
-        return life.status is TaskStatus.CANCELLED
+        return self._core.cancel(task)
 
     def is_running(self, task_id: str) -> bool:
         """True while this executor runs the task with this id."""
-        return check_str("task_id", task_id) in self._running
+        return check_str("task_id", task_id) in self._core.running
 
     def mark_blocked(self, task: Task, parent_id: str) -> None:
         """Make a task that does not run BLOCKED, save and announce it.
@@ -334,165 +285,10 @@ class TaskExecutor:
         """
         check_task("task", task)
         check_str("parent_id", parent_id, empty=False)
-        if not self.settle(task, TaskStatus.BLOCKED, blocked_by=parent_id):
+        if not self._core.settle(task, TaskStatus.BLOCKED, blocked_by=parent_id):
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.BLOCKED.value
             )
-
-    def settle(
-        self,
-        task: Task,
-        status: TaskStatus,
-        error: BaseException | None = None,
-        *,
-        reason: str | None = None,
-        blocker: Task | None = None,
-        blocked_by: str | None = None,
-    ) -> bool:
-        """End a task without running it, save and announce it; for the engine.
-
-        Args:
-            task: a task that nobody runs.
-            status: FAILED, CANCELLED, BLOCKED or SKIPPED.
-            error: becomes the result's failure; needed for the first two.
-            reason: termination reason; None derives it from the error.
-            blocker: the task that blocks it.
-            blocked_by: its id, for those who do not have the task itself.
-
-        Returns:
-            False if the task is a sink already, or somebody runs it; nothing has changed then.
-        """
-        now = datetime.now(UTC)
-        result = None
-        message = because = None
-        if error is not None:
-            result = outcome.failure(
-                task.id,
-                error,
-                outcome.Timing(now, now, 0.0),
-                attempt=0,
-                reason=reason,
-                redactor=self._services.redactor,
-            )
-            assert result.failure is not None
-            message = result.failure.message
-        elif blocker is not None:
-            blocked_by = blocker.id
-            because = f"blocked by {blocker.title!r}"
-        if status is TaskStatus.CANCELLED and task.error is not None:
-            message = task.error
-        before = task._lifecycle.settle(status, message, result, blocked_by)
-        if before is None:
-            return False
-        self.recorder.transition(
-            EVENT_OF_STATUS[status], task, before, status, now, message or because
-        )
-        return True
-
-    def _execute(
-        self,
-        task: Task,
-        upstream: tuple[Task, ...],
-        policy: RetryPolicy | None,
-        held: frozenset[str] = frozenset(),
-    ) -> TaskResult:
-        """All attempts of a task, on this thread."""
-        policy = policy or task.retry
-        retry = None if policy is None else self.retry_of(policy)
-        ambient = self.ambient()
-        if ambient is not None:
-            held |= ambient.held
-        number = 1
-        while True:
-            attempt = self.attempt(task, upstream, number, retry, held, ambient)
-            sheltered = ambient if attempt.ends_itself else None
-            with follow(attempt.token, *self.outer_tokens()), sheltering(sheltered):
-                try:
-                    attempt.run()
-                except InvalidTransitionError:
-                    if task.is_cancelled:
-                        raise TaskCancelled from None
-                    raise
-                except KeyboardInterrupt:
-                    attempt.abandon(TaskCancelled("Task was interrupted"))
-                    raise
-            if attempt.retry_in is None:
-                break
-            self._wait_for_retry(task, attempt.retry_in)
-            number += 1
-        if attempt.error is not None:
-            raise attempt.error
-        assert task.result is not None
-        return task.result
-
-    def attempt(
-        self,
-        task: Task,
-        upstream: tuple[Task, ...],
-        number: int,
-        retry: Retry | None,
-        held: frozenset[str] = frozenset(),
-        outer: Attempt | None = None,
-    ) -> Attempt:
-        """A new attempt of a task, not yet running; for the engine.
-
-        Raises:
-            HandlerNotFoundError: its type has no handler; the task is FAILED, unless it cannot be.
-        """
-        handler = self._handlers.get(task.type)
-        if handler is None:
-            missing = HandlerNotFoundError(
-                task.type.value, sorted(type.value for type in self._handlers)
-            )
-            self.settle(task, TaskStatus.FAILED, missing)
-            raise missing
-        return Attempt(self._services, task, handler, upstream, number, retry, held, outer)
-
-    def retry_of(self, policy: RetryPolicy) -> Retry:
-        """The decision of a policy for one execution that begins now; for the engine."""
-        return retry_of(policy)
-
-    def ambient(self) -> Attempt | None:
-        """The attempt of this executor that the calling code works for; for the engine."""
-        context = CURRENT.get()
-        return None if context is None else self._running.get(context.id)
-
-    def outer_tokens(self) -> list[CancelToken]:
-        """What cancels work that the calling code begins now; for the engine."""
-        context = CURRENT.get()
-        tokens = [] if context is None else [context.cancel_token]
-        # Work inside a task shares the task's fate alone: finally tasks outlive the end of all.
-        return tokens if self.ambient() is not None else [*tokens, self._ending]
-
-    def working(self) -> AbstractContextManager[None]:
-        """Mark the calling thread as one that does accepted work; for the engine."""
-        return self._activity.working()
-
-    @contextmanager
-    def run_registered(self, run: GraphRun) -> Iterator[None]:
-        """Tell a graph run of cancelled tasks, for a ``with`` block; for the engine."""
-        self._runs.add(run)
-        try:
-            yield
-        finally:
-            self._runs.discard(run)
-
-    def _wait_for_retry(self, task: Task, seconds: float) -> None:
-        """Wait between two attempts; returns early if the task is cancelled."""
-        token = CancelToken()
-        self._waiting[task.id] = token
-        try:
-            # It may have been cancelled since it failed.
-            with follow(token, *self.outer_tokens()):
-                if not task.is_cancelled:
-                    token.wait(min(seconds, TIMEOUT_MAX))
-        except KeyboardInterrupt:
-            self.cancel(task)
-            raise
-        finally:
-            del self._waiting[task.id]
-        if token.cancelled:
-            self.cancel(task)
 
     def _check(
         self,
@@ -514,29 +310,39 @@ class TaskExecutor:
 
     def _is_inside(self) -> bool:
         """True if the caller is a handler of this executor, a subscriber, or called by one."""
-        return self._activity.is_mine or self.ambient() is not None
+        return self._activity.is_mine or self._core.ambient() is not None
 
     # Looking at it
 
     @property
+    def store(self) -> Store | None:
+        """Where transitions are saved, None for nowhere."""
+        return self._core.store
+
+    @property
+    def breaker_states(self) -> dict[str, BreakerStatus]:
+        """State of the circuit breaker of each group that has one, now."""
+        return self._core.breakers.states()
+
+    @property
     def events(self) -> EventBus:
         """Where to subscribe to what happens."""
-        return self._bus
+        return self._core.bus
 
     @property
     def persistence_errors(self) -> dict[str, Exception]:
         """Latest failed write to the store by task id."""
-        return dict(self.recorder.task_errors)
+        return dict(self._core.recorder.task_errors)
 
     @property
     def graph_persistence_errors(self) -> dict[str, Exception]:
         """Latest failed write to the store by graph id."""
-        return dict(self.recorder.graph_errors)
+        return dict(self._core.recorder.graph_errors)
 
     @property
     def abandoned(self) -> int:
         """Threads that were left behind with a handler that would not end, and still run."""
-        return self.abandoned_count.number
+        return self._core.abandoned.number
 
     @property
     def is_shutdown(self) -> bool:
@@ -558,7 +364,7 @@ class TaskExecutor:
         check_bool("cancel", cancel)
         self._activity.close()
         if cancel:
-            self._ending.cancel()
+            self._core.ending.cancel()
             if self._pool is not None:
                 self._pool.cancel_queued()
         if wait and not self._is_inside():
@@ -580,27 +386,3 @@ class TaskExecutor:
         trace: TracebackType | None,
     ) -> None:
         self.shutdown(cancel=isinstance(error, KeyboardInterrupt))
-
-
-class follow:
-    """Let a token be cancelled with any of the outer ones, for a ``with`` block."""
-
-    __slots__ = ("_outers", "_removals", "_token")
-
-    def __init__(self, token: CancelToken, *outers: CancelToken) -> None:
-        self._token = token
-        self._outers = outers
-        self._removals: list[Callable[[], None]] = []
-
-    def __enter__(self) -> None:
-        for outer in self._outers:
-            self._removals.append(outer.add_callback(partial(self._pass_on, outer)))
-
-    def __exit__(self, *_error: Any) -> None:
-        for remove in self._removals:
-            remove()
-
-    def _pass_on(self, outer: CancelToken) -> None:
-        # That the time of the outer task is up does not mean that the time of this one is.
-        reason = "interrupted" if outer.reason == "interrupted" else "cancelled"
-        self._token.cancel(reason, kill=outer.killed)

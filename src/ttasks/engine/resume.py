@@ -12,11 +12,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ttasks.errors import GraphError, StoreError
+from ttasks.engine import outcome
+from ttasks.errors import GraphError, StoreError, TaskExecutionError
 from ttasks.model.fingerprint import fingerprint_of
 from ttasks.model.status import TaskStatus
+
+INTERRUPTED = "Task was interrupted: whoever ran it is gone"
 
 if TYPE_CHECKING:
     from ttasks.model.graph import TaskGraph
@@ -25,6 +29,37 @@ if TYPE_CHECKING:
     from ttasks.model.task import Task
     from ttasks.model.topology import Topology
     from ttasks.model.views import Node
+
+
+def prepare_ledger(
+    graph: TaskGraph,
+    nodes: Sequence[Node],
+    topology: Topology,
+    store: Store | None,
+    resume: bool,
+) -> None:
+    """Bring graph and store together before a run: who runs what, fingerprints, earlier results.
+
+    Raises:
+        GraphError: the graph cannot be resumed, or one of its tasks is running elsewhere.
+        StoreError: the store cannot be read.
+    """
+    if resume and graph.key is None:
+        raise GraphError("resume=True needs a graph with a key: TaskGraph(title, key=...)")
+    if resume and store is None:
+        raise GraphError("resume=True needs an executor with a store")
+    if store is None:
+        return
+    check_not_running(graph, store)
+    reusing = any(node.task.reuse for node in nodes)
+    if graph.key is not None:
+        task_keys([node.task for node in nodes])
+    if graph.key is not None or reusing:
+        stamp(nodes, topology)
+    if resume:
+        adopt(graph, nodes, topology, store)
+    if reusing:
+        reuse(nodes, topology, store)
 
 
 def stamp(nodes: Sequence[Node], topology: Topology) -> None:
@@ -76,16 +111,14 @@ def adopt(graph: TaskGraph, nodes: Sequence[Node], topology: Topology, store: St
     The tasks become SUCCEEDED with the earlier result, marked as ``reused``; nothing is announced.
 
     Raises:
-        GraphError: the graph has no key, two of its tasks have one key, or the entry is being run
-            elsewhere.
+        GraphError: the entry is being run elsewhere.
     """
-    if graph.key is None:
-        raise GraphError("resume=True needs a graph with a key: TaskGraph(title, key=...)")
     mine = {task.id: key for key, task in task_keys([node.task for node in nodes]).items()}
     before = latest(graph, store)
     if before is None:
         return
     check_not_running(before, store)
+    mark_interrupted(before, store)
     theirs = task_keys(list(before))
     taken: set[int] = set()
     for number in in_order(topology):
@@ -98,6 +131,28 @@ def adopt(graph: TaskGraph, nodes: Sequence[Node], topology: Topology, store: St
             continue
         if task.is_pending and is_same(task, old) and task.take_over(reusable(old, task.id)):
             taken.add(number)
+
+
+def reuse(nodes: Sequence[Node], topology: Topology, store: Store) -> None:
+    """Take over the result of any SUCCEEDED task of the store that is the same work."""
+    find = getattr(store.tasks, "succeeded", None)
+    for number in in_order(topology):
+        task = nodes[number].task
+        if not task.reuse or task.fingerprint is None or not task.is_pending:
+            continue
+        if not all(nodes[end].task.is_succeeded for end in topology.dependencies[number]):
+            continue
+        old = find(task.fingerprint) if find is not None else _search(task, store)
+        if old is not None and is_same(task, old):
+            task.take_over(reusable(old, task.id))
+
+
+def _search(task: Task, store: Store) -> Task | None:
+    for task_id in store.tasks:
+        old = store.tasks[task_id]
+        if old.fingerprint == task.fingerprint and old.is_succeeded and old.id != task.id:
+            return old
+    return None
 
 
 def is_same(task: Task, old: Task) -> bool:
@@ -166,10 +221,13 @@ def check_not_running(graph: TaskGraph, store: Store) -> None:
         end_orphans(task_id)
 
 
-def interrupted(graph: TaskGraph) -> list[Task]:
-    """The tasks of a graph that are RUNNING although nobody runs them."""
-    return [
-        task
-        for task in graph
-        if task.status is TaskStatus.RUNNING and task._lifecycle.owner is None
-    ]
+def mark_interrupted(graph: TaskGraph, store: Store) -> None:
+    """Note in the store that the tasks of an earlier run that are RUNNING were interrupted."""
+    for task in graph:
+        if task.is_running and task._lifecycle.owner is None:
+            now = datetime.now(UTC)
+            error = TaskExecutionError(INTERRUPTED)
+            timing = outcome.Timing(now, now, 0.0)
+            result = outcome.failure(task.id, error, timing, attempt=1, reason="interrupted")
+            task._lifecycle.settle(TaskStatus.FAILED, INTERRUPTED, result)
+            store.tasks.save(task)

@@ -5,38 +5,42 @@ from __future__ import annotations
 from contextvars import copy_context
 from dataclasses import replace
 from threading import Lock, get_ident
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from ttasks.engine.attempt import sheltering
+from ttasks.engine.core import Core, follow
 from ttasks.engine.dispatch import Dispatch
-from ttasks.engine.executor import TaskExecutor, follow
 from ttasks.engine.interrupt import Signals
 from ttasks.engine.limits import GroupLimits, RunLimits
+from ttasks.engine.resume import INTERRUPTED, prepare_ledger
+from ttasks.engine.retry import RetryBudget
 from ttasks.errors import GraphError, TaskCancelled, TaskExecutionError, TaskTimeoutError
 from ttasks.model.cancel import CancelToken
 from ttasks.model.plan import Plan
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from ttasks.model.clock import Clock
     from ttasks.model.graph import TaskGraph
     from ttasks.model.running import RunOptions
     from ttasks.model.task import Task
+    from ttasks.model.topology import Topology
     from ttasks.model.views import Node
 
 CANCEL_PATIENCE = 2.0
 """Seconds after its cancellation until a handler that will not end is left behind."""
 
-SIGNAL_SECONDS = 0.1
-"""Seconds that a signal may go unnoticed at most."""
-
 
 class Alarm:
     """Wakes up the one thread that waits. ``ring`` blocks on no lock: safe in signal handlers."""
 
-    __slots__ = ("_lock",)
+    __slots__ = ("_clock", "_lock")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._lock = Lock()
         self._lock.acquire()
 
@@ -48,10 +52,8 @@ class Alarm:
             pass  # it rings already
 
     def wait(self, seconds: float | None) -> None:
-        """Wait until it rings, at most ``seconds``; may return early."""
-        # In slices: a signal that arrives just before the wait begins does not end it.
-        slice_ = SIGNAL_SECONDS if seconds is None else min(seconds, SIGNAL_SECONDS)
-        self._lock.acquire(timeout=max(0.0, slice_))
+        """Wait until it rings, at most ``seconds``; None means without a limit."""
+        self._clock.wait(self._lock, seconds)
 
 
 class GraphRun:
@@ -64,17 +66,20 @@ class GraphRun:
 
     def __init__(
         self,
-        executor: TaskExecutor,
+        core: Core,
+        working: Callable[[], AbstractContextManager[None]],
         graph: TaskGraph,
         options: RunOptions,
         token: CancelToken | None = None,
     ) -> None:
-        self._token = token or CancelToken()
-        self._executor = executor
+        self._core = core
+        self._working = working
         self._graph = graph
         self._options = options
-        self._nodes: list[Node] = graph.nodes()
-        self._alarm = Alarm()
+        self._token = token or CancelToken()
+        self._clock = core.clock
+        self._nodes: list[Node] = []
+        self._alarm = Alarm(core.clock)
         self._lock = Lock()
         self._stopped_at: float | None = None
         self._finally_over = False
@@ -84,42 +89,57 @@ class GraphRun:
         self._request_reason = "cancelled"
         self._stuck: dict[int, float] = {}  # cancelled nodes: when they were first seen running on
         self._owner = get_ident()
-        self._began = monotonic()
+        self._began = self._clock.now()
         self._ended: float | None = None
-        self._outer = ambient = executor.ambient()
-        limits = RunLimits(
-            GroupLimits(options.limits),
-            executor.limits,
-            frozenset() if ambient is None else ambient.held,
-        )
+        self._outer = core.ambient()
+        self._budget = RetryBudget(options.retry_budget)
         self._errors: dict[str, BaseException] = {}
+        self._dispatch: Dispatch
+
+    def _prepare(self) -> None:
+        """Make what is needed to run; raises if the graph cannot run."""
+        graph, outer = self._graph, self._outer
+        self._nodes = graph.nodes()
+        topology = graph.topology()
+        limits = RunLimits(
+            GroupLimits(self._options.limits),
+            self._core.limits,
+            frozenset() if outer is None else outer.held,
+        )
+        self._check_free()
+        prepare_ledger(graph, self._nodes, topology, self._core.store, self._options.resume)
         self._dispatch = Dispatch(
-            executor,
+            self._core,
             self._nodes,
-            self._make_plan(limits),
+            self._make_plan(topology, limits),
             limits,
-            options,
+            self._options.max_workers,
+            self._budget,
             copy_context(),
+            self._working,
             f"ttasks-{graph.title or 'graph'}",
             self._errors,
             self._on_trouble,
             self._alarm.ring,
         )
 
-    def _make_plan(self, limits: RunLimits) -> Plan:
-        """The plan of what is left to do; raises if the graph cannot run."""
-        topology = self._graph.topology()
-        finished, orders, groups, finals = {}, {}, {}, []
-        for number, node in enumerate(self._nodes):
+    def _check_free(self) -> None:
+        for node in self._nodes:
             task = node.task
-            life = task._lifecycle
-            if life.owner is not None:
+            if task._lifecycle.owner is not None:
                 raise GraphError(
                     f"Task {task.title!r} ({task.id}) is running elsewhere; wait for its end "
                     "before you run this graph"
                 )
-            if life.status.is_sink:
-                finished[number] = life.status
+
+    def _make_plan(self, topology: Topology, limits: RunLimits) -> Plan:
+        """The plan of what is left to do."""
+        finished, orders, groups, finals = {}, {}, {}, []
+        for number, node in enumerate(self._nodes):
+            task = node.task
+            status = task.status
+            if status.is_sink:
+                finished[number] = status
             if task.priority or task.deadline is not None:
                 orders[number] = (task.priority, task.deadline)
             if task.group is not None and task.group in limits:
@@ -139,15 +159,21 @@ class GraphRun:
                 if state.active:
                     raise GraphError(f"Graph {self._graph.title!r} is running already")
                 state.active = True
-                state.handle = self
+            before, state.handle = state.handle, None
             try:
+                try:
+                    self._prepare()
+                except BaseException:
+                    state.handle = before
+                    raise
                 state.error = None
                 state.errors = self._errors
-                self._executor.recorder.save_graph(self._graph)
-                with self._executor.run_registered(self):
+                state.handle = self
+                self._core.recorder.save_graph(self._graph)
+                with self._core.run_registered(self), self._core.loop.held():
                     self._run()
             finally:
-                self._ended = monotonic()
+                self._ended = self._clock.now()
                 state.active = False
         if signals.count:
             raise KeyboardInterrupt
@@ -155,10 +181,10 @@ class GraphRun:
     def _run(self) -> None:
         for node in self._nodes:
             self._fail_stale(node)
-        unlisten = self._executor.limits.listen(self._dispatch.unpark)
+        unlisten = self._core.limits.listen(self._dispatch.unpark)
         unfollow = self._token.add_callback(self._on_token)
         try:
-            with follow(self._token, *self._executor.outer_tokens()), sheltering(self._outer):
+            with follow(self._token, *self._core.outer_tokens()), sheltering(self._outer):
                 if self._cancel_wanted or self._requests:
                     self._do_due()
                 self._dispatch.begin()
@@ -172,10 +198,10 @@ class GraphRun:
     def _fail_stale(self, node: Node) -> None:
         """A task that is RUNNING with nobody running it was interrupted; it is tried again."""
         if node.task.is_running:
-            self._executor.settle(
+            self._core.settle(
                 node.task,
                 TaskStatus.FAILED,
-                TaskExecutionError("Task was interrupted: whoever ran it is gone"),
+                TaskExecutionError(INTERRUPTED),
                 reason="interrupted",
             )
 
@@ -198,7 +224,7 @@ class GraphRun:
             raise raised
 
     def _do_due(self) -> None:
-        now = monotonic()
+        now = self._clock.now()
         options = self._options
         if self._cancel_wanted or self._requests:
             self._stop(self._request_reason, "The graph run was " + self._request_reason)
@@ -216,6 +242,7 @@ class GraphRun:
             if limit is not None and over and not self._finally_over:
                 self._stop_finally(TaskTimeoutError(limit, what="Finally tasks"))
             self._leave_stuck(now)
+        self._dispatch.expire_due(now)
         self._dispatch.resume_due(now)
 
     def _seconds_to_next(self) -> float | None:
@@ -230,7 +257,7 @@ class GraphRun:
                 moments.append(self._stopped_at + options.finally_timeout)
             moments += [seen + CANCEL_PATIENCE for seen in self._stuck.values()]
         known = [moment for moment in moments if moment is not None]
-        return min(known) - monotonic() if known else None
+        return min(known) - self._clock.now() if known else None
 
     def _leave_stuck(self, now: float) -> None:
         """Leave behind cancelled handlers that have had their time and cannot be ended."""
@@ -291,7 +318,7 @@ class GraphRun:
         with self._lock:
             if self._stopped_at is not None:
                 return False
-            self._stopped_at = monotonic()
+            self._stopped_at = self._clock.now()
         error = TaskCancelled(message)
         if reason == "interrupted":
             self._graph._state.error = error
@@ -324,19 +351,19 @@ class GraphRun:
                     continue
                 failure = replace(result.failure, downstream=tuple(downstream))
                 life.result = replace(result, failure=failure)
-            self._executor.recorder.resave(task)
+            self._core.recorder.resave(task)
 
     # What its graph asks
 
     @property
     def elapsed(self) -> float:
         """Seconds since the run began, or that it took."""
-        return (monotonic() if self._ended is None else self._ended) - self._began
+        return (self._clock.now() if self._ended is None else self._ended) - self._began
 
     @property
     def retries(self) -> int:
         """Attempts after the first that it has decided on."""
-        return self._dispatch.retries
+        return self._budget.used
 
     @property
     def waiting(self) -> int:

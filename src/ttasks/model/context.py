@@ -139,9 +139,7 @@ class TaskContext:
 
     def remaining(self) -> float | None:
         """Seconds left of this attempt, not below 0.0; None if it has no timeout."""
-        return None if self._deadline is None else max(
-            0.0, self._deadline - self._clock.now()
-        )
+        return None if self._deadline is None else max(0.0, self._deadline - self._clock.now())
 
     def raise_if_cancelled(self) -> None:
         """Return while the work may go on.

@@ -174,6 +174,7 @@ class TaskGraph(GraphViews):
         retry_budget: int | None = None,
         limits: Mapping[str, int] | None = None,
         handle_sigterm: bool = False,
+        resume: bool = False,
     ) -> TaskGraph:
         """Run every task in dependency order and return when all is done.
 
@@ -192,6 +193,9 @@ class TaskGraph(GraphViews):
             limits: group name to how many tasks of it this run may have running at once, at
                 least 1, beside the limits of the executor.
             handle_sigterm: treat SIGTERM like Ctrl-C; works in the main thread only.
+            resume: take over what the latest run of a graph with the same ``key`` has finished,
+                by the executor's store: tasks of the same key (or unique title) and fingerprint
+                that SUCCEEDED, downstream of nothing that has changed.
 
         Returns:
             The graph itself.
@@ -205,7 +209,14 @@ class TaskGraph(GraphViews):
             RuntimeError: the executor is shut down.
         """
         options = RunOptions(
-            max_workers, fail_fast, timeout, finally_timeout, retry_budget, limits, handle_sigterm
+            max_workers,
+            fail_fast,
+            timeout,
+            finally_timeout,
+            retry_budget,
+            limits,
+            handle_sigterm,
+            resume,
         )
         if not hasattr(executor, "run_graph"):
             raise wrong_type("executor", executor, "a TaskExecutor")
@@ -222,13 +233,22 @@ class TaskGraph(GraphViews):
         finally_timeout: float | None = None,
         retry_budget: int | None = None,
         limits: Mapping[str, int] | None = None,
+        resume: bool = False,
     ) -> TaskGraph:
         """``run`` for coroutines: never blocks the event loop.
 
         Cancelling the awaiting coroutine cancels the run, waits for its finally tasks and then
         raises ``asyncio.CancelledError``. Arguments and errors as for ``run``.
         """
-        options = RunOptions(max_workers, fail_fast, timeout, finally_timeout, retry_budget, limits)
+        options = RunOptions(
+            max_workers,
+            fail_fast,
+            timeout,
+            finally_timeout,
+            retry_budget,
+            limits,
+            resume=resume,
+        )
         if not hasattr(executor, "arun_graph"):
             raise wrong_type("executor", executor, "a TaskExecutor")
         await executor.arun_graph(self, options)

@@ -25,6 +25,7 @@ class RunOptions:
     retry_budget: int | None = None
     limits: Mapping[str, int] | None = None
     handle_sigterm: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         check_int("max_workers", self.max_workers, least=1)
@@ -35,6 +36,7 @@ class RunOptions:
             check_int("retry_budget", self.retry_budget, least=0)
         check_limits(self.limits)
         check_bool("handle_sigterm", self.handle_sigterm)
+        check_bool("resume", self.resume)
 
 
 def check_limits(limits: object) -> None:

@@ -18,8 +18,8 @@ from ttasks import (
     TaskTimeoutError,
     current_context,
 )
-from ttasks.engine import attempt
-from ttasks.engine.attempt import pieces
+from ttasks.engine import reports
+from ttasks.engine.reports import pieces
 from ttasks.model.context import CHUNK_LIMIT
 
 OUTPUT, PROGRESS = TaskEventType.OUTPUT, TaskEventType.PROGRESS
@@ -266,7 +266,7 @@ def test_the_end_waits_for_a_report_that_is_being_delivered() -> None:
 def test_a_subscriber_that_never_returns_cannot_hold_up_the_end_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(attempt, "EMIT_PATIENCE", 0.05)
+    monkeypatch.setattr(reports, "EMIT_PATIENCE", 0.05)
     gate = threading.Event()
     helpers: list[threading.Thread] = []
     delivering = threading.Event()

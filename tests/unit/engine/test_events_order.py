@@ -164,7 +164,7 @@ def test_events_nobody_subscribed_to_are_not_built(monkeypatch: pytest.MonkeyPat
         built.append(kind)
         return make_event(kind, *rest, **fields)
 
-    for module in ("attempt", "recorder"):
+    for module in ("attempt", "recorder", "reports"):
         monkeypatch.setattr(f"ttasks.engine.{module}.make_event", spy)
     executor = TaskExecutor.empty()
     executor.register(make("t").type, lambda context: context.emit_output("x"))

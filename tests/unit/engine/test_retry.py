@@ -30,51 +30,57 @@ from ttasks import (
     TaskRejectedError,
     TaskStatus,
 )
-from ttasks.engine.retry import retry_of
+from ttasks.engine.retry import Tries
+from ttasks.testing import FakeClock
 
 BOOM = ValueError("boom")
 LONG = 60.0
 """Seconds of a backoff that no test waits for."""
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def no_jitter() -> float:
     raise AssertionError("no random number is needed")
 
 
+def decisions(tries: Tries, count: int) -> list[float | None]:
+    """What is decided after each of so many failed attempts."""
+    found = []
+    for _ in range(count):
+        tries.next_number()
+        found.append(tries.decide(BOOM)[0])
+    return found
+
+
 def test_a_policy_decides_by_attempts_and_backs_off() -> None:
     policy = RetryPolicy(4, backoff=1.0, multiplier=3.0, max_backoff=5.0)
-    decide = retry_of(policy, clock=Clock(), random=no_jitter)
-    assert [decide(BOOM, attempt) for attempt in (1, 2, 3, 4)] == [1.0, 3.0, 5.0, None]
+    tries = Tries(policy, FakeClock(), random=no_jitter)
+    assert decisions(tries, 4) == [1.0, 3.0, 5.0, None]
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 5.0), (0.5, 10.0), (1.0, 15.0)])
 def test_jitter_changes_a_delay_by_its_share_at_most(share: float, expected: float) -> None:
-    policy = RetryPolicy(2, backoff=10.0, jitter=0.5)
-    assert retry_of(policy, clock=Clock(), random=lambda: share)(BOOM, 1) == expected
+    tries = Tries(RetryPolicy(2, backoff=10.0, jitter=0.5), FakeClock(), random=lambda: share)
+    assert decisions(tries, 1) == [expected]
 
 
 def test_no_retry_starts_later_than_max_elapsed() -> None:
-    clock = Clock()
-    decide = retry_of(RetryPolicy(9, backoff=2.0, max_elapsed=5.0), clock=clock, random=no_jitter)
-    assert decide(BOOM, 1) == 2.0
-    clock.now += 3.0
-    assert decide(BOOM, 2) == 2.0
-    clock.now += 0.5
-    assert decide(BOOM, 3) is None
+    clock = FakeClock()
+    policy = RetryPolicy(9, backoff=2.0, max_elapsed=5.0)
+    tries = Tries(policy, clock, random=no_jitter)
+    assert decisions(tries, 1) == [2.0]
+    clock.advance(3.0)
+    assert decisions(tries, 1) == [2.0]
+    clock.advance(0.5)
+    tries.next_number()
+    assert tries.decide(BOOM) == (None, "not tried again: max_elapsed of 5 s is spent")
 
 
 @pytest.mark.parametrize("error", [TaskCancelled(), TaskRejectedError("no")])
 def test_cancellation_and_rejection_are_never_retried(error: BaseException) -> None:
     policy = RetryPolicy(9, retry_on=(BaseException,))
-    assert retry_of(policy)(error, 1) is None
+    tries = Tries(policy, FakeClock())
+    tries.next_number()
+    assert tries.decide(error) == (None, "")
     handler = FakeHandler({"t": error})
     executor, recorder = executor_with(handler)
     with pytest.raises(type(error)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context
+from functools import partial
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,7 @@ class LoopThread:
 
         with self.held():
             mine = CancelToken()
-            remove = token.add_callback(mine.cancel)
+            remove = token.add_callback(partial(_cancel, mine))
             try:
                 self.start(coroutine, context, mine, on_end)
                 if not clock.wait(done, seconds):
@@ -121,6 +122,10 @@ class LoopThread:
             server, self._server = self._server, None
         if server is not None:
             server.stop()
+
+
+def _cancel(token: CancelToken) -> None:
+    token.cancel()
 
 
 class _Server:
