@@ -284,7 +284,7 @@ class Driver:
             assert plan.is_running(node) is (expected is State.RUNNING)
             assert self.started[node] <= 1
         # A driver with free capacity relies on this to look for work.
-        assert plan.has_queue or oracle.next() is None
+        assert plan.queue or oracle.next() is None
 
 
 def play(seed: int) -> Counter[str]:
@@ -351,7 +351,7 @@ def test_a_place_that_a_stop_leaves_unused_goes_to_a_finally_node() -> None:
     assert plan.unpark("db")
     assert plan.finish(0, SUCCEEDED) == []
     assert plan.stop() == [Decision(1, CANCELLED)]
-    assert plan.has_queue
+    assert plan.queue
     assert plan.take(acquire) == 2
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
+from threading import Lock
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ttasks.model.task import Task
 
 Handler = Callable[[TaskContext], Any]
-OnEnd = Callable[["TaskStatus | None", "BaseException | None"], None]
+OnEnd = Callable[["Attempt", "TaskStatus | None", "BaseException | None"], None]
 """Told how an attempt ended that went on without its thread: see `Attempt.run`."""
 
 
@@ -65,25 +66,16 @@ class Attempt(Reports):
         outer: the attempt that this one runs in, None if there is none.
         in_flight: it goes on as a coroutine, and no thread waits for it.
         deadline: when its time is up, by the executor's clock; None for never.
+        node: number of the task in its graph run, for whoever runs it.
     """
 
-    __slots__ = (
-        "_handler",
-        "_services",
-        "_sheltered",
-        "_started",
-        "_started_at",
-        "_ticket",
-        "_tries",
-        "_upstream",
-        "deadline",
-        "error",
-        "held",
-        "in_flight",
-        "outer",
-        "retry_in",
-        "token",
-    )
+    error: BaseException | None = None
+    retry_in: float | None = None
+    in_flight = False
+    deadline: float | None = None
+    node = 0
+    _ticket: int | None = None  # of the group's circuit breaker
+    _sheltered = 0
 
     def __init__(
         self,
@@ -95,21 +87,18 @@ class Attempt(Reports):
         held: frozenset[str] = frozenset(),
         outer: Attempt | None = None,
     ) -> None:
-        number = 1 if tries is None else tries.next_number()
-        super().__init__(task, number, services.recorder, services.redactor)
         self._services = services
+        self._recorder = services.recorder
+        self._redactor = services.redactor
+        self._lock = Lock()
+        self._task = task
         self._handler = handler
         self._upstream = upstream
         self._tries = tries
-        self._ticket: int | None = None  # of the group's circuit breaker
-        self._sheltered = 0
+        self.number = 1 if tries is None else tries.next_number()
         self.token = CancelToken()
-        self.error: BaseException | None = None
-        self.retry_in: float | None = None
         self.held = held
         self.outer = outer
-        self.in_flight = False
-        self.deadline: float | None = None
 
     @property
     def ends_itself(self) -> bool:
@@ -132,8 +121,8 @@ class Attempt(Reports):
         Args:
             context: context variables for the handler; None means a copy of the caller's.
             on_end: if the handler gives a coroutine, return at once and call this when it has
-                ended, on the loop's thread, with the status (as below) and an error of the store,
-                if it was one. None means to wait for the coroutine.
+                ended, on the loop's thread, with the attempt, the status (as below) and an error
+                of the store if there was one. None means to wait for the coroutine.
 
         Returns:
             The status the task ended in, None if somebody else ended the attempt meanwhile,
@@ -223,7 +212,7 @@ class Attempt(Reports):
                     status = self._finish(None, self._translate(raised))
             except BaseException as error:
                 status, trouble = self._task.status, error
-            on_end(status, trouble)
+            on_end(self, status, trouble)
 
         self.in_flight = True
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from functools import partial
 from heapq import heappop, heappush
 from threading import Lock, Thread, current_thread
 from time import sleep
@@ -219,7 +218,7 @@ class Dispatch:
     def provide_worker(self) -> None:
         """See to it that somebody takes what is queued."""
         with self._lock:
-            helper = self._crew.helper() if self._plan.has_queue else None
+            helper = self._crew.helper() if self._plan.queue else None
         if helper is not None:
             self._begin(helper)
 
@@ -257,7 +256,7 @@ class Dispatch:
                     decisions.extend(plan.finish(finished, outcome))
                     finished = None
                 node = None if decisions else plan.take(acquire)
-                if plan.has_queue:
+                if plan.queue:
                     helper = crew.helper()
                 if node is None and not decisions:
                     if crew.closing or not plan.unfinished:
@@ -292,7 +291,8 @@ class Dispatch:
             if self._stop is not None and (self._stop_all or not node.finally_):
                 # The stop came between taking the node and here.
                 attempt.token.cancel(self._stop[1])
-            status = attempt.run(self._context.copy(), partial(self._end_later, number, attempt))
+            attempt.node = number
+            status = attempt.run(self._context.copy(), self._end_later)
             if status is TaskStatus.RUNNING:
                 self._watch(number, attempt)
                 return status
@@ -329,13 +329,13 @@ class Dispatch:
         return status
 
     def _end_later(
-        self, number: int, attempt: Attempt, status: TaskStatus | None, error: BaseException | None
+        self, attempt: Attempt, status: TaskStatus | None, error: BaseException | None
     ) -> None:
         """A coroutine has ended; on the loop's thread, perhaps before `run` has returned."""
         if error is not None:
             self._on_trouble(None, error)
         if status is not None:
-            self._go_on(number, self._after(number, attempt, status))
+            self._go_on(attempt.node, self._after(attempt.node, attempt, status))
 
     def _watch(self, number: int, attempt: Attempt) -> None:
         """Let the supervisor end a coroutine in time."""
@@ -354,7 +354,9 @@ class Dispatch:
             tries = self._tries.get(number)
             if tries is None:
                 tries = self._tries[number] = Tries(task.retry, self._core.clock, self._budget)
-        held = self._limits.held_by(self._plan.group_of(number) if self._grouped else None)
+        held = self._limits.held
+        if self._grouped:
+            held = self._limits.held_by(self._plan.group_of(number))
         return self._core.attempt(task, node.after, tries, held)
 
     def _postpone(self, number: int, seconds: float) -> bool:

@@ -10,45 +10,51 @@ from typing import Any
 
 
 class Signals:
-    """For a ``with`` block in the main thread: SIGINT (and SIGTERM) call a function.
+    """For a ``with`` block in the main thread: what SIGINT and SIGTERM raise comes at its end.
 
-    So no KeyboardInterrupt can strike in the middle of a state change. A handler for SIGINT that
-    the program has set itself stays in place: what it does is up to the program. In other threads
-    nothing is installed. The old handlers are restored at the end.
+    So no KeyboardInterrupt can strike in the middle of a state change. A handler that the program
+    has set itself is called at once as ever, and if it raises (SystemExit, say), that is kept as
+    well. In other threads nothing is installed. The old handlers are restored at the end, and then
+    the first of the exceptions is raised.
 
     Args:
-        request: called in the main thread, between any two of its bytecodes: it must not take
-            a lock that this thread may hold.
-        handle_sigterm: also take SIGTERM, whoever handles it now.
-
-    Attributes:
-        count: signals that have been received.
+        request: called in the main thread, between any two of its bytecodes, for each signal
+            whose handler raises: it must not take a lock that this thread may hold.
+        handle_sigterm: treat SIGTERM as Ctrl-C, whoever handles it now.
     """
 
     def __init__(self, request: Callable[[], None], *, handle_sigterm: bool) -> None:
         self._request = request
         self._handle_sigterm = handle_sigterm
-        self._old: dict[signal.Signals, Any] = {}
-        self.count = 0
+        self._old: dict[int, Any] = {}
+        self._error: BaseException | None = None
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-                self._take(signal.SIGINT)
-            if self._handle_sigterm:
-                self._take(signal.SIGTERM)
-        return self
+            for number in (signal.SIGINT, signal.SIGTERM):
+                old = signal.getsignal(number)
+                if callable(old) or (self._handle_sigterm and number == signal.SIGTERM):
+                    self._old[number] = signal.SIG_DFL if old is None else old
+                    signal.signal(number, self._receive)
 
     def __exit__(self, *_error: object) -> None:
         # SIGINT last: from then on it raises, perhaps before the next line.
         for number, handler in reversed(self._old.items()):
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._receive:  # else somebody set another meanwhile
+                signal.signal(number, handler)
+        if self._error is not None:
+            raise self._error
 
-    def _take(self, number: signal.Signals) -> None:
-        old = signal.getsignal(number)
-        self._old[number] = signal.SIG_DFL if old is None else old
-        signal.signal(number, self._receive)
-
-    def _receive(self, _number: int, _frame: FrameType | None) -> None:
-        self.count += 1
-        self._request()
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        handler = self._old[number]
+        if self._handle_sigterm and number == signal.SIGTERM:
+            handler = signal.default_int_handler
+        try:
+            handler(number, frame)
+        except BaseException as error:
+            self._error = self._error or error
+            self._request()
+        else:
+            # Another run in this thread, around this one, keeps what was raised, and waits for us.
+            if isinstance(getattr(handler, "__self__", None), Signals):
+                self._request()

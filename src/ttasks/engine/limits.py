@@ -74,7 +74,7 @@ class RunLimits:
     def __init__(self, own: GroupLimits, shared: GroupLimits, held: frozenset[str]) -> None:
         self._own = own
         self._shared = shared
-        self._held = held
+        self.held = held
         self._lent = GroupLimits(dict.fromkeys(held, 1))
 
     def __contains__(self, group: object) -> bool:
@@ -102,4 +102,4 @@ class RunLimits:
 
     def held_by(self, group: str | None) -> frozenset[str]:
         """Groups in which a task of this run, being in ``group``, has a place."""
-        return self._held if group is None else self._held | {group}
+        return self.held if group is None else self.held | {group}

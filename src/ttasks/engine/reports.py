@@ -27,34 +27,19 @@ class Reports:
     The lock is not held while subscribers run.
     """
 
-    __slots__ = (
-        "_closed",
-        "_drained",
-        "_emitted",
-        "_emitting",
-        "_lock",
-        "_recorder",
-        "_redactor",
-        "_shown",
-        "_streams",
-        "_task",
-        "number",
-    )
+    # What most attempts never change is kept by the class.
+    _closed = False
+    _emitting = 0
+    _drained: Event | None = None
+    _emitted: dict[str, list[str]] | None = None
+    _streams: dict[str, Any] | None = None
+    _shown: Task | None = None  # what events show of the task
 
-    def __init__(
-        self, task: Task, number: int, recorder: Recorder, redactor: Redactor | None
-    ) -> None:
-        self._task = task
-        self._recorder = recorder
-        self._redactor = redactor
-        self._lock = Lock()
-        self._closed = False
-        self._emitting = 0
-        self._drained: Event | None = None
-        self._emitted: dict[str, list[str]] | None = None
-        self._streams: dict[str, Any] | None = None
-        self._shown: Task | None = None  # what events show of the task
-        self.number = number
+    _lock: Lock
+    _task: Task
+    _recorder: Recorder
+    _redactor: Redactor | None
+    number: int
 
     def progress(self, percent: float | None, message: str | None) -> None:
         """See `ttasks.model.context.Reporter`."""

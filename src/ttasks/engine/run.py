@@ -154,7 +154,7 @@ class GraphRun:
     def run(self) -> None:
         """Run the graph; see `TaskGraph.run`."""
         state = self._graph._state
-        with Signals(self._interrupt, handle_sigterm=self._options.handle_sigterm) as signals:
+        with Signals(self._interrupt, handle_sigterm=self._options.handle_sigterm):
             with state.lock:
                 if state.active:
                     raise GraphError(f"Graph {self._graph.title!r} is running already")
@@ -175,8 +175,6 @@ class GraphRun:
             finally:
                 self._ended = self._clock.now()
                 state.active = False
-        if signals.count:
-            raise KeyboardInterrupt
 
     def _run(self) -> None:
         for node in self._nodes:
@@ -214,8 +212,8 @@ class GraphRun:
                 if not self._dispatch.ended:
                     self._alarm.wait(self._seconds_to_next())
             except BaseException as error:
-                # KeyboardInterrupt, SystemExit or what else the program's own signal handlers
-                # raise: as good as Ctrl-C. At the third there is nothing left to be tried.
+                # Whatever handlers of yet other signals raise is as good as Ctrl-C. At the third
+                # there is nothing left to be tried.
                 if self._requests > 1:
                     raise
                 raised = raised or error

@@ -27,10 +27,7 @@ SIGNAL_SECONDS = 0.1
 class SystemClock:
     """The monotonic clock of the system."""
 
-    @staticmethod
-    def now() -> float:
-        """See `Clock`."""
-        return monotonic()
+    now = staticmethod(monotonic)
 
     @staticmethod
     def wait(lock: Lock, seconds: float | None) -> bool:

@@ -85,6 +85,7 @@ class Plan:
         unfinished: nodes that are not FINISHED.
         active: nodes that are RUNNING or DECIDED, that is, in the hands of the driver.
         delayed: nodes that are DELAYED.
+        queue: not empty if ``take`` may find something, nodes that no full group holds back.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Plan:
         self._state = [State.WAITING] * len(policies)
         self._waiting = [len(ends) for ends in self._edges]
         self._tallies: dict[int, _Tally] = {}
-        self._queue: list[int] = []  # a heap of ranks; may hold nodes that are no longer READY
+        self.queue: list[int] = []  # a heap of ranks; may hold nodes that are no longer READY
         self._parked: dict[str, list[int]] = {}  # by group that was full: a heap of ranks
         self._stopped = False
         self._stopped_all = False  # the finally nodes as well
@@ -136,7 +137,7 @@ class Plan:
             acquire: asked for a place in a group; where it says no, the node is parked until
                 ``unpark`` and the next one is tried. The driver gives the place back.
         """
-        queue, state = self._queue, self._state
+        queue, state = self.queue, self._state
         while queue:
             rank = heappop(queue)
             node = rank if self._by_rank is None else self._by_rank[rank]
@@ -151,11 +152,6 @@ class Plan:
             return node
         return None
 
-    @property
-    def has_queue(self) -> bool:
-        """True if ``take`` may find something: nodes are queued that no full group holds back."""
-        return bool(self._queue)
-
     def unpark(self, group: str) -> bool:
         """Queue the first node that a full group held back; True if there was one."""
         parked = self._parked.get(group)
@@ -163,7 +159,7 @@ class Plan:
             rank = heappop(parked)
             node = rank if self._by_rank is None else self._by_rank[rank]
             if self._state[node] is State.READY:
-                heappush(self._queue, rank)
+                heappush(self.queue, rank)
                 return True
         return False
 
@@ -225,7 +221,7 @@ class Plan:
         # place asks again, or nobody would ever unpark it.
         for parked in self._parked.values():
             for rank in parked:
-                heappush(self._queue, rank)
+                heappush(self.queue, rank)
         self._parked.clear()
         return decisions
 
@@ -239,7 +235,7 @@ class Plan:
 
     def _enqueue(self, node: int) -> None:
         self._state[node] = State.READY
-        heappush(self._queue, node if self._rank is None else self._rank[node])
+        heappush(self.queue, node if self._rank is None else self._rank[node])
 
     def _decide(self, node: int, status: TaskStatus, because: int | None = None) -> Decision:
         self._state[node] = State.DECIDED

@@ -339,12 +339,12 @@ def test_a_timeout_that_does_not_pass_changes_nothing() -> None:
     recorder.check(graph)
 
 
-def test_a_run_whose_work_is_done_does_not_time_out() -> None:
+def test_a_run_that_ends_at_its_deadline_is_done_or_timed_out() -> None:
     for _ in range(100):
         graph, executor, recorder = stoppable(FakeHandler())
         run(graph, executor, timeout=0.002)
         assert graph.ok or isinstance(graph.run_error, TaskTimeoutError)
-        assert (graph.run_error is None) == (not graph.cancelled)
+        assert graph.run_error is not None or not graph.cancelled
         recorder.check(graph)
 
 
