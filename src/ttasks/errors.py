@@ -7,7 +7,7 @@ pickling, so that they can cross a process boundary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
@@ -72,13 +72,14 @@ class TaskTimeoutError(TTasksError, TimeoutError):
         completed: CompletedProcess[str] | None = None,
         what: str = "Task",
     ) -> None:
-        super().__init__(seconds, completed, what)
+        # One argument only: OSError, a base of TimeoutError, would take the first of two for errno.
+        super().__init__(f"{what} timed out after {seconds:g} seconds")
         self.seconds = seconds
         self.completed = completed
         self.what = what
 
-    def __str__(self) -> str:
-        return f"{self.what} timed out after {self.seconds:g} seconds"
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.seconds, self.completed, self.what), self.__dict__.copy()
 
 
 class HandlerNotFoundError(TTasksError, ValueError):
