@@ -174,7 +174,14 @@ TERMINAL = frozenset(
     }
 )
 RUN_ENDS = frozenset({TaskEventType.SUCCEEDED, TaskEventType.FAILED, TaskEventType.CANCELLED})
-REPORTS = frozenset({TaskEventType.PROGRESS, TaskEventType.OUTPUT})
+REPORTS = frozenset(
+    {
+        TaskEventType.PROGRESS,
+        TaskEventType.OUTPUT,
+        TaskEventType.CIRCUIT_OPENED,
+        TaskEventType.CIRCUIT_CLOSED,
+    }
+)
 
 
 class EventRecorder:

@@ -35,6 +35,7 @@ from ttasks.errors import (
     TTasksError,
     UnknownDependencyError,
 )
+from ttasks.model.breaker import BreakerStatus, CircuitBreaker, CircuitState
 from ttasks.model.context import TaskContext, current_context
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.graph import TaskGraph
@@ -51,7 +52,10 @@ if TYPE_CHECKING:
     from ttasks.stores.sqlite import SQLiteStore
 
 __all__ = [
+    "BreakerStatus",
+    "CircuitBreaker",
     "CircuitOpenError",
+    "CircuitState",
     "CycleError",
     "DependencyPolicy",
     "EventBus",

@@ -225,7 +225,7 @@ class CircuitOpenError(TTasksError):
 
     Attributes:
         group: the concurrency group whose breaker is open.
-        retry_after: seconds until the next trial call.
+        retry_after: seconds until the next trial call; 0.0 while one is under way.
     """
 
     def __init__(self, group: str, retry_after: float) -> None:
@@ -234,6 +234,8 @@ class CircuitOpenError(TTasksError):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
+        if not self.retry_after:
+            return f"The circuit of group {self.group!r} is open until its trial call has ended"
         return f"The circuit of group {self.group!r} is open for {self.retry_after:.3g} s more"
 
 

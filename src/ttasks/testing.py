@@ -16,13 +16,15 @@ Example:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from threading import Condition, Lock
 from time import monotonic
 from typing import Any
 
 from ttasks.errors import TaskCancelled
-from ttasks.model.checks import check_number
+from ttasks.model.checks import check_number, wrong_type, wrong_value
+from ttasks.model.clock import SIGNAL_SECONDS
 from ttasks.model.context import TaskContext
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.task import Task
@@ -35,11 +37,24 @@ PATIENCE_SECONDS = 10.0
 class FakeClock:
     """A clock that stands still until it is told to move. Thread-safe.
 
-    Give it to an executor (``TaskExecutor(clock=FakeClock())``): backoff, timeouts of plain
-    handlers, graph timeouts, breakers and ``context.wait_cancelled`` then go by it. Commands and
-    coroutines run in real time.
+    Give it to an executor (``TaskExecutor(clock=FakeClock())``): backoff, timeouts of plain and
+    ``async def`` handlers, graph timeouts, durations, breakers and ``context.wait_cancelled`` then
+    go by it. Commands keep to their timeouts, and coroutines sleep, in real time.
 
-    Its condition owns the time and the number of waits.
+    Time may jump over what has not begun to wait yet. So wait for what one step brings about
+    (`EventRecorder.wait_for`, ``advance_to_next``) before you take the next one.
+
+    Its condition owns the time and the ends of the waits.
+
+    Example:
+        >>> from ttasks import RetryPolicy, Task, TaskExecutor, TaskType
+        >>> clock, fake = FakeClock(), TaskType("fake")
+        >>> with TaskExecutor(clock=clock) as executor:
+        ...     executor.register(fake, FakeHandler(default=[OSError("down"), "page"]))
+        ...     future = executor.submit(Task("get", None, fake, retry=RetryPolicy(2, 3600)))
+        ...     moment = clock.advance_to_next()
+        ...     print(future.result().value, "after", moment)
+        page after 3600.0
     """
 
     def __init__(self) -> None:
@@ -72,22 +87,40 @@ class FakeClock:
             TimeoutError: nothing waited for ten real seconds.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: bool(self._waits), PATIENCE_SECONDS):
-                raise TimeoutError("nothing waits for the fake clock")
-            self._now = max(self._now, min(self._waits))
+            self._wait_for_waits(1)
+            self._now = min(self._ahead())
             self._changed.notify_all()
             return self._now
 
+    def wait_for_waits(self, number: int = 1) -> None:
+        """Wait, in real time, until so many waits with an end ahead are under way.
+
+        Raises:
+            TimeoutError: that took longer than ten real seconds.
+        """
+        with self._changed:
+            self._wait_for_waits(number)
+
+    def _wait_for_waits(self, number: int) -> None:
+        if not self._changed.wait_for(lambda: len(self._ahead()) >= number, PATIENCE_SECONDS):
+            raise TimeoutError(f"fewer than {number} wait for the fake clock")
+
+    def _ahead(self) -> list[float]:
+        """Ends of the waits that are not over; some of the others have yet to notice it."""
+        return [end for end in self._waits if end > self._now]
+
     @property
     def waiting(self) -> int:
-        """How many waits with an end are under way."""
+        """How many waits with an end ahead are under way."""
         with self._changed:
-            return len(self._waits)
+            return len(self._ahead())
 
     def wait(self, lock: Lock, seconds: float | None) -> bool:
         """See `ttasks.model.clock.Clock`."""
         if seconds is None:
-            return lock.acquire()
+            while not lock.acquire(timeout=SIGNAL_SECONDS):
+                pass  # in slices, as the system's clock does
+            return True
         with self._changed:
             end = self._now + seconds
             self._waits.append(end)
@@ -113,6 +146,10 @@ class FakeHandler:
         default: what tasks do that the script does not name.
         delays: title to seconds that each attempt takes by the executor's clock; a cancellation
             ends it early.
+
+    Raises:
+        TypeError, ValueError: script or delays are no mappings from str, a list is empty, or a
+            delay is not a number of at least 0.
     """
 
     def __init__(
@@ -122,11 +159,18 @@ class FakeHandler:
         default: Any = None,
         delays: Mapping[str, float] | None = None,
     ) -> None:
-        self._script = dict(script or {})
+        self._script = _by_title("script", script)
         self._default = default
-        self._delays = dict(delays or {})
-        self._lock = Lock()  # owns the calls
+        self._delays = _by_title("delays", delays)
+        for title, steps in [*self._script.items(), (None, default)]:
+            if isinstance(steps, list) and not steps:
+                name = "default" if title is None else f"script[{title!r}]"
+                raise wrong_value(name, steps, "a list with a step for the first attempt")
+        for title, seconds in self._delays.items():
+            check_number(f"delays[{title!r}]", seconds, least=0)
+        self._lock = Lock()  # owns the calls and their numbers
         self._calls: list[TaskContext] = []
+        self._numbers: Counter[str] = Counter()
 
     @property
     def calls(self) -> list[TaskContext]:
@@ -141,7 +185,8 @@ class FakeHandler:
 
     def __call__(self, context: TaskContext) -> Any:
         with self._lock:
-            before = sum(call.id == context.id for call in self._calls)
+            before = self._numbers[context.id]
+            self._numbers[context.id] += 1
             self._calls.append(context)
         delay = self._delays.get(context.title)
         if delay is not None and context.wait_cancelled(delay):
@@ -153,6 +198,14 @@ class FakeHandler:
         ):
             raise step
         return step
+
+
+def _by_title(name: str, value: object) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(title, str) for title in value):
+        raise wrong_type(name, value, "a mapping from the titles of tasks")
+    return dict(value)
 
 
 class EventRecorder:
@@ -193,9 +246,20 @@ class EventRecorder:
         return [event.type for event in self.of(task)]
 
     def wait_for(
-        self, task: Task, kind: TaskEventType, timeout: float = PATIENCE_SECONDS
+        self,
+        task: Task,
+        kind: TaskEventType,
+        *,
+        attempt: int | None = None,
+        timeout: float = PATIENCE_SECONDS,
     ) -> TaskEvent:
         """Wait for an event of a task, also one that has come already.
+
+        Args:
+            task: the task.
+            kind: the kind of the event.
+            attempt: number of the attempt; None means any.
+            timeout: real seconds.
 
         Raises:
             TimeoutError: it did not come within ``timeout`` real seconds.
@@ -204,6 +268,8 @@ class EventRecorder:
         with self._changed:
             while True:
                 for event in self._events:
+                    if attempt is not None and event.attempt != attempt:
+                        continue
                     if event.task_id == task.id and event.type is kind:
                         return event
                 if not self._changed.wait(max(0.0, end - monotonic())):
@@ -231,6 +297,7 @@ class EventRecorder:
 
 _REPORTS = (TaskEventType.PROGRESS, TaskEventType.OUTPUT)
 _ENDS = (TaskEventType.SUCCEEDED, TaskEventType.FAILED, TaskEventType.CANCELLED)
+_SINKS = (TaskEventType.SUCCEEDED, TaskEventType.CANCELLED)
 _LIFECYCLE = (
     TaskEventType.STARTED,
     *_REPORTS,
@@ -243,9 +310,13 @@ _LIFECYCLE = (
 def _order_problem(kinds: list[TaskEventType]) -> str:
     """What breaks the promise in a sequence, "" if nothing does."""
     running = False
+    last: TaskEventType | None = None
     for kind in kinds:
         if kind not in _LIFECYCLE:
             continue
+        if last is not None and last in _SINKS:
+            return f"{kind.value} after {last.value}"
+        last = kind
         if kind is TaskEventType.STARTED:
             if running:
                 return "started twice"
@@ -254,6 +325,8 @@ def _order_problem(kinds: list[TaskEventType]) -> str:
             if not running:
                 return f"{kind.value} outside of an attempt"
         elif kind in _ENDS:
+            if not running and kind is TaskEventType.SUCCEEDED:
+                return "succeeded without a start"
             running = False
         elif running:
             return f"{kind.value} while running"

@@ -74,7 +74,7 @@ class Attempt(Reports):
     in_flight = False
     deadline: float | None = None
     node = 0
-    _ticket: int | None = None  # of the group's circuit breaker
+    _ticket: tuple[str, int] | None = None  # group, and of its circuit breaker
     _sheltered = 0
 
     def __init__(
@@ -164,7 +164,7 @@ class Attempt(Reports):
                     self._go_on(raw, context, on_end)
                     return TaskStatus.RUNNING
                 left = None if self.deadline is None else self.deadline - services.clock.now()
-                raw = services.loop.run(raw, context, left, self.token)
+                raw = services.loop.run(raw, context, left, self.token, services.clock)
         except BaseException as error:
             status = self._finish(None, self._translate(error))
             if isinstance(error, KeyboardInterrupt) or not started:
@@ -190,6 +190,8 @@ class Attempt(Reports):
             raise TaskCancelled
         if services.guards:
             ask_guards(services.guards, context)
+            if self.deadline is not None and services.clock.now() >= self.deadline:
+                raise TimeIsUp
         if services.breakers is not None:
             self._ticket = services.breakers.enter(task.group)
         if self.deadline is None or self.ends_itself:
@@ -256,7 +258,7 @@ class Attempt(Reports):
         spent = ""
         if tries is not None:
             tries.note_end(duration)
-            if raised is not None:
+            if raised is not None and not life.to_be_cancelled(self.token):
                 self.retry_in, spent = tries.decide(raised)
         while True:
             if raised is None and tries is None and self._emitted is None and not services.redactor:
@@ -305,12 +307,12 @@ class Attempt(Reports):
 
     def _leave_circuit(self, status: TaskStatus) -> None:
         """Tell the circuit breaker how the call ended, and subscribers if that changed it."""
-        breakers, group = self._services.breakers, self._task.group
+        breakers = self._services.breakers
         assert breakers is not None
-        assert group is not None
         assert self._ticket is not None
+        group, ticket = self._ticket
         failed = None if status is TaskStatus.CANCELLED else status is TaskStatus.FAILED
-        changed = breakers.leave(group, self._ticket, failed)
+        changed = breakers.leave(group, ticket, failed)
         if changed is None:
             return
         opened = changed is CircuitState.OPEN
@@ -318,10 +320,10 @@ class Attempt(Reports):
         recorder = self._services.recorder
         if recorder.wants(kind):
             shown = recorder.shown(self._task)
-            now = datetime.now(UTC)
+            now, running = datetime.now(UTC), TaskStatus.RUNNING  # its end comes next
             text = f"circuit of group {group!r} {'opened' if opened else 'closed'}"
             recorder.report(
-                make_event(kind, shown.id, shown, now, status, status, text, self.number)
+                make_event(kind, shown.id, shown, now, running, running, text, self.number)
             )
 
     def _result(

@@ -28,8 +28,11 @@ class Breakers:
     def __bool__(self) -> bool:
         return bool(self._circuits)
 
-    def enter(self, group: str | None) -> int | None:
-        """Ask to call a handler for a task of a group; returns the ticket, None without a breaker.
+    def enter(self, group: str | None) -> tuple[str, int] | None:
+        """Ask to call a handler for a task of a group.
+
+        Returns:
+            What `leave` wants to know, None for a group without a breaker.
 
         Raises:
             CircuitOpenError: the circuit is open.
@@ -44,7 +47,7 @@ class Breakers:
             left = circuit.status(now).retry_after
         if ticket is None:
             raise CircuitOpenError(group, left)
-        return ticket
+        return group, ticket
 
     def leave(self, group: str, ticket: int, failed: bool | None) -> CircuitState | None:
         """Tell how the call ended, None if that says nothing; returns OPEN or CLOSED if changed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from re import Pattern
@@ -227,6 +228,8 @@ class Core:
             )
             assert result.failure is not None
             message = result.failure.message
+            if status is TaskStatus.CANCELLED:
+                result = _with_tries(result, task.result)
         elif blocker is not None:
             blocked_by = blocker.id
             because = f"blocked by {blocker.title!r}"
@@ -260,6 +263,18 @@ class Core:
             yield
         finally:
             self._runs.discard(run)
+
+
+def _with_tries(result: TaskResult, last: TaskResult | None) -> TaskResult:
+    """The result of a cancellation, with the attempts that there were before it."""
+    if last is None:
+        return result
+    return replace(
+        result,
+        attempts=last.attempts,
+        attempt_durations=last.attempt_durations,
+        total_duration=last.total_duration,
+    )
 
 
 class follow:

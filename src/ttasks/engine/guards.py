@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import CoroutineType
 from typing import Any
 
 from ttasks.errors import TaskRejectedError, describe
@@ -27,16 +28,18 @@ def ask_guards(guards: tuple[Guard, ...], context: TaskContext) -> None:
 
     Raises:
         TaskRejectedError: a guard raised it, or raised something else, which the message names.
-        TaskCancelled: a guard had the task cancelled, alone or with its graph.
+        TaskCancelled: the task was cancelled meanwhile, by a guard or by somebody else.
     """
     for guard in guards:
         try:
-            guard(context)
-        except TaskRejectedError:
-            raise
-        except KeyboardInterrupt:
+            answer = guard(context)
+            if type(answer) is CoroutineType:
+                answer.close()
+                raise TypeError("a guard must be a plain function; it gave a coroutine")
+        except (TaskRejectedError, KeyboardInterrupt):
             raise
         except BaseException as error:
+            context.raise_if_cancelled()
             name = getattr(guard, "__qualname__", None) or type(guard).__qualname__
             raise TaskRejectedError(
                 f"Guard {name} rejected the task, because it raised "

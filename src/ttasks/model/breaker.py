@@ -86,7 +86,8 @@ class Circuit:
     def __init__(self, breaker: CircuitBreaker) -> None:
         self._breaker = breaker
         self._least = breaker.window if breaker.min_calls is None else breaker.min_calls
-        self._calls: deque[bool] = deque(maxlen=breaker.window)  # True: it failed
+        self._calls: deque[bool] = deque()  # the latest ones; True: it failed
+        self._failures = 0  # among them
         self._opened_at: float | None = None
         self._trial = False  # a trial call is under way
         self._epoch = 0  # grows with each change; what began in an earlier one tells nothing
@@ -114,8 +115,12 @@ class Circuit:
                 return self._change(None)
             return self._change(now)
         self._calls.append(failed)
+        self._failures += failed
+        if len(self._calls) > self._breaker.window:
+            self._failures -= self._calls.popleft()
         count = len(self._calls)
-        if count >= self._least and sum(self._calls) >= self._breaker.failure_rate * count:
+        # Divided, not multiplied: 7 of 100 are 0.07, but 0.07 * 100 is more than 7.
+        if count >= self._least and self._failures / count >= self._breaker.failure_rate:
             return self._change(now)
         return None
 
@@ -130,6 +135,7 @@ class Circuit:
         if opened_at is not None:
             return CircuitState.OPEN
         self._calls.clear()
+        self._failures = 0
         return CircuitState.CLOSED
 
     def status(self, now: float) -> BreakerStatus:
@@ -138,4 +144,4 @@ class Circuit:
         if self._opened_at is not None:
             left = max(0.0, self._opened_at + self._breaker.reset_after - now)
             state = CircuitState.OPEN if left else CircuitState.HALF_OPEN
-        return BreakerStatus(state, sum(self._calls), len(self._calls), left)
+        return BreakerStatus(state, self._failures, len(self._calls), left)

@@ -84,6 +84,11 @@ class Lifecycle:
             self.result = result
             return True
 
+    @staticmethod
+    def to_be_cancelled(owner: CancelToken) -> bool:
+        """True if the attempt that ``owner`` stands for cannot but end as CANCELLED."""
+        return owner.cancelled and owner.reason != "timeout"
+
     def finish(self, owner: CancelToken, result: TaskResult, error: str | None) -> bool:
         """End the attempt that ``owner`` stands for.
 
@@ -95,11 +100,7 @@ class Lifecycle:
             if self.owner is not owner:
                 return False
             if self.status is TaskStatus.RUNNING:
-                if (
-                    owner.cancelled
-                    and owner.reason != "timeout"
-                    and result.status is not TaskStatus.CANCELLED
-                ):
+                if self.to_be_cancelled(owner) and result.status is not TaskStatus.CANCELLED:
                     return False
                 self.error = error
             elif self.status is not result.status:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum
+from random import random
 
 from ttasks.model.checks import check_int, check_number, check_seconds, wrong_type, wrong_value
 
@@ -37,7 +38,13 @@ class RetryPolicy:
     ``min(backoff * multiplier ** (n - 1), max_backoff)`` seconds, changed by a random share of at
     most ``jitter`` of itself in either direction.
 
-    Cancellation, a missing handler and a rejection are never retried.
+    Cancellation, a missing handler and a rejection are never retried; an attempt that an open
+    circuit refused is, if ``retry_on`` says so.
+
+    Example:
+        >>> policy = RetryPolicy(5, 0.5, multiplier=2, max_backoff=3)
+        >>> [policy.delay(retry) for retry in range(1, 5)]
+        [0.5, 1.0, 2.0, 3.0]
 
     Args:
         max_attempts: attempts in all, the first included; at least 1.
@@ -46,7 +53,7 @@ class RetryPolicy:
         max_backoff: cap of a delay in seconds, at least ``backoff``; None means no cap.
         jitter: share of a delay that is random, 0 to 1.
         retry_on: exception class, or tuple of them, that is retried.
-        max_elapsed: no retry starts later than this many seconds after the first attempt began;
+        max_elapsed: no retry is due later than this many seconds after the first attempt began;
             above 0, None means no limit.
 
     Raises:
@@ -79,7 +86,7 @@ class RetryPolicy:
                 raise wrong_type("retry_on", item, "an exception class or a tuple of them")
         object.__setattr__(self, "retry_on", classes)
 
-    def delay(self, retry: int, random: Callable[[], float]) -> float:
+    def delay(self, retry: int, random: Callable[[], float] = random) -> float:
         """Seconds to wait before retry number ``retry``.
 
         Args:
@@ -87,7 +94,7 @@ class RetryPolicy:
             random: gives numbers from 0.0 up to 1.0; called only if there is jitter.
         """
         check_int("retry", retry, least=1)
-        cap = _LONGEST_DELAY if self.max_backoff is None else self.max_backoff
+        cap = _LONGEST_DELAY if self.max_backoff is None else float(self.max_backoff)
         try:
             seconds = min(self.backoff * float(self.multiplier) ** (retry - 1), cap)
         except OverflowError:

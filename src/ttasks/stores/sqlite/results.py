@@ -88,6 +88,10 @@ def encode_result(task_id: str, result: TaskResult | None) -> ResultColumns:
         facts["files"] = dict(result.output_files)
     if result.usage is not None:
         facts["usage"] = dict(result.usage)
+    if result.attempt_durations:
+        facts["attempt_durations"] = result.attempt_durations
+    if result.total_duration is not None:
+        facts["total_duration"] = result.total_duration
     if result.raw is not None:
         facts["raw"] = _encode_raw(result)
     kind, value = _encode_value(result)
@@ -124,6 +128,8 @@ def decode_result(task_id: str, columns: ResultColumns) -> TaskResult | None:
         output_truncated=facts.get("truncated", False),
         output_files=facts.get("files"),
         usage=facts.get("usage"),
+        attempt_durations=tuple(facts.get("attempt_durations", ())),
+        total_duration=facts.get("total_duration"),
     )
 
 
