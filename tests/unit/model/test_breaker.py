@@ -187,8 +187,10 @@ NUMBERS = [(value, TypeError) for value in (None, "1", True, [1])] + [
     (value, ValueError) for value in (nan, inf, -inf, 0, -1)
 ]
 BAD: dict[str, list[tuple[Any, type[Exception]]]] = {
-    "window": [("3", TypeError), (2.0, TypeError), (None, TypeError), (True, TypeError)]
-    + [(0, ValueError), (-1, ValueError)],
+    "window": [
+        *((value, TypeError) for value in ("3", 2.0, None, True)),
+        *((value, ValueError) for value in (0, -1)),
+    ],
     "failure_rate": [*NUMBERS, (1.01, ValueError)],
     "min_calls": [("3", TypeError), (1.0, TypeError), (0, ValueError), (11, ValueError)],
     "reset_after": NUMBERS,
