@@ -115,25 +115,24 @@ class FakeClock:
         with self._changed:
             return len(self._ahead())
 
-    def wait(self, lock: Lock, seconds: float | None) -> bool:
+    def wait_until(self, lock: Lock, moment: float | None) -> bool:
         """See `ttasks.model.clock.Clock`."""
-        if seconds is None:
+        if moment is None:
             while not lock.acquire(timeout=SIGNAL_SECONDS):
                 pass  # in slices, as the system's clock does
             return True
         with self._changed:
-            end = self._now + seconds
-            self._waits.append(end)
+            self._waits.append(moment)
             self._changed.notify_all()
         try:
             # The lock is released by somebody who knows nothing of this clock, so look at both.
             while not lock.acquire(timeout=POLL_SECONDS):
-                if self._now >= end:
+                if self._now >= moment:
                     return lock.acquire(False)
             return True
         finally:
             with self._changed:
-                self._waits.remove(end)
+                self._waits.remove(moment)
 
 
 class FakeHandler:

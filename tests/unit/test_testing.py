@@ -74,7 +74,7 @@ def test_it_never_goes_back(seconds: Any, error: type[Exception]) -> None:
 
 def test_a_wait_ends_when_its_time_has_come_and_not_before() -> None:
     clock = FakeClock()
-    future = background(lambda: clock.wait(held(), 5))
+    future = background(lambda: clock.wait_until(held(), 5))
     clock.wait_for_waits()
     clock.advance(4.999)
     assert clock.waiting == 1
@@ -87,7 +87,7 @@ def test_a_wait_ends_when_its_time_has_come_and_not_before() -> None:
 @pytest.mark.parametrize("seconds", [5, None])
 def test_a_wait_ends_when_its_lock_is_released(seconds: float | None) -> None:
     clock, lock = FakeClock(), held()
-    future = background(lambda: clock.wait(lock, seconds))
+    future = background(lambda: clock.wait_until(lock, seconds))
     lock.release()
     assert future.result(WAIT) is True
     assert lock.locked()
@@ -97,14 +97,14 @@ def test_a_wait_ends_when_its_lock_is_released(seconds: float | None) -> None:
 @pytest.mark.parametrize("seconds", [0, -1])
 def test_a_wait_for_nothing_is_over_at_once(seconds: float) -> None:
     clock = FakeClock()
-    assert clock.wait(held(), seconds) is False
-    assert clock.wait(Lock(), seconds) is True
+    assert clock.wait_until(held(), seconds) is False
+    assert clock.wait_until(Lock(), seconds) is True
 
 
 def test_the_steps_of_the_clock_are_the_ends_of_the_waits_in_order() -> None:
     clock = FakeClock()
     futures = {
-        seconds: background(lambda s=seconds: clock.wait(held(), s)) for seconds in (3, 1, 2)
+        seconds: background(lambda s=seconds: clock.wait_until(held(), s)) for seconds in (3, 1, 2)
     }
     clock.wait_for_waits(3)
     assert clock.waiting == 3
@@ -141,7 +141,7 @@ def test_ctrl_c_ends_its_waits(seconds: float | None) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         background(interrupt)
-        clock.wait(held(), seconds)
+        clock.wait_until(held(), seconds)
     assert clock.waiting == 0
 
 

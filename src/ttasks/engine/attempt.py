@@ -163,8 +163,7 @@ class Attempt(Reports):
                 if on_end is not None:
                     self._go_on(raw, context, on_end)
                     return TaskStatus.RUNNING
-                left = None if self.deadline is None else self.deadline - services.clock.now()
-                raw = services.loop.run(raw, context, left, self.token, services.clock)
+                raw = services.loop.run(raw, context, self.deadline, self.token, services.clock)
         except BaseException as error:
             status = self._finish(None, self._translate(error))
             if isinstance(error, KeyboardInterrupt) or not started:
@@ -196,9 +195,8 @@ class Attempt(Reports):
             self._ticket = services.breakers.enter(task.group)
         if self.deadline is None or self.ends_itself:
             return self._handler(context)
-        left = self.deadline - services.clock.now()
         return call_bounded(
-            lambda: self._handler(context), left, services.abandoned, services.clock
+            lambda: self._handler(context), self.deadline, services.abandoned, services.clock
         )
 
     def _go_on(self, coroutine: Any, context: Context, on_end: OnEnd) -> None:

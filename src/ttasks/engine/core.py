@@ -62,9 +62,9 @@ class Core:
     ) -> None:
         if store is not None and not isinstance(store, Store):
             raise wrong_type("store", store, "a Store (InMemoryStore, SQLiteStore) or None")
-        for name in ("now", "wait"):
+        for name in ("now", "wait_until"):
             if clock is not None and not callable(getattr(clock, name, None)):
-                raise wrong_type("clock", clock, "a Clock (with now and wait) or None")
+                raise wrong_type("clock", clock, "a Clock (with now and wait_until) or None")
         redactor = Redactor(redact) or None
         self.store = store
         self.clock = SYSTEM_CLOCK if clock is None else clock

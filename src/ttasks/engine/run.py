@@ -51,9 +51,9 @@ class Alarm:
         except RuntimeError:
             pass  # it rings already
 
-    def wait(self, seconds: float | None) -> None:
-        """Wait until it rings, at most ``seconds``; None means without a limit."""
-        self._clock.wait(self._lock, seconds)
+    def wait_until(self, moment: float | None) -> None:
+        """Wait until it rings, or until that moment; None means without a limit."""
+        self._clock.wait_until(self._lock, moment)
 
 
 class GraphRun:
@@ -210,7 +210,7 @@ class GraphRun:
             try:
                 self._do_due()
                 if not self._dispatch.ended:
-                    self._alarm.wait(self._seconds_to_next())
+                    self._alarm.wait_until(self._next_moment())
             except BaseException as error:
                 # Whatever handlers of yet other signals raise is as good as Ctrl-C. At the third
                 # there is nothing left to be tried.
@@ -243,8 +243,8 @@ class GraphRun:
         self._dispatch.expire_due(now)
         self._dispatch.resume_due(now)
 
-    def _seconds_to_next(self) -> float | None:
-        """Seconds until something is due, None if nothing is."""
+    def _next_moment(self) -> float | None:
+        """When something is due next, by the clock; None if nothing is."""
         options = self._options
         moments = [self._dispatch.next_due()]
         if self._stopped_at is None:
@@ -254,8 +254,7 @@ class GraphRun:
             if options.finally_timeout is not None and not self._finally_over:
                 moments.append(self._stopped_at + options.finally_timeout)
             moments += [seen + CANCEL_PATIENCE for seen in self._stuck.values()]
-        known = [moment for moment in moments if moment is not None]
-        return min(known) - self._clock.now() if known else None
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def _leave_stuck(self, now: float) -> None:
         """Leave behind cancelled handlers that have had their time and cannot be ended."""

@@ -64,6 +64,7 @@ class CancelToken:
     def wait(self, seconds: float, clock: Clock = SYSTEM_CLOCK) -> bool:
         """Wait up to ``seconds`` for the signal; True if it stands."""
         if not self.cancelled:
+            moment = clock.now() + seconds
             rung = Lock()
             rung.acquire()
 
@@ -73,7 +74,7 @@ class CancelToken:
 
             remove = self.add_callback(ring)
             try:
-                clock.wait(rung, seconds)
+                clock.wait_until(rung, moment)
             finally:
                 remove()
         return self.cancelled

@@ -16,8 +16,12 @@ class Clock(Protocol):
     def now(self) -> float:
         """Seconds from some fixed moment; never goes back."""
 
-    def wait(self, lock: Lock, seconds: float | None) -> bool:
-        """Acquire ``lock``, waiting at most ``seconds`` (None: for ever); False if time was up."""
+    def wait_until(self, lock: Lock, moment: float | None) -> bool:
+        """Acquire ``lock``, waiting until ``moment`` (None: for ever); False if time was up.
+
+        A moment and not a number of seconds, so that nothing is lost if the clock moves before the
+        wait begins.
+        """
 
 
 SIGNAL_SECONDS = 0.1
@@ -30,18 +34,17 @@ class SystemClock:
     now = staticmethod(monotonic)
 
     @staticmethod
-    def wait(lock: Lock, seconds: float | None) -> bool:
+    def wait_until(lock: Lock, moment: float | None) -> bool:
         """See `Clock`."""
         if current_thread() is not main_thread():
-            return lock.acquire(timeout=-1 if seconds is None else _bounded(seconds))
+            return lock.acquire(timeout=-1 if moment is None else _bounded(moment - monotonic()))
         # In slices: a signal that arrives just before the wait begins does not end it, and its
         # handler would not be called before the end of the wait.
-        end = None if seconds is None else monotonic() + seconds
         while True:
-            left = SIGNAL_SECONDS if end is None else min(SIGNAL_SECONDS, end - monotonic())
+            left = SIGNAL_SECONDS if moment is None else min(SIGNAL_SECONDS, moment - monotonic())
             if lock.acquire(timeout=_bounded(left)):
                 return True
-            if end is not None and monotonic() >= end:
+            if moment is not None and monotonic() >= moment:
                 return False
 
 

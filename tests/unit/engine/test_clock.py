@@ -276,7 +276,9 @@ def test_statistics_show_what_waits() -> None:
 
 @pytest.mark.parametrize("clock", [0.5, object(), type("Half", (), {"now": print})()])
 def test_a_clock_that_is_none_is_a_type_error(clock: Any) -> None:
-    with pytest.raises(TypeError, match=r"clock must be a Clock \(with now and wait\) or None"):
+    with pytest.raises(
+        TypeError, match=r"clock must be a Clock \(with now and wait_until\) or None"
+    ):
         TaskExecutor(clock=clock)
 
 

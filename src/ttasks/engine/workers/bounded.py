@@ -34,11 +34,11 @@ class TimeIsUp(Exception):
 
 def call_bounded(
     call: Callable[[], Any],
-    seconds: float,
+    until: float,
     abandoned: AbandonedCount,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Any:
-    """Run ``call`` in a thread of its own and wait for it at most ``seconds``.
+    """Run ``call`` in a thread of its own and wait for it until that moment of the clock.
 
     The thread sees a copy of the caller's context variables. It is a daemon, so that one that is
     left behind never keeps the interpreter from exiting.
@@ -78,7 +78,7 @@ def call_bounded(
     thread = Thread(target=copy_context().run, args=(work,), name="ttasks-bounded", daemon=True)
     thread.start()
     try:
-        in_time = clock.wait(done, seconds)
+        in_time = clock.wait_until(done, until)
     except BaseException:
         leave()
         raise

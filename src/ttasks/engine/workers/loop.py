@@ -78,14 +78,14 @@ class LoopThread:
         self,
         coroutine: Coroutine[Any, Any, Any],
         context: Context,
-        seconds: float | None,
+        until: float | None,
         token: CancelToken,
         clock: Clock = SYSTEM_CLOCK,
     ) -> Any:
         """Run a coroutine on the loop and wait for it; a cancelled token cancels it.
 
         Raises:
-            TimeIsUp: it took longer than ``seconds``; it has been cancelled.
+            TimeIsUp: it did not end before ``until``, by the clock; it has been cancelled.
             TaskCancelled: it ended because it was cancelled.
         """
         outcome: list[Any] = []
@@ -101,7 +101,7 @@ class LoopThread:
             remove = token.add_callback(partial(_cancel, mine))
             try:
                 self.start(coroutine, context, mine, on_end)
-                if not clock.wait(done, seconds):
+                if not clock.wait_until(done, until):
                     mine.cancel()
                     raise TimeIsUp
             except BaseException:
