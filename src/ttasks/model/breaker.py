@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
 
 from ttasks.model.checks import check_int, check_number, wrong_value
 
@@ -61,7 +60,8 @@ class CircuitBreaker:
                 raise wrong_value("min_calls", self.min_calls, f"<= window ({self.window})")
 
 
-class BreakerStatus(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BreakerStatus:
     """A look at the circuit of a group.
 
     Attributes:

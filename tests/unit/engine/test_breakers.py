@@ -22,6 +22,7 @@ from support import (
     wait,
 )
 from ttasks import (
+    BreakerStatus,
     CircuitBreaker,
     CircuitOpenError,
     CircuitState,
@@ -101,7 +102,7 @@ def test_the_error_says_when_the_next_trial_is() -> None:
     with pytest.raises(CircuitOpenError) as caught:
         executor.execute(guarded("next"))
     assert (caught.value.group, caught.value.retry_after) == ("api", 17.5)
-    assert executor.breaker_states["api"] == (OPEN, 1, 1, 17.5)
+    assert executor.breaker_states["api"] == BreakerStatus(OPEN, 1, 1, 17.5)
 
 
 def test_it_opens_and_closes_with_one_event_each_before_the_end_of_the_attempt() -> None:
@@ -211,7 +212,7 @@ def test_groups_have_circuits_of_their_own_and_other_tasks_none() -> None:
 def test_a_breaker_for_a_group_that_no_task_is_in_stays_closed() -> None:
     executor, _, _ = with_breaker(FakeHandler({"bad": BOOM}), breakers={"nobody": ONE})
     fail(executor, "bad", "bad")
-    assert executor.breaker_states == {"nobody": (CLOSED, 0, 0, 0.0)}
+    assert executor.breaker_states == {"nobody": BreakerStatus(CLOSED, 0, 0, 0.0)}
 
 
 @pytest.mark.parametrize("way", ["execute", "submit", "graph"])
@@ -261,10 +262,10 @@ def test_refused_and_rejected_attempts_do_not_count() -> None:
     for _ in range(3):
         with pytest.raises(TaskRejectedError):
             executor.execute(guarded("rejected"))
-    assert executor.breaker_states["api"] == (CLOSED, 0, 0, 0.0)
+    assert executor.breaker_states["api"] == BreakerStatus(CLOSED, 0, 0, 0.0)
     fail(executor, "bad")
     by_execute(executor, guarded("refused"))
-    assert executor.breaker_states["api"] == (OPEN, 1, 1, 30.0)
+    assert executor.breaker_states["api"] == BreakerStatus(OPEN, 1, 1, 30.0)
     clock.advance(30)
     with pytest.raises(TaskRejectedError):  # before it could be the trial
         executor.execute(guarded("rejected"))
@@ -285,7 +286,7 @@ def test_a_cancelled_call_says_nothing() -> None:
         assert future.exception(WAIT) is not None
 
     cancel_one()
-    assert executor.breaker_states["api"] == (CLOSED, 0, 0, 0.0)
+    assert executor.breaker_states["api"] == BreakerStatus(CLOSED, 0, 0, 0.0)
     fail(executor, "bad")
     clock.advance(30)
     cancel_one()  # the trial
