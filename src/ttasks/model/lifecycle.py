@@ -100,7 +100,11 @@ class Lifecycle:
             if self.owner is not owner:
                 return False
             if self.status is TaskStatus.RUNNING:
-                if self.to_be_cancelled(owner) and result.status is not TaskStatus.CANCELLED:
+                if (
+                    owner.cancelled
+                    and self.to_be_cancelled(owner)
+                    and result.status is not TaskStatus.CANCELLED
+                ):
                     return False
                 self.error = error
             elif self.status is not result.status:
