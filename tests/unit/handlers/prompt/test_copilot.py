@@ -91,17 +91,21 @@ def agent(cli: str) -> Iterator[Agent]:
         agent.handler.close()
 
 
-def edits(text: str = "new") -> Any:
-    """The model's side of an agent that writes a file of its folder."""
-    return calls_tool("bash", {"command": f"echo {text} > notes.txt", "description": "write"})
+def edits(folder: Path) -> Any:
+    """A file in the folder, and the model's side of an agent that edits it."""
+    path = folder / "notes.txt"
+    path.write_text("old\n")
+    return calls_tool("edit", {"path": str(path), "old_str": "old", "new_str": "new"})
 
 
 # --- agents -------------------------------------------------------------------------------------
 
 
 def test_an_agent_edits_a_file_in_its_folder(agent: Agent, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("old\n")
-    with chat_server(edits(), says("All ", "done.")) as server, agent.executor() as executor:
+    with (
+        chat_server(edits(tmp_path), says("All ", "done.")) as server,
+        agent.executor() as executor,
+    ):
         task = Task.agent("Write new.", cwd=tmp_path, provider=server.setting(), system="Be kind.")
         result = executor.execute(task)
     assert (tmp_path / "notes.txt").read_text() == "new\n"
@@ -124,15 +128,17 @@ def test_what_is_not_permitted_does_not_happen(agent: Agent, tmp_path: Path) -> 
         where.append((threading.current_thread(), current_context()))
         return False
 
-    (tmp_path / "notes.txt").write_text("old\n")
-    with chat_server(edits(), says("Not done.")) as server, agent.executor(refuse) as executor:
+    with (
+        chat_server(edits(tmp_path), says("Not done.")) as server,
+        agent.executor(refuse) as executor,
+    ):
         task = Task.agent("Write new.", cwd=tmp_path, provider=server.setting())
         result = executor.execute(task)
     assert (tmp_path / "notes.txt").read_text() == "old\n"
     assert result.value == "Not done."
-    assert [request.kind for request in asked] == ["shell"]
-    assert asked[0].subject == "echo new > notes.txt"
-    assert asked[0].intention == "write"
+    assert {request.kind for request in asked} == {"write"}
+    assert asked[0].subject == str(tmp_path / "notes.txt")
+    assert "edit" in asked[0].intention.lower()
     thread, context = where[0]
     assert thread is threading.current_thread()
     assert context is not None
@@ -143,19 +149,19 @@ def test_what_permissions_raises_fails_the_task(agent: Agent, tmp_path: Path) ->
     def broken(_request: PermissionRequest) -> bool:
         raise LookupError("no policy")
 
-    with chat_server(edits()) as server, agent.executor(broken) as executor:
+    with chat_server(edits(tmp_path)) as server, agent.executor(broken) as executor:
         task = Task.agent("Write new.", cwd=tmp_path, provider=server.setting())
         with pytest.raises(LookupError, match="no policy"):
             executor.execute(task)
-    assert not (tmp_path / "notes.txt").exists()
+    assert (tmp_path / "notes.txt").read_text() == "old\n"
 
 
 def test_permissions_returns_true_or_false(agent: Agent, tmp_path: Path) -> None:
-    with chat_server(edits()) as server, agent.executor(lambda _request: "yes") as executor:
+    with chat_server(edits(tmp_path)) as server, agent.executor(lambda _request: "yes") as executor:
         task = Task.agent("Write new.", cwd=tmp_path, provider=server.setting())
         with pytest.raises(TypeError, match="permissions must return True or False, got str"):
             executor.execute(task)
-    assert not (tmp_path / "notes.txt").exists()
+    assert (tmp_path / "notes.txt").read_text() == "old\n"
 
 
 def test_cancelling_an_agent_ends_the_command_that_it_runs(agent: Agent, tmp_path: Path) -> None:
