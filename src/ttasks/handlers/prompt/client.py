@@ -104,7 +104,7 @@ class Turn:
         self._request = request
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._task: asyncio.Task[PromptReply] | None = None
-        self._asked: set[asyncio.Future[bool]] = set()
+        self._asked: set[asyncio.Future[bool | None]] = set()
         self._cancelled = False
         self._ended = False
 
@@ -115,9 +115,9 @@ class Turn:
         if text:
             self._inbox.put(text)
 
-    async def ask(self, request: PermissionRequest) -> bool:
+    async def ask(self, request: PermissionRequest) -> bool | None:
         """See `Channel`."""
-        answer: asyncio.Future[bool] = self._client.loop.create_future()
+        answer: asyncio.Future[bool | None] = self._client.loop.create_future()
         self._asked.add(answer)
         self._inbox.put((request, answer))
         try:
@@ -132,8 +132,8 @@ class Turn:
             self._task.cancel()
 
     def _finish(self, _task: asyncio.Task[PromptReply]) -> None:
-        for answer in self._asked:  # nobody decides any more
-            _answer(answer, False)
+        for answer in self._asked:
+            _answer(answer, None)
         self._inbox.put(_DONE)
 
     def _cancel_task(self) -> None:
@@ -243,6 +243,6 @@ def _lasting_context() -> Context:
     return context
 
 
-def _answer(future: asyncio.Future[bool], decision: bool) -> None:
+def _answer(future: asyncio.Future[bool | None], decision: bool | None) -> None:
     if not future.done():
         future.set_result(decision)

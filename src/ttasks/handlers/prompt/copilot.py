@@ -215,6 +215,7 @@ class CopilotProvider:
         }
 
     def _permission_handler(self, turn: CopilotTurn) -> Any:
+        from copilot import PermissionNoResult
         from copilot.rpc import (
             PermissionDecisionApproveOnce,
             PermissionDecisionReject,
@@ -227,7 +228,10 @@ class CopilotProvider:
             if getattr(request, "managed_approval_required", False) is True:
                 # The organisation wants a person to decide, and there is none.
                 return PermissionDecisionUserNotAvailable()
-            if await turn.channel.ask(_permission_request(request)):
+            decision = await turn.channel.ask(_permission_request(request))
+            if decision is None:
+                return PermissionNoResult()
+            if decision:
                 return PermissionDecisionApproveOnce()
             return PermissionDecisionReject(feedback="Not permitted.")
 
@@ -255,10 +259,12 @@ class CopilotProvider:
         self, client: CopilotClient, session: CopilotSession, *, ended: bool
     ) -> None:
         """Stop what a session still does, and forget it; none of this may hide the outcome."""
-        with suppress(Exception):
-            if not ended:
+        if not ended:
+            with suppress(Exception):
                 await session.abort()
+        with suppress(Exception):
             await session.disconnect()
+        with suppress(Exception):
             await client.delete_session(session.session_id)
 
 

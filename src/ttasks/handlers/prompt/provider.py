@@ -28,8 +28,8 @@ class Channel(Protocol):
     def emit(self, text: str) -> None:
         """Pass on the next chunk of the answer."""
 
-    async def ask(self, request: PermissionRequest) -> bool:
-        """Wait for the decision whether the agent may do something."""
+    async def ask(self, request: PermissionRequest) -> bool | None:
+        """Wait for the decision whether the agent may do something; None if the turn has ended."""
 
 
 class Provider(Protocol):
