@@ -12,10 +12,13 @@ from ttasks.model.checks import check_int, check_number, check_str, wrong_type, 
 PROMPT_OPTIONS = ("model", "provider", "system", "temperature", "max_tokens")
 AGENT_OPTIONS = (*PROMPT_OPTIONS, "cwd")
 
-SECRET_SETTINGS = ("api_key", "bearer_token", "headers", "bearer_token_provider")
-"""Parts of a provider setting that a task must not hold: a task is written to the ledger."""
+SECRET_SETTINGS = frozenset(
+    ("apikey", "authorization", "bearertoken", "headers", "key", "password", "secret", "token")
+)
+"""Parts of a provider setting, however written, that a task must not hold, because it is stored."""
 
 _HOTTEST = 2.0
+_WITHOUT_DASHES = str.maketrans("", "", "_-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,8 @@ def _check_provider(name: str, value: object) -> Mapping[str, Any]:
     # No value is shown: one of them may be a key that is in the wrong place.
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping or None, got {type(value).__name__}")
-    for key in SECRET_SETTINGS:
-        if key in value:
+    for key in value:
+        if isinstance(key, str) and key.lower().translate(_WITHOUT_DASHES) in SECRET_SETTINGS:
             raise ValueError(
                 f"{name} of a task must not hold {key!r}, because tasks are stored; give it to "
                 "the handler, or name an environment variable as 'api_key_env'"

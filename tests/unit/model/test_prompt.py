@@ -72,7 +72,7 @@ def test_an_unknown_option_is_refused_by_name() -> None:
         Task.agent("x", cwd=5)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["api_key", "bearer_token", "headers"])
+@pytest.mark.parametrize("name", ["api_key", "apiKey", "bearer_token", "headers", "token"])
 def test_a_key_in_an_option_of_a_task_is_refused_and_not_shown(name: str) -> None:
     with pytest.raises(ValueError, match="must not hold") as caught:
         Task.prompt("x", provider={"base_url": "http://x", name: "sk-secret"})
