@@ -15,6 +15,7 @@ from ttasks.errors import (
     ProviderError,
     ProviderStartError,
 )
+from ttasks.handlers.prompt.copilot_process import close_pipes, kill_tree, make_client, process_of
 from ttasks.handlers.prompt.copilot_turn import NAME, CopilotTurn
 from ttasks.handlers.prompt.secrets import Secret, Setting, clean, secrets_of
 from ttasks.model.prompt import PermissionRequest, PromptReply
@@ -119,26 +120,23 @@ class CopilotProvider:
             raise ProviderStartError(self.name, _why_not_started(error)) from None
 
     async def _start(self) -> CopilotClient:
-        from copilot import CopilotClient
-
         token = self._github_token.get()
-        # In a thread: it may download the CLI.
         client = await asyncio.to_thread(
-            CopilotClient, working_directory=os.getcwd(), github_token=token, log_level="error"
+            make_client, working_directory=os.getcwd(), github_token=token, log_level="error"
         )
         starting = asyncio.get_running_loop().create_task(client.start())
         await asyncio.sleep(
             0
         )  # by then it has started the process, of which a failure tells no more
-        process = _process_of(client)
+        process = process_of(client)
         try:
             await starting
         except BaseException:
             with suppress(Exception):
                 await client.force_stop()
-            _close_pipes(process)
+            close_pipes(process)
             raise
-        self._process = process or _process_of(client)
+        self._process = process or process_of(client)
         return client
 
     def _has_died(self) -> bool:
@@ -151,7 +149,7 @@ class CopilotProvider:
         if starting is not None and starting.done():
             with suppress(Exception, asyncio.CancelledError):
                 await starting.result().force_stop()
-        _close_pipes(process)
+        close_pipes(process)
 
     async def close(self) -> None:
         """See `ttasks.handlers.prompt.provider.Provider`."""
@@ -167,9 +165,7 @@ class CopilotProvider:
 
     def kill(self) -> None:
         """See `ttasks.handlers.prompt.provider.Provider`."""
-        process = self._process
-        if process is not None and process.poll() is None:
-            _kill_tree(process.pid)
+        kill_tree(self._process)
 
     # One turn
 
@@ -290,28 +286,3 @@ def _why_not_started(error: Exception) -> str:
 
 def _describe(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-def _process_of(client: CopilotClient) -> Any:
-    # The SDK has no public name for it. Without it, kill and the closing of pipes do nothing.
-    return getattr(client, "_cli_process", None)
-
-
-def _close_pipes(process: Any) -> None:
-    for name in ("stdin", "stdout", "stderr"):
-        pipe = getattr(process, name, None)
-        if pipe is not None:
-            with suppress(OSError, ValueError):
-                pipe.close()
-
-
-def _kill_tree(pid: int) -> None:
-    """Kill the CLI and what its agents have started."""
-    import psutil
-
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        family = [*process.children(recursive=True), process]
-        for member in family:
-            with suppress(psutil.Error):
-                member.kill()

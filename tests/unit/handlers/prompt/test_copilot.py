@@ -236,6 +236,8 @@ def test_the_process_serves_all_turns_and_ends_with_the_executor(cli: str) -> No
                 executor.execute(impatient)
             assert executor.execute(Task.prompt("one")).output == "one"
             (first,) = clis() - others
+            # Ctrl-C in a terminal, which goes to a whole group, must leave it to the cleanup.
+            assert os.getpgid(first.pid) == first.pid
             first.kill()  # while it does nothing
             first.wait(10)
             assert executor.execute(Task.prompt("two")).output == "two"
