@@ -15,7 +15,13 @@ from ttasks.errors import (
     ProviderError,
     ProviderStartError,
 )
-from ttasks.handlers.prompt.copilot_process import close_pipes, kill_tree, make_client, process_of
+from ttasks.handlers.prompt.copilot_process import (
+    close_pipes,
+    has_ended,
+    kill_tree,
+    make_client,
+    process_of,
+)
 from ttasks.handlers.prompt.copilot_turn import NAME, CopilotTurn
 from ttasks.handlers.prompt.secrets import Secret, Setting, clean, secrets_of
 from ttasks.model.prompt import PermissionRequest, PromptReply
@@ -27,6 +33,10 @@ if TYPE_CHECKING:
 
 PULSE_SECONDS = 1.0
 """How often a turn looks whether the CLI is still there: nothing else tells of its end."""
+
+_LOST = ("exited", "not connected", "shutting_down")
+_LOST_PATIENCE = 20
+"""How often to look, during one pulse, whether a process has ended that its pipe says has."""
 
 PLAIN_SYSTEM = "Answer the user's message. You have no tools and cannot ask back."
 """System message of prompts that have none, in place of the long one of the CLI's agent."""
@@ -65,10 +75,11 @@ class CopilotProvider:
     async def turn(self, request: TurnRequest, channel: Channel) -> PromptReply:
         """See `ttasks.handlers.prompt.provider.Provider`."""
         setting, secrets = self._setting(request.options)
+        process = None
         try:
-            client = await self._started()
             turn = CopilotTurn(channel, agent=self._agent, own_model=setting is not None)
-            session = await self._session(client, request, setting, turn)
+            client, session = await self._opened(request, setting, turn)
+            process = process_of(client)
             try:
                 return await self._converse(client, session, request.text, turn)
             finally:
@@ -78,8 +89,8 @@ class CopilotProvider:
             reason = clean(error.reason, secrets)
             raise type(error)(error.provider, reason, error.status) from None
         except Exception as error:
-            if self._has_died():
-                await self._discard()
+            if await _is_ending(process, error):
+                await self._discard(process)
                 raise ProviderStartError(self.name, "the Copilot CLI ended unexpectedly") from None
             raise ProviderError(self.name, clean(_describe(error), secrets)) from None
 
@@ -105,8 +116,8 @@ class CopilotProvider:
 
     async def _started(self) -> CopilotClient:
         """The running client; a turn that is cancelled does not take the start from the others."""
-        if self._starting is not None and self._starting.done() and self._has_died():
-            await self._discard()
+        if self._starting is not None and self._starting.done() and has_ended(self._process):
+            await self._discard(self._process)
         if self._starting is None:
             self._starting = asyncio.get_running_loop().create_task(self._start())
         starting = self._starting
@@ -139,13 +150,12 @@ class CopilotProvider:
         self._process = process or process_of(client)
         return client
 
-    def _has_died(self) -> bool:
-        return self._process is not None and self._process.poll() is not None
-
-    async def _discard(self) -> None:
-        """Forget a client whose CLI has ended."""
+    async def _discard(self, process: Any) -> None:
+        """Forget the client of a process that has ended, unless another turn has done so."""
+        if process is not self._process:
+            return
         starting, self._starting = self._starting, None
-        process, self._process = self._process, None
+        self._process = None
         if starting is not None and starting.done():
             with suppress(Exception, asyncio.CancelledError):
                 await starting.result().force_stop()
@@ -161,13 +171,28 @@ class CopilotProvider:
             await client.stop()
         except Exception:
             self.kill()
-        await self._discard()
+        await self._discard(self._process)
 
     def kill(self) -> None:
         """See `ttasks.handlers.prompt.provider.Provider`."""
         kill_tree(self._process)
 
     # One turn
+
+    async def _opened(
+        self, request: TurnRequest, setting: dict[str, Any] | None, turn: CopilotTurn
+    ) -> tuple[CopilotClient, CopilotSession]:
+        """A session of a CLI that is there: one that has ended since the last turn is replaced."""
+        client = await self._started()
+        process = process_of(client)
+        try:
+            return client, await self._session(client, request, setting, turn)
+        except Exception as error:
+            if not await _is_ending(process, error):
+                raise
+        await self._discard(process)
+        client = await self._started()
+        return client, await self._session(client, request, setting, turn)
 
     async def _session(
         self,
@@ -262,6 +287,16 @@ class CopilotProvider:
             await session.disconnect()
         with suppress(Exception):
             await client.delete_session(session.session_id)
+
+
+async def _is_ending(process: Any, error: Exception) -> bool:
+    """Whether the CLI has ended, or is just about to, and thus is the reason of an error."""
+    if any(word in str(error).lower() for word in _LOST):
+        for _ in range(_LOST_PATIENCE):
+            if has_ended(process):
+                break
+            await asyncio.sleep(PULSE_SECONDS / _LOST_PATIENCE)
+    return has_ended(process)
 
 
 def _permission_request(request: Any) -> PermissionRequest:

@@ -50,6 +50,11 @@ def process_of(client: CopilotClient) -> Any:
     return getattr(client, "_cli_process", None)
 
 
+def has_ended(process: Any) -> bool:
+    """Whether there was a process, and there is none any more."""
+    return process is not None and process.poll() is not None
+
+
 def close_pipes(process: Any) -> None:
     """Close what the SDK leaves open of a process that has ended."""
     for name in ("stdin", "stdout", "stderr"):
@@ -63,7 +68,7 @@ def kill_tree(process: Any) -> None:
     """Kill the CLI and what its agents have started."""
     import psutil
 
-    if process is None or process.poll() is not None:
+    if process is None or has_ended(process):
         return
     with suppress(psutil.Error):
         leader = psutil.Process(process.pid)
