@@ -26,6 +26,12 @@ from ttasks.errors import (
     HandlerNotFoundError,
     InvalidTransitionError,
     MissingExtraError,
+    ProviderAuthenticationError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderResponseError,
+    ProviderStartError,
+    RateLimitedError,
     StoreError,
     StoreVersionError,
     TaskCancelled,
@@ -34,12 +40,14 @@ from ttasks.errors import (
     TaskTimeoutError,
     TTasksError,
     UnknownDependencyError,
+    UnknownModelError,
 )
 from ttasks.model.breaker import BreakerStatus, CircuitBreaker, CircuitState
 from ttasks.model.context import TaskContext, current_context
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.graph import TaskGraph
 from ttasks.model.policy import DependencyPolicy, RetryPolicy
+from ttasks.model.prompt import PermissionRequest, PromptReply
 from ttasks.model.result import Failure, TaskResult
 from ttasks.model.running import GraphStatistics
 from ttasks.model.status import TaskStatus
@@ -49,6 +57,11 @@ from ttasks.model.task_type import TaskType
 from ttasks.stores.memory import InMemoryStore
 
 if TYPE_CHECKING:
+    from ttasks.handlers.prompt import (
+        make_copilot_agent_handler,
+        make_copilot_prompt_handler,
+        make_openai_prompt_handler,
+    )
     from ttasks.stores.sqlite import SQLiteStore
 
 __all__ = [
@@ -67,6 +80,14 @@ __all__ = [
     "InMemoryStore",
     "InvalidTransitionError",
     "MissingExtraError",
+    "PermissionRequest",
+    "PromptReply",
+    "ProviderAuthenticationError",
+    "ProviderConnectionError",
+    "ProviderError",
+    "ProviderResponseError",
+    "ProviderStartError",
+    "RateLimitedError",
     "RetryPolicy",
     "SQLiteStore",
     "Store",
@@ -87,8 +108,18 @@ __all__ = [
     "TaskTimeoutError",
     "TaskType",
     "UnknownDependencyError",
+    "UnknownModelError",
     "current_context",
+    "make_copilot_agent_handler",
+    "make_copilot_prompt_handler",
+    "make_openai_prompt_handler",
 ]
+
+_PROMPT_HANDLERS = (
+    "make_copilot_agent_handler",
+    "make_copilot_prompt_handler",
+    "make_openai_prompt_handler",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -97,4 +128,8 @@ def __getattr__(name: str) -> Any:
         from ttasks.stores.sqlite import SQLiteStore
 
         return SQLiteStore
+    if name in _PROMPT_HANDLERS:
+        from ttasks.handlers import prompt
+
+        return getattr(prompt, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -260,6 +260,49 @@ class MissingExtraError(TTasksError, ImportError):
         return f"{self.feature} needs an extra; install it with: pip install 'ttasks[{self.extra}]'"
 
 
+class ProviderError(TTasksError, RuntimeError):
+    """The provider of a language model gave no answer to a prompt.
+
+    Attributes:
+        provider: name of the provider.
+        reason: what went wrong, for people.
+        status: HTTP status that the model's server answered with, or None.
+    """
+
+    def __init__(self, provider: str, reason: str, status: int | None = None) -> None:
+        super().__init__(provider, reason, status)
+        self.provider = provider
+        self.reason = reason
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.reason}"
+
+
+class ProviderStartError(ProviderError):
+    """The provider's program is missing, does not start, ended, or is of another version."""
+
+
+class ProviderAuthenticationError(ProviderError):
+    """Not signed in, or the key is not accepted."""
+
+
+class UnknownModelError(ProviderError):
+    """The provider has no such model, or nothing at that address."""
+
+
+class RateLimitedError(ProviderError):
+    """Too many requests at the moment; name it in ``RetryPolicy(retry_on=...)``."""
+
+
+class ProviderConnectionError(ProviderError):
+    """The model's server cannot be reached, broke off, or failed (HTTP 500 and above)."""
+
+
+class ProviderResponseError(ProviderError):
+    """The model's server answered with something that is no answer, or an empty one."""
+
+
 def describe(error: BaseException) -> str:
     """The text of an error for people: its message, or its type where it has none."""
     return str(error) or type(error).__name__

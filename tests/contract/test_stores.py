@@ -133,7 +133,7 @@ class StoreContract:
             Task.bash("echo 'ü'; exit 3", cwd="/tmp", env={"A": "b", "C": None}, stdin=b"\xff"),
             Task.powershell("Get-Item .", output_limit=100, grace=0.5),
             Task.prompt("What is the answer?", timeout=3),
-            Task.agent("Find it.", options={"model": "x"}),
+            Task.agent("Find it.", model="x"),
             Task("undecodable \udcff", "payload \ud800", TaskType("odd \udcfe"), "d \udcff"),
             Task("none", None, HTTP),
             Task("empty", "", HTTP),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from chatkit import chat_server, closed_port_url, says
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
@@ -18,6 +20,7 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 ARGUMENTS: dict[str, list[str] | None] = {
     # All checks would run this very test suite, and need tools that are not there on every Python.
     "preflight.py": ["--only", "import"],
+    "recommend.py": None,  # needs a model; below it gets one
 }
 
 
@@ -41,6 +44,42 @@ def test_example_exits_with_0_in_an_empty_folder(name: str, tmp_path: Path) -> N
 def test_the_table_of_arguments_names_scripts_that_exist() -> None:
     if EXAMPLES:
         assert set(ARGUMENTS) <= set(EXAMPLES)
+
+
+# --- recommend.py -------------------------------------------------------------------------------
+
+
+def recommend(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    script = ROOT / "examples" / "recommend.py"
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(script), "--base-url", url, "--model", "some-model"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_recommend_asks_a_model_about_the_results_of_the_checks(tmp_path: Path) -> None:
+    with chat_server(says("Add a ", "changelog.")) as server:
+        done = recommend(server.url, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Add a changelog.\n")
+    assert "failed    changelog" in done.stdout
+    assert "succeeded recommendation" in done.stdout
+    (call,) = server.calls
+    (text,) = call.texts("user")
+    assert "## disk: succeeded" in text
+    assert "## changelog: failed" in text
+    assert call.texts("system")[0].startswith("You advise")
+
+
+def test_recommend_is_not_red_because_the_model_is_away(tmp_path: Path) -> None:
+    done = recommend(closed_port_url(), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "failed    recommendation (OpenAI-compatible server: connection refused" in done.stdout
 
 
 # --- preflight.py: it is honest -----------------------------------------------------------------

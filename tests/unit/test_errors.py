@@ -18,6 +18,12 @@ from ttasks import (
     HandlerNotFoundError,
     InvalidTransitionError,
     MissingExtraError,
+    ProviderAuthenticationError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderResponseError,
+    ProviderStartError,
+    RateLimitedError,
     StoreError,
     StoreVersionError,
     Task,
@@ -27,11 +33,22 @@ from ttasks import (
     TaskTimeoutError,
     TTasksError,
     UnknownDependencyError,
+    UnknownModelError,
     errors,
 )
 
 COMPLETED: CompletedProcess[str] = CompletedProcess(["bash"], 3, "out", "err")
 ONE, TWO = Task.bash("one"), Task.bash("two")
+
+PROVIDER_ERRORS = [
+    ProviderError,
+    ProviderStartError,
+    ProviderAuthenticationError,
+    UnknownModelError,
+    RateLimitedError,
+    ProviderConnectionError,
+    ProviderResponseError,
+]
 
 # Each with its attributes, and what its message has to say.
 SAMPLES: list[tuple[TTasksError, dict[str, Any], list[str]]] = [
@@ -104,6 +121,14 @@ SAMPLES: list[tuple[TTasksError, dict[str, Any], list[str]]] = [
         {"extra": "copilot", "feature": "A prompt"},
         ["A prompt", "pip install 'ttasks[copilot]'"],
     ),
+    *(
+        (
+            error("Provider", "the reason", 429),
+            {"provider": "Provider", "reason": "the reason", "status": 429},
+            ["Provider: the reason"],
+        )
+        for error in PROVIDER_ERRORS
+    ),
 ]
 PARENTS: dict[type[TTasksError], tuple[type[BaseException], ...]] = {
     TaskCancelled: (RuntimeError,),
@@ -120,6 +145,8 @@ PARENTS: dict[type[TTasksError], tuple[type[BaseException], ...]] = {
     StoreError: (),
     StoreVersionError: (StoreError,),
     MissingExtraError: (ImportError,),
+    ProviderError: (RuntimeError,),
+    **dict.fromkeys(PROVIDER_ERRORS[1:], (ProviderError, RuntimeError)),
 }
 CLASSES = [
     item

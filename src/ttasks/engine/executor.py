@@ -54,8 +54,8 @@ class ExecutorOptions(TypedDict, total=False):
 class TaskExecutor:
     """Runs tasks through handlers, remembers them in a store and tells subscribers.
 
-    Thread-safe. Knows Bash and PowerShell tasks from the start. Use it as a context manager, or
-    call `shutdown` at the end.
+    Thread-safe. Knows Bash, PowerShell, prompt and agent tasks from the start. Use it as a context
+    manager, or call `shutdown` at the end.
 
     Args:
         store: where every transition is saved before it is announced; None keeps nothing.
@@ -105,10 +105,19 @@ class TaskExecutor:
         self._activity = Activity()
         self._pool: SubmitPool | None = None
         self._pool_lock = Lock()  # owns the making of the pool
+        self._replaced: list[Handler] = []  # handlers that are to be closed all the same
         from ttasks.handlers.shell import run_bash, run_powershell
 
         self._core.handlers[TaskType.BASH] = run_bash
         self._core.handlers[TaskType.POWERSHELL] = run_powershell
+        # Made here, but an SDK is imported, and its program started, by the first turn.
+        from ttasks.handlers.prompt import (
+            make_copilot_agent_handler,
+            make_copilot_prompt_handler,
+        )
+
+        self._core.handlers[TaskType.PROMPT] = make_copilot_prompt_handler()
+        self._core.handlers[TaskType.AGENT] = make_copilot_agent_handler()
 
     @classmethod
     def empty(cls, store: Store | None = None, **options: Unpack[ExecutorOptions]) -> Self:
@@ -127,13 +136,18 @@ class TaskExecutor:
             handler: called with a `TaskContext`, on a worker thread; may be ``async def``.
                 Returning means success; raising `TaskCancelled` means cancelled; raising anything
                 else means failed. One with a true attribute ``ends_itself`` keeps to the timeout
-                by itself and is never left behind.
+                by itself and is never left behind. One with a method ``close`` is closed by
+                `shutdown`, once nothing runs any more; if that does not wait it is closed at
+                once, must let what it is doing end, and may still be called for queued work.
 
         Raises:
             TypeError: the type is no TaskType, or the handler cannot be called.
         """
         check_task_type("type", type)
         check_callable("handler", handler)
+        replaced = self._core.handlers.get(type)
+        if replaced is not None and hasattr(replaced, "close"):
+            self._replaced.append(replaced)
         self._core.handlers[type] = handler
 
     def handler(self, type: TaskType) -> Callable[[AnyHandler], AnyHandler]:
@@ -371,6 +385,13 @@ class TaskExecutor:
             self._activity.wait_idle()
             if self._pool is not None:
                 self._pool.join()
+        self._close_handlers()
+
+    def _close_handlers(self) -> None:
+        for handler in [*self._core.handlers.values(), *self._replaced]:
+            close = getattr(handler, "close", None)
+            if close is not None:
+                close()
 
     def close(self) -> None:
         """The same as ``shutdown()``."""

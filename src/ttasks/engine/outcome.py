@@ -7,6 +7,7 @@ from datetime import datetime
 from subprocess import CompletedProcess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ttasks.engine.redaction import hide
 from ttasks.errors import (
     CircuitOpenError,
     TaskCancelled,
@@ -15,6 +16,7 @@ from ttasks.errors import (
     TaskTimeoutError,
     describe,
 )
+from ttasks.model.prompt import PromptReply
 from ttasks.model.result import Failure, TaskResult, make_result
 from ttasks.model.status import TaskStatus
 
@@ -46,11 +48,13 @@ def success(
     redactor: Redactor | None = None,
 ) -> TaskResult:
     """The result of a handler that returned ``raw`` and emitted that text by stream."""
-    if isinstance(raw, CompletedProcess):
+    if isinstance(raw, (CompletedProcess, PromptReply)):
         timing = Timing(started_at, finished_at, duration)
-        return make_result(
-            task_id, TaskStatus.SUCCEEDED, *timing, attempts=attempt, **_of_command(raw)
-        )
+        if isinstance(raw, PromptReply):
+            fields = _of_prompt(raw, emitted or {}, redactor)
+        else:
+            fields = _of_command(raw)
+        return make_result(task_id, TaskStatus.SUCCEEDED, *timing, attempts=attempt, **fields)
     output = ""
     error: str | None = None
     if isinstance(raw, str):
@@ -104,6 +108,8 @@ def failure(
     if spent:
         details = replace(details, message=f"{details.message} ({spent})")
     completed = getattr(raised, "completed", None)
+    if isinstance(raw, PromptReply):
+        raw = raw.raw
     fields: dict[str, Any] = {"raw": raw, "output": (emitted or {}).get("stdout", "")}
     if isinstance(completed, CompletedProcess):
         fields = _of_command(completed)
@@ -169,6 +175,22 @@ def _of_command(completed: CompletedProcess[str]) -> dict[str, Any]:
         "value": output,
         "output_truncated": getattr(completed, "truncated", False),
         "output_files": getattr(completed, "spill", None) or None,
+    }
+
+
+def _of_prompt(
+    reply: PromptReply, emitted: dict[str, str], redactor: Redactor | None
+) -> dict[str, Any]:
+    text, raw = reply.text, reply.raw
+    answer = text if reply.answer is None else reply.answer
+    if redactor is not None:
+        text, answer, raw = redactor.text(text), redactor.text(answer), hide(raw, redactor)
+    return {
+        "output": emitted.get("stdout") or text,
+        "error": emitted.get("stderr"),
+        "raw": raw,
+        "value": answer,
+        "usage": reply.usage,
     }
 
 

@@ -20,10 +20,17 @@ from ttasks.model.checks import (
 )
 from ttasks.model.command import check_payload, command_options
 from ttasks.model.policy import RetryPolicy
+from ttasks.model.prompt import agent_options, prompt_options
 from ttasks.model.task_type import TaskType
 
 COMMANDS = (TaskType.BASH, TaskType.POWERSHELL)
 TEXTS = (*COMMANDS, TaskType.PROMPT, TaskType.AGENT)
+_OPTIONS: dict[TaskType, Callable[..., dict[str, Any]]] = {
+    TaskType.BASH: command_options,
+    TaskType.POWERSHELL: command_options,
+    TaskType.PROMPT: prompt_options,
+    TaskType.AGENT: agent_options,
+}
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -51,8 +58,8 @@ def check_options(name: str, value: object, type: TaskType) -> Mapping[str, Any]
     for key in value:
         if not isinstance(key, str):
             raise wrong_type(f"a key of {name}", key, "a str")
-    if type in COMMANDS and value:
-        value = command_options(**value)
+    if value and type in _OPTIONS:
+        value = _OPTIONS[type](**value)
     try:
         check_json(name, value)
     except RecursionError:

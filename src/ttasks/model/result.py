@@ -44,8 +44,10 @@ class TaskResult:
         output: stdout of a command, the text that a handler emitted, or the text it returned.
         error: stderr of a success (None if empty); of a failure its stderr, or else the message.
         returncode: exit code of a command (negative: the signal that ended it), else None.
-        raw: what the handler returned; for commands a ``subprocess.CompletedProcess``.
-        value: the Python value: the output of a command, else the same as ``raw``.
+        raw: what the handler returned; for commands a ``subprocess.CompletedProcess``, for prompts
+            the provider's final message as JSON.
+        value: the Python value: the output of a command, the final answer of a prompt or agent,
+            else the same as ``raw``.
         attempts: how often the handler was tried; 0 if the task never started.
         termination_reason: None for success, else "exit_code", "timeout", "cancelled", "handler",
             "interrupted", "circuit_open" or "rejected".

@@ -30,6 +30,7 @@ from ttasks.model.command import command_options
 from ttasks.model.ids import new_id
 from ttasks.model.lifecycle import Lifecycle
 from ttasks.model.policy import RetryPolicy
+from ttasks.model.prompt import agent_options, prompt_options
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TRANSITIONS, TaskStatus
 from ttasks.model.task_type import TaskType
@@ -251,10 +252,35 @@ class Task:
         title: str = "",
         description: str = "",
         timeout: float | None = None,
-        options: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        provider: Mapping[str, Any] | None = None,
+        system: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
         **settings: Unpack[TaskSettings],
     ) -> Task:
-        """Make a task that asks a language model one question; arguments as for `Task`."""
+        """Make a task that asks a language model one question, without tools.
+
+        What is None is as the handler was made; a provider that does not know an option that is
+        given fails the task.
+
+        Args:
+            payload: the question.
+            title, description, timeout, settings: see `Task`.
+            model: name of the model.
+            provider: the Copilot SDK's setting for another model server, in place of that of the
+                handler. It must hold no key: name an environment variable as ``api_key_env``.
+            system: instructions for the model, as the system message.
+            temperature: 0 to 2.
+            max_tokens: most tokens of the answer, at least 1.
+        """
+        options = prompt_options(
+            model=model,
+            provider=provider,
+            system=system,
+            temperature=temperature,
+            max_tokens=max_tokens,
+        )
         return cls(
             title,
             payload,
@@ -273,10 +299,34 @@ class Task:
         title: str = "",
         description: str = "",
         timeout: float | None = None,
-        options: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        provider: Mapping[str, Any] | None = None,
+        system: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        cwd: str | PathLike[str] | None = None,
         **settings: Unpack[TaskSettings],
     ) -> Task:
-        """Make a task that gives an agent with tools one turn; treat the payload as code."""
+        """Make a task that gives an agent with tools one turn; treat the payload as code.
+
+        Unless the handler was made with ``permissions``, whatever the agent asks leave for is
+        approved: it runs commands and changes files as this process may.
+
+        Args:
+            payload: what to do.
+            title, description, timeout, settings: see `Task`.
+            model, provider, temperature, max_tokens: see `prompt`.
+            system: instructions, after those that the agent has anyway.
+            cwd: folder that it works in; None means the handler's, or else that of this process.
+        """
+        options = agent_options(
+            model=model,
+            provider=provider,
+            system=system,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            cwd=cwd,
+        )
         return cls(
             title,
             payload,

@@ -374,7 +374,7 @@ def test_the_constructor_names_what_it_cannot_take(
 def test_a_factory_names_what_it_cannot_take(
     factory: str, name: str, value: Any, error: type[Exception]
 ) -> None:
-    if name == "type" or (name == "options" and factory in ("bash", "powershell")):
+    if name in ("type", "options"):
         error, name, value = TypeError, name, name  # it has no such argument
     with pytest.raises(error) as caught:
         FACTORIES[factory](**{"payload": "payload", name: value})
