@@ -579,7 +579,7 @@ def test_ctrl_c_under_asyncio(host: Any) -> None:
         "executor.submit(make('stuck', timeout=0.05)).result()",
         "stuck = TaskGraph(); stuck.add(make('stuck', timeout=0.05)); stuck.run(executor)",
         "stuck = TaskGraph(); stuck.add(make('stuck')); stuck.run(executor, timeout=0.05)",
-        "executor.execute(make('blocks_loop', timeout=0.05))",
+        "executor.execute(make('blocks_loop', timeout=0.5))",
     ],
 )
 def test_a_handler_that_was_left_behind_does_not_keep_the_interpreter(host: Any, way: str) -> None:
