@@ -298,6 +298,9 @@ class Dispatch:
                 return status
             if status is None:
                 return LEFT_BEHIND
+            if status is TaskStatus.SUCCEEDED and not self._grouped:  # what `_after` would do
+                del self.live[number]
+                return status
         except (HandlerNotFoundError, InvalidTransitionError) as error:
             # The second: cancelled, or taken by somebody else, since the plan was made.
             status = task.status
