@@ -37,13 +37,15 @@ from ttasks.errors import (
 )
 from ttasks.model.context import TaskContext, current_context
 from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.function import TaskFunction, task
 from ttasks.model.graph import TaskGraph
+from ttasks.model.log_filter import TaskLogFilter
 from ttasks.model.policy import DependencyPolicy, RetryPolicy
 from ttasks.model.result import Failure, TaskResult
 from ttasks.model.running import GraphStatistics
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
-from ttasks.model.task import Task
+from ttasks.model.task import PythonTask, Task
 from ttasks.model.task_type import TaskType
 from ttasks.stores.memory import InMemoryStore
 
@@ -63,6 +65,7 @@ __all__ = [
     "InMemoryStore",
     "InvalidTransitionError",
     "MissingExtraError",
+    "PythonTask",
     "RetryPolicy",
     "SQLiteStore",
     "Store",
@@ -76,7 +79,9 @@ __all__ = [
     "TaskEventType",
     "TaskExecutionError",
     "TaskExecutor",
+    "TaskFunction",
     "TaskGraph",
+    "TaskLogFilter",
     "TaskRejectedError",
     "TaskResult",
     "TaskStatus",
@@ -84,6 +89,7 @@ __all__ = [
     "TaskType",
     "UnknownDependencyError",
     "current_context",
+    "task",
 ]
 
 
