@@ -12,6 +12,7 @@ from contextvars import copy_context
 from multiprocessing import connection, parent_process
 from threading import Lock, Thread
 from time import monotonic
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from ttasks.errors import TaskExecutionError, describe
@@ -99,13 +100,16 @@ def serve(pipe: Connection, marker: str) -> None:
     """The whole life of a worker process; ``marker`` is for the environment of what it starts."""
     _settle(pipe, marker)
     reports = _Reports(pipe)
+    with contextlib.suppress(EOFError, OSError):  # the parent lets it go, or is gone
+        _serve(pipe, reports)
+    _end()
+
+
+def _serve(pipe: Connection, reports: _Reports) -> None:
     sender: Sender | None = None
     reports.send(READY, 0)
     while True:
-        try:
-            job, call = pickle.loads(pipe.recv_bytes())
-        except (EOFError, OSError):
-            break
+        job, call = pickle.loads(pipe.recv_bytes())
         if job.log_levels is not None:
             from ttasks.handlers.worker_log import Sender
 
@@ -113,7 +117,6 @@ def serve(pipe: Connection, marker: str) -> None:
             sender.install(job.log_levels)
         reports.number = job.number
         reports.send(*copy_context().run(_answer, job, call, reports.of(job.number)))
-    _end()
 
 
 def _answer(job: Job, call: bytes, reports: _JobReports) -> tuple[Any, ...]:
@@ -123,7 +126,7 @@ def _answer(job: Job, call: bytes, reports: _JobReports) -> tuple[Any, ...]:
         func, args, kwargs = _loaded(call, job.name)
         CURRENT.set(_context(job, reports))
         value = func(*args, **kwargs)
-        if hasattr(value, "__await__"):
+        if type(value) is CoroutineType:
             value = _awaited(value)
         return DONE, number, dumps({"its value": value}, f"The result of {job.name} is lost")
     except BaseException as error:
