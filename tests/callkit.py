@@ -15,7 +15,10 @@ from collections import namedtuple
 from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import pytest
 
 from ttasks import (
     PythonTask,
@@ -32,6 +35,12 @@ BACKENDS = ("thread", "asyncio", "process")
 WHERE: ContextVar[str] = ContextVar("WHERE", default="nowhere")
 Point = namedtuple("Point", "x y")
 log = logging.getLogger("callkit")
+
+
+@pytest.fixture
+def bare_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes load the main script; that of a test run, pytest, takes them long."""
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
 
 
 def here() -> TaskContext:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import callkit
-from callkit import BACKENDS, make, recorded
+from callkit import BACKENDS, bare_main, make, recorded
 from ttasks import (
     RetryPolicy,
     Task,
@@ -24,7 +24,13 @@ from ttasks import (
     TaskTimeoutError,
 )
 
-pytestmark = pytest.mark.parametrize("backend", BACKENDS)
+pytestmark = [
+    pytest.mark.parametrize("backend", BACKENDS),
+    pytest.mark.usefixtures("bare_main"),
+]
+
+
+__all__ = ["bare_main"]
 
 
 @pytest.fixture

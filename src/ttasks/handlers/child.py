@@ -121,11 +121,10 @@ class Child:
 
     def kill(self, patience: float = 0.0) -> None:
         """End it, with all that it has started, after waiting that long for it; then forget it."""
-        if not connection.wait([self._exit], patience):
-            self._kill_tree()
-            connection.wait([self._exit], KILL_PATIENCE)
-        self._kill_tree()  # what it started while it was being killed
-        self._process.join(KILL_PATIENCE)
+        connection.wait([self._exit], patience)
+        give_up = monotonic() + KILL_PATIENCE
+        while self._kill_tree() and monotonic() < give_up:
+            sleep(0.002)
         self._close()
         with suppress(ValueError):  # it still runs
             self._process.close()
@@ -143,18 +142,17 @@ class Child:
         if self._opened >= 0:
             os.close(self._opened)
 
-    def _kill_tree(self) -> None:
+    def _kill_tree(self) -> bool:
+        """Kill it and what it has started; False if there was nothing left of it."""
         pid = self._process.pid
         assert pid is not None
         if sys.platform == "win32":
-            _kill_tree_by_parents(pid)
-        else:
-            Tree(pid, self._marker).signal(signal.SIGKILL)
+            return _kill_tree_by_parents(pid)
+        return Tree(pid, self._marker).signal(signal.SIGKILL)
 
     def _death(self, name: str) -> TaskExecutionError:
         """Why there is nothing more to be had from it."""
         connection.wait([self._exit], KILL_PATIENCE)
-        self._process.join(KILL_PATIENCE)
         code = self._process.exitcode
         for _ in range(100):
             if code is not None:
@@ -219,12 +217,16 @@ def _refuse_to_start() -> NoReturn:
     os._exit(1)
 
 
-def _kill_tree_by_parents(pid: int) -> None:
+def _kill_tree_by_parents(pid: int) -> bool:
     """For systems without process groups; not run by the tests of this project."""
     import psutil
 
-    with suppress(psutil.Error):
+    try:
         root = psutil.Process(pid)
-        for found in [*root.children(recursive=True), root]:
-            with suppress(psutil.Error):
-                found.kill()
+        tree = [*root.children(recursive=True), root]
+    except psutil.NoSuchProcess:
+        return False
+    for found in tree:
+        with suppress(psutil.Error):
+            found.kill()
+    return True

@@ -51,7 +51,9 @@ class TaskFunction(Decorated, Generic[P, C, R]):
 
     def having(self, **settings: Any) -> Self:
         """The same function, whose tasks have other settings; arguments as for ``@task``."""
-        return self._like(self.__wrapped__, self._settings | settings)
+        made = self._like(self.__wrapped__, self._settings | settings)
+        made._found_at = (_itself, (self,))
+        return made
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -154,6 +156,10 @@ def task(func: Any = None, /, **settings: Any) -> Any:
         return TaskFunction(func, settings)
 
     return decorate
+
+
+def _itself(func: Any) -> Any:
+    return func
 
 
 def _checked(name: str, value: Any) -> Any:
