@@ -121,10 +121,12 @@ class Child:
 
     def kill(self, patience: float = 0.0) -> None:
         """End it, with all that it has started, after waiting that long for it; then forget it."""
-        connection.wait([self._exit], patience)
+        if patience:
+            connection.wait([self._exit], patience)
         give_up = monotonic() + KILL_PATIENCE
         while self._kill_tree() and monotonic() < give_up:
             sleep(0.002)
+        connection.wait([self._exit], KILL_PATIENCE)  # its last thread
         self._close()
         with suppress(ValueError):  # it still runs
             self._process.close()

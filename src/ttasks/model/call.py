@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, CO_VARARGS, CO_VARKEYWORDS
 from os.path import basename
-from types import FunctionType, MappingProxyType, MethodType
+from types import FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ttasks.errors import TaskExecutionError
@@ -120,6 +120,19 @@ class Call:
         call.__setstate__((self.func, *after, self.backend))
         return call
 
+    def identity(self) -> Any:
+        """What it does, as JSON if that is possible; for fingerprints.
+
+        Tasks among the arguments are their places in ``references``. A lambda, a function that has
+        closed over variables and a method have no identity: equal names may hide other work.
+        """
+        places = {task.id: place for place, task in enumerate(self.references())}
+
+        def change(leaf: Any) -> Any:
+            return {"task": places[leaf.id]} if isinstance(leaf, TaskState) else leaf
+
+        return [_identity(self.func), rebuilt((self.args, self._kwargs), change)]
+
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Call cannot be changed; cannot set {name!r}")
 
@@ -223,6 +236,25 @@ def _code_flags(func: Any) -> int:
     if not isinstance(plain, FunctionType) and not isinstance(plain, type):
         plain = _plain(type(plain).__call__)  # of a callable object
     return plain.__code__.co_flags if isinstance(plain, FunctionType) else 0
+
+
+def _identity(func: Any) -> Any:
+    """JSON that stands for a function, or an object that is no JSON if nothing does."""
+    if isinstance(func, partial):
+        return ["partial", _identity(func.func), func.args, func.keywords]
+    if isinstance(func, Decorated):
+        return _identity(func.__wrapped__)
+    owner = getattr(func, "__self__", None)
+    if isinstance(owner, TaskState):  # the class form
+        func = type(owner)
+    elif owner is not None and not isinstance(owner, ModuleType):
+        return object()
+    name, module = getattr(func, "__qualname__", None), getattr(func, "__module__", None)
+    if name is None or name.endswith("<lambda>") or getattr(func, "__closure__", None):
+        return object()
+    if module == "__main__" and isinstance(func, FunctionType):
+        module = func.__code__.co_filename
+    return [module, name]
 
 
 def _check_importable(func: Any) -> None:

@@ -25,6 +25,7 @@ from ttasks import (
     UnknownDependencyError,
 )
 from ttasks.model.call import Call
+from ttasks.model.fingerprint import fingerprint_of
 
 
 def plain(a: int, b: int = 0, *, c: int = 0) -> int:
@@ -328,3 +329,47 @@ def test_options_of_tasks_are_taken() -> None:
 def test_a_plain_function_may_return_a_coroutine() -> None:
     with TaskExecutor() as executor:
         assert executor.execute(Task.python(lambda: asyncio.sleep(0, "slept"))).value == "slept"
+
+
+# Fingerprints
+
+
+def fingerprint(func: Any, *args: Any, **kwargs: Any) -> str | None:
+    return fingerprint_of(Task.python(func, args, kwargs))
+
+
+def test_equal_calls_have_equal_fingerprints() -> None:
+    same = fingerprint(plain, 1, c=2)
+    assert same is not None
+    assert fingerprint(plain, 1, c=2) == same
+    others = [
+        fingerprint(plain, 1, c=3),
+        fingerprint(plain, 2, c=2),
+        fingerprint(plain, 1),
+        fingerprint(callkit.double, 1),
+        fingerprint(functools.partial(plain, 1)),
+        fingerprint(functools.partial(plain, 2)),
+        fingerprint(callkit.triple, 1),
+        fingerprint_of(callkit.Scale(1)),
+        fingerprint_of(callkit.FarScale(1)),
+    ]
+    assert None not in others
+    assert len({same, *others}) == 1 + len(others)
+
+
+def test_tasks_among_the_arguments_count_by_their_place() -> None:
+    one, two = Task.python(plain, (1,)), Task.python(plain, (2,))
+    assert fingerprint(callkit.echo, [one, two]) == fingerprint(callkit.echo, [two, one])
+    assert fingerprint(callkit.total, one, two) != fingerprint(callkit.total, one, two, one)
+
+
+def test_what_a_name_does_not_tell_has_no_fingerprint() -> None:
+    number = 5
+    assert fingerprint(lambda: 1) is None
+    assert fingerprint(lambda: number) is None
+    assert fingerprint(Callable_().method, 1) is None
+    assert fingerprint(Callable_(), 1) is None
+    assert fingerprint("text".upper) is None
+    assert fingerprint(len, "text") is not None
+    assert fingerprint(callkit.Shop(2).price, 1) is None
+    assert fingerprint(callkit.echo, object()) is None
