@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from ttasks.errors import CycleError, GraphError, UnknownDependencyError
 from ttasks.model.call import Call
@@ -13,6 +14,8 @@ from ttasks.model.running import GraphRunner, RunOptions, RunState
 from ttasks.model.task import Task
 from ttasks.model.topology import Topology, topology
 from ttasks.model.views import GraphViews, Node, check_task, check_tasks
+
+AnyTask = TypeVar("AnyTask", bound=Task)
 
 
 class TaskGraph(GraphViews):
@@ -63,13 +66,13 @@ class TaskGraph(GraphViews):
 
     def add(
         self,
-        task: Task,
+        task: AnyTask,
         *,
         after: Iterable[Task] | Task = (),
         finally_: bool = False,
         required: bool = True,
         on_dep_failure: DependencyPolicy = DependencyPolicy.BLOCK,
-    ) -> Task:
+    ) -> AnyTask:
         """Add a task, or replace the edges and flags of one that is there already.
 
         Args:

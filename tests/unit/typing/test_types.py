@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SOURCE = """\
 from typing import assert_type
 
-from ttasks import PythonTask, Task, task
+from ttasks import PythonTask, Task, TaskGraph, task
 
 
 @task
@@ -74,6 +74,7 @@ async def main() -> None:
     assert_type(Count("x").value, int)
     assert_type(Task.python(plain, (1,)).value, str)
     assert_type(Task.python(aplain, (1,)), PythonTask[str])
+    assert_type(TaskGraph().add(load.task("x")).value, list[int])
     load.task(5)  # error: arg-type
     load.task("x", limit="y")  # error: arg-type
     load.task()  # error: call-arg
