@@ -45,14 +45,16 @@ from ttasks.errors import (
 from ttasks.model.breaker import BreakerStatus, CircuitBreaker, CircuitState
 from ttasks.model.context import TaskContext, current_context
 from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.function import TaskFunction, task
 from ttasks.model.graph import TaskGraph
+from ttasks.model.log_filter import TaskLogFilter
 from ttasks.model.policy import DependencyPolicy, RetryPolicy
 from ttasks.model.prompt import PermissionRequest, PromptReply
 from ttasks.model.result import Failure, TaskResult
 from ttasks.model.running import GraphStatistics
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
-from ttasks.model.task import Task
+from ttasks.model.task import PythonTask, Task
 from ttasks.model.task_type import TaskType
 from ttasks.stores.memory import InMemoryStore
 
@@ -88,6 +90,7 @@ __all__ = [
     "ProviderResponseError",
     "ProviderStartError",
     "RateLimitedError",
+    "PythonTask",
     "RetryPolicy",
     "SQLiteStore",
     "Store",
@@ -101,7 +104,9 @@ __all__ = [
     "TaskEventType",
     "TaskExecutionError",
     "TaskExecutor",
+    "TaskFunction",
     "TaskGraph",
+    "TaskLogFilter",
     "TaskRejectedError",
     "TaskResult",
     "TaskStatus",
@@ -113,6 +118,7 @@ __all__ = [
     "make_copilot_agent_handler",
     "make_copilot_prompt_handler",
     "make_openai_prompt_handler",
+    "task",
 ]
 
 _PROMPT_HANDLERS = (

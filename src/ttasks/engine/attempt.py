@@ -103,7 +103,12 @@ class Attempt(Reports):
     @property
     def ends_itself(self) -> bool:
         """True if the handler keeps to cancellation by itself, or waits for something that does."""
-        return self._sheltered > 0 or getattr(self._handler, "ends_itself", False)
+        return self._sheltered > 0 or self._is("ends_itself")
+
+    def _is(self, quality: str) -> bool:
+        """What the handler says of itself, for all tasks or by their payload."""
+        answer = getattr(self._handler, quality, False)
+        return bool(answer(self._task.payload) if callable(answer) else answer)
 
     def shelter(self, change: int) -> None:
         """Count (+1, -1) what ends by itself once cancelled and is waited for, here and outside."""
@@ -193,7 +198,7 @@ class Attempt(Reports):
                 raise TimeIsUp
         if services.breakers is not None:
             self._ticket = services.breakers.enter(task.group)
-        if self.deadline is None or self.ends_itself:
+        if self.deadline is None or self.ends_itself or self._is("returns_at_once"):
             return self._handler(context)
         return call_bounded(
             lambda: self._handler(context), self.deadline, services.abandoned, services.clock

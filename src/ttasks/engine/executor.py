@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import copy_context
 from re import Pattern
 from threading import Lock
 from types import TracebackType
@@ -20,6 +21,7 @@ from ttasks.model.breaker import BreakerStatus, CircuitBreaker
 from ttasks.model.cancel import CancelToken
 from ttasks.model.checks import check_bool, check_callable, check_int, check_str, wrong_type
 from ttasks.model.clock import Clock
+from ttasks.model.context import CURRENT
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
@@ -106,8 +108,12 @@ class TaskExecutor:
         self._pool: SubmitPool | None = None
         self._pool_lock = Lock()  # owns the making of the pool
         self._replaced: list[Handler] = []  # handlers that are to be closed all the same
+        from ttasks.handlers.processes import ProcessWorkers
+        from ttasks.handlers.python import make_python_handler
         from ttasks.handlers.shell import run_bash, run_powershell
 
+        self._processes = ProcessWorkers(capture_locals=capture_locals)
+        self._core.handlers[TaskType.PYTHON] = make_python_handler(self._processes)
         self._core.handlers[TaskType.BASH] = run_bash
         self._core.handlers[TaskType.POWERSHELL] = run_powershell
         # Made here, but an SDK is imported, and its program started, by the first turn.
@@ -136,9 +142,11 @@ class TaskExecutor:
             handler: called with a `TaskContext`, on a worker thread; may be ``async def``.
                 Returning means success; raising `TaskCancelled` means cancelled; raising anything
                 else means failed. One with a true attribute ``ends_itself`` keeps to the timeout
-                by itself and is never left behind. One with a method ``close`` is closed by
-                `shutdown`, once nothing runs any more; if that does not wait it is closed at
-                once, must let what it is doing end, and may still be called for queued work.
+                by itself and is never left behind; one with ``returns_at_once`` only makes a
+                coroutine and needs no thread for its timeout; either may also be a function from
+                payload to bool. One with a method ``close`` is closed by `shutdown`, once nothing
+                runs any more; if that does not wait it is closed at once, must let what it is
+                doing end, and may still be called for queued work.
 
         Raises:
             TypeError: the type is no TaskType, or the handler cannot be called.
@@ -192,7 +200,7 @@ class TaskExecutor:
             KeyboardInterrupt: Ctrl-C, after the task has been ended; it is CANCELLED.
         """
         tasks = self._check(task, upstream, retry_policy)
-        with self._activity.entered(nested=self._is_inside()):
+        with self._activity.entered(nested=self._is_inside()), self._processes:
             return self._core.execute(task, tasks, retry_policy)
 
     def submit(
@@ -219,6 +227,8 @@ class TaskExecutor:
 
         tasks = self._check(task, upstream, retry_policy)
         future: Future[TaskResult] = Future()
+        context = copy_context()
+        context.run(CURRENT.set, None)  # it is no part of the task that submits it
         future.add_done_callback(lambda done: self.cancel(task) if done.cancelled() else None)
         group = task.group if task.group in self._core.limits else None
         held = frozenset() if group is None else frozenset((group,))
@@ -229,7 +239,11 @@ class TaskExecutor:
                         self._max_workers, self._core.limits, self._activity.working
                     )
             self._pool.submit(
-                Job(future, lambda: self._core.execute(task, tasks, retry_policy, held), group)
+                Job(
+                    future,
+                    lambda: context.run(self._core.execute, task, tasks, retry_policy, held),
+                    group,
+                )
             )
         return future
 
@@ -256,7 +270,7 @@ class TaskExecutor:
         """Run a graph; `TaskGraph.run` calls this. A cancelled token stops the run."""
         from ttasks.engine.run import GraphRun
 
-        with self._activity.entered(nested=self._is_inside()):
+        with self._activity.entered(nested=self._is_inside()), self._processes:
             GraphRun(self._core, self._activity.working, graph, options, token).run()
 
     def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:

@@ -16,17 +16,14 @@ from ttasks.errors import (
     TaskTimeoutError,
     describe,
 )
+from ttasks.model.frames import captured_locals
 from ttasks.model.prompt import PromptReply
+from ttasks.model.remote import RemoteTraceback
 from ttasks.model.result import Failure, TaskResult, make_result
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
-    from types import FrameType, TracebackType
-
     from ttasks.model.redact import Redactor
-
-LOCAL_LIMIT = 500
-"""Characters of the repr of one local variable that are kept."""
 
 
 class Timing(NamedTuple):
@@ -152,7 +149,7 @@ def describe_failure(
     trace = ""
     if raised.__traceback__ is not None:
         trace = "".join(format_exception(raised))
-    variables = _locals(raised.__traceback__, redactor) if capture_locals else {}
+    variables = _locals(raised, redactor) if capture_locals else {}
     if redactor is not None:
         message, trace = redactor.text(message), redactor.text(trace)
     return Failure(f"{kind.__module__}.{kind.__qualname__}", message, trace, variables)
@@ -194,26 +191,7 @@ def _of_prompt(
     }
 
 
-def _locals(trace: TracebackType | None, redactor: Redactor | None) -> dict[str, str]:
-    frame = _user_frame(trace)
-    found = {}
-    for name, value in (frame.f_locals if frame is not None else {}).items():
-        try:
-            text = repr(value)
-        except BaseException as error:  # a broken __repr__ must not hide the failure itself
-            text = f"<repr raised {type(error).__name__}>"
-        if redactor is not None:
-            text = redactor.text(text)
-        found[name] = text if len(text) <= LOCAL_LIMIT else text[: LOCAL_LIMIT - 1] + "…"
-    return found
-
-
-def _user_frame(trace: TracebackType | None) -> FrameType | None:
-    """The innermost frame that is not this library's own, or the innermost of all."""
-    user = last = None
-    while trace is not None:
-        last = trace.tb_frame
-        if not last.f_globals.get("__name__", "").startswith("ttasks."):
-            user = last
-        trace = trace.tb_next
-    return user or last
+def _locals(raised: BaseException, redactor: Redactor | None) -> dict[str, str]:
+    if isinstance(raised.__cause__, RemoteTraceback):
+        return dict(raised.__cause__.locals)
+    return captured_locals(raised.__traceback__, redactor)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ttasks.model.call import Call
 from ttasks.model.graph import TaskGraph
+from ttasks.model.nested import PLAIN
 
 if TYPE_CHECKING:
     from ttasks.model.redact import Redactor
     from ttasks.model.task import Task
 
+_NO_TEXT = PLAIN - {str}
 TEXTS = ("title", "description", "payload", "options")
 
 
@@ -44,6 +47,15 @@ def hide(value: Any, redactor: Redactor) -> Any:
         return redactor.text(value)
     if isinstance(value, Mapping):
         return {key: hide(item, redactor) for key, item in value.items()}
+    if type(value) is Call:
+        return value.with_leaves(lambda leaf: _hide_leaf(leaf, redactor), _NO_TEXT)
     if type(value) in (list, tuple):
         return type(value)(hide(item, redactor) for item in value)
     return value
+
+
+def _hide_leaf(leaf: Any, redactor: Redactor) -> Any:
+    if isinstance(leaf, str):
+        hidden = redactor.text(leaf)
+        return leaf if hidden == leaf else hidden
+    return leaf

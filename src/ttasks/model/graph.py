@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from ttasks.errors import CycleError, GraphError, UnknownDependencyError
+from ttasks.model.call import Call
 from ttasks.model.checks import check_bool, check_optional_str, check_str, wrong_type
 from ttasks.model.ids import new_id
 from ttasks.model.policy import DependencyPolicy
@@ -12,6 +14,8 @@ from ttasks.model.running import GraphRunner, RunOptions, RunState
 from ttasks.model.task import Task
 from ttasks.model.topology import Topology, topology
 from ttasks.model.views import GraphViews, Node, check_task, check_tasks
+
+AnyTask = TypeVar("AnyTask", bound=Task)
 
 
 class TaskGraph(GraphViews):
@@ -62,18 +66,19 @@ class TaskGraph(GraphViews):
 
     def add(
         self,
-        task: Task,
+        task: AnyTask,
         *,
         after: Iterable[Task] | Task = (),
         finally_: bool = False,
         required: bool = True,
         on_dep_failure: DependencyPolicy = DependencyPolicy.BLOCK,
-    ) -> Task:
+    ) -> AnyTask:
         """Add a task, or replace the edges and flags of one that is there already.
 
         Args:
             task: the task.
-            after: its direct dependencies; they may be added to the graph later.
+            after: its direct dependencies; they may be added to the graph later. Tasks among the
+                arguments of a Python task are dependencies too, before these.
             finally_: run it once all of ``after`` are finished, whatever became of them, also
                 when the run is cancelled. A finally task without ``after`` may start at once.
             required: whether its failure makes ``ok`` false.
@@ -85,6 +90,7 @@ class TaskGraph(GraphViews):
 
         Raises:
             TypeError: an argument has the wrong type.
+            CycleError: the arguments of a Python task refer to the task itself.
             GraphError: a run is active.
         """
         check_task("task", task)
@@ -92,7 +98,7 @@ class TaskGraph(GraphViews):
         check_bool("required", required)
         if not isinstance(on_dep_failure, DependencyPolicy):
             raise wrong_type("on_dep_failure", on_dep_failure, "a DependencyPolicy")
-        node = Node(task, check_tasks("after", after), finally_, required, on_dep_failure)
+        node = Node(task, _edges(task, after), finally_, required, on_dep_failure)
         self._change()
         self._nodes[task.id] = node
         return task
@@ -104,7 +110,7 @@ class TaskGraph(GraphViews):
         if known is None:
             self.add(task, after=after)
         else:
-            node = known._replace(after=check_tasks("after", after))
+            node = known._replace(after=_edges(task, after))
             self._change()
             self._nodes[task.id] = node
 
@@ -304,3 +310,14 @@ class TaskGraph(GraphViews):
                     came[upstream.id] = at
                     stack.append(upstream)
         return None
+
+
+def _edges(task: Task, after: Iterable[Task] | Task) -> tuple[Task, ...]:
+    """The dependencies of a task: those among its arguments, then those that are named."""
+    named = check_tasks("after", after)
+    if type(task.payload) is not Call:
+        return named
+    used = task.payload.references()
+    if task in used:
+        raise CycleError([task])
+    return tuple(dict.fromkeys((*used, *named))) if used else named

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from os import PathLike
-from types import MappingProxyType
-from typing import Any, TypedDict, Unpack
+from types import MemberDescriptorType
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack, cast, overload
 
-from ttasks.errors import InvalidTransitionError
 from ttasks.model.attributes import (
     ATTRIBUTES,
     check_options,
@@ -17,6 +16,7 @@ from ttasks.model.attributes import (
     check_task_type,
     title_of,
 )
+from ttasks.model.call import Call, name_of, value_of
 from ttasks.model.checks import (
     check_bool,
     check_moment,
@@ -24,22 +24,22 @@ from ttasks.model.checks import (
     check_optional_str,
     check_seconds,
     check_str,
-    wrong_type,
 )
 from ttasks.model.command import command_options
 from ttasks.model.ids import new_id
 from ttasks.model.lifecycle import Lifecycle
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.prompt import agent_options, prompt_options
-from ttasks.model.result import TaskResult
-from ttasks.model.status import TRANSITIONS, TaskStatus
+from ttasks.model.state import TaskState
+from ttasks.model.status import TaskStatus
 from ttasks.model.task_type import TaskType
 
 _READ_ONLY = frozenset(
     {"id", "created_at", "fingerprint", "status", "result", "error", "blocked_by"}
 )
-_OUTCOME = ("error", "result", "blocked_by")
 _write = object.__setattr__
+
+R = TypeVar("R")
 
 
 class TaskSettings(TypedDict, total=False):
@@ -54,7 +54,15 @@ class TaskSettings(TypedDict, total=False):
     reuse: bool
 
 
-class Task:
+class PythonSettings(TaskSettings, total=False):
+    """Keyword arguments of Python tasks; see `Task`."""
+
+    description: str
+    timeout: float | None
+    options: Mapping[str, Any] | None
+
+
+class Task(TaskState):
     """A unit of work: what to do, how to treat it, and what became of it.
 
     Tasks are equal, and hashed, by ``id``. Attributes may be written (with the same checks as
@@ -337,115 +345,63 @@ class Task:
             **settings,
         )
 
-    # What became of it
+    @overload
+    @staticmethod
+    def python(
+        func: Callable[..., Coroutine[Any, Any, R]],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        title: str | None = None,
+        backend: str | None = None,
+        **settings: Unpack[PythonSettings],
+    ) -> PythonTask[R]: ...
 
-    @property
-    def status(self) -> TaskStatus:
-        """Where the task is in its life."""
-        return self._lifecycle.status
+    @overload
+    @staticmethod
+    def python(
+        func: Callable[..., R],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        title: str | None = None,
+        backend: str | None = None,
+        **settings: Unpack[PythonSettings],
+    ) -> PythonTask[R]: ...
 
-    @property
-    def result(self) -> TaskResult | None:
-        """What the latest execution gave; None before, while running, and if it never ran."""
-        return self._lifecycle.result
+    @staticmethod
+    def python(
+        func: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        title: str | None = None,
+        backend: str | None = None,
+        **settings: Unpack[PythonSettings],
+    ) -> PythonTask[Any]:
+        """Make a task that calls a function, plain or ``async def``.
 
-    @property
-    def error(self) -> str | None:
-        """Message of the failure or cancellation, else None."""
-        return self._lifecycle.error
-
-    @property
-    def blocked_by(self) -> str | None:
-        """Id of the first upstream that made this task BLOCKED, else None."""
-        return self._lifecycle.blocked_by
-
-    @property
-    def is_pending(self) -> bool:
-        """True while PENDING."""
-        return self._lifecycle.status is TaskStatus.PENDING
-
-    @property
-    def is_running(self) -> bool:
-        """True while RUNNING."""
-        return self._lifecycle.status is TaskStatus.RUNNING
-
-    @property
-    def is_succeeded(self) -> bool:
-        """True once SUCCEEDED."""
-        return self._lifecycle.status is TaskStatus.SUCCEEDED
-
-    @property
-    def is_done(self) -> bool:
-        """The same as ``is_succeeded``."""
-        return self._lifecycle.status is TaskStatus.SUCCEEDED
-
-    @property
-    def is_failed(self) -> bool:
-        """True while FAILED."""
-        return self._lifecycle.status is TaskStatus.FAILED
-
-    @property
-    def is_cancelled(self) -> bool:
-        """True once CANCELLED."""
-        return self._lifecycle.status is TaskStatus.CANCELLED
-
-    @property
-    def is_blocked(self) -> bool:
-        """True while BLOCKED."""
-        return self._lifecycle.status is TaskStatus.BLOCKED
-
-    @property
-    def is_skipped(self) -> bool:
-        """True while SKIPPED."""
-        return self._lifecycle.status is TaskStatus.SKIPPED
-
-    @property
-    def is_terminal(self) -> bool:
-        """True unless PENDING or RUNNING."""
-        return not self._lifecycle.status.is_active
-
-    def can_transition_to(self, status: TaskStatus) -> bool:
-        """True if the lifecycle allows the move now; another thread may make one in between."""
-        return status in TRANSITIONS[self._lifecycle.status]
-
-    def transition_to(self, status: TaskStatus, error: str | None = None) -> None:
-        """Move to another status; executors do this for you.
-
-        Entering RUNNING clears error, result and ``blocked_by``; entering SUCCEEDED clears the
-        error. Atomic: of two racing moves one wins and the other raises. It tells no subscriber
-        and no store.
+        A task among the arguments, also in lists, tuples and values of dicts, stands for its
+        value, and ``graph.add`` makes it a dependency.
 
         Args:
-            status: where to.
-            error: message to keep with FAILED and CANCELLED.
+            func: the function; not a generator function.
+            args: its positional arguments.
+            kwargs: its arguments by name; None means none.
+            title: None means the name of the function.
+            backend: "thread", "process" (which can really be ended; function, arguments and value
+                have to pickle), or "asyncio"; None means "asyncio" for ``async def``, else
+                "thread".
+            settings: see `Task`.
 
         Raises:
-            InvalidTransitionError: (a ValueError) the move is not allowed; nothing changed.
-            TypeError: an argument has the wrong type.
+            TypeError: the function cannot be called, or not with these arguments.
+            ValueError: the backend is unknown or does not fit the function.
         """
-        if not isinstance(status, TaskStatus):
-            raise wrong_type("status", status, "a TaskStatus")
-        if error is not None:
-            check_str("error", error)
-        life = self._lifecycle
-        if life.move(status, error) is None:
-            raise InvalidTransitionError(self.id, self.title, life.status.value, status.value)
-        if status is TaskStatus.CANCELLED:
-            self._end_attempt()
-
-    def cancel(self) -> None:
-        """Become CANCELLED at once, and ask the attempt that is running, if any, to stop.
-
-        Idempotent; keeps an existing error; does nothing to a task that SUCCEEDED. Prefer
-        ``executor.cancel(task)``, which also tells subscribers and the store.
-        """
-        self._lifecycle.move(TaskStatus.CANCELLED, None)
-        self._end_attempt()
-
-    def _end_attempt(self) -> None:
-        owner = self._lifecycle.owner
-        if owner is not None:
-            owner.cancel()
+        call = Call(func, args, kwargs, backend)
+        task: PythonTask[Any] = object.__new__(PythonTask)
+        Task.__init__(task, title or name_of(func), call, TaskType.PYTHON, **settings)
+        return task
 
     # Object protocol
 
@@ -483,43 +439,63 @@ class Task:
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.title!r} {self.status.value}>"
 
-    def stamp(self, fingerprint: str | None) -> None:
-        """Set the fingerprint; for the engine."""
-        _write(self, "fingerprint", fingerprint)
 
-    def take_over(self, result: TaskResult) -> bool:
-        """Become SUCCEEDED with the result of an earlier task; False if not PENDING any more."""
-        return self._lifecycle.take_over(result)
+class PythonTask(Task, Generic[R]):
+    """A task that calls a function and has a value of type ``R``.
 
-    def view(self, changes: Mapping[str, Any]) -> Task:
-        """The same task with other texts: same id, same live status and result; for the engine."""
-        view = object.__new__(type(self))
-        for name in (*ATTRIBUTES, "id", "created_at", "fingerprint", "_lifecycle"):
-            _write(view, name, changes[name] if name in changes else getattr(self, name))
-        return view
+    `Task.python` and the decorator ``@task`` make them. The class can also be derived from: give
+    it a method ``run``, and what is to differ from the defaults as class attributes (``title``,
+    ``timeout``, ``retry``, ``backend``, … as of `Task` and `Task.python`). Instances are then made
+    from the arguments of ``run``.
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = {name: getattr(self, name) for name in ATTRIBUTES}
-        life = self._lifecycle
-        with life.lock:
-            state |= {name: getattr(life, name) for name in ("status", *_OUTCOME)}
-        extra = getattr(self, "__dict__", {})
-        return state | {
-            "id": self.id,
-            "created_at": self.created_at,
-            "fingerprint": self.fingerprint,
-            "options": dict(self.options),
-            "extra": dict(extra),
+    Example:
+        >>> class Count(PythonTask[int]):
+        ...     timeout = 5
+        ...
+        ...     def run(self, text: str) -> int:
+        ...         return len(text.split())
+        >>> Count("two words").title
+        'Count'
+    """
+
+    __slots__ = ()
+
+    backend: ClassVar[str | None] = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        cls = type(self)
+        run = getattr(self, "run", None)
+        if run is None:
+            raise TypeError(
+                f"{cls.__qualname__} needs a method run(self, ...) that does the work; "
+                "for a task of a plain function there is Task.python(func, args)"
+            )
+        settings = {name: getattr(cls, name) for name in (*ATTRIBUTES, "type")}
+        settings = {
+            name: value
+            for name, value in settings.items()
+            if not isinstance(value, MemberDescriptorType)
         }
+        for name in settings.keys() & {"payload", "type"}:
+            raise TypeError(f"{cls.__qualname__} must not have a class attribute {name!r}")
+        title = settings.pop("title", name_of(cls))
+        call = Call(run, args, kwargs, cls.backend)
+        super().__init__(title, call, TaskType.PYTHON, **settings)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        life = Lifecycle()
-        life.status = state["status"]
-        for name in _OUTCOME:
-            setattr(life, name, state[name])
-        _write(self, "_lifecycle", life)
-        for name in (*ATTRIBUTES, "id", "created_at", "fingerprint"):
-            _write(self, name, state[name])
-        _write(self, "options", MappingProxyType(state["options"]))
-        for name, value in state["extra"].items():
-            _write(self, name, value)
+    @property
+    def value(self) -> R:
+        """What the function returned.
+
+        Raises:
+            TaskExecutionError: the task has not SUCCEEDED.
+        """
+        return cast(R, value_of(self))
+
+    @property
+    def as_argument(self) -> R:
+        """The task itself, which type checkers take for its value to come.
+
+        For arguments of other tasks: ``load.task(rows.as_argument)`` is the same as
+        ``load.task(rows)``, but checked.
+        """
+        return cast(R, self)

@@ -1,0 +1,79 @@
+"""The local variables where an exception was raised, as bounded text."""
+
+from __future__ import annotations
+
+from reprlib import Repr
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+    from ttasks.model.redact import Redactor
+
+LOCAL_LIMIT = 500
+"""Characters of the repr of one local variable that are kept."""
+
+NAME_LIMIT = 100
+"""Variables that are kept."""
+
+_TEXT_LIMIT = 4096
+"""Characters of one str that are looked at: far more than are kept, so that a secret which is cut
+here does not show."""
+
+
+def captured_locals(trace: TracebackType | None, redactor: Redactor | None) -> dict[str, str]:
+    """Reprs of the variables of the innermost user frame, bounded, without secrets.
+
+    Never fails: what has no repr is described by what its ``__repr__`` raised.
+    """
+    frame = _user_frame(trace)
+    if frame is None:
+        return {}
+    shortened = _Shortened(redactor)
+    found = {}
+    for name, value in list(frame.f_locals.items())[:NAME_LIMIT]:
+        text = shortened.repr(value)
+        if redactor is not None:
+            text = redactor.text(text)
+        found[name] = text if len(text) <= LOCAL_LIMIT else text[: LOCAL_LIMIT - 1] + "…"
+    return found
+
+
+def _user_frame(trace: TracebackType | None) -> FrameType | None:
+    """The innermost frame that is not this library's own."""
+    user = None
+    while trace is not None:
+        frame = trace.tb_frame
+        if not str(frame.f_globals.get("__name__", "")).startswith("ttasks."):
+            user = frame
+        trace = trace.tb_next
+    return user
+
+
+class _Shortened(Repr):
+    """Reprs whose cost is bounded for containers and strs, whatever is in them."""
+
+    def __init__(self, redactor: Redactor | None) -> None:
+        super().__init__()
+        self._redactor = redactor
+        self.maxlevel = 4
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 20
+        self.maxdeque = self.maxarray = 20
+        self.maxlong = 200
+        self.maxstring = self.maxother = 2 * _TEXT_LIMIT
+
+    def repr1(self, x: object, level: int) -> str:
+        try:
+            return super().repr1(x, level)
+        except BaseException as error:  # must not hide the failure itself
+            return f"<repr raised {type(error).__name__}>"
+
+    def repr_instance(self, x: object, level: int) -> str:
+        text = repr(x)
+        return text if len(text) <= self.maxother else text[: self.maxother] + "…"
+
+    def repr_str(self, x: str, level: int) -> str:
+        head = x[:_TEXT_LIMIT]
+        if self._redactor is not None:
+            head = self._redactor.text(head)
+        return repr(head) if len(x) <= _TEXT_LIMIT else repr(head) + "…"

@@ -1,0 +1,171 @@
+"""The decorator ``@task``: a function that can also be made into tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
+from functools import update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
+
+from ttasks.model.attributes import ATTRIBUTES, check_options
+from ttasks.model.call import Decorated, check_function, name_of
+from ttasks.model.policy import RetryPolicy
+from ttasks.model.task import PythonTask, Task
+from ttasks.model.task_type import TaskType
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+C = TypeVar("C")
+R = TypeVar("R")
+S = TypeVar("S")
+
+_SETTINGS = frozenset(ATTRIBUTES) - {"payload", "type"} | {"backend"}
+
+
+class TaskFunction(Decorated, Generic[P, C, R]):
+    """A function that ``@task`` has decorated; immutable.
+
+    ``f(...)`` calls it plainly. ``f.task(...)`` makes a task of such a call. It also works on
+    methods: ``obj.method.task(...)``.
+    """
+
+    def __init__(self, func: Callable[P, C], settings: Mapping[str, Any]) -> None:
+        check_function("func", func, settings.get("backend"))
+        update_wrapper(self, func)
+        self._settings = {name: _checked(name, value) for name, value in settings.items()}
+        self._found_at: Any = getattr(func, "__qualname__", None)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        """Call the function; no task is made."""
+        return cast(C, self.__wrapped__(*args, **kwargs))
+
+    def task(self, *args: P.args, **kwargs: P.kwargs) -> PythonTask[R]:
+        """Make a task that calls the function with these arguments.
+
+        Tasks among them stand for their values; see `PythonTask.as_argument` for type checkers.
+
+        Raises:
+            TypeError: the function does not take these arguments.
+        """
+        return cast(PythonTask[R], Task.python(cast(Any, self), args, kwargs, **self._settings))
+
+    def having(self, **settings: Any) -> Self:
+        """The same function, whose tasks have other settings; arguments as for ``@task``."""
+        made = self._like(self.__wrapped__, self._settings | settings)
+        made._found_at = (_itself, (self,))
+        return made
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(
+        self: TaskFunction[Concatenate[S, Q], C, R], instance: S, owner: type
+    ) -> TaskFunction[Q, C, R]: ...
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        method = self._like(self.__wrapped__.__get__(instance, owner), self._settings)
+        method._found_at = (getattr, (instance, self.__wrapped__.__name__))
+        return method
+
+    def _like(self, func: Callable[..., Any], settings: Mapping[str, Any]) -> Self:
+        made = type(self)(func, settings)
+        made._found_at = self._found_at
+        return made
+
+    def __reduce__(self) -> Any:
+        # The name of a decorated function stands for this object, not for what is inside.
+        return self._found_at
+
+    def __repr__(self) -> str:
+        return f"<task function {name_of(self.__wrapped__)}>"
+
+
+class _Decorator(Protocol):
+    """What ``@task(...)`` returns."""
+
+    @overload
+    def __call__(
+        self, func: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> TaskFunction[P, Coroutine[Any, Any, R], R]: ...
+
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
+
+
+@overload
+def task(
+    func: Callable[P, Coroutine[Any, Any, R]], /
+) -> TaskFunction[P, Coroutine[Any, Any, R], R]: ...
+
+
+@overload
+def task(func: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
+
+
+@overload
+def task(
+    *,
+    title: str | None = None,
+    description: str = "",
+    backend: str | None = None,
+    timeout: float | None = None,
+    retry: RetryPolicy | None = None,
+    priority: float = 0.0,
+    deadline: datetime | None = None,
+    group: str | None = None,
+    key: str | None = None,
+    version: str | None = None,
+    reuse: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> _Decorator: ...
+
+
+def task(func: Any = None, /, **settings: Any) -> Any:
+    """Let a function also make tasks: ``@task`` or ``@task(timeout=5, retry=…, backend=…)``.
+
+    Calling the function stays a plain call, also where it is ``async def`` (it then gives a
+    coroutine). Its method ``task`` makes a `PythonTask` of a call.
+
+    Args:
+        func: the function; not a generator function.
+        settings: what its tasks have, see `Task` and `Task.python`.
+
+    Raises:
+        TypeError: it is no function, or a setting is unknown or has the wrong type.
+        ValueError: a setting has a wrong value, or the backend does not fit the function.
+
+    Example:
+        >>> @task(timeout=5)
+        ... def double(number: int) -> int:
+        ...     return 2 * number
+        >>> double(4)
+        8
+        >>> double.task(4).title
+        'double'
+    """
+    if func is not None:
+        return TaskFunction(func, settings)
+    for name in settings:
+        if name not in _SETTINGS:
+            raise TypeError(f"@task has no setting {name!r}; it has {', '.join(sorted(_SETTINGS))}")
+
+    def decorate(func: Callable[..., Any]) -> TaskFunction[..., Any, Any]:
+        return TaskFunction(func, settings)
+
+    return decorate
+
+
+def _itself(func: Any) -> Any:
+    return func
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name not in _SETTINGS:
+        raise TypeError(f"@task has no setting {name!r}; it has {', '.join(sorted(_SETTINGS))}")
+    if name == "options":
+        return check_options(name, value, TaskType.PYTHON)
+    check = ATTRIBUTES.get(name)
+    return value if check is None or (name == "title" and value is None) else check(name, value)
