@@ -196,10 +196,12 @@ class TaskExecutor:
                 raised, after the task has ended.
             HandlerNotFoundError: its type has no handler; the task is FAILED.
             InvalidTransitionError: it cannot start; it is unchanged.
-            RuntimeError: the executor is shut down.
+            RuntimeError: the executor is shut down; or it was called in a coroutine that this
+                executor runs: use ``await executor.aexecute(task)`` there.
             KeyboardInterrupt: Ctrl-C, after the task has been ended; it is CANCELLED.
         """
         tasks = self._check(task, upstream, retry_policy)
+        self._core.loop.check_not_inside("use await executor.aexecute(task) in a coroutine")
         with self._activity.entered(nested=self._is_inside()), self._processes:
             return self._core.execute(task, tasks, retry_policy)
 
@@ -268,6 +270,7 @@ class TaskExecutor:
         self, graph: TaskGraph, options: RunOptions, token: CancelToken | None = None
     ) -> None:
         """Run a graph; `TaskGraph.run` calls this. A cancelled token stops the run."""
+        self._core.loop.check_not_inside("use await graph.arun(executor) in a coroutine")
         from ttasks.engine.run import GraphRun
 
         with self._activity.entered(nested=self._is_inside()), self._processes:

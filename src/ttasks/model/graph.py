@@ -212,7 +212,8 @@ class TaskGraph(GraphViews):
             TypeError, ValueError: an argument is wrong.
             KeyboardInterrupt: Ctrl-C in the main thread, after running tasks have been ended and
                 finally tasks have run; at a second Ctrl-C at once.
-            RuntimeError: the executor is shut down.
+            RuntimeError: the executor is shut down; or it was called in a coroutine that this
+                executor runs: use ``await graph.arun(executor)`` there.
         """
         options = RunOptions(
             max_workers,

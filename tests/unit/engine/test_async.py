@@ -548,3 +548,41 @@ def test_a_graph_run_awaited_inside_an_async_handler_does_not_block_its_loop() -
     assert run(graph, executor, 1).ok
     assert inner.ok
     recorder.check()
+
+
+@pytest.mark.parametrize("blocking", ["execute", "run"])
+def test_what_would_block_the_loop_of_its_own_tasks_is_refused(blocking: str) -> None:
+    executor = TaskExecutor.empty()
+    inner = make("inner")
+
+    async def handler(context: TaskContext) -> None:
+        if context.title == "inner":
+            return
+        if blocking == "execute":
+            executor.execute(inner)
+        else:
+            graph = TaskGraph()
+            graph.add(inner)
+            graph.run(executor)
+
+    executor.register(inner.type, handler)
+    with pytest.raises(RuntimeError, match="use await"):
+        bounded(lambda: executor.execute(make("outer")))
+    assert inner.is_pending
+
+
+def test_coroutines_await_other_tasks_and_graphs_of_their_executor() -> None:
+    executor = TaskExecutor.empty()
+    ended: list[str] = []
+
+    async def handler(context: TaskContext) -> None:
+        if context.title == "outer":
+            await executor.aexecute(make("one"))
+            graph = TaskGraph()
+            graph.add(make("two"))
+            await graph.arun(executor)
+        ended.append(context.title)
+
+    executor.register(make("t").type, handler)
+    bounded(lambda: executor.execute(make("outer")))
+    assert ended == ["one", "two", "outer"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from functools import partial
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from typing import TYPE_CHECKING, Any
 
 from ttasks.engine.workers.bounded import AbandonedCount, TimeIsUp
@@ -114,6 +114,16 @@ class LoopThread:
             raise error
         return value
 
+    def check_not_inside(self, hint: str) -> None:
+        """Raise if the caller is a coroutine on this loop, which would then wait for itself.
+
+        Raises:
+            RuntimeError: it is; ``hint`` says what to do instead.
+        """
+        server = self._server
+        if server is not None and server.is_current:
+            raise RuntimeError(f"this blocks the event loop that its own tasks run on; {hint}")
+
     def _leave(self) -> None:
         with self._lock:
             self._users -= 1
@@ -144,6 +154,11 @@ class _Server:
         except RuntimeError:
             self.loop.close()
             raise
+
+    @property
+    def is_current(self) -> bool:
+        """True on the loop's own thread."""
+        return current_thread() is self._thread
 
     def stop(self) -> None:
         """End the loop, and all that still runs in it."""
