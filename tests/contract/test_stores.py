@@ -41,6 +41,7 @@ ATTRIBUTES = (
     "reuse",
     "options",
     "created_at",
+    "fingerprint",
     "status",
     "error",
     "blocked_by",
@@ -201,6 +202,8 @@ class StoreContract:
             output_truncated=True,
             output_files={"stdout": "/tmp/stdout"},
             usage={"input": 3, "output": 4},
+            attempt_durations=(0.5, 0.25, 1.5),
+            total_duration=4.0,
         )
         store.tasks.save(task)
         assert everything(store.tasks[task.id]) == everything(task)

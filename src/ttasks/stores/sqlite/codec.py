@@ -39,6 +39,7 @@ COLUMNS = (
     "updated_at",
     "created_at",
     "owner",
+    "fingerprint",
     "type",
     "title",
     "key",
@@ -54,18 +55,23 @@ COLUMNS = (
 # A task never leaves SUCCEEDED or CANCELLED, so a state that would is older than the one in the
 # ledger: a snapshot from before, or one that was taken while another thread saved. It is ignored.
 _SINKS = "('succeeded','cancelled')"
+_BEFORE_THE_END = ("pending", "running")  # what a task does is settled when it begins
 
 _INSERT = f"""
 INSERT INTO tasks ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
 ON CONFLICT (id) DO NOTHING
 """
 # Who saves a task that is running may not be who runs it; then its owner stays.
-_ASSIGNMENTS = ", ".join(f"{name}=?" for name in COLUMNS if name not in ("id", "owner"))
+# An index has the fingerprint, and assigning even the same value would write that too.
+_ASSIGNMENTS = ", ".join(
+    f"{name}=?" for name in COLUMNS if name not in ("id", "owner", "fingerprint")
+)
 _UPDATE = f"""
 UPDATE tasks SET listed=1, {_ASSIGNMENTS},
     owner=CASE ? WHEN 'running' THEN coalesce(?, owner) END
 WHERE id=? AND (status NOT IN {_SINKS} OR status=? OR NOT listed)
 """
+_UPDATE_FINGERPRINT = "UPDATE tasks SET fingerprint=?1 WHERE id=?2 AND fingerprint IS NOT ?1"
 
 _DETAILS = (
     "description",
@@ -77,7 +83,6 @@ _DETAILS = (
     "version",
     "reuse",
     "options",
-    "fingerprint",
 )
 
 Row = tuple[Any, ...]
@@ -99,6 +104,7 @@ def encode_task(task: Task, owner: int | None = None) -> Row:
         time_ns() // 1000,
         to_micros(task.created_at),
         owner if status is TaskStatus.RUNNING else None,
+        task.fingerprint,
         to_text(task.type.value),
         to_text(task.title),
         to_optional(task.key),
@@ -116,18 +122,27 @@ def save_task(connection: sqlite3.Connection, row: Row) -> None:
     # Most saves are of tasks that are there, and an update changes fewer pages than an upsert.
     if not connection.execute(_UPDATE, _for_update(row)).rowcount:
         connection.execute(_INSERT, row)
+    elif row[1] in _BEFORE_THE_END:
+        connection.execute(_UPDATE_FINGERPRINT, _for_fingerprint(row))
 
 
 def save_tasks(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     """``save_task`` for many rows."""
-    if connection.executemany(_UPDATE, map(_for_update, rows)).rowcount < len(rows):
+    updated = connection.executemany(_UPDATE, map(_for_update, rows)).rowcount
+    if updated:
+        connection.executemany(_UPDATE_FINGERPRINT, map(_for_fingerprint, rows))
+    if updated < len(rows):
         connection.executemany(_INSERT, rows)
 
 
 def _for_update(row: Row) -> Row:
     """The values of ``_UPDATE``, from a row in the order of the columns."""
-    task_id, status, updated_at, created_at, owner, *rest = row
+    task_id, status, updated_at, created_at, owner, _fingerprint, *rest = row
     return (status, updated_at, created_at, *rest, status, owner, task_id, status)
+
+
+def _for_fingerprint(row: Row) -> Row:
+    return row[5], row[0]
 
 
 def decode_task(row: Sequence[Any]) -> Task:
@@ -146,6 +161,7 @@ def decode_task(row: Sequence[Any]) -> Task:
             "type": TaskType(from_text(fields["type"])),
             "title": from_text(fields["title"]),
             "key": from_optional(fields["key"]),
+            "fingerprint": fields["fingerprint"],
             "blocked_by": fields["blocked_by"],
             "error": from_optional(fields["error"]),
             "payload": decode_object("payload", fields["payload_kind"], fields["payload"]),
@@ -190,7 +206,6 @@ def _decode_details(details: dict[str, Any]) -> dict[str, Any]:
         "version": details.get("version"),
         "reuse": details.get("reuse", False),
         "options": details.get("options", {}),
-        "fingerprint": details.get("fingerprint"),
         "deadline": None if deadline is None else datetime.fromisoformat(deadline),
         "retry": None if retry is None else _decode_retry(retry),
     }
