@@ -3,8 +3,8 @@
 A run looks for the latest entry of its graph's key in the store. A task is taken over if that
 entry has a task of the same key that SUCCEEDED, with the same fingerprint and a value that was
 kept, and if everything that it depends on is taken over as well (or has SUCCEEDED here, or is sure
-to be SKIPPED again). So a task that has changed runs again, and so does everything downstream of it. All
-other tasks run as if there had never been an earlier run: there is one way to start work.
+to be SKIPPED again). So a task that has changed runs again, and so does everything downstream of
+it. All other tasks run as if there had never been an earlier run: there is one way to start work.
 """
 
 from __future__ import annotations
