@@ -40,7 +40,7 @@ POINTS: dict[str, tuple[Any, str, int]] = {
     "graph-saved": (LedgerGraphs, "save", 1),
     "transaction-begun": (ledger.Transaction, "__enter__", 90),
     "committed": (ledger.Transaction, "__exit__", 90),
-    "task-written": (store, "save_task", 86),
+    "task-written": (store, "save_state", 86),
     "event-written": (store, "insert_events", 86),
     "recorded": (store.SQLiteStore, "record", 86),
     "delivered": (EventBus, "_deliver", 45),

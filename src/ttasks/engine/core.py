@@ -127,8 +127,7 @@ class Core:
         held: frozenset[str] = frozenset(),
     ) -> TaskResult:
         """All attempts of a task, on this thread; see `TaskExecutor.execute`."""
-        if self.store is not None and reuse_one(task, upstream, self.store):
-            self.recorder.resave(task)
+        if self.store is not None and reuse_one(task, upstream, self.store, self.recorder):
             assert task.result is not None
             return task.result
         tries = self.tries(policy or task.retry)

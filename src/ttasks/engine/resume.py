@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ttasks.engine.interrupted import check_not_running, end_interrupted
 from ttasks.errors import GraphError
 from ttasks.model.fingerprint import fingerprint_of
+from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
@@ -215,15 +216,22 @@ def reuse(nodes: Sequence[Node], topology: Topology, store: Store) -> None:
             take_over_equal(task, finder)
 
 
-def reuse_one(task: Task, upstream: Iterable[Task], store: Store) -> bool:
+def reuse_one(task: Task, upstream: Sequence[Task], store: Store, recorder: Recorder) -> bool:
     """The same for a task that is run by itself; True if it has SUCCEEDED that way."""
-    if not task.is_pending or not (task.reuse or keeps_fingerprints(store)):
+    if task.is_terminal and not task.can_transition_to(TaskStatus.RUNNING):
         return False
-    ends = list(upstream)
-    task.stamp(fingerprint_of(task, [end.fingerprint for end in ends]))
-    if not task.reuse or not all(end.is_succeeded for end in ends):
+    if not (task.reuse or keeps_fingerprints(store)):
         return False
-    return take_over_equal(task, Finder(store))
+    before = task.fingerprint
+    task.stamp(fingerprint_of(task, [end.fingerprint for end in upstream]))
+    taken = (
+        task.reuse
+        and all(end.is_succeeded for end in upstream)
+        and take_over_equal(task, Finder(store))
+    )
+    if taken or before not in (None, task.fingerprint):
+        recorder.resave(task)
+    return taken
 
 
 def take_over_equal(task: Task, finder: Finder) -> bool:
