@@ -1,22 +1,20 @@
-"""Resume and reuse, over every kind of store: what is taken over, and what runs again."""
+"""Resume, over every kind of store: what is taken over, and what runs again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support import CUSTOM, EventRecorder, FakeHandler, Gate, background, make, run, statuses
+from resumekit import BROKEN, Build, Script, abc, script
+from support import CUSTOM, FakeHandler, Gate, background, make, run, statuses
 from ttasks import (
     DependencyPolicy,
     GraphError,
     InMemoryStore,
     RetryPolicy,
     SQLiteStore,
-    Store,
     Task,
     TaskEventType,
     TaskExecutor,
@@ -24,93 +22,7 @@ from ttasks import (
     TaskStatus,
 )
 
-Build = Callable[[], TaskGraph]
-
-
-class BareCollection:
-    """Of a collection only what the protocol asks for."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.save = inner.save
-
-    def __getitem__(self, key: str) -> Any:
-        return self._inner[key]
-
-    def __setitem__(self, key: str, item: Any) -> None:
-        self._inner[key] = item
-
-    def __delitem__(self, key: str) -> None:
-        del self._inner[key]
-
-    def __contains__(self, item: object) -> bool:
-        return item in self._inner
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._inner)
-
-    def __len__(self) -> int:
-        return len(self._inner)
-
-
-class BareStore:
-    """A store of somebody who implemented no more than he had to."""
-
-    def __init__(self) -> None:
-        inner = InMemoryStore()
-        self.tasks = BareCollection(inner.tasks)
-        self.graphs = BareCollection(inner.graphs)
-
-    def close(self) -> None: ...
-
-
-class Script:
-    """A script that is started again and again: every run opens the store and builds anew."""
-
-    def __init__(self, open_store: Callable[[], Any]) -> None:
-        self.open_store = open_store
-        self.recorder: EventRecorder
-
-    def run(self, build: Build, steps: Any = None, **options: Any) -> tuple[TaskGraph, list[str]]:
-        """Run a graph with ``resume=True``; the graph, and the titles that really ran."""
-        handler = FakeHandler(steps)
-        store = self.open_store()
-        executor = TaskExecutor.empty(store)
-        executor.register(CUSTOM, handler)
-        self.recorder = EventRecorder(executor)
-        with closing(store), executor:
-            graph = run(build(), executor, **{"resume": True, **options})
-        self.recorder.check(graph)
-        assert executor.persistence_errors == {}
-        assert executor.graph_persistence_errors == {}
-        return graph, sorted(handler.calls)
-
-
-@pytest.fixture(params=["sqlite", "memory", "bare"])
-def script(request: pytest.FixtureRequest, tmp_path: Path) -> Script:
-    if request.param == "sqlite":
-        return Script(lambda: SQLiteStore(tmp_path / "ledger"))
-    store: Store = InMemoryStore() if request.param == "memory" else BareStore()
-    return Script(lambda: store)
-
-
-def abc(changes: dict[str, dict[str, Any]] | None = None, key: str = "nightly") -> Build:
-    """Build a -> b -> c, and d on its own; ``changes`` are attributes of tasks by title."""
-
-    def build() -> TaskGraph:
-        graph = TaskGraph("graph", key=key)
-        made = {name: make(name, **(changes or {}).get(name, {})) for name in "abcd"}
-        graph.add(made["a"])
-        graph.add(made["b"], after=made["a"])
-        graph.add(made["c"], after=made["b"])
-        graph.add(made["d"])
-        return graph
-
-    return build
-
-
-BROKEN = {"c": OSError("no")}
-
+__all__ = ["script"]
 
 # What is taken over
 
@@ -479,104 +391,6 @@ def test_a_value_in_memory_is_taken_over_as_it_is() -> None:
     result = list(graph)[1].result
     assert result is not None
     assert result.value is value
-
-
-# Reuse
-
-
-def reusing(payload: Any = "work", **options: Any) -> Build:
-    def build() -> TaskGraph:
-        graph = TaskGraph("any")
-        a = graph.add(make("a", payload, reuse=True, **options))
-        graph.add(make("b", "more", reuse=True), after=a)
-        graph.add(make("c"))
-        return graph
-
-    return build
-
-
-def test_reuse_takes_any_equal_result_of_the_store(script: Script) -> None:
-    script.run(reusing(), {"a": "value", "b": OSError("no")}, resume=False)
-    graph, calls = script.run(reusing(), resume=False)
-    assert calls == ["b", "c"]
-    a = next(iter(graph))
-    assert a.result is not None
-    assert (a.result.value, a.result.reused, a.result.task_id) == ("value", True, a.id)
-    assert script.run(reusing(), resume=False)[1] == ["c"]
-    assert script.run(reusing("other"), resume=False)[1] == ["a", "b", "c"]
-    assert script.run(reusing(version="2"), resume=False)[1] == ["a", "b", "c"]
-
-
-def test_reuse_goes_over_graphs_titles_and_keys(script: Script) -> None:
-    def other() -> TaskGraph:
-        graph = TaskGraph("other", key="other")
-        graph.add(make("another title", "work", key="z"))
-        return graph
-
-    script.run(other)
-    assert script.run(reusing(), resume=False)[1] == ["b", "c"]
-
-
-def test_execute_and_submit_reuse_as_well(script: Script) -> None:
-    store = script.open_store()
-    handler = FakeHandler({"t": "value"})
-    with TaskExecutor.empty(store) as executor:
-        executor.register(CUSTOM, handler)
-        recorder = EventRecorder(executor)
-        first = executor.execute(make("t", "p", reuse=True))
-        task = make("t", "p", reuse=True)
-        second = executor.execute(task)
-        third = executor.submit(make("t", "p", reuse=True)).result(10)
-        executor.execute(make("t", "p"))
-        executor.execute(make("t", "other", reuse=True))
-    assert len(handler.calls) == 3
-    assert (first.reused, second.reused, third.reused) == (False, True, True)
-    assert second.value == "value"
-    assert task.is_succeeded
-    assert recorder.of(task) == []
-    assert store.tasks[task.id].is_succeeded
-    store.close()
-
-
-def test_a_task_that_was_deleted_is_not_reused(script: Script) -> None:
-    first, _ = script.run(reusing(), resume=False)
-    store = script.open_store()
-    for task in first:
-        del store.tasks[task.id]
-    store.close()
-    assert script.run(reusing(), resume=False)[1] == ["a", "b", "c"]
-
-
-def test_a_value_that_is_not_stored_is_not_reused(tmp_path: Path) -> None:
-    script = Script(lambda: SQLiteStore(tmp_path / "ledger"))
-    script.run(reusing(), {"a": lambda context: (1, 2)}, resume=False)
-    assert script.run(reusing(), {"a": "text"}, resume=False)[1] == ["a", "b", "c"]
-    with SQLiteStore(tmp_path / "ledger") as store:
-        fingerprint = store.tasks[next(iter(store.tasks))].fingerprint
-        assert fingerprint is not None
-        found = store.tasks.succeeded(fingerprint)
-        assert found is not None
-        assert found.result is not None
-        assert found.result.value == "text"
-        assert store.tasks.succeeded("unknown") is None
-    script.run(reusing(), {"a": lambda context: (1, 2)}, resume=False)
-    assert script.run(reusing(), resume=False)[1] == ["c"]
-
-
-def test_a_task_that_lost_its_fingerprint_is_not_found_by_it(tmp_path: Path) -> None:
-    with SQLiteStore(tmp_path / "ledger") as store, TaskExecutor.empty(store) as executor:
-        executor.register(CUSTOM, FakeHandler({"t": [OSError("no")]}))
-        graph = TaskGraph("graph", key="k")
-        task = graph.add(make("t", "p"))
-        run(graph, executor)
-        fingerprint = task.fingerprint
-        assert fingerprint is not None
-        assert store.tasks[task.id].fingerprint == fingerprint
-        task.payload = object()
-        executor.register(CUSTOM, FakeHandler())
-        run(graph, executor)
-        assert store.tasks[task.id].fingerprint is None
-        assert store.tasks.succeeded(fingerprint) is None
 
 
 def test_resumed_events_come_only_from_what_runs(script: Script) -> None:
