@@ -177,7 +177,7 @@ def test_random_moments(trial: Trial, seed: int) -> None:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("seed", range(80 if FULL else 2))
+@pytest.mark.parametrize("seed", range(100 if FULL else 2))
 def test_random_points(trial: Trial, seed: int) -> None:
     chosen = random.Random(seed)
     kill_at_points(trial, chosen.sample(EVERY_POINT, 6), chosen)
