@@ -70,7 +70,7 @@ UPDATE tasks SET listed=1, {_ASSIGNMENTS},
     owner=CASE ? WHEN 'running' THEN coalesce(?, owner) END
 WHERE id=? AND (status NOT IN {_SINKS} OR status=? OR NOT listed)
 """
-_UPDATE_FINGERPRINT = "UPDATE tasks SET fingerprint=?1 WHERE id=?2 AND fingerprint IS NOT ?1"
+_UPDATE_FINGERPRINT = "UPDATE tasks SET fingerprint=? WHERE id=? AND fingerprint IS NOT ?"
 
 _DETAILS = (
     "description",
@@ -151,7 +151,7 @@ def _for_update(row: Row) -> Row:
 
 
 def _for_fingerprint(row: Row) -> Row:
-    return row[5], row[0]
+    return row[5], row[0], row[5]
 
 
 def decode_task(row: Sequence[Any]) -> Task:
