@@ -21,8 +21,6 @@ from ttasks.errors import StoreError
 from ttasks.stores.sqlite.connection import store_error
 from ttasks.stores.sqlite.ledger import Ledger
 
-_YIELDS = 3
-
 Work = Callable[[sqlite3.Connection], Any]
 
 
@@ -106,12 +104,8 @@ class Writer:
         return error
 
     def _lead(self) -> None:
-        company = self._company
-        if company > 1:
-            for _ in range(_YIELDS):
-                if len(self._queue) >= company:
-                    break
-                sleep(0)
+        if len(self._queue) < self._company:
+            sleep(0)
         with self._lock:
             batch, self._queue = self._queue, []
         try:
