@@ -6,6 +6,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from time import time_ns
 from typing import Any
 from warnings import warn
@@ -83,6 +84,7 @@ _DETAILS = (
     "reuse",
     "options",
 )
+_get_details = attrgetter(*_DETAILS)
 
 Row = tuple[Any, ...]
 
@@ -188,13 +190,10 @@ def decode_task(row: Sequence[Any]) -> Task:
 
 def _encode_details(task: Task) -> str | None:
     """JSON of the attributes that are seldom used, without those that have their default."""
-    details: dict[str, Any] = {}
-    for name in _DETAILS:
-        value = getattr(task, name)
-        if value:
-            details[name] = value
-    if not details:
+    values = _get_details(task)
+    if not any(values):
         return None
+    details = {name: value for name, value in zip(_DETAILS, values, strict=True) if value}
     if "options" in details:
         details["options"] = dict(details["options"])
     if "deadline" in details:
