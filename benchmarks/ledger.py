@@ -2,7 +2,8 @@
 
 The peer is the least that a store can do: a row of three columns upserted by plain `sqlite3` in
 autocommit, into a file with the same settings. Repetitions alternate between the two, so that what
-else the machine does hits both; medians are compared.
+else the machine does hits both; medians are compared. Beside the time on the clock stands that of
+the processor, which other work on the machine changes less.
 
     python benchmarks/ledger.py [tasks] [repetitions]
 """
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from ttasks import (
     SQLiteStore,
@@ -46,13 +48,20 @@ def new_tasks(count: int) -> list[Task]:
     return [Task(f"task {at}", f"payload {at}", KIND) for at in range(count)]
 
 
-def timed(action: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+class Took(NamedTuple):
+    """Seconds by the clock, and of the processor for all threads."""
+
+    wall: float
+    cpu: float
+
+
+def timed(action: Callable[[], object]) -> Took:
+    wall, cpu = time.perf_counter(), time.process_time()
     action()
-    return time.perf_counter() - begin
+    return Took(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def raw(count: int) -> dict[str, float]:
+def raw(count: int) -> dict[str, Took]:
     tasks = new_tasks(count)
     with folder() as path, closing(sqlite3.connect(path / "raw", isolation_level=None)) as file:
         file.execute("PRAGMA journal_mode=WAL")
@@ -70,7 +79,7 @@ def raw(count: int) -> dict[str, float]:
         }
 
 
-def stored(count: int) -> dict[str, float]:
+def stored(count: int) -> dict[str, Took]:
     tasks = new_tasks(count)
     with folder() as path, SQLiteStore(path / "ledger") as store:
 
@@ -114,7 +123,7 @@ def layered(count: int) -> TaskGraph:
     return graph
 
 
-def run(count: int) -> dict[str, float]:
+def run(count: int) -> dict[str, Took]:
     seconds = {}
     with folder() as path, SQLiteStore(path / "ledger") as store:
         for name, where in (("run, no store", None), ("run, ledger", store)):
@@ -141,26 +150,39 @@ def large(count: int) -> None:
                 "counts": store.tasks.counts,
             }
             print(f"\nA ledger of {count} tasks, milliseconds")
-            print(f"  {'open':22} {opening * 1e3:8.1f}   (budget 100)")
+            print(f"  {'open':22} {opening.wall * 1e3:8.1f}   (budget 100)")
             for name, page in pages.items():
-                took = min(timed(page) for _ in range(3)) * 1e3
+                took = min(timed(page).wall for _ in range(3)) * 1e3
                 print(f"  {'list ' + name:22} {took:8.1f}   (budget 50)")
+
+
+def median(values: list[Took]) -> Took:
+    return Took(
+        statistics.median(took.wall for took in values),
+        statistics.median(took.cpu for took in values),
+    )
 
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     repetitions = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    samples: dict[str, list[float]] = {}
+    samples: dict[str, list[Took]] = {}
     for _ in range(repetitions):
         for measure in (raw, stored, run):
             for name, took in measure(count).items():
-                samples.setdefault(name, []).append(took / count * 1e6)
+                each = Took(took.wall / count * 1e6, took.cpu / count * 1e6)
+                samples.setdefault(name, []).append(each)
     print(f"{count} tasks, microseconds per task, medians of {repetitions}")
+    print(f"  {'':22} {'clock':>8} {'processor':>10} {'(best)':>9}")
     for name, values in samples.items():
-        print(f"  {name:22} {statistics.median(values):8.1f}   (best {min(values):.1f})")
-    ledger = statistics.median(samples["run, ledger"])
-    twice = 2 * statistics.median(samples["raw update"])
-    print(f"a run costs {ledger:.0f} (budget 250); two raw upserts cost {twice:.0f}")
+        wall, cpu = median(values)
+        best = min(took.cpu for took in values)
+        print(f"  {name:22} {wall:8.1f} {cpu:10.1f} {best:9.1f}")
+    ledger, upserts = median(samples["run, ledger"]), median(samples["raw update"])
+    print(
+        f"a run costs {ledger.wall:.0f}, {ledger.cpu:.0f} of the processor (budget 250); "
+        f"two raw upserts cost {2 * upserts.wall:.0f}, {2 * upserts.cpu:.0f}"
+    )
     large(100_000)
 
 

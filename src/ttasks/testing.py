@@ -1,5 +1,7 @@
 """What helps to test code that uses this library: a fake clock, fake handlers, a recorder.
 
+And what tests a store of your own: `check_store`.
+
 They are real implementations that work in memory, not mocks; the library's own tests use them.
 
 Example:
@@ -30,6 +32,9 @@ from ttasks.model.context import TaskContext
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.prompt import PromptReply
 from ttasks.model.task import Task
+from ttasks.store_checks import check_store
+
+__all__ = ["EventRecorder", "FakeClock", "FakeHandler", "check_store"]
 
 POLL_SECONDS = 0.001
 PATIENCE_SECONDS = 10.0

@@ -7,111 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
 from threading import Barrier
-from typing import Any
 
 import pytest
 
+from storekit import HTTP, a_collection, ended, everything, finished, full_task, shape
 from ttasks.model.graph import TaskGraph
-from ttasks.model.policy import DependencyPolicy, RetryPolicy
-from ttasks.model.result import Failure, TaskResult
+from ttasks.model.policy import DependencyPolicy
+from ttasks.model.result import Failure
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
 from ttasks.stores.memory import InMemoryStore
 from ttasks.stores.sqlite import SQLiteStore
-
-ATTRIBUTES = (
-    "id",
-    "title",
-    "payload",
-    "type",
-    "description",
-    "timeout",
-    "retry",
-    "priority",
-    "deadline",
-    "group",
-    "key",
-    "version",
-    "reuse",
-    "options",
-    "created_at",
-    "status",
-    "error",
-    "blocked_by",
-)
-HTTP = TaskType("http")
-
-
-def everything(task: Task) -> dict[str, Any]:
-    """All that a store has to keep of a task."""
-    facts = {name: getattr(task, name) for name in ATTRIBUTES}
-    facts["options"] = dict(task.options)
-    return facts | {"result": result_facts(task.result)}
-
-
-def result_facts(result: TaskResult | None) -> dict[str, Any] | None:
-    if result is None:
-        return None
-    facts = {name: getattr(result, name) for name in TaskResult.__slots__}
-    if isinstance(result.raw, CompletedProcess):  # has no equality of its own
-        facts["raw"] = vars(result.raw)
-    return facts
-
-
-def shape(graph: TaskGraph) -> list[tuple[Any, ...]]:
-    """The nodes of a graph, by id of their tasks."""
-    return [
-        (task.id, [upstream.id for upstream in after], finally_, required, policy)
-        for task, after, finally_, required, policy in graph.nodes()
-    ]
-
-
-def finished(task: Task, /, **facts: Any) -> Task:
-    """Let a task succeed with this result."""
-    return ended(task, TaskStatus.SUCCEEDED, None, **facts)
-
-
-def ended(task: Task, status: TaskStatus, message: str | None, /, **facts: Any) -> Task:
-    """Let a task end with this status and result."""
-    now = datetime.now(UTC)
-    task.transition_to(TaskStatus.RUNNING)
-    task.transition_to(status, message)
-    result = TaskResult(task.id, status, now, now + timedelta(seconds=1.5), 1.5, **facts)
-    state = task.__getstate__() | {"result": result}
-    task.__setstate__(state)
-    return task
-
-
-def full_task() -> Task:
-    return Task(
-        "título with ünïcode \U0001f600 and \0",
-        {"url": "http://localhost", "codes": [1, 2.5, None, True], "deep": {"é": [[]]}},
-        HTTP,
-        "description\nof two lines",
-        timeout=0.1 + 0.2,
-        retry=RetryPolicy(
-            5,
-            0.5,
-            multiplier=2.0,
-            max_backoff=30.0,
-            jitter=0.25,
-            retry_on=(OSError, TimeoutError),
-            max_elapsed=90.0,
-        ),
-        priority=-2.5,
-        deadline=datetime(2031, 2, 3, 4, 5, 6, 7, timezone(timedelta(hours=5, minutes=45))),
-        group="db",
-        key="the key",
-        version="3",
-        reuse=True,
-        options={"headers": {"a": "b"}, "retries": 3, "follow": False, "none": None},
-    )
 
 
 class StoreContract:
@@ -201,6 +113,8 @@ class StoreContract:
             output_truncated=True,
             output_files={"stdout": "/tmp/stdout"},
             usage={"input": 3, "output": 4},
+            attempt_durations=(0.5, 0.25, 1.5),
+            total_duration=4.0,
         )
         store.tasks.save(task)
         assert everything(store.tasks[task.id]) == everything(task)
@@ -464,18 +378,6 @@ class StoreContract:
     def test_closing_twice_is_allowed(self, store: Store) -> None:
         store.close()
         store.close()
-
-
-def a_collection(store: Store, which: str) -> tuple[Any, Any, Any]:
-    """A collection of a store and two objects for it."""
-    if which == "tasks":
-        return store.tasks, Task.bash("true"), Task.bash("false")
-    graphs = []
-    for _ in range(2):
-        graph = TaskGraph("title")
-        graph.add(Task.bash("true"), after=graph.add(Task.bash("true")))
-        graphs.append(graph)
-    return store.graphs, *graphs
 
 
 class TestInMemoryStore(StoreContract):

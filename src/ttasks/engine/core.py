@@ -17,6 +17,7 @@ from ttasks.engine.bus import EventBus
 from ttasks.engine.guards import Guard, check_guards
 from ttasks.engine.limits import GroupLimits
 from ttasks.engine.recorder import Recorder
+from ttasks.engine.resume import reuse_one
 from ttasks.engine.retry import RetryBudget, Tries
 from ttasks.engine.workers.bounded import AbandonedCount
 from ttasks.engine.workers.loop import LoopThread
@@ -126,6 +127,9 @@ class Core:
         held: frozenset[str] = frozenset(),
     ) -> TaskResult:
         """All attempts of a task, on this thread; see `TaskExecutor.execute`."""
+        if self.store is not None and reuse_one(task, upstream, self.store, self.recorder):
+            assert task.result is not None
+            return task.result
         tries = self.tries(policy or task.retry)
         ambient = self.ambient()
         if ambient is not None:

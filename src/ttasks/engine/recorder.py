@@ -86,6 +86,22 @@ class Recorder:
         if failed is not None and self._strict:
             raise StoreError(f"Task {task.title!r} could not be saved: {failed}") from failed
 
+    def write(self, task: Task, event: TaskEvent) -> None:
+        """Save a task, with an event for the journal, and tell nobody.
+
+        Raises:
+            StoreError: the store could not.
+        """
+        try:
+            if self._record is not None:
+                self._record(task, event)
+            elif self._save_task is not None:
+                self._save_task(task)
+        except StoreError:
+            raise
+        except Exception as error:
+            raise StoreError(f"Task {task.title!r} could not be saved: {error}") from error
+
     def wants(self, kind: TaskEventType) -> bool:
         """True if somebody subscribed to this kind of event, or a journal keeps it."""
         return self._bus.wants(kind) or (self._journal is not None and self._journal.wants(kind))

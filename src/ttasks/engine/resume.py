@@ -1,28 +1,25 @@
 """Resume: take over what an earlier run of the same graph has finished.
 
 A run looks for the latest entry of its graph's key in the store. A task is taken over if that
-entry has a task of the same key that SUCCEEDED, with the same fingerprint, a value that was kept,
-and if everything that it depends on is taken over (or has SUCCEEDED here) as well. So a task that
-has changed runs again, and so does everything downstream of it. All other tasks run as if there had
-never been an earlier run: there is one way to start work.
+entry has a task of the same key that SUCCEEDED, with the same fingerprint and a value that was
+kept, and if everything that it depends on is taken over as well (or has SUCCEEDED here, or is sure
+to be SKIPPED again). So a task that has changed runs again, and so does everything downstream of
+it. All other tasks run as if there had never been an earlier run: there is one way to start work.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ttasks.engine import outcome
-from ttasks.errors import GraphError, StoreError, TaskExecutionError
+from ttasks.engine.interrupted import check_not_running, end_interrupted
+from ttasks.errors import GraphError
 from ttasks.model.fingerprint import fingerprint_of
 from ttasks.model.status import TaskStatus
 
-INTERRUPTED = "Task was interrupted: whoever ran it is gone"
-
 if TYPE_CHECKING:
+    from ttasks.engine.recorder import Recorder
     from ttasks.model.graph import TaskGraph
     from ttasks.model.result import TaskResult
     from ttasks.model.store import Store
@@ -36,40 +33,54 @@ def prepare_ledger(
     nodes: Sequence[Node],
     topology: Topology,
     store: Store | None,
+    recorder: Recorder,
     resume: bool,
 ) -> None:
     """Bring graph and store together before a run: who runs what, fingerprints, earlier results.
 
+    What raises, raises before anything has changed.
+
     Raises:
         GraphError: the graph cannot be resumed, or one of its tasks is running elsewhere.
-        StoreError: the store cannot be read.
+        StoreError: the store cannot be read, or what was interrupted cannot be noted in it.
     """
     if resume and graph.key is None:
         raise GraphError("resume=True needs a graph with a key: TaskGraph(title, key=...)")
     if resume and store is None:
-        raise GraphError("resume=True needs an executor with a store")
+        raise GraphError("resume=True needs an executor with a store: TaskExecutor(store)")
+    keys = unique_keys(graph) if graph.key is not None else {}
     if store is None:
         return
-    check_not_running(graph, store)
+    before = latest(graph, store) if resume else None
+    interrupted = check_not_running(graph, store, mine=True)
+    if before is not None:
+        interrupted += check_not_running(before, store, mine=False)
     reusing = any(node.task.reuse for node in nodes)
-    if graph.key is not None:
-        task_keys([node.task for node in nodes])
-    if graph.key is not None or reusing:
+    if graph.key is not None or reusing or keeps_fingerprints(store):
         stamp(nodes, topology)
-    if resume:
-        adopt(graph, nodes, topology, store)
+    end_interrupted(interrupted, before, recorder)
+    if before is not None:
+        adopt(nodes, topology, keys, before)
     if reusing:
         reuse(nodes, topology, store)
 
 
+# Fingerprints
+
+
+def keeps_fingerprints(store: Store) -> bool:
+    """True if tasks can be found by fingerprint in a store."""
+    return hasattr(store.tasks, "succeeded")
+
+
 def stamp(nodes: Sequence[Node], topology: Topology) -> None:
-    """Give every task of a graph its fingerprint."""
+    """Give every task of a graph its fingerprint; one that SUCCEEDED keeps what it has."""
     known: list[str | None] = [None] * len(nodes)
     for number in in_order(topology):
         task = nodes[number].task
-        ends = [known[end] for end in topology.dependencies[number]]
-        known[number] = fingerprint_of(task, ends)
-        task.stamp(known[number])
+        if not task.is_succeeded or task.fingerprint is None:
+            task.stamp(fingerprint_of(task, [known[end] for end in topology.dependencies[number]]))
+        known[number] = task.fingerprint
 
 
 def in_order(topology: Topology) -> Iterator[int]:
@@ -84,87 +95,166 @@ def in_order(topology: Topology) -> Iterator[int]:
                 free.append(dependent)
 
 
-def task_keys(tasks: Sequence[Task]) -> dict[str, Task]:
-    """Tasks by their key: the one they were given, or else their title if no other has it.
+# The graph of the same key
+
+
+def latest(graph: TaskGraph, store: Store) -> TaskGraph | None:
+    """What the store has of the graph's key that was saved last.
+
+    None if there is none, or if that is the graph itself and it has run.
+    """
+    keyed = getattr(store.graphs, "keyed", None)
+    if keyed is not None:
+        ids = list(keyed(graph.key))
+    else:
+        ids = [graph_id for graph_id in store.graphs if store.graphs[graph_id].key == graph.key]
+        ids.reverse()
+    if ids and ids[0] == graph.id and not all(task.is_pending for task in graph):
+        return None
+    return next((store.graphs[graph_id] for graph_id in ids if graph_id != graph.id), None)
+
+
+def task_keys(tasks: Iterable[Task]) -> dict[str, list[Task]]:
+    """Tasks by the key that they were given, or else by their title if that is no key."""
+    given: dict[str, list[Task]] = {}
+    titles: dict[str, list[Task]] = {}
+    for task in tasks:
+        if task.key is None:
+            titles.setdefault(task.title, []).append(task)
+        else:
+            given.setdefault(task.key, []).append(task)
+    return titles | given
+
+
+def unique_keys(tasks: Iterable[Task]) -> dict[str, Task]:
+    """Tasks by a key that no other has.
 
     Raises:
-        GraphError: two tasks were given the same key.
+        GraphError: two tasks were given the same key. The same title is allowed.
     """
-    given: dict[str, Task] = {}
-    for task in tasks:
-        if task.key is not None and given.setdefault(task.key, task) is not task:
+    found = task_keys(tasks)
+    for key, same in found.items():
+        if len(same) > 1 and same[0].key is not None:
             raise GraphError(
-                f"Tasks {given[task.key].title!r} and {task.title!r} have the same key "
-                f"{task.key!r}; keys must be unique in a graph"
+                f"Tasks {same[0].title!r} and {same[1].title!r} have the same key {key!r}; "
+                "keys must be unique in a graph"
             )
-    titles = Counter(task.title for task in tasks if task.key is None)
-    return given | {
-        task.title: task
-        for task in tasks
-        if task.key is None and titles[task.title] == 1 and task.title not in given
-    }
+    return {key: same[0] for key, same in found.items() if len(same) == 1}
 
 
-def adopt(graph: TaskGraph, nodes: Sequence[Node], topology: Topology, store: Store) -> None:
-    """Take over what the latest entry of the graph's key has finished.
+def adopt(
+    nodes: Sequence[Node], topology: Topology, keys: dict[str, Task], before: TaskGraph
+) -> None:
+    """Take over what an earlier graph has finished.
 
     The tasks become SUCCEEDED with the earlier result, marked as ``reused``; nothing is announced.
-
-    Raises:
-        GraphError: the entry is being run elsewhere.
     """
-    mine = {task.id: key for key, task in task_keys([node.task for node in nodes]).items()}
-    before = latest(graph, store)
-    if before is None:
-        return
-    check_not_running(before, store)
-    mark_interrupted(before, store)
-    theirs = task_keys(list(before))
-    taken: set[int] = set()
+    mine = {task.id: key for key, task in keys.items()}
+    places = {node.task.id: node for node in before.nodes()}
+    theirs = {key: places[same[0].id] for key, same in task_keys(before).items() if len(same) == 1}
+    settled: set[int] = set()
     for number in in_order(topology):
-        task = nodes[number].task
+        node = nodes[number]
+        task = node.task
         if task.is_succeeded:
-            taken.add(number)
+            settled.add(number)
             continue
         old = theirs.get(mine.get(task.id, ""))
-        if old is None or not all(end in taken for end in topology.dependencies[number]):
+        if old is None or not settled.issuperset(topology.dependencies[number]):
             continue
-        if task.is_pending and is_same(task, old) and task.take_over(reusable(old, task.id)):
-            taken.add(number)
+        if is_same(task, old.task):
+            if task.take_over(reusable(old.task, task.id)):
+                settled.add(number)
+        elif was_skipped(node, old):
+            settled.add(number)
+
+
+def was_skipped(node: Node, old: Node) -> bool:
+    """True if a task was SKIPPED, and will be again if its upstreams end as they did."""
+    task = node.task
+    return (
+        old.task.is_skipped
+        and task.fingerprint is not None
+        and task.fingerprint == old.task.fingerprint
+        and node.policy is old.policy
+    )
+
+
+# Any task of the store
+
+
+class Finder:
+    """Finds SUCCEEDED tasks of a store by fingerprint; one that cannot is searched through once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._find = getattr(store.tasks, "succeeded", None)
+        self._found: dict[str, Task] | None = None
+
+    def find(self, fingerprint: str) -> Task | None:
+        """One that SUCCEEDED, preferably the latest; None if there is none."""
+        if self._find is not None:
+            found: Task | None = self._find(fingerprint)
+            return found
+        if self._found is None:
+            tasks = map(self._store.tasks.__getitem__, list(self._store.tasks))
+            self._found = {
+                task.fingerprint: task
+                for task in tasks
+                if task.fingerprint is not None and has_kept_result(task)
+            }
+        return self._found.get(fingerprint)
 
 
 def reuse(nodes: Sequence[Node], topology: Topology, store: Store) -> None:
-    """Take over the result of any SUCCEEDED task of the store that is the same work."""
-    find = getattr(store.tasks, "succeeded", None)
+    """Take over the results of SUCCEEDED tasks of the store that are the same work."""
+    finder = Finder(store)
     for number in in_order(topology):
         task = nodes[number].task
-        if not task.reuse or task.fingerprint is None or not task.is_pending:
-            continue
-        if not all(nodes[end].task.is_succeeded for end in topology.dependencies[number]):
-            continue
-        old = find(task.fingerprint) if find is not None else _search(task, store)
-        if old is not None and is_same(task, old):
-            task.take_over(reusable(old, task.id))
+        ends = topology.dependencies[number]
+        if task.reuse and all(nodes[end].task.is_succeeded for end in ends):
+            take_over_equal(task, finder)
 
 
-def _search(task: Task, store: Store) -> Task | None:
-    for task_id in store.tasks:
-        old = store.tasks[task_id]
-        if old.fingerprint == task.fingerprint and old.is_succeeded and old.id != task.id:
-            return old
-    return None
+def reuse_one(task: Task, upstream: Sequence[Task], store: Store, recorder: Recorder) -> bool:
+    """The same for a task that is run by itself; True if it has SUCCEEDED that way."""
+    if task.is_terminal and not task.can_transition_to(TaskStatus.RUNNING):
+        return False
+    if not (task.reuse or keeps_fingerprints(store)):
+        return False
+    before = task.fingerprint
+    task.stamp(fingerprint_of(task, [end.fingerprint for end in upstream]))
+    taken = (
+        task.reuse
+        and all(end.is_succeeded for end in upstream)
+        and take_over_equal(task, Finder(store))
+    )
+    if taken or before not in (None, task.fingerprint):
+        recorder.resave(task)
+    return taken
+
+
+def take_over_equal(task: Task, finder: Finder) -> bool:
+    """Let a PENDING task take over the result of an equal one, if there is one."""
+    if task.fingerprint is None or not task.is_pending:
+        return False
+    old = finder.find(task.fingerprint)
+    return old is not None and is_same(task, old) and task.take_over(reusable(old, task.id))
 
 
 def is_same(task: Task, old: Task) -> bool:
     """True if an earlier task SUCCEEDED at the same work and its value was kept."""
-    result = old.result
     return (
-        old.is_succeeded
-        and task.fingerprint is not None
+        task.fingerprint is not None
         and old.fingerprint == task.fingerprint
-        and result is not None
-        and is_kept(result.value)
+        and has_kept_result(old)
     )
+
+
+def has_kept_result(task: Task) -> bool:
+    """True if a task SUCCEEDED and its store could keep the value."""
+    result = task.result
+    return task.is_succeeded and result is not None and is_kept(result.value)
 
 
 def is_kept(value: Any) -> bool:
@@ -176,58 +266,3 @@ def reusable(old: Task, task_id: str) -> TaskResult:
     """The result of an earlier task, for another one."""
     assert old.result is not None
     return replace(old.result, task_id=task_id, reused=True)
-
-
-def latest(graph: TaskGraph, store: Store) -> TaskGraph | None:
-    """The other graph of the same key that was saved last, None if there is none."""
-    keyed = getattr(store.graphs, "keyed", None)
-    if keyed is not None:
-        ids = [graph_id for graph_id in keyed(graph.key) if graph_id != graph.id]
-        return store.graphs[ids[0]] if ids else None
-    found = [store.graphs[graph_id] for graph_id in store.graphs if graph_id != graph.id]
-    same = [other for other in found if other.key == graph.key]
-    return same[-1] if same else None
-
-
-def check_not_running(graph: TaskGraph, store: Store) -> None:
-    """Raise if a process that lives is running a task of a graph; end what a dead one left.
-
-    Raises:
-        GraphError: a task is running, here or in another process.
-    """
-    tasks = {task.id: task for task in graph if task.is_running}
-    if not tasks:
-        return
-    for task in tasks.values():
-        if task._lifecycle.owner is not None:
-            raise GraphError(f"Task {task.title!r} ({task.id}) is running in this process")
-    look = getattr(store, "running", None)
-    if look is None:
-        return
-    try:
-        running = look()
-    except StoreError as error:
-        raise GraphError(f"Cannot find out who runs the tasks of the ledger: {error}") from error
-    for item in running:
-        if item.task_id in tasks and item.liveness.value != "gone":
-            where = f"process {item.owner.pid} on {item.owner.host}"
-            raise GraphError(
-                f"Task {item.title!r} ({item.task_id}) is running in {where} "
-                f"({item.liveness.value}); wait for its end, or end that process"
-            )
-    from ttasks.handlers.orphans import end_orphans
-
-    for task_id in tasks:
-        end_orphans(task_id)
-
-
-def mark_interrupted(graph: TaskGraph, store: Store) -> None:
-    """Note in the store that the tasks of an earlier run that are RUNNING were interrupted."""
-    for task in graph:
-        if task.is_running and task._lifecycle.owner is None:
-            now = datetime.now(UTC)
-            error = TaskExecutionError(INTERRUPTED)
-            timing = outcome.Timing(now, now, 0.0)
-            result = outcome.failure(task.id, error, timing, attempt=1, reason="interrupted")
-            task._lifecycle.settle(TaskStatus.FAILED, INTERRUPTED, result)
-            store.tasks.save(task)

@@ -11,8 +11,9 @@ from ttasks.engine.attempt import sheltering
 from ttasks.engine.core import Core, follow
 from ttasks.engine.dispatch import Dispatch
 from ttasks.engine.interrupt import Signals
+from ttasks.engine.interrupted import INTERRUPTED
 from ttasks.engine.limits import GroupLimits, RunLimits
-from ttasks.engine.resume import INTERRUPTED, prepare_ledger
+from ttasks.engine.resume import prepare_ledger
 from ttasks.engine.retry import RetryBudget
 from ttasks.errors import GraphError, TaskCancelled, TaskExecutionError, TaskTimeoutError
 from ttasks.model.cancel import CancelToken
@@ -107,7 +108,10 @@ class GraphRun:
             frozenset() if outer is None else outer.held,
         )
         self._check_free()
-        prepare_ledger(graph, self._nodes, topology, self._core.store, self._options.resume)
+        core = self._core
+        prepare_ledger(
+            graph, self._nodes, topology, core.store, core.recorder, self._options.resume
+        )
         self._dispatch = Dispatch(
             self._core,
             self._nodes,

@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 
 MARKER = "TTASKS_TASK"
-"""Variable that marks a command and its descendants; markers of nested ones are joined by "/"."""
+"""Variable that marks a command and its descendants, with the id of its task (if it has one), a dot
+and something random; markers of nested ones are joined by "/"."""
 
 
 def environment(changes: Mapping[str, str | None] | None, marker: str) -> Mapping[bytes, bytes]:

@@ -61,6 +61,7 @@ def run(
     on_output: Callable[[str, str], None] | None = None,
     text_filter: Callable[[], TextFilter] | None = None,
     pass_fds: Sequence[int] = (),
+    mark: str = "",
 ) -> Outcome:
     """Run a command, wait for its end, and leave nothing of it behind.
 
@@ -80,6 +81,8 @@ def run(
             most 64 KiB. If it raises, the tree is ended and the exception goes on.
         text_filter: makes the filter that each stream's text goes through before anything else.
         pass_fds: descriptors that the command inherits.
+        mark: begins the marker that the command and its descendants carry in their environment, by
+            which `ttasks.handlers.orphans` finds them after this process was killed.
 
     Raises:
         StartError: the command could not be started; nothing is left of the attempt.
@@ -94,7 +97,8 @@ def run(
         )
         for name in ("stdout", "stderr")
     ]
-    marker = os.urandom(8).hex()
+    random = os.urandom(8).hex()
+    marker = f"{mark}.{random}" if mark else random
     command = Run(streams, timeout, grace, cancel, marker)
     try:
         ended_by = command.run(argv, cwd, env, stdin, pass_fds)

@@ -179,6 +179,7 @@ def _run(context: TaskContext, argv: list[str], pass_fds: Sequence[int] = ()) ->
             on_output=_listener(context),
             text_filter=redactor.stream if redactor is not None else None,
             pass_fds=pass_fds,
+            mark=context.id,
         )
     except process.StartError as error:
         _locate.cache_clear()

@@ -115,7 +115,8 @@ class System(NamedTuple):
     environment: Callable[[int], bytes]
 
 
-def _this_system() -> System:
+def this_system() -> System:
+    """How to look at the processes of this machine."""
     if sys.platform == "linux" and os.path.exists("/proc/self/stat"):
         return System(_scan_proc, read_row, _environment_proc)
     return System(_scan_psutil, _read_row_psutil, _environment_psutil)
@@ -128,16 +129,24 @@ class Snapshot:
         rows: pid to process.
         children: pid to pids.
         marks: pid to its value of ``TTASKS_TASK``.
+
+    Args:
+        system: how to look.
+        everyone: read the marks of all processes, also of those that this program cannot have
+            started; slower.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, *, everyone: bool = False) -> None:
         self.rows = {row.pid: row for row in system.scan()}
         self.children: dict[int, list[int]] = {}
         for row in self.rows.values():
             self.children.setdefault(row.parent, []).append(row.pid)
         self._patience = 20
+        alive = [row.pid for row in self.rows.values() if row.is_alive]
         self.marks = {
-            pid: mark for pid in self._orphans() if (mark := self._mark(system, self.rows[pid]))
+            pid: mark
+            for pid in (alive if everyone else self._orphans())
+            if (mark := self._mark(system, self.rows[pid]))
         }
 
     def _orphans(self) -> list[int]:
@@ -174,11 +183,12 @@ class Scanner:
     """Takes snapshots, one at a time, and gives one to all who asked before it was begun.
 
     Without that, ending hundreds of commands at once would look at every process of the machine
-    hundreds of times. Thread-safe; the lock owns the latest snapshot.
+    hundreds of times. Thread-safe; the lock owns the latest snapshot. Arguments as for `Snapshot`.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, *, everyone: bool = False) -> None:
         self.system = system
+        self._everyone = everyone
         self._lock = threading.Lock()
         self._begun = 0.0
         self._latest: Snapshot | None = None
@@ -191,7 +201,7 @@ class Scanner:
         try:
             if self._latest is None or self._begun <= asked or not locked:
                 begun = time.monotonic()
-                self._latest = Snapshot(self.system)
+                self._latest = Snapshot(self.system, everyone=self._everyone)
                 self._begun = begun
             return self._latest
         finally:
@@ -201,7 +211,7 @@ class Scanner:
 
 @lru_cache(maxsize=1)
 def _shared_scanner() -> Scanner:
-    return Scanner(_this_system())
+    return Scanner(this_system())
 
 
 class Tree:
@@ -221,7 +231,7 @@ class Tree:
         self._scanner = scanner or _shared_scanner()
         self._system = self._scanner.system
         self._members: dict[int, int] = {}
-        row = self._system.row(root)
+        row = self._system.row(root) if root > 0 else None
         self._start = row.start if row is not None else 0
 
     def find(self) -> list[Row]:
@@ -232,7 +242,7 @@ class Tree:
         todo += [
             pid
             for pid, mark in snapshot.marks.items()
-            if self._marker in mark and rows[pid].start >= self._start
+            if rows[pid].start >= self._start and self._is_marked(mark)
         ]
         ours: dict[int, Row] = {}
         while todo:
@@ -244,6 +254,9 @@ class Tree:
         alive = [row for row in ours.values() if row.is_alive]
         self._members = {row.pid: row.start for row in alive}
         return alive
+
+    def _is_marked(self, mark: bytes) -> bool:
+        return self._marker in mark
 
     def _is_known(self, row: Row) -> bool:
         return (

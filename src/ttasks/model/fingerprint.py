@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ttasks.model.checks import plain
 
@@ -32,11 +32,11 @@ def fingerprint_of(task: Task, upstream: Iterable[str | None] = ()) -> str | Non
         payload = identity()
     facts = [task.type.value, payload, plain(task.options), task.version, ends]
     try:
-        text = json.dumps(facts, sort_keys=True, separators=(",", ":"), default=_refuse)
+        text = _to_json(facts)
     except (TypeError, ValueError, RecursionError):
         return None
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _refuse(value: Any) -> Any:
-    raise TypeError(f"no JSON: {type(value).__name__}")
+# One encoder, made once: `json.dumps` with options makes a new one for every call.
+_to_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
+from itertools import count
 from typing import Generic, TypeVar
 
-from ttasks.model.checks import wrong_type, wrong_value
+from ttasks.model.checks import check_str, wrong_type, wrong_value
 from ttasks.model.graph import TaskGraph
 from ttasks.model.task import Task
 
@@ -60,16 +61,29 @@ class MemoryGraphs(MemoryCollection[TaskGraph]):
     def __init__(self, tasks: MemoryCollection[Task]) -> None:
         super().__init__(TaskGraph)
         self._tasks = tasks
+        self._saves: dict[str, int] = {}  # when each was saved last
+        self._counter = count()
 
     def save(self, item: TaskGraph) -> None:
         """Remember the graph and its tasks themselves."""
         super().save(item)
+        self._saves[item.id] = next(self._counter)
         for task in item:
             self._tasks.save(task)
 
     def __setitem__(self, key: str, item: TaskGraph) -> None:
         super().__setitem__(key, item)
         self.save(item)
+
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        self._saves.pop(key, None)
+
+    def keyed(self, key: str) -> list[str]:
+        """Ids of the graphs with this key, the one that was saved last first."""
+        check_str("key", key)
+        same = [graph.id for graph in list(self._items.values()) if graph.key == key]
+        return sorted(same, key=lambda graph_id: -self._saves.get(graph_id, -1))
 
 
 class InMemoryStore:

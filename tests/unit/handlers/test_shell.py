@@ -37,6 +37,7 @@ class Context:
         listen: bool = False,
         **options: Any,
     ) -> None:
+        self.id = "the-task"
         self.payload = payload
         self.timeout = timeout
         self.redactor = redactor

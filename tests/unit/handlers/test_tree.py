@@ -178,7 +178,7 @@ def sleeper(token: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_signal_reaches_the_very_process_only(sleeper: subprocess.Popen[bytes]) -> None:
-    system = tree._this_system()
+    system = tree.this_system()
     now = tree.read_row(sleeper.pid)
     assert now is not None
     tree.send(system, now._replace(start=now.start + 1), signal.SIGKILL)
@@ -188,7 +188,7 @@ def test_a_signal_reaches_the_very_process_only(sleeper: subprocess.Popen[bytes]
 
 
 def test_a_signal_to_nobody_is_no_error() -> None:
-    tree.send(tree._this_system(), row(2**22 + 1), signal.SIGKILL)
+    tree.send(tree.this_system(), row(2**22 + 1), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("stopped", [False, True])

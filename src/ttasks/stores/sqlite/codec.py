@@ -6,6 +6,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from time import time_ns
 from typing import Any
 from warnings import warn
@@ -39,6 +40,7 @@ COLUMNS = (
     "updated_at",
     "created_at",
     "owner",
+    "fingerprint",
     "type",
     "title",
     "key",
@@ -60,12 +62,16 @@ INSERT INTO tasks ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))}
 ON CONFLICT (id) DO NOTHING
 """
 # Who saves a task that is running may not be who runs it; then its owner stays.
-_ASSIGNMENTS = ", ".join(f"{name}=?" for name in COLUMNS if name not in ("id", "owner"))
+# An index has the fingerprint, and assigning even the same value would write that too.
+_ASSIGNMENTS = ", ".join(
+    f"{name}=?" for name in COLUMNS if name not in ("id", "owner", "fingerprint")
+)
 _UPDATE = f"""
 UPDATE tasks SET listed=1, {_ASSIGNMENTS},
     owner=CASE ? WHEN 'running' THEN coalesce(?, owner) END
 WHERE id=? AND (status NOT IN {_SINKS} OR status=? OR NOT listed)
 """
+_UPDATE_FINGERPRINT = "UPDATE tasks SET fingerprint=? WHERE id=? AND fingerprint IS NOT ?"
 
 _DETAILS = (
     "description",
@@ -77,8 +83,8 @@ _DETAILS = (
     "version",
     "reuse",
     "options",
-    "fingerprint",
 )
+_get_details = attrgetter(*_DETAILS)
 
 Row = tuple[Any, ...]
 
@@ -99,6 +105,7 @@ def encode_task(task: Task, owner: int | None = None) -> Row:
         time_ns() // 1000,
         to_micros(task.created_at),
         owner if status is TaskStatus.RUNNING else None,
+        task.fingerprint,
         to_text(task.type.value),
         to_text(task.title),
         to_optional(task.key),
@@ -111,23 +118,42 @@ def encode_task(task: Task, owner: int | None = None) -> Row:
     )
 
 
-def save_task(connection: sqlite3.Connection, row: Row) -> None:
-    """Write a row of `encode_task`, unless what is there is newer."""
+def save_state(connection: sqlite3.Connection, row: Row) -> bool:
+    """Write a row of `encode_task`, unless what is there is newer; True if it was there.
+
+    A fingerprint that was written before stays.
+    """
     # Most saves are of tasks that are there, and an update changes fewer pages than an upsert.
-    if not connection.execute(_UPDATE, _for_update(row)).rowcount:
+    is_known = connection.execute(_UPDATE, _for_update(row)).rowcount > 0
+    if not is_known:
         connection.execute(_INSERT, row)
+    return is_known
 
 
-def save_tasks(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    """``save_task`` for many rows."""
-    if connection.executemany(_UPDATE, map(_for_update, rows)).rowcount < len(rows):
+def save_task(connection: sqlite3.Connection, row: Row) -> None:
+    """``save_state``, and the fingerprint."""
+    if save_state(connection, row):
+        connection.execute(_UPDATE_FINGERPRINT, _for_fingerprint(row))
+
+
+def save_tasks(connection: sqlite3.Connection, rows: Sequence[Row], *, new: bool) -> None:
+    """``save_task`` for many rows; faster if ``new`` says rightly whether they are."""
+    if new and connection.executemany(_INSERT, rows).rowcount == len(rows):
+        return
+    updated = connection.executemany(_UPDATE, map(_for_update, rows)).rowcount
+    connection.executemany(_UPDATE_FINGERPRINT, map(_for_fingerprint, rows))
+    if updated < len(rows):
         connection.executemany(_INSERT, rows)
 
 
 def _for_update(row: Row) -> Row:
     """The values of ``_UPDATE``, from a row in the order of the columns."""
-    task_id, status, updated_at, created_at, owner, *rest = row
+    task_id, status, updated_at, created_at, owner, _fingerprint, *rest = row
     return (status, updated_at, created_at, *rest, status, owner, task_id, status)
+
+
+def _for_fingerprint(row: Row) -> Row:
+    return row[5], row[0], row[5]
 
 
 def decode_task(row: Sequence[Any]) -> Task:
@@ -146,6 +172,7 @@ def decode_task(row: Sequence[Any]) -> Task:
             "type": TaskType(from_text(fields["type"])),
             "title": from_text(fields["title"]),
             "key": from_optional(fields["key"]),
+            "fingerprint": fields["fingerprint"],
             "blocked_by": fields["blocked_by"],
             "error": from_optional(fields["error"]),
             "payload": decode_object("payload", fields["payload_kind"], fields["payload"]),
@@ -163,13 +190,10 @@ def decode_task(row: Sequence[Any]) -> Task:
 
 def _encode_details(task: Task) -> str | None:
     """JSON of the attributes that are seldom used, without those that have their default."""
-    details: dict[str, Any] = {}
-    for name in _DETAILS:
-        value = getattr(task, name)
-        if value:
-            details[name] = value
-    if not details:
+    values = _get_details(task)
+    if not any(values):
         return None
+    details = {name: value for name, value in zip(_DETAILS, values, strict=True) if value}
     if "options" in details:
         details["options"] = dict(details["options"])
     if "deadline" in details:
@@ -190,7 +214,6 @@ def _decode_details(details: dict[str, Any]) -> dict[str, Any]:
         "version": details.get("version"),
         "reuse": details.get("reuse", False),
         "options": details.get("options", {}),
-        "fingerprint": details.get("fingerprint"),
         "deadline": None if deadline is None else datetime.fromisoformat(deadline),
         "retry": None if retry is None else _decode_retry(retry),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import Any, Generic, TypeVar
 
+from ttasks.errors import StoreError
 from ttasks.model.checks import wrong_type, wrong_value
 from ttasks.model.graph import TaskGraph
 from ttasks.model.task import Task
@@ -62,6 +63,8 @@ class LedgerCollection(MutableMapping[str, Item], Generic[Item]):
             with self._ledger.reading() as connection:
                 rows = connection.execute(self._page, (seq, size)).fetchall()
             for _, key in rows:
+                if "\0" in key:  # what a file reads as whose end was cut off
+                    raise StoreError(f"Ledger {self._ledger.path!r} is damaged: an id is {key!r}")
                 yield key
             if len(rows) < size:
                 return

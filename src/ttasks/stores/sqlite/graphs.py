@@ -133,7 +133,7 @@ def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Row]]:
 def _save(connection: sqlite3.Connection, row: Row, tasks: list[Row], nodes: list[Row]) -> None:
     known = connection.execute("SELECT shape FROM graphs WHERE id=?", (row[0],)).fetchone()
     connection.execute(_UPSERT_GRAPH, row)
-    save_tasks(connection, tasks)
+    save_tasks(connection, tasks, new=known is None)
     if known == (row[-1],):
         return
     (seq,) = connection.execute("SELECT seq FROM graphs WHERE id=?", (row[0],)).fetchone()

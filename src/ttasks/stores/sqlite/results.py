@@ -171,7 +171,7 @@ def _encode_raw(result: TaskResult) -> dict[str, Any]:
     raw = result.raw
     if raw is result.value or (type(raw) is str and raw == result.value):
         return {"is": "value"}
-    if type(raw) is CompletedProcess:
+    if isinstance(raw, CompletedProcess):
         streams = [_encode_stream(text, result) for text in (raw.stdout, raw.stderr)]
         facts = [raw.args, raw.returncode, *streams]
         if None not in streams and exact_json(facts) is not None:

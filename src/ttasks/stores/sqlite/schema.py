@@ -23,8 +23,9 @@ _HEADER_BYTES = 100
 #
 # A commit costs a few microseconds for every page that it changes, which is why there are so few
 # indexes. `tasks_in_short` is there to be scanned (a million tasks in about 100 ms); as its key
-# begins with `seq`, a change of status stays on one page. The events of a deleted task stay until
-# the next `prune` or `vacuum`; nobody sees them, as numbers of tasks are never used again.
+# begins with `seq`, a change of status stays on one page. A fingerprint is written once per run.
+# The events of a deleted task stay until the next `prune` or `vacuum`; nobody sees them, as numbers
+# of tasks are never used again.
 _TABLES = """
 CREATE TABLE owners (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -42,6 +43,7 @@ CREATE TABLE tasks (
     updated_at INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     owner INTEGER REFERENCES owners(seq),
+    fingerprint TEXT,
     type TEXT NOT NULL,
     title TEXT NOT NULL,
     key TEXT,
@@ -57,6 +59,7 @@ CREATE TABLE tasks (
     output TEXT
 );
 CREATE INDEX tasks_in_short ON tasks(seq, status, updated_at) WHERE listed;
+CREATE INDEX tasks_by_fingerprint ON tasks(fingerprint) WHERE fingerprint IS NOT NULL;
 CREATE TABLE graphs (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,

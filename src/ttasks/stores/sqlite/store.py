@@ -9,7 +9,7 @@ from datetime import datetime
 from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.task import Task
-from ttasks.stores.sqlite.codec import Row, encode_task, save_task
+from ttasks.stores.sqlite.codec import Row, encode_task, save_state
 from ttasks.stores.sqlite.connection import MEMORY, translated
 from ttasks.stores.sqlite.graphs import LedgerGraphs, delete_stray_events, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal, encode_event, insert_events
@@ -112,7 +112,8 @@ class SQLiteStore:
     def record(self, task: Task, *events: TaskEvent) -> None:
         """Save a task together with its events, in one transaction, shared with other threads'.
 
-        When this returns, both are committed; if it raises, neither is.
+        When this returns, both are committed; if it raises, neither is. The fingerprint of a task
+        that was saved before stays what it was: what a task does is settled before it begins.
         """
         if not isinstance(task, Task):
             raise wrong_type("task", task, "a Task")
@@ -120,7 +121,7 @@ class SQLiteStore:
         journal = [encode_event(event) for event in events]
 
         def work(connection: sqlite3.Connection) -> None:
-            save_task(connection, row)
+            save_state(connection, row)
             insert_events(connection, journal)
 
         self._writer.write(work)

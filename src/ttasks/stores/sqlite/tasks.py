@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ttasks.model.checks import check_bool, check_int, check_moment, wrong_type, wrong_value
+from ttasks.model.checks import (
+    check_bool,
+    check_int,
+    check_moment,
+    check_str,
+    wrong_type,
+    wrong_value,
+)
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
@@ -19,6 +26,11 @@ from ttasks.stores.sqlite.plain import from_micros, from_optional, from_text, to
 from ttasks.stores.sqlite.writer import Writer
 
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id=? AND listed"
+_SUCCEEDED = f"""
+SELECT {", ".join(COLUMNS)} FROM tasks
+WHERE fingerprint=? AND status='succeeded' AND listed AND value_kind IS NOT 'absent'
+ORDER BY updated_at DESC, seq DESC LIMIT 1
+"""
 # {0} and {1} are the comparison and the order of the walk, {2} a question mark for each status.
 # The inner order is not needed for the result: it lets the sorter, which keeps the best rows, see
 # them early. The limit of -1, no limit, keeps SQLite from leaving it out.
@@ -98,6 +110,15 @@ class LedgerTasks(LedgerCollection[Task]):
             raise KeyError(key)
         if not self._writer.write(lambda connection: delete_task(connection, key)):
             raise KeyError(key)
+
+    def succeeded(self, fingerprint: str) -> Task | None:
+        """A copy of the task that SUCCEEDED last with this fingerprint and whose value was stored.
+
+        None if there is none. Tasks get a fingerprint when they are run with a store.
+        """
+        check_str("fingerprint", fingerprint)
+        row = self._fetch_one(_SUCCEEDED, fingerprint)
+        return None if row is None else decode_task(row)
 
     def list(
         self,

@@ -1,0 +1,94 @@
+"""Interrupted tasks: RUNNING by a ledger, although the process that ran them is gone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ttasks.engine import outcome
+from ttasks.errors import GraphError, StoreError, TaskExecutionError
+from ttasks.model.event import TaskEventType, make_event
+from ttasks.model.status import TaskStatus
+
+if TYPE_CHECKING:
+    from ttasks.engine.recorder import Recorder
+    from ttasks.model.graph import TaskGraph
+    from ttasks.model.store import Store
+    from ttasks.model.task import Task
+
+INTERRUPTED = "Task was interrupted: whoever ran it is gone"
+
+
+def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Task]:
+    """The tasks of a graph that are RUNNING although nobody runs them.
+
+    Args:
+        graph: the graph that is about to run (``mine``), or an earlier one.
+        store: says who runs what.
+
+    Raises:
+        GraphError: the graph, or one of its tasks, is run by somebody else.
+    """
+    if graph._state.active and not mine:
+        raise GraphError(f"Graph {graph.title!r} of the same key is running; wait for its end")
+    tasks = {task.id: task for task in graph if task.is_running}
+    for task in tasks.values():
+        if task._lifecycle.owner is not None:
+            raise GraphError(
+                f"Task {task.title!r} ({task.id}) is running elsewhere; wait for its end "
+                "before you run this graph"
+            )
+    if not tasks:
+        return []
+    look = getattr(store, "running", None)
+    if look is not None:
+        try:
+            running = look()
+        except StoreError as error:
+            raise GraphError(f"Cannot find out who runs tasks of the ledger: {error}") from error
+        for item in running:
+            if item.task_id in tasks and item.liveness.value != "gone":
+                where = f"process {item.owner.pid} on {item.owner.host!r}"
+                raise GraphError(
+                    f"Task {item.title!r} ({item.task_id}) is running in {where} "
+                    f"({item.liveness.value}); wait for its end or end that process. If it is "
+                    "gone and cannot be seen from here, save the task as FAILED"
+                )
+    return list(tasks.values())
+
+
+def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recorder) -> None:
+    """End what the commands of interrupted tasks have left running.
+
+    Those of an earlier graph become FAILED, which is written and not announced: they are no part
+    of this run. Those of the graph that is run follow in its run, and are announced there.
+
+    Raises:
+        StoreError: it could not be written.
+    """
+    if not tasks:
+        return
+    from ttasks.handlers.orphans import end_orphans
+
+    end_orphans(task.id for task in tasks)
+    for task in tasks:
+        if before is None or task not in before:
+            continue
+        now = datetime.now(UTC)
+        error = TaskExecutionError(INTERRUPTED)
+        timing = outcome.Timing(now, now, 0.0)
+        result = outcome.failure(task.id, error, timing, attempt=0, reason="interrupted")
+        previous = task._lifecycle.settle(TaskStatus.FAILED, INTERRUPTED, result)
+        if previous is not None:
+            recorder.write(
+                task,
+                make_event(
+                    TaskEventType.FAILED,
+                    task.id,
+                    task,
+                    now,
+                    previous,
+                    TaskStatus.FAILED,
+                    INTERRUPTED,
+                ),
+            )
