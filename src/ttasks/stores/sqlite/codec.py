@@ -16,6 +16,7 @@ from ttasks.model.policy import RetryPolicy
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
+from ttasks.stores.sqlite.absent import NotStored
 from ttasks.stores.sqlite.plain import (
     from_json,
     from_micros,
@@ -27,11 +28,14 @@ from ttasks.stores.sqlite.plain import (
     to_text,
 )
 from ttasks.stores.sqlite.results import (
+    ABSENT,
+    PICKLE,
     ResultColumns,
     decode_object,
     decode_result,
     encode_object,
     encode_result,
+    pickled,
 )
 
 COLUMNS = (
@@ -156,7 +160,19 @@ def _for_fingerprint(row: Row) -> Row:
     return row[5], row[0], row[5]
 
 
-def decode_task(row: Sequence[Any]) -> Task:
+def with_pickle(row: Row, task: Task) -> Row:
+    """The row with the task's value as a pickle, if it is no JSON and can be pickled."""
+    fields = dict(zip(COLUMNS, row, strict=True))
+    result = task.result
+    if fields["value_kind"] != ABSENT or result is None or isinstance(result.value, NotStored):
+        return row
+    text = pickled(result.value)
+    if text is None:
+        return row
+    return tuple((fields | {"value_kind": PICKLE, "value": text}).values())
+
+
+def decode_task(row: Sequence[Any], unpickle: bool = False) -> Task:
     """A new task in the state of the row.
 
     Raises:
@@ -177,7 +193,9 @@ def decode_task(row: Sequence[Any]) -> Task:
             "error": from_optional(fields["error"]),
             "payload": decode_object("payload", fields["payload_kind"], fields["payload"]),
             "result": decode_result(
-                fields["id"], ResultColumns(*(fields[name] for name in ResultColumns._fields))
+                fields["id"],
+                ResultColumns(*(fields[name] for name in ResultColumns._fields)),
+                unpickle,
             ),
             "extra": {},
         }

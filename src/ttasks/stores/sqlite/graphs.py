@@ -14,7 +14,7 @@ from ttasks.model.graph import TaskGraph
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
 from ttasks.model.views import Node
-from ttasks.stores.sqlite.codec import COLUMNS, Row, decode_task, save_tasks
+from ttasks.stores.sqlite.codec import COLUMNS, Row, save_tasks
 from ttasks.stores.sqlite.collection import LedgerCollection
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
@@ -50,9 +50,16 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
     Thread-safe. Every graph that is read has tasks of its own.
     """
 
-    def __init__(self, ledger: Ledger, writer: Writer, encode: Callable[[Task], Row]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        writer: Writer,
+        encode: Callable[[Task], Row],
+        decode: Callable[[Row], Task],
+    ) -> None:
         super().__init__(ledger, writer, TaskGraph, "graphs", "1")
         self._encode = encode
+        self._decode = decode
 
     def save(self, item: TaskGraph) -> None:
         """Insert or replace a graph, its edges and its tasks, all or nothing."""
@@ -79,7 +86,7 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
             raise KeyError(key)
         return TaskGraph.restore(
             graph[1],
-            _decode_nodes(rows, graph[1]),
+            _decode_nodes(rows, graph[1], self._decode),
             from_text(graph[2]),
             from_optional(graph[3]),
         )
@@ -198,9 +205,9 @@ def _delete_nodes(connection: sqlite3.Connection, graph: int) -> None:
             connection.execute("DELETE FROM tasks WHERE seq=?", seq)
 
 
-def _decode_nodes(rows: list[Any], graph_id: str) -> list[Node]:
+def _decode_nodes(rows: list[Any], graph_id: str, decode: Callable[[Row], Task]) -> list[Node]:
     width = len(COLUMNS)
-    tasks: list[Task] = [decode_task(row) for row in rows]
+    tasks: list[Task] = [decode(row) for row in rows]
     nodes = []
     try:
         for task, row in zip(tasks, rows, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from base64 import b64decode, b64encode
 from subprocess import CompletedProcess
 from typing import Any, NamedTuple
 
@@ -24,6 +26,8 @@ from ttasks.stores.sqlite.plain import (
 # How a row holds a payload or a value. Text is kept as it is, for whoever reads it with other
 # tools; "output" means that the value is the text in the column of that name.
 TEXT, JSON, ABSENT, NONE, OUTPUT = "text", "json", "absent", "none", "output"
+# A value that is no JSON, in a ledger that was opened with ``pickle_values=True``; base64.
+PICKLE = "pickle"
 
 
 class ResultColumns(NamedTuple):
@@ -49,7 +53,22 @@ def encode_object(value: object) -> tuple[str, Text]:
     return ABSENT, value.kind if isinstance(value, NotStored) else kind_of(value)
 
 
-def decode_object(what: str, kind: str, text: Text | None) -> Any:
+def pickled(value: object) -> str | None:
+    """The pickle of a value as text, None if it cannot be pickled."""
+    try:
+        return b64encode(pickle.dumps(value)).decode()
+    except Exception:  # whatever a `__reduce__` raises
+        return None
+
+
+def _unpickled(what: str, text: str) -> Any:
+    try:
+        return pickle.loads(b64decode(text))
+    except Exception as error:  # its class is gone, or whatever a `__setstate__` raises
+        return NotStored(what, f"a pickle that raised {type(error).__name__}")
+
+
+def decode_object(what: str, kind: str, text: Text | None, unpickle: bool = False) -> Any:
     """The object, or a `NotStored` in its place."""
     if kind == NONE or text is None:
         return None
@@ -57,6 +76,10 @@ def decode_object(what: str, kind: str, text: Text | None) -> Any:
         return from_text(text)
     if kind == JSON:
         return from_json(text)
+    if kind == PICKLE:
+        if unpickle:
+            return _unpickled(what, from_text(text))
+        return NotStored(what, "a pickle; open the ledger with pickle_values=True")
     return NotStored(what, from_text(text))
 
 
@@ -100,7 +123,9 @@ def encode_result(task_id: str, result: TaskResult | None) -> ResultColumns:
     )
 
 
-def decode_result(task_id: str, columns: ResultColumns) -> TaskResult | None:
+def decode_result(
+    task_id: str, columns: ResultColumns, unpickle: bool = False
+) -> TaskResult | None:
     """The result that the columns hold."""
     if columns.result is None:
         return None
@@ -108,7 +133,7 @@ def decode_result(task_id: str, columns: ResultColumns) -> TaskResult | None:
     output = from_text(columns.output or "")
     error = from_optional(columns.result_error)
     kind = columns.value_kind or NONE
-    value = output if kind == OUTPUT else decode_object("value", kind, columns.value)
+    value = output if kind == OUTPUT else decode_object("value", kind, columns.value, unpickle)
     failure = facts.get("failure")
     return TaskResult(
         task_id=facts.get("task_id", task_id),

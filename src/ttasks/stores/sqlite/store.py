@@ -9,7 +9,7 @@ from datetime import datetime
 from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.task import Task
-from ttasks.stores.sqlite.codec import Row, encode_task, save_state
+from ttasks.stores.sqlite.codec import Row, decode_task, encode_task, save_state, with_pickle
 from ttasks.stores.sqlite.connection import MEMORY, translated
 from ttasks.stores.sqlite.graphs import LedgerGraphs, delete_stray_events, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal, encode_event, insert_events
@@ -38,6 +38,10 @@ class SQLiteStore:
             also by ``kill -9``; "power" also that of the system or its power, which costs a sync
             of the disk per commit. Either way the file stays sound.
         journal_output: whether OUTPUT events are to go into the journal, too.
+        pickle_values: whether values that are no JSON are kept as pickles, and pickles are read.
+            Reading a pickle can run any code: open only ledgers like that which nobody else can
+            have written to. What cannot be pickled, and what was pickled when it is not set, is a
+            `NotStored`.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
@@ -58,6 +62,7 @@ class SQLiteStore:
         *,
         durability: str = "process",
         journal_output: bool = False,
+        pickle_values: bool = False,
     ) -> None:
         name = os.fspath(path) if isinstance(path, os.PathLike) else path
         if not isinstance(name, str):
@@ -69,20 +74,25 @@ class SQLiteStore:
         if durability not in DURABILITIES:
             raise wrong_value("durability", durability, " or ".join(map(repr, DURABILITIES)))
         check_bool("journal_output", journal_output)
+        self._pickle_values = check_bool("pickle_values", pickle_values)
         self._path = name if name == MEMORY else os.path.abspath(name)
         self._durability = durability
         self._ledger = Ledger(self._path, durability)
         self._writer = Writer(self._ledger)
         self._owners = Owners(self._ledger, self._writer)
-        self._tasks = LedgerTasks(self._ledger, self._writer, self._encode)
-        self._graphs = LedgerGraphs(self._ledger, self._writer, self._encode)
+        self._tasks = LedgerTasks(self._ledger, self._writer, self._encode, self._decode)
+        self._graphs = LedgerGraphs(self._ledger, self._writer, self._encode, self._decode)
         kinds = LIFECYCLE | {TaskEventType.OUTPUT} if journal_output else LIFECYCLE
         self._events = Journal(self._ledger, self._writer, kinds)
 
     def _encode(self, task: Task) -> Row:
         # Only who executes a task has the token of its attempt in it; a copy has not.
         is_mine = task.is_running and task._lifecycle.owner is not None
-        return encode_task(task, self._owners.mine() if is_mine else None)
+        row = encode_task(task, self._owners.mine() if is_mine else None)
+        return with_pickle(row, task) if self._pickle_values else row
+
+    def _decode(self, row: Row) -> Task:
+        return decode_task(row, self._pickle_values)
 
     @property
     def path(self) -> str:

@@ -19,7 +19,7 @@ from ttasks.model.checks import (
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
-from ttasks.stores.sqlite.codec import COLUMNS, Row, decode_task, save_task
+from ttasks.stores.sqlite.codec import COLUMNS, Row, save_task
 from ttasks.stores.sqlite.collection import LedgerCollection
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import from_micros, from_optional, from_text, to_micros
@@ -89,9 +89,16 @@ class LedgerTasks(LedgerCollection[Task]):
     A deleted task stays in graphs that were saved with it.
     """
 
-    def __init__(self, ledger: Ledger, writer: Writer, encode: Callable[[Task], Row]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        writer: Writer,
+        encode: Callable[[Task], Row],
+        decode: Callable[[Row], Task],
+    ) -> None:
         super().__init__(ledger, writer, Task, "tasks", "listed")
         self._encode = encode
+        self._decode = decode
 
     def save(self, item: Task) -> None:
         """Insert or replace a task; when this returns, it is committed."""
@@ -103,7 +110,7 @@ class LedgerTasks(LedgerCollection[Task]):
         row = self._fetch_one(_SELECT, key) if isinstance(key, str) else None
         if row is None:
             raise KeyError(key)
-        return decode_task(row)
+        return self._decode(row)
 
     def __delitem__(self, key: str) -> None:
         if key not in self:
@@ -118,7 +125,7 @@ class LedgerTasks(LedgerCollection[Task]):
         """
         check_str("fingerprint", fingerprint)
         row = self._fetch_one(_SUCCEEDED, fingerprint)
-        return None if row is None else decode_task(row)
+        return None if row is None else self._decode(row)
 
     def list(
         self,
