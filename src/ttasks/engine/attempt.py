@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ttasks.model.task import Task
 
 Handler = Callable[[TaskContext], Any]
+CO_COROUTINE = 0x80  # as in `inspect`, which takes a while to import
 OnEnd = Callable[["Attempt", "TaskStatus | None", "BaseException | None"], None]
 """Told how an attempt ended that went on without its thread: see `Attempt.run`."""
 
@@ -109,6 +110,13 @@ class Attempt(Reports):
         """What the handler says of itself, for all tasks or by their payload."""
         answer = getattr(self._handler, quality, False)
         return bool(answer(self._task.payload) if callable(answer) else answer)
+
+    def _is_quick(self) -> bool:
+        """True if the handler only makes a coroutine, so that its own thread needs no deadline."""
+        code = getattr(self._handler, "__code__", None)
+        if code is not None and code.co_flags & CO_COROUTINE:
+            return True
+        return self._is("returns_at_once")
 
     def shelter(self, change: int) -> None:
         """Count (+1, -1) what ends by itself once cancelled and is waited for, here and outside."""
@@ -198,7 +206,7 @@ class Attempt(Reports):
                 raise TimeIsUp
         if services.breakers is not None:
             self._ticket = services.breakers.enter(task.group)
-        if self.deadline is None or self.ends_itself or self._is("returns_at_once"):
+        if self.deadline is None or self._is_quick() or self.ends_itself:
             return self._handler(context)
         return call_bounded(
             lambda: self._handler(context), self.deadline, services.abandoned, services.clock

@@ -586,3 +586,21 @@ def test_coroutines_await_other_tasks_and_graphs_of_their_executor() -> None:
     executor.register(make("t").type, handler)
     bounded(lambda: executor.execute(make("outer")))
     assert ended == ["one", "two", "outer"]
+
+
+def test_coroutines_with_a_timeout_take_no_thread_each() -> None:
+    executor = TaskExecutor.empty()
+    most = 0
+
+    async def handler(context: TaskContext) -> None:
+        nonlocal most
+        most = max(most, sum(thread.name.startswith("ttasks") for thread in threading.enumerate()))
+        await asyncio.sleep(0)
+
+    graph = TaskGraph()
+    for number in range(50):
+        task = graph.add(make(str(number), timeout=10))
+    executor.register(task.type, handler)
+    bounded(lambda: graph.run(executor, 2))
+    assert graph.ok
+    assert most <= 3  # two workers and the loop
