@@ -59,7 +59,7 @@ build: Callable[[Path], TaskGraph] = namespace["build"]
 class Host:
     """An interpreter that runs the script, up to the middle of its second task."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, token: str) -> None:
         source = Path(ttasks.__file__).parents[1]
         self.process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(folder)],
@@ -70,6 +70,8 @@ class Host:
         assert self.process.stdout is not None
         self.graph_id = self.process.stdout.readline().strip()
         wait_until((folder / "ready").exists, "the second task")
+        # The interpreter, Bash and its two sleeps: the last one starts after the file was made.
+        wait_until(lambda: len(marked(token)) == 4, "all processes of the second task")
 
     def kill(self) -> None:
         if self.process.returncode is None:
@@ -79,7 +81,7 @@ class Host:
 
 @pytest.fixture
 def host(token: str, tmp_path: Path) -> Iterator[Host]:
-    found = Host(tmp_path)
+    found = Host(tmp_path, token)
     yield found
     found.kill()
     for pid in marked(token):
