@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack, cast, ove
 
 from ttasks.model.attributes import (
     ATTRIBUTES,
+    TEXTS,
     check_options,
     check_retry,
     check_task_payload,
@@ -157,10 +158,13 @@ class Task(TaskState):
         reuse: bool = False,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        check_str("title", title)
-        check_str("description", description)
+        # What is as usual is not worth a call: graphs of 100,000 tasks are made here.
+        if title.__class__ is not str or description.__class__ is not str:
+            check_str("title", title)
+            check_str("description", description)
         check_task_type("type", type)
-        check_task_payload("payload", payload, type)
+        if type in TEXTS:
+            check_task_payload("payload", payload, type)
         _write(self, "id", new_id())
         _write(self, "title", title or title_of(payload, type))
         _write(self, "payload", payload)
@@ -173,7 +177,7 @@ class Task(TaskState):
         _write(self, "group", None if group is None else check_optional_str("group", group))
         _write(self, "key", None if key is None else check_optional_str("key", key))
         _write(self, "version", None if version is None else check_optional_str("version", version))
-        _write(self, "reuse", check_bool("reuse", reuse))
+        _write(self, "reuse", False if reuse is False else check_bool("reuse", reuse))
         _write(self, "options", check_options("options", options, type))
         _write(self, "created_at", datetime.now(UTC))
         _write(self, "fingerprint", None)
