@@ -75,7 +75,11 @@ def host(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TEST_MODEL_KEY", KEY)
         if request.param == "openai":
-            yield Host("openai", None)
+            host = Host("openai", None)
+            # The SDK takes a while to import, which is no part of the time of any test.
+            with chat_server() as server, host.executor(server.url) as executor:
+                executor.execute(host.task(server.url))
+            yield host
             return
         patch.setenv("COPILOT_CLI_PATH", copilot_cli())
         patch.setenv("COPILOT_HOME", str(tmp_path_factory.mktemp("copilot")))
