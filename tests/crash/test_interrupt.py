@@ -78,6 +78,7 @@ except KeyboardInterrupt:
 else:
     say("returned", statuses())
 say("restored", restored())
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # what comes from here on meets an ending interpreter
 executor.shutdown()
 say("threads", [t.name for t in threading.enumerate() if t.name.startswith("ttasks")])
 """
