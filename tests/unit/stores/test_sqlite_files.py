@@ -317,7 +317,8 @@ class TestVersions:
                 assert store.tasks[task.id].title == "true"
                 with store._ledger.reading() as connection:
                     assert connection.execute("SELECT colour FROM tasks").fetchone() == ("red",)
-                    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+                    version = connection.execute("PRAGMA user_version").fetchone()
+                    assert version == (len(schema.MIGRATIONS),)
         assert calls == [1]
 
     def test_a_migration_that_fails_changes_nothing(

@@ -167,7 +167,7 @@ def test_a_reader_does_not_wait_for_the_writer(tmp_path: Path) -> None:
         store.tasks.save(task)
         with store._ledger.writing() as connection:
             connection.execute("BEGIN EXCLUSIVE")
-            connection.execute("UPDATE tasks SET title='not yet'")
+            connection.execute("UPDATE works SET title='not yet'")
             assert store.tasks[task.id].title == "true"
             connection.execute("ROLLBACK")
 

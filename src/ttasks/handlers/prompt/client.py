@@ -32,6 +32,9 @@ KILL_PATIENCE = 1.0
 CLOSE_PATIENCE = 15.0
 """Seconds that a provider has to close, before it is killed."""
 
+EXIT_PATIENCE = 1.0
+"""Seconds that what was killed has to clean up."""
+
 _HELPERS = 1  # for what the SDKs do in threads, briefly: writing to pipes, waiting for processes
 
 
@@ -64,9 +67,11 @@ class Client:
         self._thread.join(END_PATIENCE)
 
     def kill(self) -> None:
-        """End everything at once, without waiting; for the exit of the interpreter."""
+        """End everything at once, and wait a moment for it; for the exit of the interpreter."""
         self.provider.kill()
         self._stop()
+        if current_thread() is not self._thread:
+            self._thread.join(EXIT_PATIENCE)
 
     def _stop(self) -> None:
         with suppress(RuntimeError):  # closed already
@@ -82,8 +87,12 @@ class Client:
             if tasks:
                 gathered = asyncio.gather(*tasks, return_exceptions=True)
                 self.loop.run_until_complete(gathered)
+            with suppress(Exception):  # what was killed still has pipes to close
+                closing = asyncio.wait_for(self.provider.close(), EXIT_PATIENCE)
+                self.loop.run_until_complete(closing)
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            # Not by the loop: it would start a thread for it, which an exit does not allow.
+            self._helpers.shutdown()
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()

@@ -71,6 +71,7 @@ class CopilotProvider:
         self._github_token = github_token
         self._starting: asyncio.Task[CopilotClient] | None = None
         self._process: Any = None  # of the CLI, to be killed from any thread
+        self._killed = False
 
     async def turn(self, request: TurnRequest, channel: Channel) -> PromptReply:
         """See `ttasks.handlers.prompt.provider.Provider`."""
@@ -147,7 +148,7 @@ class CopilotProvider:
                 await client.force_stop()
             close_pipes(process)
             raise
-        self._process = process or process_of(client)
+        self._process, self._killed = process or process_of(client), False
         return client
 
     async def _discard(self, process: Any) -> None:
@@ -166,15 +167,17 @@ class CopilotProvider:
         starting = self._starting
         if starting is None:
             return
-        try:
-            client = await starting
-            await client.stop()
-        except Exception:
-            self.kill()
+        if not self._killed:  # else it cannot answer
+            try:
+                client = await starting
+                await client.stop()
+            except Exception:
+                self.kill()
         await self._discard(self._process)
 
     def kill(self) -> None:
         """See `ttasks.handlers.prompt.provider.Provider`."""
+        self._killed = True
         kill_tree(self._process)
 
     # One turn

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from operator import attrgetter
 from time import time_ns
-from typing import Any
+from typing import Any, NamedTuple
 from warnings import warn
 
 from ttasks.errors import StoreError
@@ -38,44 +38,51 @@ from ttasks.stores.sqlite.results import (
     pickled,
 )
 
-COLUMNS = (
-    "id",
-    "status",
-    "updated_at",
-    "created_at",
-    "owner",
-    "fingerprint",
-    "type",
-    "title",
-    "key",
-    "blocked_by",
-    "error",
-    "payload_kind",
-    "details",
-    "payload",
-    *ResultColumns._fields,
-)
-"""The columns of a task's row, in the order of `encode_task` and `decode_task`."""
+_STATE = ("id", "status", "updated_at", "created_at", "owner", "blocked_by", "error")
+_WORK = ("type", "title", "key", "payload_kind", "details", "payload")
+_RESULT = ResultColumns._fields
+COLUMNS = (*_STATE, "fingerprint", *_WORK, *_RESULT)
+"""The columns that `decode_task` wants, in this order."""
+SELECTED = ", ".join(f"tasks.{name}" if name in _STATE else name for name in COLUMNS)
+"""The same for a SELECT from ``tasks`` joined with `PARTS`."""
+PARTS = "LEFT JOIN works ON works.task=tasks.seq LEFT JOIN results ON results.task=tasks.seq"
 
 # A task never leaves SUCCEEDED or CANCELLED, so a state that would is older than the one in the
 # ledger: a snapshot from before, or one that was taken while another thread saved. It is ignored.
 _SINKS = "('succeeded','cancelled')"
 
+
+def _marks(columns: Sequence[str]) -> str:
+    return ", ".join("?" * len(columns))
+
+
 _INSERT = f"""
-INSERT INTO tasks ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
-ON CONFLICT (id) DO NOTHING
+INSERT INTO tasks ({", ".join(_STATE)}) VALUES ({_marks(_STATE)}) ON CONFLICT (id) DO NOTHING
 """
+_INSERT_WORK = f"""
+INSERT INTO works (task, fingerprint, {", ".join(_WORK)})
+SELECT seq, ?, {_marks(_WORK)} FROM tasks WHERE id=? ON CONFLICT (task) DO NOTHING
+"""
+_REPLACE_RESULT = f"""
+INSERT OR REPLACE INTO results (task, {", ".join(_RESULT)})
+SELECT seq, {_marks(_RESULT)} FROM tasks WHERE id=?
+"""
+_DELETE_RESULT = "DELETE FROM results WHERE task=(SELECT seq FROM tasks WHERE id=?)"
 # Who saves a task that is running may not be who runs it; then its owner stays.
-# An index has the fingerprint, and assigning even the same value would write that too.
-_ASSIGNMENTS = ", ".join(
-    f"{name}=?" for name in COLUMNS if name not in ("id", "owner", "fingerprint")
-)
 _UPDATE = f"""
-UPDATE tasks SET listed=1, {_ASSIGNMENTS},
+UPDATE tasks SET listed=1, status=?, updated_at=?, created_at=?, blocked_by=?, error=?,
     owner=CASE ? WHEN 'running' THEN coalesce(?, owner) END
 WHERE id=? AND (status NOT IN {_SINKS} OR status=? OR NOT listed)
 """
-_UPDATE_FINGERPRINT = "UPDATE tasks SET fingerprint=? WHERE id=? AND fingerprint IS NOT ?"
+# Mostly nothing has changed, and then no page is.
+_UPDATE_WORK = f"""
+UPDATE works SET ({", ".join(_WORK)})=({_marks(_WORK)})
+WHERE task=(SELECT seq FROM tasks WHERE id=?) AND ({", ".join(_WORK)}) IS NOT ({_marks(_WORK)})
+"""
+_UPDATE_FINGERPRINT = """
+UPDATE works SET fingerprint=?
+WHERE task=(SELECT seq FROM tasks WHERE id=?) AND fingerprint IS NOT ?
+"""
 
 _DETAILS = (
     "description",
@@ -90,7 +97,16 @@ _DETAILS = (
 )
 _get_details = attrgetter(*_DETAILS)
 
-Row = tuple[Any, ...]
+
+class Row(NamedTuple):
+    """What the three tables hold of a task."""
+
+    id: str
+    state: tuple[Any, ...]
+    fingerprint: str | None
+    work: tuple[Any, ...]
+    result: ResultColumns | None
+
 
 # What reading a row can raise if somebody else has written it.
 _DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -103,22 +119,27 @@ def encode_task(task: Task, owner: int | None = None) -> Row:
         status, error, result, blocked_by = life.status, life.error, life.result, life.blocked_by
     task_id = task.id
     payload_kind, payload = encode_object(task.payload)
-    return (
+    return Row(
         task_id,
-        status.value,
-        time_ns() // 1000,
-        to_micros(task.created_at),
-        owner if status is TaskStatus.RUNNING else None,
+        (
+            task_id,
+            status.value,
+            time_ns() // 1000,
+            to_micros(task.created_at),
+            owner if status is TaskStatus.RUNNING else None,
+            blocked_by,
+            to_optional(error),
+        ),
         task.fingerprint,
-        to_text(task.type.value),
-        to_text(task.title),
-        to_optional(task.key),
-        blocked_by,
-        to_optional(error),
-        payload_kind,
-        _encode_details(task),
-        payload,
-        *encode_result(task_id, result),
+        (
+            to_text(task.type.value),
+            to_text(task.title),
+            to_optional(task.key),
+            payload_kind,
+            _encode_details(task),
+            payload,
+        ),
+        encode_result(task_id, result),
     )
 
 
@@ -127,49 +148,56 @@ def save_state(connection: sqlite3.Connection, row: Row) -> bool:
 
     A fingerprint that was written before stays.
     """
-    # Most saves are of tasks that are there, and an update changes fewer pages than an upsert.
-    is_known = connection.execute(_UPDATE, _for_update(row)).rowcount > 0
-    if not is_known:
-        connection.execute(_INSERT, row)
-    return is_known
+    execute = connection.execute
+    task_id, state, _, work, result = row
+    _, status, updated_at, created_at, owner, blocked_by, error = state
+    update = (status, updated_at, created_at, blocked_by, error, status, owner, task_id, status)
+    if execute(_UPDATE, update).rowcount > 0:
+        execute(_UPDATE_WORK, (*work, task_id, *work))
+        if result is None:
+            execute(_DELETE_RESULT, (task_id,))
+        else:
+            execute(_REPLACE_RESULT, (*result, task_id))
+        return True
+    if execute(_INSERT, state).rowcount > 0:
+        execute(_INSERT_WORK, _for_work(row))
+        if result is not None:
+            execute(_REPLACE_RESULT, (*result, task_id))
+    return False
 
 
 def save_task(connection: sqlite3.Connection, row: Row) -> None:
     """``save_state``, and the fingerprint."""
     if save_state(connection, row):
-        connection.execute(_UPDATE_FINGERPRINT, _for_fingerprint(row))
+        connection.execute(_UPDATE_FINGERPRINT, (row.fingerprint, row.id, row.fingerprint))
 
 
 def save_tasks(connection: sqlite3.Connection, rows: Sequence[Row], *, new: bool) -> None:
     """``save_task`` for many rows; faster if ``new`` says rightly whether they are."""
-    if new and connection.executemany(_INSERT, rows).rowcount == len(rows):
-        return
-    updated = connection.executemany(_UPDATE, map(_for_update, rows)).rowcount
-    connection.executemany(_UPDATE_FINGERPRINT, map(_for_fingerprint, rows))
-    if updated < len(rows):
-        connection.executemany(_INSERT, rows)
+    if new:
+        inserted = connection.executemany(_INSERT, [row.state for row in rows]).rowcount
+        connection.executemany(_INSERT_WORK, map(_for_work, rows))
+        if inserted == len(rows):
+            results = [(*row.result, row.id) for row in rows if row.result is not None]
+            connection.executemany(_REPLACE_RESULT, results)
+            return
+    for row in rows:
+        save_task(connection, row)
 
 
-def _for_update(row: Row) -> Row:
-    """The values of ``_UPDATE``, from a row in the order of the columns."""
-    task_id, status, updated_at, created_at, owner, _fingerprint, *rest = row
-    return (status, updated_at, created_at, *rest, status, owner, task_id, status)
-
-
-def _for_fingerprint(row: Row) -> Row:
-    return row[5], row[0], row[5]
+def _for_work(row: Row) -> tuple[Any, ...]:
+    return (row.fingerprint, *row.work, row.id)
 
 
 def with_pickle(row: Row, task: Task) -> Row:
     """The row with the task's value as a pickle, if it is no JSON and can be pickled."""
-    fields = dict(zip(COLUMNS, row, strict=True))
-    result = task.result
-    if fields["value_kind"] != ABSENT or result is None or isinstance(result.value, NotStored):
+    columns, result = row.result, task.result
+    if columns is None or columns.value_kind != ABSENT or result is None:
         return row
-    text = pickled(result.value)
+    text = None if isinstance(result.value, NotStored) else pickled(result.value)
     if text is None:
         return row
-    return tuple((fields | {"value_kind": PICKLE, "value": text}).values())
+    return row._replace(result=columns._replace(value_kind=PICKLE, value=text))
 
 
 def decode_task(row: Sequence[Any], unpickle: bool = False) -> Task:
@@ -194,7 +222,7 @@ def decode_task(row: Sequence[Any], unpickle: bool = False) -> Task:
             "payload": decode_object("payload", fields["payload_kind"], fields["payload"]),
             "result": decode_result(
                 fields["id"],
-                ResultColumns(*(fields[name] for name in ResultColumns._fields)),
+                ResultColumns(*(fields[name] for name in _RESULT)),
                 unpickle,
             ),
             "extra": {},

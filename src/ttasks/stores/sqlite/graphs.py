@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from time import time_ns
 from typing import Any
@@ -14,7 +14,7 @@ from ttasks.model.graph import TaskGraph
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
 from ttasks.model.views import Node
-from ttasks.stores.sqlite.codec import COLUMNS, Row, save_tasks
+from ttasks.stores.sqlite.codec import COLUMNS, PARTS, SELECTED, Row, save_tasks
 from ttasks.stores.sqlite.collection import LedgerCollection
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
@@ -37,11 +37,14 @@ INSERT INTO nodes (graph, task, position, member, finally, required, policy, aft
 SELECT ?, seq, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
 """
 _SELECT_NODES = f"""
-SELECT {", ".join(f"tasks.{name}" for name in COLUMNS)}, member, finally, required, policy, after
-FROM nodes JOIN tasks ON tasks.seq = nodes.task WHERE graph=? ORDER BY position
+SELECT {SELECTED}, member, finally, required, policy, after
+FROM nodes JOIN tasks ON tasks.seq=nodes.task {PARTS}
+WHERE graph=? ORDER BY position
 """
 
 _ACTIVE = "('pending', 'running')"
+
+Values = tuple[Any, ...]
 
 
 class LedgerGraphs(LedgerCollection[TaskGraph]):
@@ -55,7 +58,7 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         ledger: Ledger,
         writer: Writer,
         encode: Callable[[Task], Row],
-        decode: Callable[[Row], Task],
+        decode: Callable[[Sequence[Any]], Task],
     ) -> None:
         super().__init__(ledger, writer, TaskGraph, "graphs", "1")
         self._encode = encode
@@ -108,7 +111,7 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
             raise KeyError(key)
 
 
-def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Row]]:
+def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Values]]:
     """The tasks that a graph needs, and the rows of its nodes.
 
     A dependency that is not in the graph yet gets a node as well, which is no member; so edges are
@@ -120,7 +123,7 @@ def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Row]]:
         for upstream in node.after:
             tasks.setdefault(upstream.id, upstream)
     number = {task_id: at for at, task_id in enumerate(tasks)}
-    nodes: list[Row] = [
+    nodes: list[Values] = [
         (
             at,
             1,
@@ -137,7 +140,9 @@ def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Row]]:
     return list(tasks.values()), nodes
 
 
-def _save(connection: sqlite3.Connection, row: Row, tasks: list[Row], nodes: list[Row]) -> None:
+def _save(
+    connection: sqlite3.Connection, row: Values, tasks: list[Row], nodes: list[Values]
+) -> None:
     known = connection.execute("SELECT shape FROM graphs WHERE id=?", (row[0],)).fetchone()
     connection.execute(_UPSERT_GRAPH, row)
     save_tasks(connection, tasks, new=known is None)
@@ -205,7 +210,9 @@ def _delete_nodes(connection: sqlite3.Connection, graph: int) -> None:
             connection.execute("DELETE FROM tasks WHERE seq=?", seq)
 
 
-def _decode_nodes(rows: list[Any], graph_id: str, decode: Callable[[Row], Task]) -> list[Node]:
+def _decode_nodes(
+    rows: list[Any], graph_id: str, decode: Callable[[Sequence[Any]], Task]
+) -> list[Node]:
     width = len(COLUMNS)
     tasks: list[Task] = [decode(row) for row in rows]
     nodes = []

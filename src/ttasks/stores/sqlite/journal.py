@@ -38,9 +38,10 @@ INSERT INTO events (task, type, at, previous, status, attempt, error, details, c
 SELECT seq, ?, ?, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
 """
 _SELECT = """
-SELECT events.seq, tasks.id, tasks.title, events.type, at, previous, events.status, attempt,
+SELECT events.seq, tasks.id, works.title, events.type, at, previous, events.status, attempt,
     events.error, events.details, chunk
-FROM events JOIN tasks ON tasks.seq = events.task WHERE events.seq > ?
+FROM events JOIN tasks ON tasks.seq = events.task LEFT JOIN works ON works.task = events.task
+WHERE events.seq > ?
 """
 _ORDER = " ORDER BY events.seq LIMIT ?"
 _OF_TASK = " AND events.task = (SELECT seq FROM tasks WHERE id=?)"

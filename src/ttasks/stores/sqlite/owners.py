@@ -18,7 +18,7 @@ from ttasks.stores.sqlite.writer import Writer
 
 _RUNNING = """
 SELECT tasks.id, title, updated_at, host, boot, pid, started, opened_at
-FROM tasks INDEXED BY tasks_in_short LEFT JOIN owners ON owners.seq = tasks.owner
+FROM tasks LEFT JOIN works ON works.task = tasks.seq LEFT JOIN owners ON owners.seq = tasks.owner
 WHERE tasks.status = 'running' AND listed ORDER BY tasks.seq
 """
 # Start times that psutil computes move a little when the clock is set.

@@ -31,16 +31,13 @@ PICKLE = "pickle"
 
 
 class ResultColumns(NamedTuple):
-    """The columns of a result; all None if there is none."""
+    """The columns of a result; all None in the row of a task that has none."""
 
-    value_kind: str | None = None
-    result: str | None = None
-    value: Text | None = None
-    result_error: Text | None = None
-    output: Text | None = None
-
-
-_NO_RESULT = ResultColumns()
+    value_kind: str | None
+    result: str | None
+    value: Text | None
+    result_error: Text | None
+    output: Text | None
 
 
 def encode_object(value: object) -> tuple[str, Text]:
@@ -83,10 +80,10 @@ def decode_object(what: str, kind: str, text: Text | None, unpickle: bool = Fals
     return NotStored(what, from_text(text))
 
 
-def encode_result(task_id: str, result: TaskResult | None) -> ResultColumns:
+def encode_result(task_id: str, result: TaskResult | None) -> ResultColumns | None:
     """The columns of a result; what is as usual is left out of the JSON."""
     if result is None:
-        return _NO_RESULT
+        return None
     facts: dict[str, Any] = {
         "status": result.status.value,
         "started": to_micros(result.started_at),

@@ -16,17 +16,9 @@ APPLICATION_ID = 0x74_74_6B_73
 
 _HEADER_BYTES = 100
 
-# Times are microseconds since 1970 in UTC: exact, small in an index, and sorted by when.
-# Other tables refer to `seq`; its order is that of first saving.
-# A task that is deleted while a graph has it stays, not listed, until that graph is deleted.
-# Columns that may be long come last, so that a page of a list does not have to read past them.
-#
-# A commit costs a few microseconds for every page that it changes, which is why there are so few
-# indexes. `tasks_in_short` is there to be scanned (a million tasks in about 100 ms); as its key
-# begins with `seq`, a change of status stays on one page. A fingerprint is written once per run.
-# The events of a deleted task stay until the next `prune` or `vacuum`; nobody sees them, as numbers
-# of tasks are never used again.
-_TABLES = """
+# Version 1. Times are microseconds since 1970 in UTC: exact, small, and sorted by when. Other
+# tables refer to `seq`; its order is that of first saving.
+_ONE_TABLE = """
 CREATE TABLE owners (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     host TEXT NOT NULL,
@@ -96,18 +88,80 @@ CREATE TABLE events (
 );
 """
 
+# Version 2 divides the tasks by how often their columns are written. A commit costs a few
+# microseconds for every page that it changes, and much more where a row grows and its page has to
+# be divided. What a transition writes, `tasks`, is small and keeps its size; `works` says what
+# there is to do and is written once, `results` at the end. So `tasks` needs no index to be scanned
+# for a list (a million in about 200 ms), and what may be long is out of the way.
+#
+# A task that is deleted while a graph has it stays, not listed, until that graph is deleted. The
+# events of a deleted task stay until the next `prune` or `vacuum`; nobody sees them, as numbers of
+# tasks are never used again.
+_THREE_TABLES = """
+CREATE TABLE new_tasks (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    listed INTEGER NOT NULL DEFAULT 1,
+    status TEXT NOT NULL,
+    updated_at INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    owner INTEGER REFERENCES owners(seq),
+    blocked_by TEXT,
+    error TEXT
+);
+CREATE TABLE works (
+    task INTEGER PRIMARY KEY REFERENCES tasks(seq),
+    fingerprint TEXT,
+    type TEXT NOT NULL,
+    title TEXT NOT NULL,
+    key TEXT,
+    payload_kind TEXT NOT NULL,
+    details TEXT,
+    payload TEXT
+);
+CREATE TABLE results (
+    task INTEGER PRIMARY KEY REFERENCES tasks(seq),
+    value_kind TEXT NOT NULL,
+    result TEXT NOT NULL,
+    value TEXT,
+    result_error TEXT,
+    output TEXT
+);
+INSERT INTO sqlite_sequence (name, seq)
+    SELECT 'new_tasks', seq FROM sqlite_sequence WHERE name='tasks';
+INSERT INTO new_tasks
+    SELECT seq, id, listed, status, updated_at, created_at, owner, blocked_by, error FROM tasks;
+INSERT INTO works
+    SELECT seq, fingerprint, type, title, key, payload_kind, details, payload FROM tasks;
+INSERT INTO results
+    SELECT seq, value_kind, result, value, result_error, output FROM tasks
+    WHERE result IS NOT NULL;
+DROP TABLE tasks;
+ALTER TABLE new_tasks RENAME TO tasks;
+CREATE INDEX works_by_fingerprint ON works(fingerprint) WHERE fingerprint IS NOT NULL;
+CREATE TRIGGER tasks_deleted AFTER DELETE ON tasks BEGIN
+    DELETE FROM works WHERE task=old.seq; DELETE FROM results WHERE task=old.seq;
+END;
+"""
+
 
 def _run_script(script: str) -> Callable[[sqlite3.Connection], None]:
     # Not `executescript`, which commits the transaction that the migration is part of.
     def migrate(connection: sqlite3.Connection) -> None:
-        for statement in script.split(";\n"):
-            if statement.strip():
+        statement = ""
+        for line in script.splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
                 connection.execute(statement)
+                statement = ""
 
     return migrate
 
 
-MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_run_script(_TABLES),)
+MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (
+    _run_script(_ONE_TABLE),
+    _run_script(_THREE_TABLES),
+)
 """Step n leads from version n to n + 1; a new file is at 0. Never edit one that was released."""
 
 

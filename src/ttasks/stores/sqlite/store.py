@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
 from ttasks.model.event import TaskEvent, TaskEventType
@@ -91,7 +93,7 @@ class SQLiteStore:
         row = encode_task(task, self._owners.mine() if is_mine else None)
         return with_pickle(row, task) if self._pickle_values else row
 
-    def _decode(self, row: Row) -> Task:
+    def _decode(self, row: Sequence[Any]) -> Task:
         return decode_task(row, self._pickle_values)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,15 +19,15 @@ from ttasks.model.checks import (
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
-from ttasks.stores.sqlite.codec import COLUMNS, Row, save_task
+from ttasks.stores.sqlite.codec import PARTS, SELECTED, Row, save_task
 from ttasks.stores.sqlite.collection import LedgerCollection
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import from_micros, from_optional, from_text, to_micros
 from ttasks.stores.sqlite.writer import Writer
 
-_SELECT = f"SELECT {', '.join(COLUMNS)} FROM tasks WHERE id=? AND listed"
+_SELECT = f"SELECT {SELECTED} FROM tasks {PARTS} WHERE id=? AND listed"
 _SUCCEEDED = f"""
-SELECT {", ".join(COLUMNS)} FROM tasks
+SELECT {SELECTED} FROM tasks {PARTS}
 WHERE fingerprint=? AND status='succeeded' AND listed AND value_kind IS NOT 'absent'
 ORDER BY updated_at DESC, seq DESC LIMIT 1
 """
@@ -36,9 +36,9 @@ ORDER BY updated_at DESC, seq DESC LIMIT 1
 # them early. The limit of -1, no limit, keeps SQLite from leaving it out.
 _PAGE = """
 SELECT updated_at, seq, id, status, type, title, key, created_at, error
-FROM tasks WHERE seq IN (
+FROM tasks JOIN works ON works.task=seq WHERE seq IN (
     SELECT seq FROM (
-        SELECT seq, updated_at FROM tasks INDEXED BY tasks_in_short
+        SELECT seq, updated_at FROM tasks
         WHERE listed AND updated_at>=? AND updated_at<? AND (updated_at, seq) {0} (?, ?)
             AND status IN ({2})
         ORDER BY seq {1} LIMIT -1
@@ -94,7 +94,7 @@ class LedgerTasks(LedgerCollection[Task]):
         ledger: Ledger,
         writer: Writer,
         encode: Callable[[Task], Row],
-        decode: Callable[[Row], Task],
+        decode: Callable[[Sequence[Any]], Task],
     ) -> None:
         super().__init__(ledger, writer, Task, "tasks", "listed")
         self._encode = encode
@@ -176,8 +176,7 @@ class LedgerTasks(LedgerCollection[Task]):
         """The number of tasks by status; a status without tasks counts 0."""
         with self._ledger.reading() as connection:
             rows = connection.execute(
-                "SELECT status, count(*) FROM tasks INDEXED BY tasks_in_short "
-                "WHERE listed GROUP BY status"
+                "SELECT status, count(*) FROM tasks WHERE listed GROUP BY status"
             ).fetchall()
         return dict.fromkeys(TaskStatus, 0) | {TaskStatus(name): number for name, number in rows}
 
