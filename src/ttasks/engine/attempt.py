@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
+from math import inf
 from threading import Lock
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -77,6 +78,9 @@ class Attempt(Reports):
     node = 0
     _ticket: tuple[str, int] | None = None  # group, and of its circuit breaker
     _sheltered = 0
+    _called = -inf
+    handler_seconds = inf
+    """How long the handler took, once it has ended; without what came before and after it."""
 
     def __init__(
         self,
@@ -206,6 +210,7 @@ class Attempt(Reports):
                 raise TimeIsUp
         if services.breakers is not None:
             self._ticket = services.breakers.enter(task.group)
+        self._called = services.clock.now()
         if self.deadline is None or self._is_quick() or self.ends_itself:
             return self._handler(context)
         return call_bounded(
@@ -262,7 +267,8 @@ class Attempt(Reports):
     def _finish(self, raw: Any, raised: BaseException | None) -> TaskStatus | None:
         self._close()
         task, life, services = self._task, self._task._lifecycle, self._services
-        finished_at, duration = datetime.now(UTC), services.clock.now() - self._started
+        finished_at, now = datetime.now(UTC), services.clock.now()
+        duration, self.handler_seconds = now - self._started, now - self._called
         if life.owner is not self.token:
             return None
         tries = self._tries

@@ -10,14 +10,17 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from heapq import heappop, heappush
+from math import inf
 from threading import Lock, Thread, current_thread
 from time import sleep
 from typing import TYPE_CHECKING
 
 from ttasks.engine.crew import Crew
 from ttasks.engine.limits import RunLimits
+from ttasks.engine.pace import LOOK_SECONDS, QUICK_SECONDS, Pace
 from ttasks.engine.retry import Tries
 from ttasks.errors import HandlerNotFoundError, InvalidTransitionError, StoreError, TaskCancelled
+from ttasks.model.clock import SYSTEM_CLOCK
 from ttasks.model.plan import Decision, Plan
 from ttasks.model.status import TaskStatus
 
@@ -37,9 +40,9 @@ LEFT_BEHIND = TaskStatus.PENDING
 class Dispatch:
     """Takes nodes from a plan to their outcomes, on threads.
 
-    ``_lock`` owns the plan, the crew and the retry times; it is never held while handlers,
-    subscribers or stores run. An entry of ``live`` is set and removed by the worker that runs the
-    node, or removed by ``leave_behind``. ``errors`` is written once per ended node.
+    ``_lock`` owns the plan, the crew, the pace and the retry times; it is never held while
+    handlers, subscribers or stores run. An entry of ``live`` is set and removed by the worker that
+    runs the node, or removed by ``leave_behind``. ``errors`` is written once per ended node.
 
     Args:
         core: what runs single tasks.
@@ -85,6 +88,8 @@ class Dispatch:
         self._ring = ring
         self._lock = Lock()
         self._crew = Crew(self._serve, max_workers, name)
+        # Only the system's clock goes on by itself, so that the runner is looked after.
+        self._pace = Pace(core.clock is SYSTEM_CLOCK, ring)
         self._tries: dict[int, Tries] = {}  # of the nodes that have a retry policy
         self._expiries: list[tuple[float, int, Attempt]] = []  # a heap: coroutines with a timeout
         self._due: list[tuple[float, int]] = []  # a heap of when to retry which node
@@ -114,7 +119,18 @@ class Dispatch:
         """When something is to be done next, by the clock; None for never."""
         with self._lock:
             moments = [heap[0][0] for heap in (self._due, self._expiries) if heap]
+            if self._pace.runner is not None:
+                moments.append(self._core.clock.now() + LOOK_SECONDS)
         return min(moments, default=None)
+
+    def look_after_runner(self) -> None:
+        """Let all workers go on if the one that goes on alone does not get on."""
+        with self._lock:
+            pace = self._pace
+            if pace.runner is None or not pace.is_stuck(self._plan.unfinished):
+                return
+            pace.reset()
+        self.provide_worker()
 
     def resume_due(self, now: float) -> None:
         """Queue the nodes whose time for another attempt has come."""
@@ -241,6 +257,7 @@ class Dispatch:
     def _work(self) -> None:
         """Take nodes and run them until none is left."""
         lock, plan, crew, acquire = self._lock, self._plan, self._crew, self._limits.acquire
+        pace, seconds = self._pace, inf
         me = current_thread()
         wake = Lock()
         wake.acquire()
@@ -254,11 +271,16 @@ class Dispatch:
             try:
                 if finished is not None:
                     decisions.extend(plan.finish(finished, outcome))
+                    if pace.runner is not me or seconds >= QUICK_SECONDS:
+                        pace.note(seconds)
                     finished = None
-                node = None if decisions else plan.take(acquire)
-                if plan.queue:
+                rests = pace.runner is not me and pace.holds(me)
+                node = None if decisions or rests else plan.take(acquire)
+                if plan.queue and pace.runner is None:
                     helper = crew.helper()
                 if node is None and not decisions:
+                    if pace.runner is me:
+                        pace.reset()
                     if crew.closing or not plan.unfinished:
                         break
                     crew.rest(wake)
@@ -268,11 +290,11 @@ class Dispatch:
                 self._begin(helper)
             if decisions:
                 decision = decisions.popleft()
-                finished, outcome = decision.node, self._carry_out(decision)
+                finished, outcome, seconds = decision.node, self._carry_out(decision), inf
             elif node is None:
                 wake.acquire()
             else:
-                outcome = self._run(node, me)
+                outcome, seconds = self._run(node, me)
                 if outcome is LEFT_BEHIND:
                     self._core.abandoned.add(-1)
                     return
@@ -280,8 +302,12 @@ class Dispatch:
                     finished = node
         self._ring()
 
-    def _run(self, number: int, me: Thread) -> TaskStatus:
-        """Run one attempt of a node; RUNNING means that it goes on, or that there is another."""
+    def _run(self, number: int, me: Thread) -> tuple[TaskStatus, float]:
+        """Run one attempt of a node; RUNNING means that it goes on, or that there is another.
+
+        Returns:
+            The outcome, and how many seconds the handler took, if that matters.
+        """
         node = self._nodes[number]
         task = node.task
         attempt = None
@@ -295,12 +321,12 @@ class Dispatch:
             status = attempt.run(self._context.copy(), self._end_later)
             if status is TaskStatus.RUNNING:
                 self._watch(number, attempt)
-                return status
+                return status, inf
             if status is None:
-                return LEFT_BEHIND
+                return LEFT_BEHIND, inf
             if status is TaskStatus.SUCCEEDED and not self._grouped:  # what `_after` would do
                 del self.live[number]
-                return status
+                return status, attempt.handler_seconds
         except (HandlerNotFoundError, InvalidTransitionError) as error:
             # The second: cancelled, or taken by somebody else, since the plan was made.
             status = task.status
@@ -312,7 +338,7 @@ class Dispatch:
             status = TaskStatus.FAILED if task.is_running else task.status
             self._errors[task.id] = error
             self._on_trouble(None, error)
-        return self._after(number, attempt, status)
+        return self._after(number, attempt, status), inf
 
     def _after(self, number: int, attempt: Attempt | None, status: TaskStatus) -> TaskStatus:
         """What follows from the end of an attempt; RUNNING means another one, later."""

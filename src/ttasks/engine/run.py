@@ -246,6 +246,7 @@ class GraphRun:
             self._leave_stuck(now)
         self._dispatch.expire_due(now)
         self._dispatch.resume_due(now)
+        self._dispatch.look_after_runner()
 
     def _next_moment(self) -> float | None:
         """When something is due next, by the clock; None if nothing is."""

@@ -21,9 +21,12 @@ class Lifecycle:
 
     ``owner`` is the token of the attempt that is executing the task now, None where nobody is.
     While it is set, only that attempt settles the task, once, by ``finish``.
+
+    ``edited`` tells whether an attribute of the task may have been written since it was made; it
+    is only ever set.
     """
 
-    __slots__ = ("blocked_by", "error", "lock", "owner", "result", "status")
+    __slots__ = ("blocked_by", "edited", "error", "lock", "owner", "result", "status")
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -32,6 +35,7 @@ class Lifecycle:
         self.result: TaskResult | None = None
         self.blocked_by: str | None = None
         self.owner: CancelToken | None = None
+        self.edited = False
 
     def move(
         self, target: TaskStatus, error: str | None, owner: CancelToken | None = None

@@ -174,6 +174,7 @@ class TaskState:
     def __setstate__(self, state: dict[str, Any]) -> None:
         life = Lifecycle()
         life.status = state["status"]
+        life.edited = True
         for name in _OUTCOME:
             setattr(life, name, state[name])
         _write(self, "_lifecycle", life)

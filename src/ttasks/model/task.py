@@ -425,6 +425,7 @@ class Task(TaskState):
                 check_task_payload(name, value, self.type)
             else:
                 value = check_options(name, value, self.type)
+            self._lifecycle.edited = True
         elif name in _READ_ONLY:
             raise AttributeError(f"Attribute {name!r} of a Task is read-only")
         _write(self, name, value)

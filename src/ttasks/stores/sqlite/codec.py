@@ -17,6 +17,7 @@ from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
 from ttasks.stores.sqlite.absent import NotStored
+from ttasks.stores.sqlite.insert import Insert, marks
 from ttasks.stores.sqlite.plain import (
     from_json,
     from_micros,
@@ -38,46 +39,43 @@ from ttasks.stores.sqlite.results import (
     pickled,
 )
 
+# Of each table the columns that are mostly NULL come last, see `Insert`.
 _STATE = ("id", "status", "updated_at", "created_at", "owner", "blocked_by", "error")
-_WORK = ("type", "title", "key", "payload_kind", "details", "payload")
+_WORK = ("type", "title", "payload_kind", "payload", "fingerprint", "key", "details")
 _RESULT = ResultColumns._fields
-COLUMNS = (*_STATE, "fingerprint", *_WORK, *_RESULT)
+COLUMNS = (*_STATE, *_WORK, *_RESULT)
 """The columns that `decode_task` wants, in this order."""
 SELECTED = ", ".join(f"tasks.{name}" if name in _STATE else name for name in COLUMNS)
 """The same for a SELECT from ``tasks`` joined with `PARTS`."""
-PARTS = "LEFT JOIN works ON works.task=tasks.seq LEFT JOIN results ON results.task=tasks.seq"
+# A task that runs again has no result any more.
+PARTS = """
+LEFT JOIN works ON works.task=tasks.seq
+LEFT JOIN results ON results.task=tasks.seq AND tasks.status!='running'
+"""
 
 # A task never leaves SUCCEEDED or CANCELLED, so a state that would is older than the one in the
 # ledger: a snapshot from before, or one that was taken while another thread saved. It is ignored.
 _SINKS = "('succeeded','cancelled')"
 
-
-def _marks(columns: Sequence[str]) -> str:
-    return ", ".join("?" * len(columns))
-
-
-_INSERT = f"""
-INSERT INTO tasks ({", ".join(_STATE)}) VALUES ({_marks(_STATE)}) ON CONFLICT (id) DO NOTHING
-"""
-_INSERT_WORK = f"""
-INSERT INTO works (task, fingerprint, {", ".join(_WORK)})
-SELECT seq, ?, {_marks(_WORK)} FROM tasks WHERE id=? ON CONFLICT (task) DO NOTHING
-"""
-_REPLACE_RESULT = f"""
-INSERT OR REPLACE INTO results (task, {", ".join(_RESULT)})
-SELECT seq, {_marks(_RESULT)} FROM tasks WHERE id=?
-"""
+_insert_state = Insert("INTO tasks", _STATE, 3, "ON CONFLICT (id) DO NOTHING")
+_insert_work = Insert("INTO works", _WORK, 3, "ON CONFLICT (task) DO NOTHING", of_task=True)
+_replace_result = Insert("OR REPLACE INTO results", _RESULT, 2, of_task=True)
 _DELETE_RESULT = "DELETE FROM results WHERE task=(SELECT seq FROM tasks WHERE id=?)"
 # Who saves a task that is running may not be who runs it; then its owner stays.
-_UPDATE = f"""
-UPDATE tasks SET listed=1, status=?, updated_at=?, created_at=?, blocked_by=?, error=?,
-    owner=CASE ? WHEN 'running' THEN coalesce(?, owner) END
-WHERE id=? AND (status NOT IN {_SINKS} OR status=? OR NOT listed)
+_UPDATE = """
+UPDATE tasks SET listed=1, status=?, updated_at=?, blocked_by={0}, error={0},
+    owner=CASE ? WHEN 'running' THEN coalesce(nullif(?, 0), owner) END
+WHERE id=? AND (status NOT IN {1} OR status=? OR NOT listed)
 """
-# Mostly nothing has changed, and then no page is.
+_UPDATE_STATE = _UPDATE.format("?", _SINKS)
+_UPDATE_STATE_IN_SHORT = _UPDATE.format("NULL", _SINKS)
+# A fingerprint stays: what a task does is settled before it begins. Where nothing has changed no
+# page is written.
+_EDITABLE = [name for name in _WORK if name != "fingerprint"]
 _UPDATE_WORK = f"""
-UPDATE works SET ({", ".join(_WORK)})=({_marks(_WORK)})
-WHERE task=(SELECT seq FROM tasks WHERE id=?) AND ({", ".join(_WORK)}) IS NOT ({_marks(_WORK)})
+UPDATE works SET ({", ".join(_EDITABLE)})=({marks(_EDITABLE)})
+WHERE task=(SELECT seq FROM tasks WHERE id=?)
+    AND ({", ".join(_EDITABLE)}) IS NOT ({marks(_EDITABLE)})
 """
 _UPDATE_FINGERPRINT = """
 UPDATE works SET fingerprint=?
@@ -96,6 +94,7 @@ _DETAILS = (
     "options",
 )
 _get_details = attrgetter(*_DETAILS)
+_RUNNING = TaskStatus.RUNNING.value
 
 
 class Row(NamedTuple):
@@ -103,9 +102,9 @@ class Row(NamedTuple):
 
     id: str
     state: tuple[Any, ...]
-    fingerprint: str | None
     work: tuple[Any, ...]
     result: ResultColumns | None
+    edited: bool
 
 
 # What reading a row can raise if somebody else has written it.
@@ -130,16 +129,17 @@ def encode_task(task: Task, owner: int | None = None) -> Row:
             blocked_by,
             to_optional(error),
         ),
-        task.fingerprint,
         (
             to_text(task.type.value),
             to_text(task.title),
-            to_optional(task.key),
             payload_kind,
-            _encode_details(task),
             payload,
+            task.fingerprint,
+            to_optional(task.key),
+            _encode_details(task),
         ),
         encode_result(task_id, result),
+        life.edited,
     )
 
 
@@ -149,44 +149,50 @@ def save_state(connection: sqlite3.Connection, row: Row) -> bool:
     A fingerprint that was written before stays.
     """
     execute = connection.execute
-    task_id, state, _, work, result = row
-    _, status, updated_at, created_at, owner, blocked_by, error = state
-    update = (status, updated_at, created_at, blocked_by, error, status, owner, task_id, status)
-    if execute(_UPDATE, update).rowcount > 0:
-        execute(_UPDATE_WORK, (*work, task_id, *work))
-        if result is None:
-            execute(_DELETE_RESULT, (task_id,))
-        else:
-            execute(_REPLACE_RESULT, (*result, task_id))
-        return True
-    if execute(_INSERT, state).rowcount > 0:
-        execute(_INSERT_WORK, _for_work(row))
+    task_id, state, work, result, is_edited = row
+    _, status, updated_at, _, owner, blocked_by, error = state
+    if blocked_by is None and error is None:
+        update = _UPDATE_STATE_IN_SHORT
+        values: tuple[Any, ...] = (status, updated_at, status, owner or 0, task_id, status)
+    else:
+        update = _UPDATE_STATE
+        values = (status, updated_at, blocked_by, error, status, owner or 0, task_id, status)
+    if execute(update, values).rowcount > 0:
+        if is_edited:
+            edited = (*work[:4], *work[5:])
+            execute(_UPDATE_WORK, (*edited, task_id, *edited))
         if result is not None:
-            execute(_REPLACE_RESULT, (*result, task_id))
+            _replace_result.one(connection, result, task_id)
+        elif status != _RUNNING:
+            execute(_DELETE_RESULT, (task_id,))
+        return True
+    if _insert_state.one(connection, state) > 0:
+        _insert_work.one(connection, work, task_id)
+        if result is not None:
+            _replace_result.one(connection, result, task_id)
     return False
 
 
 def save_task(connection: sqlite3.Connection, row: Row) -> None:
     """``save_state``, and the fingerprint."""
     if save_state(connection, row):
-        connection.execute(_UPDATE_FINGERPRINT, (row.fingerprint, row.id, row.fingerprint))
+        fingerprint = row.work[4]
+        connection.execute(_UPDATE_FINGERPRINT, (fingerprint, row.id, fingerprint))
 
 
 def save_tasks(connection: sqlite3.Connection, rows: Sequence[Row], *, new: bool) -> None:
     """``save_task`` for many rows; faster if ``new`` says rightly whether they are."""
     if new:
-        inserted = connection.executemany(_INSERT, [row.state for row in rows]).rowcount
-        connection.executemany(_INSERT_WORK, map(_for_work, rows))
+        inserted = _insert_state.many(connection, [row.state for row in rows])
+        ids = [row.id for row in rows]
+        _insert_work.many(connection, [row.work for row in rows], ids)
         if inserted == len(rows):
-            results = [(*row.result, row.id) for row in rows if row.result is not None]
-            connection.executemany(_REPLACE_RESULT, results)
+            ended = [row for row in rows if row.result is not None]
+            results = [row.result for row in ended if row.result is not None]
+            _replace_result.many(connection, results, [row.id for row in ended])
             return
     for row in rows:
         save_task(connection, row)
-
-
-def _for_work(row: Row) -> tuple[Any, ...]:
-    return (row.fingerprint, *row.work, row.id)
 
 
 def with_pickle(row: Row, task: Task) -> Row:

@@ -21,7 +21,6 @@ from ttasks.stores.sqlite.plain import (
     from_json,
     from_optional,
     from_text,
-    to_json,
     to_optional,
     to_text,
 )
@@ -130,7 +129,7 @@ def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Values]]:
             int(node.finally_),
             int(node.required),
             node.policy.value,
-            to_json([number[upstream.id] for upstream in node.after]),
+            f"[{','.join([str(number[upstream.id]) for upstream in node.after])}]",
             node.task.id,
         )
         for at, node in enumerate(members)

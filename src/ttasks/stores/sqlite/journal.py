@@ -14,6 +14,7 @@ from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
+from ttasks.stores.sqlite.insert import Insert
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
     from_json,
@@ -33,10 +34,8 @@ LIFECYCLE = frozenset(TaskEventType) - {
 }
 """The events that a journal keeps if nothing else is asked for."""
 
-_INSERT = """
-INSERT INTO events (task, type, at, previous, status, attempt, error, details, chunk)
-SELECT seq, ?, ?, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
-"""
+_COLUMNS = ("type", "at", "previous", "status", "attempt", "error", "details", "chunk")
+_insert = Insert("INTO events", _COLUMNS, 3, of_task=True)
 _SELECT = """
 SELECT events.seq, tasks.id, works.title, events.type, at, previous, events.status, attempt,
     events.error, events.details, chunk
@@ -245,8 +244,9 @@ def insert_events(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]])
         StoreError: the task of one was never saved.
     """
     for row in rows:
-        if not connection.execute(_INSERT, row).rowcount:
-            raise StoreError(f"The ledger has no task {row[-1]!r} for an event; save it first")
+        *values, task_id = row
+        if not _insert.one(connection, tuple(values), task_id):
+            raise StoreError(f"The ledger has no task {task_id!r} for an event; save it first")
 
 
 def encode_event(event: TaskEvent) -> tuple[Any, ...]:

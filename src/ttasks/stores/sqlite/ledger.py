@@ -58,22 +58,21 @@ class Transaction:
         begun, committed: how far it came, which also holds after an interrupt.
     """
 
-    __slots__ = ("_connection", "_kind", "_ledger", "begun", "committed")
+    __slots__ = ("_begin", "_connection", "_ledger", "begun", "committed")
 
-    def __init__(self, ledger: Ledger, connection: sqlite3.Connection, kind: str) -> None:
+    def __init__(self, ledger: Ledger, connection: sqlite3.Connection, begin: str) -> None:
         self._ledger = ledger
         self._connection = connection
-        self._kind = kind
+        self._begin = begin
         self.begun = self.committed = False
 
     def __enter__(self) -> None:
-        begin = f"BEGIN {self._kind}"
         try:
-            self._connection.execute(begin)
+            self._connection.execute(self._begin)
         except sqlite3.Error as error:
             if not is_busy(error):
                 raise
-            self._ledger.patiently(lambda: self._connection.execute(begin))
+            self._ledger.patiently(lambda: self._connection.execute(self._begin))
         self.begun = True
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -229,14 +228,14 @@ class Ledger:
             self._closed.set()
 
     def _check_open(self) -> None:
-        if self.is_closed:
+        if self._closed.is_set():
             raise StoreError(f"Ledger {self.path!r} is closed")
 
     def _open_writer(self) -> sqlite3.Connection:
         connection = connect(self.path)
         try:
             if not self.patiently(lambda: schema.is_current(connection, self.path)):
-                with self.transaction(connection, "EXCLUSIVE"):
+                with self.transaction(connection, "BEGIN EXCLUSIVE"):
                     schema.upgrade(connection, self.path)
             # Only now, so that the header of a new file says at once whose it is.
             self.patiently(lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone())
@@ -245,16 +244,18 @@ class Ledger:
             connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             connection.execute(f"PRAGMA journal_size_limit={_LOG_LIMIT_BYTES}")
             # SQLite opens a file that it may only read without a word, until something writes.
-            with self.transaction(connection, "IMMEDIATE"):
+            with self.transaction(connection):
                 connection.execute("DELETE FROM owners WHERE 0")
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def transaction(self, connection: sqlite3.Connection, kind: str) -> Transaction:
-        """A block that is all or nothing; ``kind`` is IMMEDIATE or EXCLUSIVE."""
-        return Transaction(self, connection, kind)
+    def transaction(
+        self, connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE"
+    ) -> Transaction:
+        """A block that is all or nothing."""
+        return Transaction(self, connection, begin)
 
     def patiently(self, action: Callable[[], Result]) -> Result:
         """Repeat what other connections may be in the way of, for 30 s at most.

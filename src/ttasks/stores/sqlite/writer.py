@@ -157,7 +157,7 @@ class Writer:
 
     def _attempt(self, connection: sqlite3.Connection, batch: list[_Ticket]) -> bool:
         """Run a batch in one transaction; False if several should be tried one by one."""
-        transaction = self._ledger.transaction(connection, "IMMEDIATE")
+        transaction = self._ledger.transaction(connection)
         try:
             with transaction:
                 for ticket in batch:

@@ -1,0 +1,88 @@
+"""One worker goes on alone while every task is quick, and never holds up one that is not."""
+
+from __future__ import annotations
+
+import threading
+from threading import Barrier, Thread
+
+import pytest
+
+from ttasks import Task, TaskContext, TaskExecutor, TaskGraph, TaskType
+from ttasks.engine.pace import QUICK_SECONDS, STREAK, Pace
+
+KIND = TaskType("work")
+QUICK = QUICK_SECONDS / 2
+
+
+def pace(enabled: bool = True) -> tuple[Pace, list[int]]:
+    runners: list[int] = []
+    return Pace(enabled, lambda: runners.append(1)), runners
+
+
+def test_after_a_streak_the_first_that_asks_goes_on_and_the_others_rest() -> None:
+    one, other = Thread(), Thread()
+    it, runners = pace()
+    for _ in range(STREAK):
+        assert not it.holds(one)
+        assert not it.holds(other)
+        it.note(QUICK)
+    assert runners == []
+    assert not it.holds(one)
+    assert it.holds(other)
+    assert not it.holds(one)
+    assert it.runner is one
+    assert runners == [1]
+
+
+@pytest.mark.parametrize("seconds", [QUICK_SECONDS, 1.0, float("inf")])
+def test_a_task_that_is_not_quick_ends_it(seconds: float) -> None:
+    one, other = Thread(), Thread()
+    it, _ = pace()
+    for _ in range(STREAK):
+        it.note(QUICK)
+    assert not it.holds(one)
+    it.note(seconds)
+    assert it.runner is None
+    assert not it.holds(other)
+
+
+def test_a_runner_that_ends_nothing_is_stuck() -> None:
+    it, _ = pace()
+    for _ in range(STREAK):
+        it.note(QUICK)
+    it.holds(Thread())
+    assert not it.is_stuck(7)
+    assert not it.is_stuck(6)
+    assert it.is_stuck(6)
+    it.reset()
+    assert not it.is_stuck(6)
+
+
+def test_without_a_clock_that_goes_on_there_is_no_runner() -> None:
+    it, runners = pace(enabled=False)
+    for _ in range(2 * STREAK):
+        it.note(QUICK)
+    assert not it.holds(Thread())
+    assert runners == []
+
+
+@pytest.mark.parametrize("rounds", range(5))
+def test_tasks_that_wait_for_each_other_run_at_once_after_many_quick_ones(rounds: int) -> None:
+    barrier = Barrier(4)
+    names = set()
+
+    def work(context: TaskContext) -> None:
+        if context.payload == "meet":
+            names.add(threading.current_thread().name)
+            barrier.wait(20)
+
+    graph = TaskGraph()
+    before = None
+    for _ in range(rounds + 1):
+        quick = [graph.add(Task("quick", None, KIND), after=before or ()) for _ in range(200)]
+        before = [graph.add(Task("meet", "meet", KIND), after=quick[-1]) for _ in range(4)]
+    with TaskExecutor() as executor:
+        executor.register(KIND, work)
+        graph.run(executor, max_workers=4)
+    assert graph.ok
+    assert len(names) == 4
