@@ -24,14 +24,14 @@ from ttasks.model.prompt import agent_options, prompt_options
 from ttasks.model.task_type import TaskType
 
 COMMANDS = (TaskType.BASH, TaskType.POWERSHELL)
-TEXTS = (*COMMANDS, TaskType.PROMPT, TaskType.AGENT)
+TEXTS = frozenset({*COMMANDS, TaskType.PROMPT, TaskType.AGENT})
 _OPTIONS: dict[TaskType, Callable[..., dict[str, Any]]] = {
     TaskType.BASH: command_options,
     TaskType.POWERSHELL: command_options,
     TaskType.PROMPT: prompt_options,
     TaskType.AGENT: agent_options,
 }
-_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 def check_task_type(name: str, value: object) -> TaskType:
@@ -52,7 +52,7 @@ def check_retry(name: str, value: object) -> RetryPolicy | None:
 def check_options(name: str, value: object, type: TaskType) -> Mapping[str, Any]:
     """A read-only copy of the options of a task of this type."""
     if value is None:
-        return _NO_OPTIONS
+        return NO_OPTIONS
     if not isinstance(value, Mapping):
         raise wrong_type(name, value, "a mapping of JSON values")
     for key in value:
@@ -64,7 +64,7 @@ def check_options(name: str, value: object, type: TaskType) -> Mapping[str, Any]
         check_json(name, value)
     except RecursionError:
         raise wrong_value(name, value, "a JSON value that does not contain itself") from None
-    return MappingProxyType(plain(value)) if value else _NO_OPTIONS
+    return MappingProxyType(plain(value)) if value else NO_OPTIONS
 
 
 # Attributes that can be written, each with the check of a new value; those whose check needs the

@@ -93,9 +93,11 @@ class TaskGraph(GraphViews):
             CycleError: the arguments of a Python task refer to the task itself.
             GraphError: a run is active.
         """
+        # What is as usual is not worth a call: graphs of 100,000 tasks are made here.
         check_task("task", task)
-        check_bool("finally_", finally_)
-        check_bool("required", required)
+        if finally_.__class__ is not bool or required.__class__ is not bool:
+            check_bool("finally_", finally_)
+            check_bool("required", required)
         if not isinstance(on_dep_failure, DependencyPolicy):
             raise wrong_type("on_dep_failure", on_dep_failure, "a DependencyPolicy")
         node = Node(task, _edges(task, after), finally_, required, on_dep_failure)

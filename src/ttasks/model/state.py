@@ -21,7 +21,7 @@ _write = object.__setattr__
 class TaskState:
     """Status, result and error of a task; the base of `ttasks.model.task.Task`."""
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)  # here, because it would keep `Task` from having a twin
 
     id: str
     title: str

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from os import PathLike
 from types import MemberDescriptorType
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack, cast, overload
 
-from ttasks.model.attributes import (
-    ATTRIBUTES,
-    TEXTS,
-    check_options,
-    check_retry,
-    check_task_payload,
-    check_task_type,
-    title_of,
-)
+from ttasks.model.attributes import ATTRIBUTES
 from ttasks.model.call import Call, name_of, value_of
-from ttasks.model.checks import (
-    check_bool,
-    check_moment,
-    check_number,
-    check_optional_str,
-    check_seconds,
-    check_str,
-)
 from ttasks.model.command import command_options
-from ttasks.model.ids import new_id
-from ttasks.model.lifecycle import Lifecycle
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.prompt import agent_options, prompt_options
-from ttasks.model.state import TaskState
-from ttasks.model.status import TaskStatus
+from ttasks.model.task_base import TaskBase
 from ttasks.model.task_type import TaskType
-
-_READ_ONLY = frozenset(
-    {"id", "created_at", "fingerprint", "status", "result", "error", "blocked_by"}
-)
-_write = object.__setattr__
 
 R = TypeVar("R")
 
@@ -63,7 +39,7 @@ class PythonSettings(TaskSettings, total=False):
     options: Mapping[str, Any] | None
 
 
-class Task(TaskState):
+class Task(TaskBase):
     """A unit of work: what to do, how to treat it, and what became of it.
 
     Tasks are equal, and hashed, by ``id``. Attributes may be written (with the same checks as
@@ -102,88 +78,7 @@ class Task(TaskState):
         <TaskStatus.PENDING: 'pending'>
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_lifecycle",
-        "created_at",
-        "deadline",
-        "description",
-        "fingerprint",
-        "group",
-        "id",
-        "key",
-        "options",
-        "payload",
-        "priority",
-        "retry",
-        "reuse",
-        "timeout",
-        "title",
-        "type",
-        "version",
-    )
-
-    id: str
-    title: str
-    payload: Any
-    type: TaskType
-    description: str
-    timeout: float | None
-    retry: RetryPolicy | None
-    priority: float
-    deadline: datetime | None
-    group: str | None
-    key: str | None
-    version: str | None
-    reuse: bool
-    options: Mapping[str, Any]
-    created_at: datetime
-    fingerprint: str | None
-    _lifecycle: Lifecycle
-
-    def __init__(
-        self,
-        title: str,
-        payload: Any,
-        type: TaskType,
-        description: str = "",
-        *,
-        timeout: float | None = None,
-        retry: RetryPolicy | None = None,
-        priority: float = 0.0,
-        deadline: datetime | None = None,
-        group: str | None = None,
-        key: str | None = None,
-        version: str | None = None,
-        reuse: bool = False,
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        # What is as usual is not worth a call: graphs of 100,000 tasks are made here.
-        if title.__class__ is not str or description.__class__ is not str:
-            check_str("title", title)
-            check_str("description", description)
-        check_task_type("type", type)
-        if type in TEXTS:
-            check_task_payload("payload", payload, type)
-        _write(self, "id", new_id())
-        _write(self, "title", title or title_of(payload, type))
-        _write(self, "payload", payload)
-        _write(self, "type", type)
-        _write(self, "description", description)
-        _write(self, "timeout", None if timeout is None else check_seconds("timeout", timeout))
-        _write(self, "retry", None if retry is None else check_retry("retry", retry))
-        _write(self, "priority", check_number("priority", priority))
-        _write(self, "deadline", None if deadline is None else check_moment("deadline", deadline))
-        _write(self, "group", None if group is None else check_optional_str("group", group))
-        _write(self, "key", None if key is None else check_optional_str("key", key))
-        _write(self, "version", None if version is None else check_optional_str("version", version))
-        _write(self, "reuse", False if reuse is False else check_bool("reuse", reuse))
-        _write(self, "options", check_options("options", options, type))
-        _write(self, "created_at", datetime.now(UTC))
-        _write(self, "fingerprint", None)
-        _write(self, "_lifecycle", Lifecycle())
-
-    # How to make one
+    __slots__ = ()
 
     @classmethod
     def bash(
@@ -406,43 +301,6 @@ class Task(TaskState):
         task: PythonTask[Any] = object.__new__(PythonTask)
         Task.__init__(task, title or name_of(func), call, TaskType.PYTHON, **settings)
         return task
-
-    # Object protocol
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in ATTRIBUTES:
-            if self._lifecycle.status is TaskStatus.SUCCEEDED:
-                raise AttributeError(
-                    f"Task {self.title!r} has succeeded and is read-only; cannot set {name!r}"
-                )
-            check = ATTRIBUTES[name]
-            if check is not None:
-                value = check(name, value)
-                if name == "type":
-                    check_task_payload("payload", self.payload, value)
-                    check_options("options", self.options, value)
-            elif name == "payload":
-                check_task_payload(name, value, self.type)
-            else:
-                value = check_options(name, value, self.type)
-            self._lifecycle.edited = True
-        elif name in _READ_ONLY:
-            raise AttributeError(f"Attribute {name!r} of a Task is read-only")
-        _write(self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"Attribute {name!r} of a Task cannot be deleted")
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Task):
-            return self.id == other.id
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __repr__(self) -> str:
-        return f"<Task {self.id} {self.title!r} {self.status.value}>"
 
 
 class PythonTask(Task, Generic[R]):

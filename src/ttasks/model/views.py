@@ -232,7 +232,9 @@ def check_task(name: str, value: object) -> None:
 def check_tasks(name: str, value: object) -> tuple[Task, ...]:
     if isinstance(value, Task):
         return (value,)
-    if not isinstance(value, Iterable) or isinstance(value, (str, bytes)):
+    if not isinstance(value, (tuple, list)) and (
+        isinstance(value, (str, bytes)) or not isinstance(value, Iterable)
+    ):
         raise wrong_type(name, value, "a Task or an iterable of them")
     found: dict[str, Task] = {}
     for position, item in enumerate(value):
