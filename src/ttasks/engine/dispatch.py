@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from heapq import heappop, heappush
 from math import inf
 from threading import Lock, Thread, current_thread
 from time import sleep
 from typing import TYPE_CHECKING
 
+from ttasks.engine.agenda import Agenda
 from ttasks.engine.crew import Crew
 from ttasks.engine.limits import RunLimits
 from ttasks.engine.pace import LOOK_SECONDS, QUICK_SECONDS, Pace
@@ -40,7 +40,7 @@ LEFT_BEHIND = TaskStatus.PENDING
 class Dispatch:
     """Takes nodes from a plan to their outcomes, on threads.
 
-    ``_lock`` owns the plan, the crew, the pace and the retry times; it is never held while
+    ``_lock`` owns the plan, the crew, the pace and the agenda; it is never held while
     handlers, subscribers or stores run. An entry of ``live`` is set and removed by the worker that
     runs the node, or removed by ``leave_behind``. ``errors`` is written once per ended node.
 
@@ -91,9 +91,7 @@ class Dispatch:
         # Only the system's clock goes on by itself, so that the runner is looked after.
         self._pace = Pace(core.clock is SYSTEM_CLOCK, ring)
         self._tries: dict[int, Tries] = {}  # of the nodes that have a retry policy
-        self._expiries: list[tuple[float, int, Attempt]] = []  # a heap: coroutines with a timeout
-        self._due: list[tuple[float, int]] = []  # a heap of when to retry which node
-        self._delayed: dict[str, int] = {}  # by task id: nodes that wait for another attempt
+        self._agenda = Agenda()
         self._stop: tuple[BaseException, str] | None = None
         self._stop_all = False
         self.live: dict[int, tuple[Attempt, Thread]] = {}
@@ -118,10 +116,11 @@ class Dispatch:
     def next_due(self) -> float | None:
         """When something is to be done next, by the clock; None for never."""
         with self._lock:
-            moments = [heap[0][0] for heap in (self._due, self._expiries) if heap]
+            moment = self._agenda.next()
             if self._pace.runner is not None:
-                moments.append(self._core.clock.now() + LOOK_SECONDS)
-        return min(moments, default=None)
+                look = self._core.clock.now() + LOOK_SECONDS
+                moment = look if moment is None else min(moment, look)
+        return moment
 
     def look_after_runner(self) -> None:
         """Let all workers go on if the one that goes on alone does not get on."""
@@ -135,9 +134,7 @@ class Dispatch:
     def resume_due(self, now: float) -> None:
         """Queue the nodes whose time for another attempt has come."""
         with self._lock:
-            while self._due and self._due[0][0] <= now:
-                number = heappop(self._due)[1]
-                self._delayed.pop(self._nodes[number].task.id, None)
+            for number in self._agenda.retries(now):
                 self._plan.resume(number)
         self.provide_worker()
 
@@ -145,9 +142,10 @@ class Dispatch:
         """End coroutines whose time is up."""
         while True:
             with self._lock:
-                if not self._expiries or self._expiries[0][0] > now:
-                    return
-                _moment, number, attempt = heappop(self._expiries)
+                expired = self._agenda.expiry(now)
+            if expired is None:
+                return
+            number, attempt = expired
             entry = self.live.get(number)
             if entry is not None and entry[0] is attempt:
                 self._conclude(number, attempt, attempt.expire)
@@ -155,11 +153,9 @@ class Dispatch:
     def hurry(self, task_id: str) -> None:
         """Do not let a task that waits for another attempt wait any longer."""
         with self._lock:
-            number = self._delayed.get(task_id)
-            if number is None:
-                return
-            heappush(self._due, (0.0, number))
-        self._ring()
+            hurried = self._agenda.retry_at_once(task_id)
+        if hurried:
+            self._ring()
 
     def unpark(self, group: str) -> None:
         """A place in a group has become free."""
@@ -370,8 +366,7 @@ class Dispatch:
         """Let the supervisor end a coroutine in time."""
         if attempt.deadline is not None:
             with self._lock:
-                heappush(self._expiries, (attempt.deadline, number, attempt))
-                first = self._expiries[0][2] is attempt
+                first = self._agenda.add_expiry(attempt.deadline, number, attempt)
             if first:
                 self._ring()
 
@@ -393,12 +388,9 @@ class Dispatch:
         with self._lock:
             if not self._plan.postpone(number):
                 return False
-            self._delayed[task.id] = number
             if task.is_cancelled:  # since it failed; later `hurry` will tell
                 seconds = 0.0
-            moment = self._core.clock.now() + seconds
-            heappush(self._due, (moment, number))
-            first = self._due[0][1] == number
+            first = self._agenda.add_retry(self._core.clock.now() + seconds, number, task.id)
         if first:
             self._ring()
         return True
