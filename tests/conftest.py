@@ -38,8 +38,10 @@ for _name, _examples in {"small": 200, "full": 10_000}.items():
 
 def pytest_configure(config: pytest.Config) -> None:
     # Coverage is measured here and not in the interpreters that tests start: it would change what
-    # they import, how fast they are and what they print.
-    os.environ.pop("COVERAGE_PROCESS_START", None)
+    # they import, how fast they are and what they print. The processes of xdist run tests.
+    is_worker = hasattr(config, "workerinput")
+    if is_worker or not getattr(config.option, "numprocesses", None):
+        os.environ.pop("COVERAGE_PROCESS_START", None)
     campaign = os.environ.get("TTASKS_CAMPAIGN", "")
     if campaign not in ("", "small", "full"):
         raise pytest.UsageError(f"TTASKS_CAMPAIGN is {campaign!r}: expected 'small' or 'full'")

@@ -194,7 +194,9 @@ class StoreContract:
         assert list(collection) == [item.id]
 
     @pytest.mark.parametrize("which", ["tasks", "graphs"])
-    @pytest.mark.parametrize("wrong", [None, "text", 3, {}, [Task.bash("x")]], ids=repr)
+    @pytest.mark.parametrize(
+        "wrong", [None, "text", 3, {}, [Task.bash("x")]], ids=lambda it: type(it).__name__
+    )
     def test_what_is_of_a_wrong_type_is_a_type_error(
         self, store: Store, which: str, wrong: object
     ) -> None:
