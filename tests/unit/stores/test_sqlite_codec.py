@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ttasks.engine.executor import TaskExecutor
 from ttasks.errors import StoreError
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.result import TaskResult
@@ -260,6 +261,61 @@ class TestSnapshots:
         copy = back(store, task)
         assert type(copy) is Task
         assert (copy.id, copy.payload) == (task.id, "payload")
+
+
+class TestWhatIsWritten:
+    def test_saving_writes_a_payload_that_was_changed_in_place(self, store: SQLiteStore) -> None:
+        task = Task("t", {"a": 1}, KIND)
+        back(store, task)
+        task.payload["a"] = 2
+        assert back(store, task).payload == {"a": 2}
+
+    @pytest.mark.parametrize("change", [{"title": "new"}, {"payload": "new"}, {"timeout": 3.0}])
+    def test_recording_writes_what_was_assigned(
+        self, store: SQLiteStore, change: dict[str, Any]
+    ) -> None:
+        task = Task("t", "payload", KIND)
+        store.tasks.save(task)
+        for name, value in change.items():
+            setattr(task, name, value)
+        task.transition_to(TaskStatus.RUNNING)
+        store.record(task)
+        copy = store.tasks[task.id]
+        assert {name: getattr(copy, name) for name in change} == change
+        assert copy.is_running
+
+    def test_recording_writes_all_of_a_task_that_is_new(self, store: SQLiteStore) -> None:
+        task = Task("t", "payload", KIND, key="key", timeout=2)
+        store.record(task)
+        copy = store.tasks[task.id]
+        assert (copy.payload, copy.key, copy.timeout) == ("payload", "key", 2)
+
+    def test_a_task_that_runs_again_has_no_result(self, store: SQLiteStore) -> None:
+        task = Task("t", None, KIND)
+        with TaskExecutor(store) as executor:
+            executor.register(KIND, lambda context: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                executor.execute(task)
+        assert store.tasks[task.id].result is not None
+        task.transition_to(TaskStatus.RUNNING)
+        store.record(task)
+        assert store.tasks[task.id].result is None
+        task.transition_to(TaskStatus.FAILED, "no")
+        store.record(task)
+        copy = store.tasks[task.id]
+        assert (copy.result, copy.error) == (None, "no")
+
+    def test_an_older_state_does_not_bring_its_result(self, store: SQLiteStore) -> None:
+        done = with_result(value=1)
+        store.tasks.save(done)
+        older = with_result(value=2)
+        older.__setstate__(
+            older.__getstate__() | {"id": done.id, "status": TaskStatus.FAILED, "title": "older"}
+        )
+        store.record(older)
+        copy = store.tasks[done.id]
+        assert copy.result is not None
+        assert (copy.status, copy.result.value, copy.title) == (TaskStatus.SUCCEEDED, 1, "t")
 
 
 @pytest.mark.parametrize(

@@ -143,10 +143,11 @@ def encode_task(task: Task, owner: int | None = None) -> Row:
     )
 
 
-def save_state(connection: sqlite3.Connection, row: Row) -> bool:
+def save_state(connection: sqlite3.Connection, row: Row, *, whole: bool = False) -> bool:
     """Write a row of `encode_task`, unless what is there is newer; True if it was there.
 
-    A fingerprint that was written before stays.
+    Of a task that was there the work is written only if an attribute of it was assigned to, or if
+    all is to be written (``whole``), and the fingerprint never.
     """
     execute = connection.execute
     task_id, state, work, result, is_edited = row
@@ -158,7 +159,7 @@ def save_state(connection: sqlite3.Connection, row: Row) -> bool:
         update = _UPDATE_STATE
         values = (status, updated_at, blocked_by, error, status, owner or 0, task_id, status)
     if execute(update, values).rowcount > 0:
-        if is_edited:
+        if is_edited or whole:
             edited = (*work[:4], *work[5:])
             execute(_UPDATE_WORK, (*edited, task_id, *edited))
         if result is not None:
@@ -174,8 +175,8 @@ def save_state(connection: sqlite3.Connection, row: Row) -> bool:
 
 
 def save_task(connection: sqlite3.Connection, row: Row) -> None:
-    """``save_state``, and the fingerprint."""
-    if save_state(connection, row):
+    """``save_state`` of the whole, and the fingerprint."""
+    if save_state(connection, row, whole=True):
         fingerprint = row.work[4]
         connection.execute(_UPDATE_FINGERPRINT, (fingerprint, row.id, fingerprint))
 

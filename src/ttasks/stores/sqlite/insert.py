@@ -36,7 +36,6 @@ class Insert:
         *,
         of_task: bool = False,
     ) -> None:
-        self._seldom = seldom
         self._usual = len(columns) - seldom
         self._nones = (None,) * seldom
         self._whole = _statement(into, columns, rest, of_task)

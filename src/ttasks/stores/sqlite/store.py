@@ -124,8 +124,10 @@ class SQLiteStore:
     def record(self, task: Task, *events: TaskEvent) -> None:
         """Save a task together with its events, in one transaction, shared with other threads'.
 
-        When this returns, both are committed; if it raises, neither is. The fingerprint of a task
-        that was saved before stays what it was: what a task does is settled before it begins.
+        When this returns, both are committed; if it raises, neither is. Of a task that was saved
+        before, its attributes are written only if one was assigned to since it was made (``save``
+        also notices a payload that was changed in place), and its fingerprint stays what it was:
+        what a task does is settled before it begins.
         """
         if not isinstance(task, Task):
             raise wrong_type("task", task, "a Task")
