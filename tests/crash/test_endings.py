@@ -21,6 +21,10 @@ __all__ = ["token"]
 
 TIMEOUT = 0.25
 GRACE = 0.4
+NOISE = 1.0
+"""Seconds by which the machine may be late; benchmarks/endings.py measures without them."""
+SOON = 5.0
+"""Seconds in which ends what waits for nothing; far less than any sleep."""
 
 IGNORES_TERM = "trap '' TERM; while :; do sleep 60; done"
 
@@ -69,7 +73,7 @@ def test_timeout_ends_the_tree_in_time(tree: str, token: str, tmp_path: Path) ->
     outcome = bash(TREES[tree].format(ready=ready), timeout=TIMEOUT, grace=GRACE)
     took = time.monotonic() - begin
     assert outcome.ended_by == "timeout"
-    assert TIMEOUT <= took < TIMEOUT + GRACE + 1
+    assert TIMEOUT <= took < TIMEOUT + GRACE + 1 + NOISE
     assert marked(token) == []
 
 
@@ -83,7 +87,7 @@ def test_kill_ends_the_tree_without_grace(tree: str, token: str, tmp_path: Path)
     cancel.cancel(kill=True)
     thread.join(20)
     assert box[0].ended_by == "cancelled"
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < SOON
     assert marked(token) == []
 
 
@@ -110,7 +114,7 @@ def test_fallbacks_end_trees_too(
     begin = time.monotonic()
     outcome = bash(TREES[tree].format(ready=tmp_path / "ready"), timeout=TIMEOUT, grace=GRACE)
     assert outcome.ended_by == "timeout"
-    assert time.monotonic() - begin < TIMEOUT + GRACE + 1
+    assert time.monotonic() - begin < TIMEOUT + GRACE + 1 + NOISE
     assert marked(token) == []
 
 
@@ -191,7 +195,7 @@ def test_a_survivor_that_holds_a_pipe_delays_by_a_second_and_is_ended(
     assert outcome.ended_by is None
     assert outcome.stdout.startswith("first\n")
     assert outcome.survivors >= 1
-    assert posix.SURVIVOR_SECONDS <= took < posix.SURVIVOR_SECONDS + 1
+    assert posix.SURVIVOR_SECONDS <= took < posix.SURVIVOR_SECONDS + 1 + NOISE
     assert marked(token) == []
 
 
@@ -204,7 +208,7 @@ def test_a_background_process_that_ends_in_time_is_waited_for(token: str) -> Non
 def test_a_daemon_that_holds_no_pipe_is_left_alone(token: str) -> None:
     begin = time.monotonic()
     outcome = bash("nohup sleep 60 >/dev/null 2>&1 & echo $!")
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < SOON
     pid = int(outcome.stdout)
     assert marked(token) == [pid]
     os.kill(pid, signal.SIGKILL)
@@ -223,7 +227,7 @@ def test_survivors_are_no_timeout_and_fit_into_its_time(token: str) -> None:
     begin = time.monotonic()
     outcome = bash(f"({IGNORES_TERM}) & exit 0", timeout=TIMEOUT, grace=GRACE)
     assert (outcome.ended_by, outcome.returncode) == (None, 0)
-    assert time.monotonic() - begin < TIMEOUT + GRACE + 1
+    assert time.monotonic() - begin < TIMEOUT + GRACE + 1 + NOISE
     assert marked(token) == []
 
 
@@ -282,4 +286,4 @@ def _run_and_measure(run: Callable[[], process.Outcome]) -> tuple[process.Outcom
 def test_grace_zero_kills_at_once(token: str) -> None:
     outcome, took = _run_and_measure(lambda: bash(IGNORES_TERM, timeout=0.1, grace=0))
     assert outcome.returncode == -signal.SIGKILL
-    assert took < 0.1 + 1
+    assert took < 0.1 + 1 + NOISE

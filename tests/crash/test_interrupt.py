@@ -249,7 +249,7 @@ def test_the_second_ctrl_c_kills_everything_at_once(host: Any, last: str, token:
     begin = time.monotonic()
     run.send()
     assert run.statuses() == {**STOPPED, "last": "cancelled"}
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < SOON
     assert run.end() == 0
     assert run.errors == ""
     assert "restored True" in run.said
@@ -603,9 +603,7 @@ def test_a_handler_that_was_left_behind_does_not_keep_the_interpreter(host: Any,
         """
     )
     assert int(run.wait_for("abandoned")) >= 1
-    begin = time.monotonic()
     assert run.end() == 0
-    assert time.monotonic() - begin < 1
     assert run.errors == ""
 
 

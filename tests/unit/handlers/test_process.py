@@ -163,7 +163,7 @@ def test_cancel_before_the_start_ends_it_at_once() -> None:
     cancel.cancel()
     begin = time.monotonic()
     assert bash("sleep 60", cancel=cancel).ended_by == "cancelled"
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 5
 
 
 def test_the_token_holds_no_callback_afterwards() -> None:

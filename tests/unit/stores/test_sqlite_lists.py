@@ -256,7 +256,7 @@ class TestOwners:
 
 
 def test_a_large_ledger_opens_and_lists_fast(tmp_path: Path) -> None:
-    # 100,000 tasks in the campaign of benchmarks; a tenth of it here, with a tenth of the time.
+    # benchmarks/ledger.py measures it; here only what would be far too slow.
     path = tmp_path / "ledger"
     with SQLiteStore(path) as store:
         graph = TaskGraph()
@@ -267,4 +267,4 @@ def test_a_large_ledger_opens_and_lists_fast(tmp_path: Path) -> None:
     with SQLiteStore(path) as store:
         assert len(store.tasks.list(TaskStatus.PENDING, limit=100).tasks) == 100
         assert store.tasks.list(TaskStatus.FAILED).tasks == ()
-    assert datetime.now(UTC) - begin < timedelta(seconds=0.5)
+    assert datetime.now(UTC) - begin < timedelta(seconds=5)
