@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -42,6 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     is_worker = hasattr(config, "workerinput")
     if is_worker or not getattr(config.option, "numprocesses", None):
         os.environ.pop("COVERAGE_PROCESS_START", None)
+    # A shell lets what it starts in the background ignore Ctrl-C; the tests send it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     campaign = os.environ.get("TTASKS_CAMPAIGN", "")
     if campaign not in ("", "small", "full"):
         raise pytest.UsageError(f"TTASKS_CAMPAIGN is {campaign!r}: expected 'small' or 'full'")
