@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from contextvars import Context
 from math import inf
 from threading import Lock, Thread, current_thread
-from time import sleep
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from ttasks.engine.agenda import Agenda
 from ttasks.engine.crew import Crew
 from ttasks.engine.limits import RunLimits
-from ttasks.engine.pace import LOOK_SECONDS, QUICK_SECONDS, Pace
+from ttasks.engine.pace import LOOK_SECONDS, QUICK_IN_ALL_SECONDS, QUICK_SECONDS, Pace
 from ttasks.engine.retry import Tries
 from ttasks.errors import HandlerNotFoundError, InvalidTransitionError, StoreError, TaskCancelled
 from ttasks.model.clock import SYSTEM_CLOCK
@@ -89,7 +89,7 @@ class Dispatch:
         self._lock = Lock()
         self._crew = Crew(self._serve, max_workers, name)
         # Only the system's clock goes on by itself, so that the runner is looked after.
-        self._pace = Pace(core.clock is SYSTEM_CLOCK, ring)
+        self._pace = Pace(max_workers > 1 and core.clock is SYSTEM_CLOCK, ring)
         self._tries: dict[int, Tries] = {}  # of the nodes that have a retry policy
         self._agenda = Agenda()
         self._stop: tuple[BaseException, str] | None = None
@@ -126,7 +126,7 @@ class Dispatch:
         """Let all workers go on if the one that goes on alone does not get on."""
         with self._lock:
             pace = self._pace
-            if pace.runner is None or not pace.is_stuck(self._plan.unfinished):
+            if pace.runner is None or not pace.is_stuck():
                 return
             pace.reset()
         self.provide_worker()
@@ -230,7 +230,8 @@ class Dispatch:
     def provide_worker(self) -> None:
         """See to it that somebody takes what is queued."""
         with self._lock:
-            helper = self._crew.helper() if self._plan.queue else None
+            is_needed = self._plan.queue and self._pace.runner is None
+            helper = self._crew.helper() if is_needed else None
         if helper is not None:
             self._begin(helper)
 
@@ -272,7 +273,9 @@ class Dispatch:
                     finished = None
                 rests = pace.runner is not me and pace.holds(me)
                 node = None if decisions or rests else plan.take(acquire)
-                if plan.queue and pace.runner is None:
+                if pace.runner is me:
+                    pace.taken += 1
+                elif plan.queue and pace.runner is None:
                     helper = crew.helper()
                 if node is None and not decisions:
                     if pace.runner is me:
@@ -314,6 +317,7 @@ class Dispatch:
                 # The stop came between taking the node and here.
                 attempt.token.cancel(self._stop[1])
             attempt.node = number
+            begin = monotonic()
             status = attempt.run(self._context.copy(), self._end_later)
             if status is TaskStatus.RUNNING:
                 self._watch(number, attempt)
@@ -322,7 +326,8 @@ class Dispatch:
                 return LEFT_BEHIND, inf
             if status is TaskStatus.SUCCEEDED and not self._grouped:  # what `_after` would do
                 del self.live[number]
-                return status, attempt.handler_seconds
+                is_quick = monotonic() - begin < QUICK_IN_ALL_SECONDS
+                return status, attempt.handler_seconds if is_quick else inf
         except (HandlerNotFoundError, InvalidTransitionError) as error:
             # The second: cancelled, or taken by somebody else, since the plan was made.
             status = task.status

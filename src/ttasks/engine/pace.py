@@ -8,6 +8,9 @@ from threading import Thread
 QUICK_SECONDS = 50e-6
 """A handler that takes less has hardly waited for anything."""
 
+QUICK_IN_ALL_SECONDS = 1e-3
+"""The same for a whole attempt, with guards, store and subscribers."""
+
 STREAK = 16
 """Quick tasks in a row until one worker goes on alone."""
 
@@ -18,8 +21,8 @@ LOOK_SECONDS = 0.005
 class Pace:
     """Lets one worker, the runner, go on alone while every task is quick.
 
-    Threads help while handlers wait. Where they do not, threads only hand the interpreter lock to
-    each other, which takes longer than such a task. So after a streak of quick ones the others
+    Threads help while something waits. Where nothing does, threads only hand the interpreter lock
+    to each other, which takes longer than such a task. So after a streak of quick ones the others
     rest. A task that is not quick ends that when it ends; one that goes on and on is noticed by
     ``is_stuck``.
 
@@ -30,17 +33,19 @@ class Pace:
         on_runner: called when there is a new one; must not block.
     """
 
-    __slots__ = ("_enabled", "_on_runner", "_seen", "_streak", "runner")
+    __slots__ = ("_enabled", "_on_runner", "_seen", "_streak", "runner", "taken")
 
     def __init__(self, enabled: bool, on_runner: Callable[[], None]) -> None:
         self._enabled = enabled
         self._on_runner = on_runner
         self.runner: Thread | None = None
+        self.taken = 0
+        """How many tasks runners have taken; they count them here."""
         self._streak = 0
         self._seen: int | None = None
 
     def note(self, seconds: float) -> None:
-        """A task has ended whose handler took this long."""
+        """A task has ended whose handler took this long; inf if other things have waited."""
         if seconds < QUICK_SECONDS and self._enabled:
             self._streak += 1
         elif self._streak:
@@ -60,8 +65,8 @@ class Pace:
             self._on_runner()
         return self.runner is not worker
 
-    def is_stuck(self, unfinished: int) -> bool:
-        """Whether the runner has ended no task since this was asked last."""
-        stuck = self._seen == unfinished
-        self._seen = unfinished
+    def is_stuck(self) -> bool:
+        """Whether the runner has taken no task since this was asked last."""
+        stuck = self._seen == self.taken
+        self._seen = self.taken
         return stuck

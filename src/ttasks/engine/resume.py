@@ -229,7 +229,7 @@ def reuse_one(task: Task, upstream: Sequence[Task], store: Store, recorder: Reco
         and all(end.is_succeeded for end in upstream)
         and take_over_equal(task, Finder(store))
     )
-    if taken or before not in (None, task.fingerprint):
+    if taken or (task.fingerprint != before and task in store.tasks):
         recorder.resave(task)
     return taken
 

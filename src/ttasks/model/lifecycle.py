@@ -22,8 +22,8 @@ class Lifecycle:
     ``owner`` is the token of the attempt that is executing the task now, None where nobody is.
     While it is set, only that attempt settles the task, once, by ``finish``.
 
-    ``edited`` tells whether an attribute of the task may have been written since it was made; it
-    is only ever set.
+    ``edited`` tells whether an attribute of the task may have been written since it was made. It
+    is only ever set, before the attribute, and belongs to no lock.
     """
 
     __slots__ = ("blocked_by", "edited", "error", "lock", "owner", "result", "status")

@@ -21,7 +21,7 @@ _write = object.__setattr__
 class TaskState:
     """Status, result and error of a task; the base of `ttasks.model.task.Task`."""
 
-    __slots__ = ("__weakref__",)  # here, because it would keep `Task` from having a twin
+    __slots__ = ()
 
     id: str
     title: str
@@ -152,6 +152,7 @@ class TaskState:
 
     def view(self, changes: Mapping[str, Any]) -> Self:
         """The same task with other texts: same id, same live status and result; for the engine."""
+        self._lifecycle.edited = True  # what was saved before may be another text
         view = object.__new__(type(self))
         for name in (*ATTRIBUTES, "id", "created_at", "fingerprint", "_lifecycle"):
             _write(view, name, changes[name] if name in changes else getattr(self, name))

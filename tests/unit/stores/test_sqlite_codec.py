@@ -10,6 +10,7 @@ import sys
 import types
 from collections import OrderedDict, namedtuple
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -290,6 +291,33 @@ class TestWhatIsWritten:
         copy = store.tasks[task.id]
         assert (copy.payload, copy.key, copy.timeout) == ("payload", "key", 2)
 
+    def test_secrets_of_a_task_that_was_saved_with_them_are_hidden(
+        self, store: SQLiteStore
+    ) -> None:
+        task = Task("t", "hunter2", KIND)
+        store.tasks.save(task)
+        with TaskExecutor(store, redact=["hunter2"]) as executor:
+            executor.register(KIND, lambda context: None)
+            executor.execute(task)
+        assert store.tasks[task.id].payload == "***"
+
+    def test_a_task_that_was_saved_before_gets_its_fingerprint(self, store: SQLiteStore) -> None:
+        task = Task("t", "payload", KIND)
+        store.tasks.save(task)
+        with TaskExecutor(store) as executor:
+            executor.register(KIND, lambda context: None)
+            executor.execute(task)
+            equal = Task("t", "payload", KIND, reuse=True)
+            assert executor.execute(equal).reused
+
+    @pytest.mark.parametrize("seconds", [float("inf"), 3])
+    def test_odd_durations_come_back(self, store: SQLiteStore, seconds: float) -> None:
+        task = with_result(value=1)
+        assert task.result is not None
+        result = replace(task.result, duration=seconds)
+        task.__setstate__(task.__getstate__() | {"result": result})
+        assert back(store, task).result == result
+
     def test_a_task_that_runs_again_has_no_result(self, store: SQLiteStore) -> None:
         task = Task("t", None, KIND)
         with TaskExecutor(store) as executor:
@@ -316,6 +344,22 @@ class TestWhatIsWritten:
         copy = store.tasks[done.id]
         assert copy.result is not None
         assert (copy.status, copy.result.value, copy.title) == (TaskStatus.SUCCEEDED, 1, "t")
+
+
+def test_a_missing_work_is_damage_that_does_not_hide_others(tmp_path: Path) -> None:
+    with SQLiteStore(tmp_path / "ledger") as store:
+        tasks = [Task(str(at), None, KIND) for at in range(9)]
+        for task in tasks:
+            store.tasks.save(task)
+        with store._ledger.writing() as connection:
+            connection.execute("DELETE FROM works WHERE title='4'")
+        first = store.tasks.list(limit=5, newest_first=False)
+        second = store.tasks.list(limit=5, newest_first=False, after=first.after)
+        titles = [item.title for item in (*first.tasks, *second.tasks)]
+        assert titles == ["0", "1", "2", "3", "", "5", "6", "7", "8"]
+        with pytest.raises(StoreError, match="is damaged"):
+            store.tasks[tasks[4].id]
+        assert back(store, tasks[4]).title == "4"
 
 
 @pytest.mark.parametrize(

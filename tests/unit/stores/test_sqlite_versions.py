@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -138,6 +140,23 @@ def test_the_ledger_goes_on_being_used(path: Path) -> None:
         assert store.tasks.counts()[TaskStatus.SUCCEEDED] == 8
         with store._ledger.reading() as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_result_without_a_kind_of_value_has_none(tmp_path: Path) -> None:
+    path = shutil.copy(FIXTURES / "ledger-v1.db", tmp_path / "ledger")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE tasks SET value_kind=NULL")
+    with SQLiteStore(path) as store:
+        result = by_title(store)["json"].result
+        assert result is not None
+        assert result.value is None
+
+
+def test_processes_that_open_it_at_once_bring_it_forward_once(path: Path) -> None:
+    code = "import sys; from ttasks import SQLiteStore; print(len(SQLiteStore(sys.argv[1]).tasks))"
+    command = [sys.executable, "-c", code, str(path)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate()[0].strip() for process in processes] == [str(len(STATUSES))] * 4
 
 
 def test_an_old_and_a_new_ledger_have_the_same_schema(path: Path, tmp_path: Path) -> None:

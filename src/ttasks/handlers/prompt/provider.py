@@ -48,7 +48,10 @@ class Provider(Protocol):
         """
 
     async def close(self) -> None:
-        """End every process, thread and connection; no turn is under way."""
+        """End every process, thread and connection; no turn is under way.
+
+        May be called again, and after ``kill``: then what is left is to be closed.
+        """
 
     def kill(self) -> None:
         """End every process at once, from any thread, without waiting for the event loop."""

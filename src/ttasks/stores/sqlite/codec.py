@@ -177,6 +177,7 @@ def save_state(connection: sqlite3.Connection, row: Row, *, whole: bool = False)
 def save_task(connection: sqlite3.Connection, row: Row) -> None:
     """``save_state`` of the whole, and the fingerprint."""
     if save_state(connection, row, whole=True):
+        _insert_work.one(connection, row.work, row.id)  # if it is missing, in a damaged file
         fingerprint = row.work[4]
         connection.execute(_UPDATE_FINGERPRINT, (fingerprint, row.id, fingerprint))
 

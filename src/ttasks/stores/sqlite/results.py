@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from base64 import b64decode, b64encode
+from math import isfinite
 from subprocess import CompletedProcess
 from typing import Any, NamedTuple
 
@@ -85,9 +86,11 @@ def encode_result(task_id: str, result: TaskResult | None) -> ResultColumns | No
     if result is None:
         return None
     # An encoder takes longer than all of the rest, and mostly there is nothing else.
+    seconds = result.duration
+    duration = repr(seconds) if type(seconds) is float and isfinite(seconds) else to_json(seconds)
     text = (
         f'{{"status":"{result.status.value}","started":{to_micros(result.started_at)},'
-        f'"finished":{to_micros(result.finished_at)},"duration":{float(result.duration)!r}'
+        f'"finished":{to_micros(result.finished_at)},"duration":{duration}'
     )
     facts: dict[str, Any] = {}
     if result.task_id != task_id:

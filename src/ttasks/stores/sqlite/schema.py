@@ -134,7 +134,7 @@ INSERT INTO new_tasks
 INSERT INTO works
     SELECT seq, fingerprint, type, title, key, payload_kind, details, payload FROM tasks;
 INSERT INTO results
-    SELECT seq, value_kind, result, value, result_error, output FROM tasks
+    SELECT seq, coalesce(value_kind, 'none'), result, value, result_error, output FROM tasks
     WHERE result IS NOT NULL;
 DROP TABLE tasks;
 ALTER TABLE new_tasks RENAME TO tasks;

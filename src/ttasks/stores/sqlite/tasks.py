@@ -22,7 +22,7 @@ from ttasks.model.task_type import TaskType
 from ttasks.stores.sqlite.codec import PARTS, SELECTED, Row, save_task
 from ttasks.stores.sqlite.collection import LedgerCollection
 from ttasks.stores.sqlite.ledger import Ledger
-from ttasks.stores.sqlite.plain import from_micros, from_optional, from_text, to_micros
+from ttasks.stores.sqlite.plain import from_micros, from_optional, to_micros
 from ttasks.stores.sqlite.writer import Writer
 
 _SELECT = f"SELECT {SELECTED} FROM tasks {PARTS} WHERE id=? AND listed"
@@ -36,7 +36,7 @@ ORDER BY updated_at DESC, seq DESC LIMIT 1
 # them early. The limit of -1, no limit, keeps SQLite from leaving it out.
 _PAGE = """
 SELECT updated_at, seq, id, status, type, title, key, created_at, error
-FROM tasks JOIN works ON works.task=seq WHERE seq IN (
+FROM tasks LEFT JOIN works ON works.task=seq WHERE seq IN (
     SELECT seq FROM (
         SELECT seq, updated_at FROM tasks
         WHERE listed AND updated_at>=? AND updated_at<? AND (updated_at, seq) {0} (?, ?)
@@ -218,8 +218,8 @@ def _summary(row: Any) -> TaskSummary:
     updated_at, _, task_id, status, kind, title, key, created_at, error = row
     return TaskSummary(
         task_id,
-        from_text(title),
-        TaskType(from_text(kind)),
+        from_optional(title) or "",  # None if the file is damaged
+        TaskType(from_optional(kind) or "unknown"),
         TaskStatus(status),
         from_optional(key),
         from_micros(created_at),
