@@ -114,21 +114,33 @@ class Dispatch:
         return self._plan.delayed
 
     def next_due(self) -> float | None:
-        """When something is to be done next, by the clock; None for never."""
+        """When something is to be done next, by the clock; None for never.
+
+        The supervisor then waits until then, or until ``ring``, and tells with ``attend``.
+        """
         with self._lock:
+            self._pace.is_watched = True
             moment = self._agenda.next()
             if self._pace.runner is not None:
                 look = self._core.clock.now() + LOOK_SECONDS
                 moment = look if moment is None else min(moment, look)
         return moment
 
-    def look_after_runner(self) -> None:
-        """Let all workers go on if the one that goes on alone does not get on."""
+    def attend(self) -> None:
+        """The supervisor has waited, and may be busy now; a runner that is stuck is not alone."""
         with self._lock:
             pace = self._pace
-            if pace.runner is None or not pace.is_stuck():
+            pace.is_watched = False
+            is_stuck = pace.runner is not None and pace.is_stuck()
+        if is_stuck:
+            self._let_all_go_on()
+
+    def _let_all_go_on(self) -> None:
+        """Wake those who rest beside a runner."""
+        with self._lock:
+            if self._pace.runner is None:
                 return
-            pace.reset()
+            self._pace.reset()
         self.provide_worker()
 
     def resume_due(self, now: float) -> None:
@@ -166,6 +178,7 @@ class Dispatch:
 
     def stop(self, error: BaseException, reason: str, *, also_finally: bool = False) -> None:
         """Cancel what has not started, and what is running; finally tasks only if asked to."""
+        self._let_all_go_on()  # what follows may take long
         with self._lock:
             self._stop = (error, reason)
             self._stop_all = self._stop_all or also_finally
@@ -197,6 +210,7 @@ class Dispatch:
 
     def _conclude(self, node: int, attempt: Attempt, end: Callable[[], TaskStatus | None]) -> bool:
         """End an attempt on another thread than its own; False if it has ended already."""
+        self._let_all_go_on()  # subscribers may take long
         try:
             status = end()
         except StoreError as failure:  # the task has ended, but could not be saved

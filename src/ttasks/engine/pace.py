@@ -8,7 +8,7 @@ from threading import Thread
 QUICK_SECONDS = 50e-6
 """A handler that takes less has hardly waited for anything."""
 
-QUICK_IN_ALL_SECONDS = 1e-3
+QUICK_IN_ALL_SECONDS = 500e-6
 """The same for a whole attempt, with guards, store and subscribers."""
 
 STREAK = 16
@@ -33,12 +33,14 @@ class Pace:
         on_runner: called when there is a new one; must not block.
     """
 
-    __slots__ = ("_enabled", "_on_runner", "_seen", "_streak", "runner", "taken")
+    __slots__ = ("_enabled", "_on_runner", "_seen", "_streak", "is_watched", "runner", "taken")
 
     def __init__(self, enabled: bool, on_runner: Callable[[], None]) -> None:
         self._enabled = enabled
         self._on_runner = on_runner
         self.runner: Thread | None = None
+        self.is_watched = False
+        """Whether the supervisor waits, so that it will look; there is no new runner else."""
         self.taken = 0
         """How many tasks runners have taken; they count them here."""
         self._streak = 0
@@ -58,7 +60,7 @@ class Pace:
 
     def holds(self, worker: Thread) -> bool:
         """Whether this worker is not to take another task; it may have become the runner."""
-        if self._streak < STREAK:
+        if self._streak < STREAK or not self.is_watched:
             return False
         if self.runner is None:
             self.runner = worker

@@ -226,6 +226,7 @@ class GraphRun:
             raise raised
 
     def _do_due(self) -> None:
+        self._dispatch.attend()
         now = self._clock.now()
         options = self._options
         if self._cancel_wanted or self._requests:
@@ -246,7 +247,6 @@ class GraphRun:
             self._leave_stuck(now)
         self._dispatch.expire_due(now)
         self._dispatch.resume_due(now)
-        self._dispatch.look_after_runner()
 
     def _next_moment(self) -> float | None:
         """When something is due next, by the clock; None if nothing is."""

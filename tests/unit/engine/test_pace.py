@@ -25,7 +25,9 @@ QUICK = QUICK_SECONDS / 2
 
 def pace(enabled: bool = True) -> tuple[Pace, list[int]]:
     runners: list[int] = []
-    return Pace(enabled, lambda: runners.append(1)), runners
+    it = Pace(enabled, lambda: runners.append(1))
+    it.is_watched = True
+    return it, runners
 
 
 def test_after_a_streak_the_first_that_asks_goes_on_and_the_others_rest() -> None:
@@ -66,6 +68,15 @@ def test_a_runner_that_takes_nothing_is_stuck() -> None:
     assert it.is_stuck()
     it.reset()
     assert not it.is_stuck()
+
+
+def test_without_a_supervisor_that_looks_nobody_goes_on_alone() -> None:
+    it, runners = pace()
+    it.is_watched = False
+    for _ in range(STREAK):
+        it.note(QUICK)
+    assert not it.holds(Thread())
+    assert runners == []
 
 
 def test_without_a_clock_that_goes_on_there_is_no_runner() -> None:
@@ -151,3 +162,38 @@ def test_coroutines_that_end_do_not_hide_a_runner_that_is_stuck() -> None:
         graph.run(executor, max_workers=4)
     assert waited == [True]
     assert ticks.is_cancelled  # they went on all the time
+
+
+def test_a_supervisor_that_is_busy_does_not_leave_a_runner_alone() -> None:
+    over, begun = threading.Event(), threading.Event()
+    waited = []
+
+    async def hang(context: TaskContext) -> None:
+        await asyncio.sleep(60)
+
+    def work(context: TaskContext) -> None:
+        if context.payload == "wait":
+            begun.wait(20)
+            waited.append(over.wait(20))
+        elif context.payload == "end":
+            over.set()
+
+    def hold_up(event: TaskEvent) -> None:
+        if event.task is stuck:
+            begun.set()
+            waited.append(over.wait(20))
+
+    hanging = TaskType("hang")
+    graph = TaskGraph()
+    stuck = graph.add(Task("hang", None, hanging, timeout=0.05))
+    quick = [graph.add(Task("quick", None, KIND)) for _ in range(4 * STREAK)]
+    graph.add(Task("wait", "wait", KIND), after=quick)
+    for _ in range(4 * STREAK):
+        quick.append(graph.add(Task("quick", None, KIND), after=quick[-1]))
+    graph.add(Task("end", "end", KIND), after=quick)
+    with TaskExecutor() as executor:
+        executor.register(KIND, work)
+        executor.register(hanging, hang)
+        executor.events.subscribe(hold_up, types=TaskEventType.FAILED)
+        graph.run(executor, max_workers=4)
+    assert waited == [True, True]
