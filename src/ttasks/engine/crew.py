@@ -64,6 +64,11 @@ class Crew:
         """Threads there are."""
         return len(self._threads)
 
+    @property
+    def busy(self) -> int:
+        """Threads that are at work, at least 1."""
+        return max(1, len(self._threads) - len(self._idle))
+
     def close(self) -> tuple[list[Lock], list[Thread]]:
         """Let all threads end; returns those to wake and those to join."""
         self.closing = True

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ttasks.engine.agenda import Agenda
 from ttasks.engine.crew import Crew
 from ttasks.engine.limits import RunLimits
-from ttasks.engine.pace import LOOK_SECONDS, QUICK_IN_ALL_SECONDS, QUICK_SECONDS, Pace
+from ttasks.engine.pace import LOOK_SECONDS, Pace
 from ttasks.engine.retry import Tries
 from ttasks.errors import HandlerNotFoundError, InvalidTransitionError, StoreError, TaskCancelled
 from ttasks.model.clock import SYSTEM_CLOCK
@@ -88,8 +88,10 @@ class Dispatch:
         self._ring = ring
         self._lock = Lock()
         self._crew = Crew(self._serve, max_workers, name)
-        # Only the system's clock goes on by itself, so that the runner is looked after.
-        self._pace = Pace(max_workers > 1 and core.clock is SYSTEM_CLOCK, ring)
+        # Commits are what makes threads wait for each other. And only the system's clock goes on by
+        # itself, so that the runner is looked after.
+        paced = core.recorder.has_ledger and max_workers > 1 and core.clock is SYSTEM_CLOCK
+        self._pace = Pace(ring) if paced else None
         self._tries: dict[int, Tries] = {}  # of the nodes that have a retry policy
         self._agenda = Agenda()
         self._stop: tuple[BaseException, str] | None = None
@@ -119,8 +121,10 @@ class Dispatch:
         The supervisor then waits until then, or until ``ring``, and tells with ``attend``.
         """
         with self._lock:
-            self._pace.is_watched = True
             moment = self._agenda.next()
+            if self._pace is None:
+                return moment
+            self._pace.is_watched = True
             if self._pace.runner is not None:
                 look = self._core.clock.now() + LOOK_SECONDS
                 moment = look if moment is None else min(moment, look)
@@ -128,8 +132,10 @@ class Dispatch:
 
     def attend(self) -> None:
         """The supervisor has waited, and may be busy now; a runner that is stuck is not alone."""
+        pace = self._pace
+        if pace is None:
+            return
         with self._lock:
-            pace = self._pace
             pace.is_watched = False
             is_stuck = pace.runner is not None and pace.is_stuck()
         if is_stuck:
@@ -138,7 +144,7 @@ class Dispatch:
     def _let_all_go_on(self) -> None:
         """Wake those who rest beside a runner."""
         with self._lock:
-            if self._pace.runner is None:
+            if self._pace is None or self._pace.runner is None:
                 return
             self._pace.reset()
         self.provide_worker()
@@ -244,8 +250,8 @@ class Dispatch:
     def provide_worker(self) -> None:
         """See to it that somebody takes what is queued."""
         with self._lock:
-            is_needed = self._plan.queue and self._pace.runner is None
-            helper = self._crew.helper() if is_needed else None
+            is_alone = self._pace is not None and self._pace.runner is not None
+            helper = self._crew.helper() if self._plan.queue and not is_alone else None
         if helper is not None:
             self._begin(helper)
 
@@ -268,7 +274,7 @@ class Dispatch:
     def _work(self) -> None:
         """Take nodes and run them until none is left."""
         lock, plan, crew, acquire = self._lock, self._plan, self._crew, self._limits.acquire
-        pace, seconds = self._pace, inf
+        pace, seconds, begin = self._pace, inf, monotonic()
         me = current_thread()
         wake = Lock()
         wake.acquire()
@@ -282,18 +288,18 @@ class Dispatch:
             try:
                 if finished is not None:
                     decisions.extend(plan.finish(finished, outcome))
-                    if pace.runner is not me or seconds >= QUICK_SECONDS:
-                        pace.note(seconds)
                     finished = None
-                rests = pace.runner is not me and pace.holds(me)
+                    if pace is not None:
+                        now = monotonic()
+                        pace.note(seconds, (now - begin) / crew.busy)
+                        begin = now
+                rests = pace is not None and pace.holds(me)
                 node = None if decisions or rests else plan.take(acquire)
-                if pace.runner is me:
-                    pace.taken += 1
-                elif plan.queue and pace.runner is None:
+                if plan.queue and (pace is None or pace.runner is None):
                     helper = crew.helper()
                 if node is None and not decisions:
-                    if pace.runner is me:
-                        pace.reset()
+                    if pace is not None:
+                        pace.leave(me)
                     if crew.closing or not plan.unfinished:
                         break
                     crew.rest(wake)
@@ -306,6 +312,7 @@ class Dispatch:
                 finished, outcome, seconds = decision.node, self._carry_out(decision), inf
             elif node is None:
                 wake.acquire()
+                begin = monotonic()
             else:
                 outcome, seconds = self._run(node, me)
                 if outcome is LEFT_BEHIND:
@@ -331,7 +338,6 @@ class Dispatch:
                 # The stop came between taking the node and here.
                 attempt.token.cancel(self._stop[1])
             attempt.node = number
-            begin = monotonic()
             status = attempt.run(self._context.copy(), self._end_later)
             if status is TaskStatus.RUNNING:
                 self._watch(number, attempt)
@@ -340,8 +346,7 @@ class Dispatch:
                 return LEFT_BEHIND, inf
             if status is TaskStatus.SUCCEEDED and not self._grouped:  # what `_after` would do
                 del self.live[number]
-                is_quick = monotonic() - begin < QUICK_IN_ALL_SECONDS
-                return status, attempt.handler_seconds if is_quick else inf
+                return status, attempt.handler_seconds
         except (HandlerNotFoundError, InvalidTransitionError) as error:
             # The second: cancelled, or taken by somebody else, since the plan was made.
             status = task.status

@@ -9,7 +9,7 @@ QUICK_SECONDS = 50e-6
 """A handler that takes less has hardly waited for anything."""
 
 QUICK_IN_ALL_SECONDS = 500e-6
-"""The same for a whole attempt, with guards, store and subscribers."""
+"""The same for all that belongs to a task: guards, store and subscribers, too."""
 
 STREAK = 16
 """Quick tasks in a row until one worker goes on alone."""
@@ -29,26 +29,29 @@ class Pace:
     Its state is owned by the lock of the dispatch, which every method is called with.
 
     Args:
-        enabled: whether there ever is a runner.
         on_runner: called when there is a new one; must not block.
     """
 
-    __slots__ = ("_enabled", "_on_runner", "_seen", "_streak", "is_watched", "runner", "taken")
+    __slots__ = ("_on_runner", "_seen", "_streak", "_taken", "is_watched", "runner")
 
-    def __init__(self, enabled: bool, on_runner: Callable[[], None]) -> None:
-        self._enabled = enabled
+    def __init__(self, on_runner: Callable[[], None]) -> None:
         self._on_runner = on_runner
         self.runner: Thread | None = None
         self.is_watched = False
         """Whether the supervisor waits, so that it will look; there is no new runner else."""
-        self.taken = 0
-        """How many tasks runners have taken; they count them here."""
+        self._taken = 0  # by runners
         self._streak = 0
         self._seen: int | None = None
 
-    def note(self, seconds: float) -> None:
-        """A task has ended whose handler took this long; inf if other things have waited."""
-        if seconds < QUICK_SECONDS and self._enabled:
+    def note(self, handler: float, share: float) -> None:
+        """A task has ended.
+
+        Args:
+            handler: seconds that its handler took; inf if it was none or did not succeed.
+            share: seconds that all of it took, by the number of workers that were busy: they may
+                only have waited for each other.
+        """
+        if handler < QUICK_SECONDS and share < QUICK_IN_ALL_SECONDS:
             self._streak += 1
         elif self._streak:
             self.reset()
@@ -65,10 +68,16 @@ class Pace:
         if self.runner is None:
             self.runner = worker
             self._on_runner()
+        self._taken += self.runner is worker
         return self.runner is not worker
+
+    def leave(self, worker: Thread) -> None:
+        """This worker has nothing to do."""
+        if self.runner is worker:
+            self.reset()
 
     def is_stuck(self) -> bool:
         """Whether the runner has taken no task since this was asked last."""
-        stuck = self._seen == self.taken
-        self._seen = self.taken
+        stuck = self._seen == self._taken
+        self._seen = self._taken
         return stuck

@@ -9,6 +9,7 @@ from threading import Barrier, Thread
 import pytest
 
 from ttasks import (
+    SQLiteStore,
     Task,
     TaskContext,
     TaskEvent,
@@ -17,15 +18,15 @@ from ttasks import (
     TaskGraph,
     TaskType,
 )
-from ttasks.engine.pace import QUICK_SECONDS, STREAK, Pace
+from ttasks.engine.pace import QUICK_IN_ALL_SECONDS, QUICK_SECONDS, STREAK, Pace
 
 KIND = TaskType("work")
 QUICK = QUICK_SECONDS / 2
 
 
-def pace(enabled: bool = True) -> tuple[Pace, list[int]]:
+def pace() -> tuple[Pace, list[int]]:
     runners: list[int] = []
-    it = Pace(enabled, lambda: runners.append(1))
+    it = Pace(lambda: runners.append(1))
     it.is_watched = True
     return it, runners
 
@@ -36,7 +37,7 @@ def test_after_a_streak_the_first_that_asks_goes_on_and_the_others_rest() -> Non
     for _ in range(STREAK):
         assert not it.holds(one)
         assert not it.holds(other)
-        it.note(QUICK)
+        it.note(QUICK, QUICK)
     assert runners == []
     assert not it.holds(one)
     assert it.holds(other)
@@ -45,14 +46,16 @@ def test_after_a_streak_the_first_that_asks_goes_on_and_the_others_rest() -> Non
     assert runners == [1]
 
 
-@pytest.mark.parametrize("seconds", [QUICK_SECONDS, 1.0, float("inf")])
-def test_a_task_that_is_not_quick_ends_it(seconds: float) -> None:
+@pytest.mark.parametrize(
+    "took", [(QUICK_SECONDS, 0.0), (1.0, 1.0), (float("inf"), 0.0), (0.0, QUICK_IN_ALL_SECONDS)]
+)
+def test_a_task_that_is_not_quick_ends_it(took: tuple[float, float]) -> None:
     one, other = Thread(), Thread()
     it, _ = pace()
     for _ in range(STREAK):
-        it.note(QUICK)
+        it.note(QUICK, QUICK)
     assert not it.holds(one)
-    it.note(seconds)
+    it.note(*took)
     assert it.runner is None
     assert not it.holds(other)
 
@@ -60,11 +63,13 @@ def test_a_task_that_is_not_quick_ends_it(seconds: float) -> None:
 def test_a_runner_that_takes_nothing_is_stuck() -> None:
     it, _ = pace()
     for _ in range(STREAK):
-        it.note(QUICK)
+        it.note(QUICK, QUICK)
+    worker = Thread()
+    it.holds(worker)
+    assert not it.is_stuck()
+    it.holds(worker)
+    assert not it.is_stuck()
     it.holds(Thread())
-    assert not it.is_stuck()
-    it.taken += 1
-    assert not it.is_stuck()
     assert it.is_stuck()
     it.reset()
     assert not it.is_stuck()
@@ -74,15 +79,7 @@ def test_without_a_supervisor_that_looks_nobody_goes_on_alone() -> None:
     it, runners = pace()
     it.is_watched = False
     for _ in range(STREAK):
-        it.note(QUICK)
-    assert not it.holds(Thread())
-    assert runners == []
-
-
-def test_without_a_clock_that_goes_on_there_is_no_runner() -> None:
-    it, runners = pace(enabled=False)
-    for _ in range(2 * STREAK):
-        it.note(QUICK)
+        it.note(QUICK, QUICK)
     assert not it.holds(Thread())
     assert runners == []
 
@@ -102,7 +99,7 @@ def test_tasks_that_wait_for_each_other_run_at_once_after_many_quick_ones(rounds
     for _ in range(rounds + 1):
         quick = [graph.add(Task("quick", None, KIND), after=before or ()) for _ in range(200)]
         before = [graph.add(Task("meet", "meet", KIND), after=quick[-1]) for _ in range(4)]
-    with TaskExecutor() as executor:
+    with SQLiteStore(":memory:") as store, TaskExecutor(store) as executor:
         executor.register(KIND, work)
         graph.run(executor, max_workers=4)
     assert graph.ok
@@ -120,7 +117,8 @@ def test_what_waits_beside_the_handler_waits_at_once(waits: str) -> None:
     graph = TaskGraph()
     for _ in range(4 * STREAK):
         graph.add(Task("quick", None, KIND))
-    with TaskExecutor(guards=[meet] if waits == "guard" else []) as executor:
+    guards = [meet] if waits == "guard" else []
+    with SQLiteStore(":memory:") as store, TaskExecutor(store, guards=guards) as executor:
         executor.register(KIND, lambda context: None)
         if waits == "subscriber":
             executor.events.subscribe(meet, types=TaskEventType.STARTED)
@@ -150,7 +148,7 @@ def test_coroutines_that_end_do_not_hide_a_runner_that_is_stuck() -> None:
     quick = [graph.add(Task("quick", None, KIND)) for _ in range(4 * STREAK)]
     graph.add(Task("wait", "wait", KIND), after=quick)
     end = graph.add(Task("end", "end", KIND), after=quick)
-    with TaskExecutor() as executor:
+    with SQLiteStore(":memory:") as store, TaskExecutor(store) as executor:
         executor.register(KIND, work)
         executor.register(ticking, tick)
 
@@ -191,7 +189,7 @@ def test_a_supervisor_that_is_busy_does_not_leave_a_runner_alone() -> None:
     for _ in range(4 * STREAK):
         quick.append(graph.add(Task("quick", None, KIND), after=quick[-1]))
     graph.add(Task("end", "end", KIND), after=quick)
-    with TaskExecutor() as executor:
+    with SQLiteStore(":memory:") as store, TaskExecutor(store) as executor:
         executor.register(KIND, work)
         executor.register(hanging, hang)
         executor.events.subscribe(hold_up, types=TaskEventType.FAILED)
