@@ -259,18 +259,25 @@ def _chunk(call: Call, delta: dict[str, Any], finish_reason: str | None = None) 
 # --- the Copilot CLI ----------------------------------------------------------------------------
 
 
-@lru_cache
 def copilot_cli() -> str:
-    """Path of the Copilot CLI, installed with npm if need be; skips the test where npm is not."""
-    path = os.environ.get("COPILOT_CLI_PATH")
-    if path:
-        return path
-    if shutil.which("npm") is None:
+    """Path of the Copilot CLI, installed with npm if need be; skips the test where that fails."""
+    path = os.environ.get("COPILOT_CLI_PATH") or _installed_cli()
+    if path is None:
         pytest.skip(
-            "NOT TESTED AGAINST THE REAL COPILOT CLI: npm is not there to install it; install npm, "
-            "or set COPILOT_CLI_PATH"
+            "NOT TESTED AGAINST THE REAL COPILOT CLI: npm is not there, or cannot install it; "
+            "see .ci/copilot-cli, or set COPILOT_CLI_PATH"
         )
-    script = ROOT / ".ci" / "copilot-cli"
-    return subprocess.run(
-        [script], stdout=subprocess.PIPE, text=True, check=True, timeout=300
-    ).stdout.strip()
+    return path
+
+
+@lru_cache(maxsize=1)
+def _installed_cli() -> str | None:
+    if shutil.which("npm") is None:
+        return None
+    try:
+        done = subprocess.run(
+            [ROOT / ".ci" / "copilot-cli"], stdout=subprocess.PIPE, text=True, timeout=300
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
