@@ -137,7 +137,7 @@ class Dispatch:
             return
         with self._lock:
             pace.is_watched = False
-            is_stuck = pace.runner is not None and pace.is_stuck()
+            is_stuck = pace.is_stuck(self._core.clock.now())
         if is_stuck:
             self._let_all_go_on()
 

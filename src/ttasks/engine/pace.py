@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from threading import Thread
 
 QUICK_SECONDS = 50e-6
@@ -23,8 +24,8 @@ class Pace:
 
     Threads help while something waits. Where nothing does, threads only hand the interpreter lock
     to each other, which takes longer than such a task. So after a streak of quick ones the others
-    rest. A task that is not quick ends that when it ends; one that goes on and on is noticed by
-    ``is_stuck``.
+    rest. Two tasks in a row that are not quick end that when they end; one that goes on and on is
+    noticed by ``is_stuck``.
 
     Its state is owned by the lock of the dispatch, which every method is called with.
 
@@ -32,7 +33,16 @@ class Pace:
         on_runner: called when there is a new one; must not block.
     """
 
-    __slots__ = ("_on_runner", "_seen", "_streak", "_taken", "is_watched", "runner")
+    __slots__ = (
+        "_looked_at",
+        "_on_runner",
+        "_seen",
+        "_streak",
+        "_taken",
+        "_was_slow",
+        "is_watched",
+        "runner",
+    )
 
     def __init__(self, on_runner: Callable[[], None]) -> None:
         self._on_runner = on_runner
@@ -41,7 +51,9 @@ class Pace:
         """Whether the supervisor waits, so that it will look; there is no new runner else."""
         self._taken = 0  # by runners
         self._streak = 0
-        self._seen: int | None = None
+        self._was_slow = False
+        self._seen = 0
+        self._looked_at = -inf
 
     def note(self, handler: float, share: float) -> None:
         """A task has ended.
@@ -53,13 +65,16 @@ class Pace:
         """
         if handler < QUICK_SECONDS and share < QUICK_IN_ALL_SECONDS:
             self._streak += 1
-        elif self._streak:
+            self._was_slow = False
+        elif self._was_slow:
             self.reset()
+        else:  # a single one may only have met the garbage collector, or a checkpoint of the ledger
+            self._was_slow = True
 
     def reset(self) -> None:
         """Let all workers go on."""
         self._streak = 0
-        self.runner = self._seen = None
+        self.runner = None
 
     def holds(self, worker: Thread) -> bool:
         """Whether this worker is not to take another task; it may have become the runner."""
@@ -76,8 +91,10 @@ class Pace:
         if self.runner is worker:
             self.reset()
 
-    def is_stuck(self) -> bool:
-        """Whether the runner has taken no task since this was asked last."""
-        stuck = self._seen == self._taken
-        self._seen = self._taken
-        return stuck
+    def is_stuck(self, now: float) -> bool:
+        """Whether there is a runner that has taken no task for `LOOK_SECONDS`."""
+        if self.runner is None or self._seen != self._taken:
+            self._seen = self._taken
+            self._looked_at = now
+            return False
+        return now - self._looked_at >= LOOK_SECONDS

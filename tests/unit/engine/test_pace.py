@@ -18,7 +18,7 @@ from ttasks import (
     TaskGraph,
     TaskType,
 )
-from ttasks.engine.pace import QUICK_IN_ALL_SECONDS, QUICK_SECONDS, STREAK, Pace
+from ttasks.engine.pace import LOOK_SECONDS, QUICK_IN_ALL_SECONDS, QUICK_SECONDS, STREAK, Pace
 
 KIND = TaskType("work")
 QUICK = QUICK_SECONDS / 2
@@ -49,12 +49,14 @@ def test_after_a_streak_the_first_that_asks_goes_on_and_the_others_rest() -> Non
 @pytest.mark.parametrize(
     "took", [(QUICK_SECONDS, 0.0), (1.0, 1.0), (float("inf"), 0.0), (0.0, QUICK_IN_ALL_SECONDS)]
 )
-def test_a_task_that_is_not_quick_ends_it(took: tuple[float, float]) -> None:
+def test_two_tasks_that_are_not_quick_end_it(took: tuple[float, float]) -> None:
     one, other = Thread(), Thread()
     it, _ = pace()
     for _ in range(STREAK):
         it.note(QUICK, QUICK)
     assert not it.holds(one)
+    it.note(*took)
+    assert it.runner is one  # one alone may be an accident
     it.note(*took)
     assert it.runner is None
     assert not it.holds(other)
@@ -66,13 +68,14 @@ def test_a_runner_that_takes_nothing_is_stuck() -> None:
         it.note(QUICK, QUICK)
     worker = Thread()
     it.holds(worker)
-    assert not it.is_stuck()
+    assert not it.is_stuck(10.0)
     it.holds(worker)
-    assert not it.is_stuck()
+    assert not it.is_stuck(11.0)
     it.holds(Thread())
-    assert it.is_stuck()
+    assert not it.is_stuck(11.0 + LOOK_SECONDS / 2)
+    assert it.is_stuck(11.0 + LOOK_SECONDS)
     it.reset()
-    assert not it.is_stuck()
+    assert not it.is_stuck(12.0)
 
 
 def test_without_a_supervisor_that_looks_nobody_goes_on_alone() -> None:
