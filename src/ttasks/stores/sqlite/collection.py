@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from ttasks.errors import StoreError
 from ttasks.model.checks import wrong_type, wrong_value
 from ttasks.model.graph import TaskGraph
 from ttasks.model.task import Task
+from ttasks.stores.sqlite.codec import Row
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.writer import Writer
 
@@ -22,17 +23,28 @@ class LedgerCollection(MutableMapping[str, Item], Generic[Item]):
 
     Iteration goes page by page: it sees what is there when it comes by.
 
+    A subclass says what it holds, in which table, and the condition that rows which count meet.
+
     Args:
-        item_type: what it holds.
-        rows: the table, with a condition that the rows which count meet.
+        encode, decode: tasks to and from what the tables hold.
     """
 
+    _type: type[Item]
+    _table: str
+    _counts: str
+
     def __init__(
-        self, ledger: Ledger, writer: Writer, item_type: type[Item], table: str, condition: str
+        self,
+        ledger: Ledger,
+        writer: Writer,
+        encode: Callable[[Task], Row],
+        decode: Callable[[Sequence[Any]], Task],
     ) -> None:
         self._ledger = ledger
         self._writer = writer
-        self._type: type[Item] = item_type
+        self._encode = encode
+        self._decode = decode
+        table, condition = self._table, self._counts
         self._count = f"SELECT count(*) FROM {table} WHERE {condition}"
         self._find = f"SELECT 1 FROM {table} WHERE id=? AND {condition}"
         self._page = f"SELECT seq, id FROM {table} WHERE {condition} AND seq>? ORDER BY seq LIMIT ?"

@@ -16,7 +16,6 @@ from ttasks.model.task import Task
 from ttasks.model.views import Node
 from ttasks.stores.sqlite.codec import COLUMNS, PARTS, SELECTED, Row, save_tasks
 from ttasks.stores.sqlite.collection import LedgerCollection
-from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
     from_json,
     from_optional,
@@ -24,7 +23,6 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
-from ttasks.stores.sqlite.writer import Writer
 
 _UPSERT_GRAPH = """
 INSERT INTO graphs (id, title, key, created_at, updated_at, shape) VALUES (?, ?, ?, ?, ?, ?)
@@ -52,16 +50,7 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
     Thread-safe. Every graph that is read has tasks of its own.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        writer: Writer,
-        encode: Callable[[Task], Row],
-        decode: Callable[[Sequence[Any]], Task],
-    ) -> None:
-        super().__init__(ledger, writer, TaskGraph, "graphs", "1")
-        self._encode = encode
-        self._decode = decode
+    _type, _table, _counts = TaskGraph, "graphs", "1"
 
     def save(self, item: TaskGraph) -> None:
         """Insert or replace a graph, its edges and its tasks, all or nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,11 +19,9 @@ from ttasks.model.checks import (
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
-from ttasks.stores.sqlite.codec import PARTS, SELECTED, Row, save_task
+from ttasks.stores.sqlite.codec import PARTS, SELECTED, save_task
 from ttasks.stores.sqlite.collection import LedgerCollection
-from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import from_micros, from_optional, to_micros
-from ttasks.stores.sqlite.writer import Writer
 
 _SELECT = f"SELECT {SELECTED} FROM tasks {PARTS} WHERE id=? AND listed"
 _SUCCEEDED = f"""
@@ -89,16 +87,7 @@ class LedgerTasks(LedgerCollection[Task]):
     A deleted task stays in graphs that were saved with it.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        writer: Writer,
-        encode: Callable[[Task], Row],
-        decode: Callable[[Sequence[Any]], Task],
-    ) -> None:
-        super().__init__(ledger, writer, Task, "tasks", "listed")
-        self._encode = encode
-        self._decode = decode
+    _type, _table, _counts = Task, "tasks", "listed"
 
     def save(self, item: Task) -> None:
         """Insert or replace a task; when this returns, it is committed."""
