@@ -5,7 +5,7 @@ It holds the standard library's own names, so it costs one attribute look-up. Us
 its own primitives in place of these, runs one thread at a time, and chooses by a seed which thread
 goes on wherever two of them meet.
 
-What user code calls (``TaskContext``, say) waits through here too. Times come from `ttasks.model.clock`.
+What handlers wait for comes through here too. Times come from `ttasks.model.clock`.
 """
 
 from __future__ import annotations
