@@ -22,6 +22,7 @@ from ttasks.model.context import CURRENT, TaskContext
 from ttasks.model.event import EVENT_OF_STATUS, TaskEventType, make_event
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
     from ttasks.engine.breakers import Breakers
@@ -156,7 +157,7 @@ class Attempt(Reports):
         self._started = services.clock.now()
         if task.timeout is not None:
             self.deadline = self._started + task.timeout
-        before = task._lifecycle.move(TaskStatus.RUNNING, None, self.token)
+        before = lifecycle_of(task).move(TaskStatus.RUNNING, None, self.token)
         if before is None:
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.RUNNING.value
@@ -266,7 +267,7 @@ class Attempt(Reports):
 
     def _finish(self, raw: Any, raised: BaseException | None) -> TaskStatus | None:
         self._close()
-        task, life, services = self._task, self._task._lifecycle, self._services
+        task, life, services = self._task, lifecycle_of(self._task), self._services
         finished_at, now = datetime.now(UTC), services.clock.now()
         duration, self.handler_seconds = now - self._started, now - self._called
         if life.owner is not self.token:

@@ -30,6 +30,7 @@ from ttasks.model.event import EVENT_OF_STATUS
 from ttasks.model.redact import Redactor
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
+from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
     from ttasks.engine.run import GraphRun
@@ -178,7 +179,7 @@ class Core:
 
     def cancel(self, task: Task) -> bool:
         """See `TaskExecutor.cancel`."""
-        life = task._lifecycle
+        life = lifecycle_of(task)
         while True:
             owner = life.owner
             if owner is not None:
@@ -239,7 +240,7 @@ class Core:
             because = f"blocked by {blocker.title!r}"
         if status is TaskStatus.CANCELLED and task.error is not None:
             message = task.error
-        before = task._lifecycle.settle(status, message, result, blocked_by)
+        before = lifecycle_of(task).settle(status, message, result, blocked_by)
         if before is None:
             return False
         self.recorder.transition(

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from ttasks.engine.attempt import Attempt
     from ttasks.engine.core import Core
     from ttasks.engine.retry import RetryBudget
+    from ttasks.model.graph import Node
     from ttasks.model.task import Task
-    from ttasks.model.views import Node
 
 LEFT_BEHIND = TaskStatus.PENDING
 """Stands for the outcome of a node whose attempt somebody else has ended."""

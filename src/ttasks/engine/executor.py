@@ -26,9 +26,8 @@ from ttasks.model.policy import RetryPolicy
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
-from ttasks.model.task import Task
+from ttasks.model.task import Task, check_task
 from ttasks.model.task_type import TaskType
-from ttasks.model.views import check_task
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

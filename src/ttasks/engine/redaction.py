@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ttasks.model.call import Call
 from ttasks.model.graph import TaskGraph
 from ttasks.model.nested import PLAIN
+from ttasks.model.task import view_of
 
 if TYPE_CHECKING:
     from ttasks.model.redact import Redactor
@@ -25,7 +26,7 @@ def redacted_task(task: Task, redactor: Redactor) -> Task:
         hidden = hide(value, redactor)
         if hidden != value:
             changes[name] = hidden
-    return task.view(changes) if changes else task
+    return view_of(task, changes) if changes else task
 
 
 def redacted_graph(graph: TaskGraph, redactor: Redactor) -> TaskGraph:

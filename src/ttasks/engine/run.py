@@ -17,19 +17,20 @@ from ttasks.engine.resume import prepare_ledger
 from ttasks.engine.retry import RetryBudget
 from ttasks.errors import GraphError, TaskCancelled, TaskExecutionError, TaskTimeoutError
 from ttasks.model.cancel import CancelToken
+from ttasks.model.graph import state_of, topology_of
 from ttasks.model.plan import Plan
 from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from ttasks.model.clock import Clock
-    from ttasks.model.graph import TaskGraph
+    from ttasks.model.graph import Node, TaskGraph
     from ttasks.model.running import RunOptions
     from ttasks.model.task import Task
     from ttasks.model.topology import Topology
-    from ttasks.model.views import Node
 
 CANCEL_PATIENCE = 2.0
 """Seconds after its cancellation until a handler that will not end is left behind."""
@@ -101,7 +102,7 @@ class GraphRun:
         """Make what is needed to run; raises if the graph cannot run."""
         graph, outer = self._graph, self._outer
         self._nodes = graph.nodes()
-        topology = graph.topology()
+        topology = topology_of(graph)
         limits = RunLimits(
             GroupLimits(self._options.limits),
             self._core.limits,
@@ -130,7 +131,7 @@ class GraphRun:
     def _check_free(self) -> None:
         for node in self._nodes:
             task = node.task
-            if task._lifecycle.owner is not None:
+            if lifecycle_of(task).owner is not None:
                 raise GraphError(
                     f"Task {task.title!r} ({task.id}) is running elsewhere; wait for its end "
                     "before you run this graph"
@@ -157,7 +158,7 @@ class GraphRun:
 
     def run(self) -> None:
         """Run the graph; see `TaskGraph.run`."""
-        state = self._graph._state
+        state = state_of(self._graph)
         with Signals(self._interrupt, handle_sigterm=self._options.handle_sigterm):
             with state.lock:
                 if state.active:
@@ -238,7 +239,7 @@ class GraphRun:
         if options.timeout is not None and now >= self._began + options.timeout:
             error = TaskTimeoutError(options.timeout, what="Graph")
             if self._stop("cancelled", str(error)):
-                self._graph._state.error = error
+                state_of(self._graph).error = error
         limit = options.finally_timeout
         if self._stopped_at is not None:
             over = limit is not None and now >= self._stopped_at + limit
@@ -308,8 +309,8 @@ class GraphRun:
     def _on_trouble(self, node: int | None, error: BaseException) -> None:
         """A required node failed, or (None) the run as a whole cannot go on."""
         if node is None:
-            if self._graph._state.error is None:
-                self._graph._state.error = error
+            if state_of(self._graph).error is None:
+                state_of(self._graph).error = error
             self._stop("cancelled", f"The graph run was stopped: {error}")
         elif self._options.fail_fast:
             title = self._nodes[node].task.title
@@ -323,7 +324,7 @@ class GraphRun:
             self._stopped_at = self._clock.now()
         error = TaskCancelled(message)
         if reason == "interrupted":
-            self._graph._state.error = error
+            state_of(self._graph).error = error
         self._dispatch.stop(error, reason)
         self._alarm.ring()
         return True
@@ -331,8 +332,8 @@ class GraphRun:
     def _stop_finally(self, error: BaseException | None = None) -> None:
         """Stop finally tasks too."""
         self._finally_over = True
-        if error is not None and self._graph._state.error is None:
-            self._graph._state.error = error
+        if error is not None and state_of(self._graph).error is None:
+            state_of(self._graph).error = error
         message = "The graph run was killed" if error is None else str(error)
         self._dispatch.stop(TaskCancelled(message), self._request_reason, also_finally=True)
 
@@ -346,7 +347,7 @@ class GraphRun:
             victims.setdefault(root, []).append((task.title, task.id))
         for root, downstream in victims.items():
             task = self._nodes[root].task
-            life = task._lifecycle
+            life = lifecycle_of(task)
             with life.lock:
                 result = life.result
                 if result is None or result.failure is None or life.owner is not None:

@@ -23,7 +23,7 @@ from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
 from ttasks.model.frames import captured_locals
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import Task
+from ttasks.model.task import Task, lifecycle_of
 from ttasks.model.task_type import TaskType
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _context(job: Job, reports: _JobReports) -> TaskContext:
     )
     object.__setattr__(task, "id", job.id)
     token = CancelToken()
-    task._lifecycle.move(TaskStatus.RUNNING, None, token)
+    lifecycle_of(task).move(TaskStatus.RUNNING, None, token)
     deadline = None if job.remaining is None else monotonic() + job.remaining
     return WorkerContext(task, reports, token, job.attempt, (), deadline)
 

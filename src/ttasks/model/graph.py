@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import TypeVar
 
 from ttasks.errors import CycleError, GraphError, UnknownDependencyError
@@ -11,9 +12,11 @@ from ttasks.model.checks import check_bool, check_optional_str, check_str, wrong
 from ttasks.model.ids import new_id
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.running import GraphRunner, RunOptions, RunState
-from ttasks.model.task import Task
+from ttasks.model.task import Task, check_task, check_tasks
 from ttasks.model.topology import Topology, topology
-from ttasks.model.views import GraphViews, Node, check_task, check_tasks
+from ttasks.model.views import GraphViews, Node
+
+__all__ = ["Node", "TaskGraph", "state_of", "topology_of"]
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 
@@ -162,12 +165,7 @@ class TaskGraph(GraphViews):
             UnknownDependencyError: a dependency is missing.
             CycleError: with the tasks of one cycle in order.
         """
-        self.topology()
-
-    def topology(self) -> Topology:
-        """The checked edges as numbers in insertion order; raises as ``validate``."""
-        nodes = self._nodes.values()
-        return topology([node.task for node in nodes], [node.after for node in nodes])
+        topology_of(self)
 
     # Running
 
@@ -313,6 +311,18 @@ class TaskGraph(GraphViews):
                     came[upstream.id] = at
                     stack.append(upstream)
         return None
+
+
+# For the engine and for stores, not for users.
+
+state_of: Callable[[TaskGraph], RunState] = attrgetter("_state")
+"""The latest run of a graph."""
+
+
+def topology_of(graph: TaskGraph) -> Topology:
+    """The checked edges of a graph, as numbers in insertion order; raises as ``validate``."""
+    nodes = graph.nodes()
+    return topology([node.task for node in nodes], [node.after for node in nodes])
 
 
 def _edges(task: Task, after: Iterable[Task] | Task) -> tuple[Task, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
 from ttasks.errors import InvalidTransitionError
 from ttasks.model.attributes import ATTRIBUTES
@@ -138,25 +138,7 @@ class TaskState:
         if owner is not None:
             owner.cancel()
 
-    # For the engine
-
-    def stamp(self, fingerprint: str | None) -> None:
-        """Set the fingerprint; for the engine."""
-        _write(self, "fingerprint", fingerprint)
-
-    def take_over(self, result: TaskResult) -> bool:
-        """Become SUCCEEDED with the result of an earlier task; False if not PENDING any more."""
-        return self._lifecycle.take_over(result)
-
     # Copies
-
-    def view(self, changes: Mapping[str, Any]) -> Self:
-        """The same task with other texts: same id, same live status and result; for the engine."""
-        self._lifecycle.edited = True  # what was saved before may be another text
-        view = object.__new__(type(self))
-        for name in (*ATTRIBUTES, "id", "created_at", "fingerprint", "_lifecycle"):
-            _write(view, name, changes[name] if name in changes else getattr(self, name))
-        return view
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in ATTRIBUTES}

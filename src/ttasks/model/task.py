@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from os import PathLike
 from types import MemberDescriptorType
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack, cast, overload
 
 from ttasks.model.attributes import ATTRIBUTES
 from ttasks.model.call import Call, name_of, value_of
+from ttasks.model.checks import wrong_type
 from ttasks.model.command import command_options
+from ttasks.model.lifecycle import Lifecycle
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.prompt import agent_options, prompt_options
 from ttasks.model.task_base import TaskBase
 from ttasks.model.task_type import TaskType
 
 R = TypeVar("R")
+AnyTask = TypeVar("AnyTask", bound="Task")
 
 
 class TaskSettings(TypedDict, total=False):
@@ -362,3 +366,46 @@ class PythonTask(Task, Generic[R]):
         ``load.task(rows)``, but checked.
         """
         return cast(R, self)
+
+
+# For the engine and for stores, not for users.
+
+lifecycle_of: Callable[[Task], Lifecycle] = attrgetter("_lifecycle")
+"""The status, result and owner of a task, with the moves that only the engine makes."""
+
+
+def stamp(task: Task, fingerprint: str | None) -> None:
+    """Set the fingerprint of a task, also of one that has SUCCEEDED."""
+    object.__setattr__(task, "fingerprint", fingerprint)
+
+
+def view_of(task: AnyTask, changes: Mapping[str, Any]) -> AnyTask:
+    """A task with the same id and the same live status and result, but some other attributes."""
+    lifecycle_of(task).edited = True  # the text that was saved before may be another one
+    view = object.__new__(type(task))
+    for name in (*ATTRIBUTES, "id", "created_at", "fingerprint", "_lifecycle"):
+        value = changes[name] if name in changes else getattr(task, name)
+        object.__setattr__(view, name, value)
+    return view
+
+
+def check_task(name: str, value: object) -> None:
+    """Raise TypeError unless the value is a task."""
+    if not isinstance(value, Task):
+        raise wrong_type(name, value, "a Task")
+
+
+def check_tasks(name: str, value: object) -> tuple[Task, ...]:
+    """The tasks of an argument that takes one or several, each once."""
+    if isinstance(value, Task):
+        return (value,)
+    if not isinstance(value, (tuple, list)) and (
+        isinstance(value, (str, bytes)) or not isinstance(value, Iterable)
+    ):
+        raise wrong_type(name, value, "a Task or an iterable of them")
+    found: dict[str, Task] = {}
+    for position, item in enumerate(value):
+        if not isinstance(item, Task):
+            raise wrong_type(f"{name}[{position}]", item, "a Task")
+        found[item.id] = item
+    return tuple(found.values())

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ttasks.errors import GraphFailedError, describe
-from ttasks.model.checks import wrong_type
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.running import GraphStatistics, RunState
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import Task
+from ttasks.model.task import Task, check_task
 
 GOOD = (TaskStatus.SUCCEEDED, TaskStatus.SKIPPED)
 """What a required task may end as in a graph that is ok."""
@@ -222,23 +221,3 @@ class GraphViews:
     def _node(self, task: Task) -> Node:
         check_task("task", task)
         return self._nodes[task.id]
-
-
-def check_task(name: str, value: object) -> None:
-    if not isinstance(value, Task):
-        raise wrong_type(name, value, "a Task")
-
-
-def check_tasks(name: str, value: object) -> tuple[Task, ...]:
-    if isinstance(value, Task):
-        return (value,)
-    if not isinstance(value, (tuple, list)) and (
-        isinstance(value, (str, bytes)) or not isinstance(value, Iterable)
-    ):
-        raise wrong_type(name, value, "a Task or an iterable of them")
-    found: dict[str, Task] = {}
-    for position, item in enumerate(value):
-        if not isinstance(item, Task):
-            raise wrong_type(f"{name}[{position}]", item, "a Task")
-        found[item.id] = item
-    return tuple(found.values())
