@@ -18,8 +18,8 @@ SUCCEEDED, FAILED, CANCELLED = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStat
 class Owner(Protocol):
     """Who executes a task: one attempt, or who ends the task without running it."""
 
-    def cancel(self) -> object:
-        """Ask it to stop; from any thread, does not wait."""
+    def cancel(self) -> bool:
+        """Ask it to stop; from any thread, does not wait. True if the task will be CANCELLED."""
 
 
 class Phase(Enum):
@@ -246,9 +246,9 @@ class Lifecycle:
         with self.lock:
             if self.owner is not owner:
                 return False
-            if self.phase is Phase.DECIDED and not self.is_retrying:
-                return self.status is CANCELLED
-            return is_to_be_cancelled(token)
+            if self.status is CANCELLED:
+                return True
+            return is_to_be_cancelled(token) and (self.status is RUNNING or self.is_retrying)
 
 
 def is_to_be_cancelled(token: CancelToken) -> bool:
