@@ -1,0 +1,113 @@
+"""The loop backend: the coroutines of all jobs run on one event loop, on one thread.
+
+The loop lives while there is a job or a holder (`LoopBackend.held`). A job is stopped through its
+token; the loop has no clock. What a coroutine runs in threads (``asyncio.to_thread``) gets daemon
+threads: they never keep the interpreter from exiting, and are counted when their job leaves them
+behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from ttasks import sync
+
+if TYPE_CHECKING:
+    from ttasks.backends.base import Job
+    from ttasks.backends.loop_thread import LoopThread
+
+
+class LoopBackend:
+    """Runs coroutines on one event loop, on a thread of its own that lives while it is used.
+
+    A coroutine that awaits ends soon after its token is cancelled, but one that blocks the loop
+    does not, so this backend does not count as one that kills.
+
+    Args:
+        abandoned: called with +1 for each thread that is left behind, and with -1 when it ends;
+            from any thread.
+    """
+
+    kills = False
+    frees_worker = True
+
+    def __init__(self, abandoned: Callable[[int], object]) -> None:
+        self._abandoned = abandoned
+        self._lock = sync.Lock()  # protects the three below
+        self._holders = 0
+        self._jobs: set[Job] = set()
+        self._thread: LoopThread | None = None
+
+    def start(self, job: Job) -> None:
+        """See `Backend`. The handler is called here; the coroutine that it gives runs on the loop.
+
+        What is no coroutine is the value of the job.
+        """
+        try:
+            value = job.variables.run(job.handler, job.context)
+        except BaseException as error:
+            job.end(None, error)
+            return
+        if type(value) is CoroutineType:
+            self._start(job, value)
+        else:
+            job.end(value, None)
+
+    def _start(self, job: Job, coroutine: Coroutine[Any, Any, Any]) -> None:
+        try:
+            with self._lock:
+                if self._thread is None:
+                    from ttasks.backends.loop_thread import LoopThread  # imports asyncio
+
+                    self._thread = LoopThread(self._abandoned)
+                self._jobs.add(job)
+                thread = self._thread
+        except BaseException as error:
+            coroutine.close()
+            job.end(None, error)
+            return
+        thread.run(job, coroutine, partial(self._forget, job))
+
+    def _forget(self, job: Job) -> None:
+        """A job has ended; on the loop's thread."""
+        with self._lock:
+            self._jobs.discard(job)
+            if self._holders or self._jobs:
+                return
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the loop, once a job has started it, for the length of a ``with`` block.
+
+        The last one to leave waits a moment for the end of the loop's thread, unless there are
+        jobs that are to go on. Those that have been cancelled get no more time than that.
+        """
+        with self._lock:
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holders -= 1
+            self.close()
+
+    def close(self) -> None:
+        """See `Backend`. Does nothing while somebody holds the loop or jobs are to go on."""
+        with self._lock:
+            if self._holders or any(not job.context.cancelled for job in self._jobs):
+                return
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
+
+    def is_current(self) -> bool:
+        """True on the loop's own thread, which must not wait for jobs on the loop."""
+        thread = self._thread
+        return thread is not None and thread.is_current

@@ -1,0 +1,32 @@
+"""The thread backend: a handler runs on the worker that starts it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ttasks.backends.base import Job
+    from ttasks.backends.loop import LoopBackend
+
+
+class ThreadBackend:
+    """Calls the handler on the thread that starts the job.
+
+    Args:
+        loop: where the coroutine goes on that a handler returns.
+        kills: whether the handlers that run here keep to timeout and cancellation themselves, as
+            those of commands and prompts do. Nothing can end any other handler in a thread.
+    """
+
+    frees_worker = False
+
+    def __init__(self, loop: LoopBackend, *, kills: bool) -> None:
+        self._loop = loop
+        self.kills = kills
+
+    def start(self, job: Job) -> None:
+        """See `Backend`."""
+        self._loop.start(job)
+
+    def close(self) -> None:
+        """See `Backend`; there is nothing to end."""
