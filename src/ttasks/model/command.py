@@ -41,7 +41,7 @@ def command_options(**options: Any) -> dict[str, Any]:
     return checked
 
 
-def check_payload(payload: str) -> str:
+def check_script(payload: str) -> str:
     """The script of a command, which may be empty: it then succeeds, as ``bash -c ''`` does."""
     return _check_text("payload", payload)
 

@@ -29,11 +29,15 @@ class TaskFunction(Decorated, Generic[P, C, R]):
     methods: ``obj.method.task(...)``.
     """
 
-    def __init__(self, func: Callable[P, C], settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, func: Callable[P, C], settings: Mapping[str, Any], found_at: Any = None
+    ) -> None:
         check_function("func", func, settings.get("backend"))
         update_wrapper(self, func)
         self._settings = {name: _checked(name, value) for name, value in settings.items()}
-        self._found_at: Any = getattr(func, "__qualname__", None)
+        # What `__reduce__` returns: the name of a decorated function stands for this object, not
+        # for the function inside.
+        self._found_at = found_at or getattr(func, "__qualname__", None)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         """Call the function; no task is made."""
@@ -51,9 +55,7 @@ class TaskFunction(Decorated, Generic[P, C, R]):
 
     def having(self, **settings: Any) -> Self:
         """The same function, whose tasks have other settings; arguments as for ``@task``."""
-        made = self._like(self.__wrapped__, self._settings | settings)
-        made._found_at = (_itself, (self,))
-        return made
+        return type(self)(self.__wrapped__, self._settings | settings, (_itself, (self,)))
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -66,17 +68,11 @@ class TaskFunction(Decorated, Generic[P, C, R]):
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
             return self
-        method = self._like(self.__wrapped__.__get__(instance, owner), self._settings)
-        method._found_at = (getattr, (instance, self.__wrapped__.__name__))
-        return method
-
-    def _like(self, func: Callable[..., Any], settings: Mapping[str, Any]) -> Self:
-        made = type(self)(func, settings)
-        made._found_at = self._found_at
-        return made
+        method = self.__wrapped__.__get__(instance, owner)
+        found_at = (getattr, (instance, self.__wrapped__.__name__))
+        return type(self)(method, self._settings, found_at)
 
     def __reduce__(self) -> Any:
-        # The name of a decorated function stands for this object, not for what is inside.
         return self._found_at
 
     def __repr__(self) -> str:
@@ -167,5 +163,6 @@ def _checked(name: str, value: Any) -> Any:
         raise TypeError(f"@task has no setting {name!r}; it has {', '.join(sorted(_SETTINGS))}")
     if name == "options":
         return check_options(name, value, TaskType.PYTHON)
-    check = ATTRIBUTES.get(name)
-    return value if check is None or (name == "title" and value is None) else check(name, value)
+    if name == "backend" or (name == "title" and value is None):
+        return value
+    return ATTRIBUTES[name](name, value)
