@@ -23,7 +23,7 @@ class Agenda(Generic[Item]):
         self._last = 0
 
     def add(self, moment: float, item: Item) -> tuple[int, bool]:
-        """Add an item; returns the ticket to drop it with, and whether it is due before all others."""
+        """Add an item; returns its ticket, and whether it is now the first."""
         self._last += 1
         self._items[self._last] = item
         heappush(self._heap, (moment, self._last))

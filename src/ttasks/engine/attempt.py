@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ttasks import sync
 from ttasks.engine import outcome
-from ttasks.engine.guards import ask_guards
 from ttasks.engine.ending import settle
+from ttasks.engine.guards import ask_guards
 from ttasks.engine.reports import Reports
 from ttasks.errors import InvalidTransitionError, TaskCancelled, TaskTimeoutError
 from ttasks.model.breaker import CircuitState
@@ -100,8 +100,8 @@ class Attempt:
 
     __slots__ = (
         "_detached",
-        "_lock",
         "_ended",
+        "_lock",
         "_run",
         "_services",
         "_sheltered",

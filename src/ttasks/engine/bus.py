@@ -142,8 +142,6 @@ def _note(error: BaseException, callback: Callback, event: TaskEvent) -> None:
     """Say on an exception where it came from, once, if its class lets one."""
     try:
         if not any(str(note).startswith(_NOTE) for note in getattr(error, "__notes__", ())):
-            error.add_note(
-                f"{_NOTE} {callback!r} at {event.type.value} of task {event.task_id}"
-            )
+            error.add_note(f"{_NOTE} {callback!r} at {event.type.value} of task {event.task_id}")
     except BaseException:  # the exception may be frozen, a __repr__ may be broken
         pass

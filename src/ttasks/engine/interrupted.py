@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ttasks.engine import outcome
 from ttasks.errors import GraphError, StoreError, TaskExecutionError
+from ttasks.model.cancel import CancelToken
 from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.graph import state_of
 from ttasks.model.status import TaskStatus
@@ -80,8 +81,11 @@ def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recor
         error = TaskExecutionError(INTERRUPTED)
         timing = outcome.Timing(now, now, 0.0)
         result = outcome.failure(task.id, error, timing, attempt=0, reason="interrupted")
-        previous = lifecycle_of(task).settle(TaskStatus.FAILED, INTERRUPTED, result)
-        if previous is not None:
+        life, owner = lifecycle_of(task), CancelToken()
+        previous = life.settle(owner, TaskStatus.FAILED, INTERRUPTED, result)
+        if previous is None:
+            continue
+        try:
             recorder.write(
                 task,
                 make_event(
@@ -94,3 +98,5 @@ def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recor
                     INTERRUPTED,
                 ),
             )
+        finally:
+            life.release(owner)

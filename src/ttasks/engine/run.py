@@ -52,18 +52,43 @@ LEFT_BEHIND = TaskStatus.PENDING
 """Stands for the outcome of a node whose worker was left behind."""
 
 
-class Alarm:
-    """Wakes up the one thread that waits. ``ring`` blocks on no lock: safe in signal handlers."""
+class Requests:
+    """What a run was asked for, and the alarm that tells its supervisor.
 
-    __slots__ = ("_clock", "_lock")
+    May exist before the run does. Every method is a few plain assignments and blocks on no lock, so
+    that signal handlers may call it between any two lines.
+
+    Attributes:
+        cancel: the run is to be stopped.
+        interrupts: how often somebody asked in person; at the second time everything is killed.
+        reason: "cancelled" or "interrupted".
+    """
+
+    __slots__ = ("_clock", "_lock", "cancel", "interrupts", "reason")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = sync.Lock()
         self._lock.acquire()
+        self.cancel = False
+        self.interrupts = 0
+        self.reason = "cancelled"
+
+    def ask_cancel(self, reason: str = "cancelled") -> None:
+        """Ask to stop the run; any number of times."""
+        self.reason = reason
+        self.cancel = True
+        self.ring()
+
+    def interrupt(self, reason: str = "interrupted") -> None:
+        """Ask to stop the run; the second time, to kill what is left of it."""
+        self.reason = reason
+        self.cancel = True
+        self.interrupts += 1
+        self.ring()
 
     def ring(self) -> None:
-        """End the wait, or the next one."""
+        """End the wait of the supervisor, or the next one."""
         try:
             self._lock.release()
         except RuntimeError:
@@ -123,6 +148,8 @@ class Run:
         context: context variables that handlers see.
         name: beginning of the names of the threads.
         token: stops the run when it is cancelled.
+        requests: stop it too; the supervisor carries them out.
+        outer: the attempt that the run is part of; None if there is none.
         label: what the messages of tasks say was stopped; None for a run of single tasks.
         is_shared: what somebody else runs is waited for; else it is an error.
         is_open: tasks may be added until every one has ended (see ``add``).
@@ -130,6 +157,7 @@ class Run:
     Attributes:
         error: what ended the run as a whole before its time; None if nothing did.
         errors: exception by task id.
+        has_decided: tasks did not run because of what became of others, or of a stop.
     """
 
     def __init__(
@@ -142,7 +170,9 @@ class Run:
         context: Context,
         name: str,
         token: CancelToken,
+        requests: Requests,
         *,
+        outer: Attempt | None = None,
         label: str | None = None,
         is_shared: bool = True,
         is_open: bool = False,
@@ -165,7 +195,7 @@ class Run:
         self._grouped = plan.grouped
         self._crew = Crew(self._serve, options.max_workers, name)
         self._agenda: Agenda[int | Attempt] = Agenda()
-        self._alarm = Alarm(self._clock)
+        self._requests = requests
         self._live: dict[int, tuple[Attempt, sync.Thread]] = {}
         self._overdue: list[Attempt] = []  # their time is up, but they wait for what ends itself
         self._stuck: dict[Attempt, float] = {}  # cancelled: when first seen running on
@@ -176,39 +206,38 @@ class Run:
         self._stop_all = False
         self._finally_over = False
         self._killed = False
-        # Requests are plain assignments, so that signal handlers can make them.
-        self._cancel_wanted = False
-        self._requests = 0  # by people: the second one kills
-        self._request_reason = "cancelled"
         self._began = self._clock.now()
         self._ended: float | None = None
-        self.outer = scheduler.ambient()
+        self._supervisor: int | None = None
+        self._outer = outer
         self.budget = RetryBudget(options.retry_budget)
         self.error: BaseException | None = None
         self.errors: dict[str, BaseException] = {}
+        self.has_decided = False
 
     # On the thread that supervises
 
     def supervise(self) -> None:
         """Carry the plan out, and return when every task has ended and every thread is gone."""
+        self._supervisor = sync.get_ident()
         unfollow = [self._token.follow(outer) for outer in self._scheduler.outer_tokens()]
         unfollow.append(self._token.add_callback(self._on_token))
-        outer = self.outer
-        if outer is not None:
-            outer.shelter(1)
+        if self._outer is not None:
+            self._outer.shelter(1)
         self._scheduler.add_run(self)
         try:
-            if self._cancel_wanted or self._requests:
-                self._do_due()
-            self._carry_out_all(self._plan.begin())
-            self._wait_for_end()
+            with self._scheduler.held():
+                if self._requests.cancel:
+                    self._do_due()
+                self._carry_out_all(self._plan.begin())
+                self._wait_for_end()
         finally:
             self._join()
             self._scheduler.remove_run(self)
             for end in unfollow:
                 end()
-            if outer is not None:
-                outer.shelter(-1)
+            if self._outer is not None:
+                self._outer.shelter(-1)
             self._ended = self._clock.now()
 
     def _wait_for_end(self) -> None:
@@ -221,14 +250,14 @@ class Run:
                     self._must_work = False
                     self._work(SUPERVISOR)
                 if self._plan.unfinished:
-                    self._alarm.wait_until(self._next_moment())
+                    self._requests.wait_until(self._next_moment())
             except BaseException as error:
                 # Whatever handlers of yet other signals raise is as good as Ctrl-C. At the third
                 # there is nothing left to be tried.
-                if self._requests > 1:
+                if self._requests.interrupts > 1:
                     raise
                 raised = raised or error
-                self.interrupt()
+                self._requests.interrupt()
         if raised is not None:
             raise raised
 
@@ -239,11 +268,10 @@ class Run:
             return self._closed
 
     def _do_due(self) -> None:
-        now = self._clock.now()
-        options = self._options
-        if self._cancel_wanted or self._requests:
-            self._stop(self._request_reason, self._request_reason)
-        if self._requests > 1 and not self._killed:
+        now, options, requests = self._clock.now(), self._options, self._requests
+        if requests.cancel:
+            self._stop(requests.reason, requests.reason)
+        if requests.interrupts > 1 and not self._killed:
             self._killed = True
             self._stop_finally("killed")
             for attempt, _thread in self._alive():
@@ -337,32 +365,22 @@ class Run:
             if thread.ident is not None:
                 thread.join()
 
-    # Stopping; from any thread but for `interrupt`, which is for signal handlers
+    # Stopping
 
     def cancel(self) -> None:
-        """Stop the run; see `TaskGraph.cancel`."""
-        self._stop("cancelled", "cancelled")
+        """Stop the run; from any thread. On its supervisor's, ask for that instead.
 
-    def request_cancel(self) -> None:
-        """Ask the supervisor to stop the run, and if asked again to kill what is left of it."""
-        self._requests += 1
-        self._alarm.ring()
-
-    def interrupt(self) -> None:
-        """The same, because somebody pressed Ctrl-C."""
-        self._request_reason = "interrupted"
-        self.request_cancel()
-
-    def want_cancel(self) -> None:
-        """Ask the supervisor to stop the run; any number of times."""
-        self._cancel_wanted = True
-        self._alarm.ring()
+        There it may come from a signal handler that has interrupted a critical section.
+        """
+        if sync.get_ident() == self._supervisor:
+            self._requests.ask_cancel()
+        else:
+            self._stop("cancelled", "cancelled")
 
     def _on_token(self) -> None:
-        self._request_reason = self._token.reason or "cancelled"
         if self._token.killed:
-            self._requests = max(self._requests, 2)
-        self.want_cancel()
+            self._requests.interrupts = max(self._requests.interrupts, 2)
+        self._requests.ask_cancel(self._token.reason or "cancelled")
 
     def _stop(self, reason: str, how: str | None, message: str | None = None) -> bool:
         """Stop all but finally tasks; False if that has been done before."""
@@ -373,13 +391,13 @@ class Run:
         self._cancel_rest(reason, how, message)
         if reason == "interrupted":
             self.error = self._stop_error
-        self._alarm.ring()
+        self._requests.ring()
         return True
 
     def _stop_finally(self, how: str | None, message: str | None = None) -> None:
         """Stop finally tasks too."""
         self._finally_over = True
-        self._cancel_rest(self._request_reason, how, message, also_finally=True)
+        self._cancel_rest(self._requests.reason, how, message, also_finally=True)
 
     def _cancel_rest(
         self, reason: str, how: str | None, message: str | None, *, also_finally: bool = False
@@ -402,7 +420,9 @@ class Run:
         """A required task has FAILED for good."""
         if self._options.fail_fast:
             title = self._services.recorder.shown(work.task).title
-            self._stop("cancelled", None, f"The graph run was stopped: {title!r} failed (fail_fast)")
+            self._stop(
+                "cancelled", None, f"The graph run was stopped: {title!r} failed (fail_fast)"
+            )
 
     def _on_trouble(self, error: BaseException) -> None:
         """The run as a whole cannot go on."""
@@ -433,7 +453,7 @@ class Run:
 
     def ring(self) -> None:
         """See `ttasks.engine.attempt.Keeper`."""
-        self._alarm.ring()
+        self._requests.ring()
 
     def unpark(self, group: str) -> bool:
         """A place has become free; with the lock held. True if a node may take it."""
@@ -492,7 +512,7 @@ class Run:
                     finished = node
                 else:
                     outcome = LEFT_BEHIND
-        self._alarm.ring()
+        self._requests.ring()
 
     def _run(self, node: int, me: sync.Thread) -> TaskStatus:
         """Run one attempt of a node; RUNNING means that it goes on, or that there is another."""
@@ -546,13 +566,13 @@ class Run:
             task,
             backend,
             handler,
-            (work.context or self._context).copy(),
+            (self._context if work.context is None else work.context).copy(),
             self,
             upstream=work.upstream,
             tries=work.tries,
             prior=prior,
             held=self._places.held_by(self._plan.group_of(node)),
-            outer=self.outer,
+            outer=self._outer,
             node=node,
         )
 
@@ -564,7 +584,7 @@ class Run:
         with self._lock:
             attempt.ticket, is_first = self._agenda.add(attempt.deadline, attempt)
         if is_first:
-            self._alarm.ring()
+            self._requests.ring()
 
     def _forget_moment(self, attempt: Attempt) -> None:
         if attempt.ticket is not None:
@@ -600,7 +620,7 @@ class Run:
                 work.prior = attempt
                 attempt.ticket, is_first = self._agenda.add(now + attempt.retry_in, node)
                 if is_first:
-                    self._alarm.ring()
+                    self._requests.ring()
                 return True
         # The retry that was announced is not to be: the run has been stopped.
         attempt.cancel(self._stop_reason, message=self._stop_message)
@@ -637,11 +657,15 @@ class Run:
         task = work.task
         if self._await_owner(node, work):
             return TaskStatus.RUNNING
-        if task.status.is_active:
-            self.errors[task.id] = InvalidTransitionError(
-                task.id, task.title, task.status.value, TaskStatus.RUNNING.value
+        status = task.status
+        if status.is_active or not self._is_shared:
+            refusal = InvalidTransitionError(
+                task.id, task.title, status.value, TaskStatus.RUNNING.value
             )
-            return self._end(node, work, TaskStatus.FAILED)
+            self.errors.setdefault(
+                task.id, TaskCancelled() if status is TaskStatus.CANCELLED else refusal
+            )
+            return self._end(node, work, TaskStatus.FAILED if status.is_active else status)
         if task.status is TaskStatus.FAILED and work.is_required:
             self._on_failure(work)
         return self._end(node, work, task.status)
@@ -713,11 +737,12 @@ class Run:
                 with self._lock:
                     left.extend(self._finish(decision.node, outcome))
         if not self._plan.unfinished:
-            self._alarm.ring()
+            self._requests.ring()
         self.provide_worker()
 
     def _carry_out(self, decision: Decision) -> TaskStatus:
         """End a task that will not run; returns its outcome, RUNNING if that is not known yet."""
+        self.has_decided = True
         node, status = decision.node, decision.status
         work = self._works[node]
         task, recorder = work.task, self._services.recorder
@@ -759,8 +784,12 @@ class Run:
 
     # Workers
 
-    def add(self, work: Work) -> bool:
-        """Add a task to an open run; False if that has just ended."""
+    def add(self, work: Work, *, start: bool = True) -> bool:
+        """Add a task to an open run, or to one that has not begun (``start=False``).
+
+        Returns:
+            False if the run has just ended.
+        """
         task = work.task
         group = task.group if task.group in self._places else None
         with self._lock:
@@ -772,7 +801,8 @@ class Run:
             else:
                 self._works[node] = work
             self._grouped = self._plan.grouped
-        self.provide_worker()
+        if start:
+            self.provide_worker()
         return True
 
     def provide_worker(self) -> None:
@@ -792,7 +822,7 @@ class Run:
             alone = not self._crew.size
         if alone and self._is_open:
             self._must_work = True
-            self._alarm.ring()
+            self._requests.ring()
         elif alone and not self._stop_all:
             error = RuntimeError("no thread could be started for the run")
             self.error = self.error or error

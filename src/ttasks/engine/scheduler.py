@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, copy_context
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -11,8 +13,9 @@ from ttasks import sync
 from ttasks.engine.attempt import Attempt, Services
 from ttasks.engine.ending import settle
 from ttasks.engine.limits import Places, RunPlaces
-from ttasks.engine.run import Run, Work
-from ttasks.errors import HandlerNotFoundError, InvalidTransitionError, TaskCancelled
+from ttasks.engine.run import Requests, Run, Work
+from ttasks.engine.signals import Signals
+from ttasks.errors import InvalidTransitionError, TaskCancelled
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT
 from ttasks.model.plan import Plan
@@ -24,9 +27,7 @@ from ttasks.model.topology import Topology
 if TYPE_CHECKING:
     from ttasks.backends.base import Backend
     from ttasks.engine.attempt import Handler
-    from ttasks.engine.signals import Signals
     from ttasks.model.task import Task
-    from ttasks.model.task_type import TaskType
 
 _ONE = RunOptions(max_workers=1)
 
@@ -62,10 +63,11 @@ class Scheduler:
 
     Args:
         services: for attempts.
-        handlers: what runs tasks of a type: the place, and the handler; each change is one
-            operation of a dict.
+        handler_of: the backend and the handler of a task; raises HandlerNotFoundError.
         places: in groups, over all runs.
         max_workers: threads for submitted tasks.
+        held: keeps what tasks share from one to the next, in a ``with`` block.
+        on_close: called once nothing is under way any more after ``close``; may be called again.
 
     Attributes:
         working: marks a thread as working for the executor, in a ``with`` block.
@@ -79,6 +81,8 @@ class Scheduler:
         handler_of: Callable[[Task], tuple[Backend, Handler]],
         places: Places,
         max_workers: int,
+        held: Callable[[], AbstractContextManager[None]],
+        on_close: Callable[[], None],
     ) -> None:
         self.lock = sync.Lock()
         self._idle = sync.Condition(self.lock)
@@ -87,10 +91,14 @@ class Scheduler:
         self.places = places
         self._submission_options = RunOptions(max_workers=max_workers)
         self._runs: list[Run] = []
+        # Owns the making of a run for submitted tasks.
+        self._submitting = sync.Lock()
         self._submissions: Run | None = None
         self._under_way = 0
         self._closed = False
+        self._on_close = on_close
         self.abandoned = 0
+        self.held = held
         self.working = _Working()
         self.ending = CancelToken()
 
@@ -106,23 +114,39 @@ class Scheduler:
         with self.lock:
             self._closed = True
 
-    def enter(self) -> None:
-        """Count one more thing that is under way; `leave` follows.
+    @contextmanager
+    def under_way(self, *, may_be_nested: bool = True) -> Iterator[None]:
+        """Count one more thing that is under way, in a ``with`` block.
+
+        Args:
+            may_be_nested: it is accepted, as part of what was accepted before, if the caller is
+                inside of that.
 
         Raises:
-            RuntimeError: nothing new is accepted, and this is no part of what was.
+            RuntimeError: nothing new is accepted.
         """
-        is_nested = self.is_inside()
+        is_nested = may_be_nested and self.is_inside()
         with self.lock:
             if self._closed and not is_nested:
                 raise RuntimeError("the executor is shut down and takes no new work")
             self._under_way += 1
+        try:
+            yield
+        finally:
+            self._leave()
 
-    def leave(self) -> None:
-        """It is over."""
+    def _leave(self) -> None:
         with self.lock:
             self._under_way -= 1
             self._idle.notify_all()
+        self.close_when_idle()
+
+    def close_when_idle(self) -> None:
+        """Let go of what tasks share, if nothing new is accepted and nothing is under way."""
+        with self.lock:
+            is_over = self._closed and not self._under_way
+        if is_over:
+            self._on_close()
 
     def wait_idle(self) -> None:
         """Wait until nothing is under way."""
@@ -166,8 +190,13 @@ class Scheduler:
 
     # Single tasks
 
-    def execute(self, work: Work, signals: Callable[[Run], Signals]) -> BaseException | None:
-        """Run one task while the calling thread supervises; returns what it ended in."""
+    def execute(self, work: Work) -> BaseException | None:
+        """Run one task while the calling thread supervises; returns what it ended in.
+
+        Raises:
+            InvalidTransitionError: the calling thread is just announcing the end of the task.
+            KeyboardInterrupt: Ctrl-C in the main thread; the task has ended.
+        """
         task = work.task
         life = lifecycle_of(task)
         if life.ender == sync.get_ident():
@@ -175,28 +204,24 @@ class Scheduler:
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.RUNNING.value
             )
-        run = self._run_of_one(work)
-        with signals(run):
-            run.supervise()
-        return run.errors.get(task.id)
-
-    def _run_of_one(self, work: Work) -> Run:
-        outer = self.ambient()
-        held = frozenset[str]() if outer is None else outer.held
-        places = RunPlaces(Places(), self.places, held)
+        outer, requests = self.ambient(), Requests(self.services.clock)
         run = Run(
             self,
             [],
             Plan(Topology([], []), []),
-            places,
+            RunPlaces(Places(), self.places, frozenset() if outer is None else outer.held),
             _ONE,
-            work.context or copy_context(),
+            copy_context(),
             "ttasks-execute",
             CancelToken(),
+            requests,
+            outer=outer,
             is_shared=False,
         )
         run.add(work, start=False)
-        return run
+        with Signals(requests.interrupt, handle_sigterm=False):
+            run.supervise()
+        return run.errors.get(task.id)
 
     def submit(self, work: Work) -> None:
         """Run one task on a thread of the pool.
@@ -204,26 +229,27 @@ class Scheduler:
         Raises:
             RuntimeError: no thread could be started; the task has not been touched.
         """
-        while True:
-            with self.lock:
-                run = self._submissions
+        run = self._submissions
+        if run is not None and run.add(work):
+            return
+        new = self._new_submissions()
+        with self._submitting:
+            run = self._submissions
             if run is not None and run.add(work):
-                return
-            new = self._new_submissions()
+                return  # another thread was faster
             new.add(work, start=False)
+            # No daemon, so that what was submitted is done before the interpreter exits.
+            thread = sync.Thread(
+                target=self._supervise, args=(new,), name="ttasks-submit", daemon=False
+            )
             with self.lock:
-                if self._submissions is not run:
-                    continue  # another thread was faster
-                self._submissions = new
                 self._under_way += 1
             try:
-                sync.Thread(target=self._supervise, args=(new,), name="ttasks-submit").start()
+                thread.start()
             except BaseException:
-                with self.lock:
-                    self._submissions = None
-                self.leave()
+                self._leave()
                 raise
-            return
+            self._submissions = new
 
     def _new_submissions(self) -> Run:
         return Run(
@@ -235,6 +261,7 @@ class Scheduler:
             Context(),
             "ttasks-submit",
             CancelToken(),
+            Requests(self.services.clock),
             is_shared=False,
             is_open=True,
         )
@@ -244,7 +271,7 @@ class Scheduler:
             with self.working:
                 run.supervise()
         finally:
-            self.leave()
+            self._leave()
 
     def cancel(self, task: Task) -> bool:
         """See `TaskExecutor.cancel`."""
@@ -257,30 +284,14 @@ class Scheduler:
                 if life.status.is_sink:
                     return life.status is TaskStatus.CANCELLED
                 # It has just ended, and that is being announced.
-                if life.on_release(lambda: self.cancel(task)):
+                if life.on_release(partial(self._cancel_later, task)):
                     return True
             elif self._settle_cancelled(task) or life.status.is_sink:
                 return life.status is TaskStatus.CANCELLED
 
+    def _cancel_later(self, task: Task) -> None:
+        self.cancel(task)
+
     def _settle_cancelled(self, task: Task) -> bool:
         recorder = self.services.recorder
         return settle(recorder, task, TaskStatus.CANCELLED, TaskCancelled())
-
-
-def handler_finder(
-    handlers: dict[TaskType, tuple[Backend, Handler]],
-) -> Callable[[Task], tuple[Backend, Handler]]:
-    """What finds the handler of a task.
-
-    Its errors: HandlerNotFoundError if the type has none.
-    """
-
-    def find(task: Task) -> tuple[Backend, Handler]:
-        found = handlers.get(task.type)
-        if found is None:
-            raise HandlerNotFoundError(
-                task.type.value, sorted(type.value for type in list(handlers))
-            )
-        return found
-
-    return find

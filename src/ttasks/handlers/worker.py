@@ -22,7 +22,6 @@ from ttasks.handlers.pickling import PROTOCOL, dumps
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
 from ttasks.model.frames import captured_locals
-from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, lifecycle_of
 from ttasks.model.task_type import TaskType
 
@@ -155,7 +154,7 @@ def _context(job: Job, reports: _JobReports) -> TaskContext:
     )
     object.__setattr__(task, "id", job.id)
     token = CancelToken()
-    lifecycle_of(task).move(TaskStatus.RUNNING, None, token)
+    lifecycle_of(task).start(token)
     deadline = None if job.remaining is None else monotonic() + job.remaining
     return WorkerContext(task, reports, token, job.attempt, (), deadline)
 

@@ -45,6 +45,7 @@ class Lifecycle:
     Attributes:
         owner: who executes the task; None where nobody does.
         phase: how far the owner has come; None without one.
+        ender: the thread that ends the task and announces that; None before and after.
         is_retrying: PENDING, because the last attempt failed and there will be another.
         edited: whether an attribute of the task may have been written since it was made. It is only
             ever set, before the attribute, and belongs to no lock.
@@ -54,6 +55,7 @@ class Lifecycle:
         "_on_release",
         "blocked_by",
         "edited",
+        "ender",
         "error",
         "is_retrying",
         "lock",
@@ -71,6 +73,7 @@ class Lifecycle:
         self.blocked_by: str | None = None
         self.owner: Owner | None = None
         self.phase: Phase | None = None
+        self.ender: int | None = None
         self.is_retrying = False
         self.edited = False
         self._on_release: list[Callable[[], None]] | None = None
@@ -141,6 +144,7 @@ class Lifecycle:
             if self.owner is not owner or self.phase is not Phase.ACTIVE:
                 return False
             self.phase = Phase.ENDING
+            self.ender = sync.get_ident()
             return True
 
     def finish(
@@ -181,6 +185,7 @@ class Lifecycle:
                 self.phase = Phase.ENDING
                 return False
             self.phase = Phase.WAITING
+            self.ender = None
             return True
 
     def end_wait(self, owner: Owner) -> bool:
@@ -189,6 +194,7 @@ class Lifecycle:
             if self.owner is not owner or self.phase is not Phase.WAITING:
                 return False
             self.phase = Phase.ENDING
+            self.ender = sync.get_ident()
             return True
 
     def settle(
@@ -213,6 +219,7 @@ class Lifecycle:
                 return None
             self.owner = owner
             self.phase = Phase.DECIDED
+            self.ender = sync.get_ident()
             self.status = target
             self.error = error
             self.result = result
@@ -225,7 +232,7 @@ class Lifecycle:
         with self.lock:
             if self.owner is not owner:
                 return []
-            self.owner = self.phase = None
+            self.owner = self.phase = self.ender = None
             waiting, self._on_release = self._on_release, None
             return waiting or []
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
+from ttasks import sync
 from ttasks.model.checks import check_bool, check_int, check_seconds, check_str, wrong_type
 from ttasks.model.status import TaskStatus
 
@@ -105,7 +105,7 @@ class GraphRunner(Protocol):
 class RunState:
     """The latest run of a graph. Its ``lock`` owns ``active``; the rest belongs to the run."""
 
-    lock: Lock = field(default_factory=Lock)
+    lock: sync.Lock = field(default_factory=lambda: sync.Lock())
     active: bool = False
     handle: RunHandle | None = None
     error: BaseException | None = None
