@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 Handler = Callable[[TaskContext], Any]
 
 
+_NO_REASON = TaskCancelled().args
+
+
 class Keeper(Protocol):
     """The run of an attempt, as the attempt knows it."""
 
@@ -196,7 +199,9 @@ class Attempt:
         before = lifecycle_of(task).start(self, self.prior)
         if before is None:
             return False
-        self.prior = None
+        if self.prior is not None:
+            before = TaskStatus.FAILED  # the last that was announced
+            self.prior = None
         if self.tries is not None:
             self.number = self.reports.number = self.tries.next_number()
         services.running[task.id] = self
@@ -358,7 +363,7 @@ class Attempt:
         task, life, services = self.task, lifecycle_of(self.task), self._services
         finished_at = datetime.now(UTC)
         duration = services.clock.now() - self._started
-        raised = None if raised is None else self._translate(raised)
+        raised = self._translate(raised)
         spent = ""
         if self.tries is not None and not plainly:
             self.tries.note_end(duration)
@@ -380,19 +385,19 @@ class Attempt:
         self.error = raised
         return result
 
-    def _translate(self, raised: BaseException) -> BaseException:
-        """The error that stands for what came out of the handler."""
+    def _translate(self, raised: BaseException | None) -> BaseException | None:
+        """The error that stands for what came out of the handler; None for success."""
+        token, timeout = self.token, self.task.timeout
         kind = type(raised)
         if issubclass(kind, KeyboardInterrupt):
-            self.token.cancel("interrupted", message="Task was interrupted")
-            return self.token.error()
-        if not issubclass(kind, TaskCancelled) or not self.token.cancelled:
+            token.cancel("interrupted", message="Task was interrupted")
+            return token.error()
+        if not token.cancelled or not (raised is None or issubclass(kind, TaskCancelled)):
             return raised
-        timeout = self.task.timeout
-        if self.token.reason == "timeout" and timeout is not None:
-            return TaskTimeoutError(timeout)
-        if self.token.message is not None and raised.args == TaskCancelled().args:
-            return self.token.error()  # it says more
+        if token.reason == "timeout" and timeout is not None:
+            return TaskTimeoutError(timeout)  # whatever it returned came too late
+        if raised is not None and token.message is not None and raised.args == _NO_REASON:
+            return token.error()  # it says more
         return raised
 
     def _as_moved(
@@ -484,6 +489,7 @@ class Attempt:
                 error,
                 reason=self.token.reason,
                 owner=self,
+                previous=TaskStatus.FAILED,
             )
         except BaseException as problem:
             self.trouble = self.trouble or problem

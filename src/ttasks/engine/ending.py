@@ -38,6 +38,7 @@ def settle(
     because: str | None = None,
     blocked_by: str | None = None,
     owner: Owner | None = None,
+    previous: TaskStatus | None = None,
 ) -> bool:
     """End a task without running it: set its status, save it, announce it, let go of it.
 
@@ -50,6 +51,7 @@ def settle(
         because: why, for people; becomes the task's error where there is no ``error``.
         blocked_by: id of the task that blocks it.
         owner: who owns the task already; None where nobody does.
+        previous: the status that was announced last; None means the one before.
 
     Returns:
         False if the task is a sink already or somebody else owns it; nothing has changed then.
@@ -75,7 +77,7 @@ def settle(
     if before is None:
         return False
     try:
-        recorder.transition(EVENT_OF_STATUS[status], task, before, status, now, message)
+        recorder.transition(EVENT_OF_STATUS[status], task, previous or before, status, now, message)
     finally:
         for callback in life.release(mine):
             callback()

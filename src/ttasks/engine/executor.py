@@ -22,13 +22,12 @@ from ttasks.engine.limits import Places
 from ttasks.engine.old_process import ProcessBackend
 from ttasks.engine.recorder import Recorder
 from ttasks.engine.resume import reuse_one
-from ttasks.engine.run import Work
+from ttasks.engine.run import Requests, Work
 from ttasks.engine.scheduler import Scheduler
 from ttasks.errors import HandlerNotFoundError, InvalidTransitionError
 from ttasks.model.attributes import check_retry, check_task_type
 from ttasks.model.breaker import BreakerStatus, CircuitBreaker
 from ttasks.model.call import Call
-from ttasks.model.cancel import CancelToken
 from ttasks.model.checks import check_bool, check_callable, check_int, check_str, wrong_type
 from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.context import CURRENT
@@ -121,7 +120,7 @@ class TaskExecutor:
         self._store = store
         self._bus = EventBus()
         self._recorder = Recorder(store, self._bus, strict=strict, redactor=redactor)
-        clock = SYSTEM_CLOCK if clock is None else clock
+        self._clock = clock = SYSTEM_CLOCK if clock is None else clock
         self._breakers = Breakers(breakers, clock)
         services = Services(
             self._recorder,
@@ -331,25 +330,26 @@ class TaskExecutor:
         future = self.submit(task, upstream, retry_policy=retry_policy)
         return await wait_submitted(future, lambda: future.cancel() or self.cancel(task))
 
-    def run_graph(
-        self, graph: TaskGraph, options: RunOptions, token: CancelToken | None = None
-    ) -> None:
-        """Run a graph; `TaskGraph.run` calls this. A cancelled token stops the run."""
+    def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
+        """Run a graph; `TaskGraph.run` calls this."""
         self._refuse_loop("use await graph.arun(executor) in a coroutine")
-        from ttasks.engine.graph_run import GraphRun
-
-        with self._scheduler.under_way():
-            GraphRun(self._scheduler, self._store, graph, options, token).run()
+        self._run_graph(graph, options, Requests(self._clock))
 
     def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
         """Run a graph off the event loop; `TaskGraph.arun` calls this."""
         from ttasks.engine.bridge import run_off_loop
 
-        token = CancelToken()  # unlike the graph it takes a cancellation before the run has begun
+        requests = Requests(self._clock)  # takes a cancellation before the run has begun
         return run_off_loop(
-            lambda: self.run_graph(graph, options, token),
-            lambda: token.cancel(kill=token.cancelled),
+            lambda: self._run_graph(graph, options, requests),
+            lambda: requests.interrupt("cancelled"),
         )
+
+    def _run_graph(self, graph: TaskGraph, options: RunOptions, requests: Requests) -> None:
+        from ttasks.engine.graph_run import GraphRun
+
+        with self._scheduler.under_way():
+            GraphRun(self._scheduler, self._store, graph, options, requests).run()
 
     def cancel(self, task: Task) -> bool:
         """Cancel a task, wherever it is in its life; from any thread, does not wait.

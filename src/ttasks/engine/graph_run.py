@@ -14,7 +14,6 @@ from ttasks.engine.resume import in_order, prepare_ledger
 from ttasks.engine.run import Requests, Run, Work
 from ttasks.engine.signals import Signals
 from ttasks.errors import GraphError, TaskExecutionError
-from ttasks.model.cancel import CancelToken
 from ttasks.model.graph import state_of, topology_of
 from ttasks.model.plan import Plan
 from ttasks.model.status import TaskStatus
@@ -41,16 +40,15 @@ class GraphRun:
         store: Store | None,
         graph: TaskGraph,
         options: RunOptions,
-        token: CancelToken | None,
+        requests: Requests,
     ) -> None:
         self._scheduler = scheduler
         self._recorder = scheduler.services.recorder
         self._store = store
         self._graph = graph
         self._options = options
-        self._token = token or CancelToken()
         self._run: Run | None = None
-        self._requests = Requests(scheduler.services.clock)
+        self._requests = requests
 
     def run(self) -> None:
         """Run the graph; see `TaskGraph.run`."""
@@ -103,7 +101,7 @@ class GraphRun:
                 node.task.retry,
                 node.finally_,
                 node.required,
-                is_tried_again=not node.task.status.is_active,
+                is_tried_again=not node.task.is_pending,
             )
             for node in nodes
         ]
@@ -115,7 +113,6 @@ class GraphRun:
             options,
             copy_context(),
             f"ttasks-{graph.title or 'graph'}",
-            self._token,
             self._requests,
             outer=outer,
             label="The graph run",

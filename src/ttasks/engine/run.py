@@ -147,8 +147,7 @@ class Run:
         options: how to run it.
         context: context variables that handlers see.
         name: beginning of the names of the threads.
-        token: stops the run when it is cancelled.
-        requests: stop it too; the supervisor carries them out.
+        requests: stop it; the supervisor carries them out.
         outer: the attempt that the run is part of; None if there is none.
         label: what the messages of tasks say was stopped; None for a run of single tasks.
         is_shared: what somebody else runs is waited for; else it is an error.
@@ -169,7 +168,6 @@ class Run:
         options: RunOptions,
         context: Context,
         name: str,
-        token: CancelToken,
         requests: Requests,
         *,
         outer: Attempt | None = None,
@@ -186,7 +184,7 @@ class Run:
         self._places = places
         self._options = options
         self._context = context
-        self._token = token
+        self._token = CancelToken()  # follows whatever the run is part of
         self._label = label
         self._is_shared = is_shared
         self._is_open = is_open
@@ -378,9 +376,14 @@ class Run:
             self._stop("cancelled", "cancelled")
 
     def _on_token(self) -> None:
+        reason = self._token.reason or "cancelled"
         if self._token.killed:
             self._requests.interrupts = max(self._requests.interrupts, 2)
-        self._requests.ask_cancel(self._token.reason or "cancelled")
+            self._requests.ask_cancel(reason)
+        elif sync.get_ident() == self._supervisor:
+            self._requests.ask_cancel(reason)
+        else:
+            self._stop(reason, reason)
 
     def _stop(self, reason: str, how: str | None, message: str | None = None) -> bool:
         """Stop all but finally tasks; False if that has been done before."""
@@ -424,8 +427,11 @@ class Run:
                 "cancelled", None, f"The graph run was stopped: {title!r} failed (fail_fast)"
             )
 
-    def _on_trouble(self, error: BaseException) -> None:
-        """The run as a whole cannot go on."""
+    def _on_trouble(self, work: Work, error: BaseException) -> None:
+        """The engine or a store that has to work does not; this is the end of the run."""
+        if not self._is_shared:  # a run of its own is only the task itself
+            self.errors.setdefault(work.task.id, error)
+            return
         self.error = self.error or error
         self._stop("cancelled", None, f"The graph run was stopped: {error}")
 
@@ -490,7 +496,9 @@ class Run:
                 if plan.queue:
                     helper = crew.helper()
                 if node is None and not decisions:
-                    if crew.closing or not plan.unfinished or slot == SUPERVISOR:
+                    if not plan.unfinished:
+                        self._requests.ring()
+                    if crew.closing or slot == SUPERVISOR:
                         break
                     crew.rest(wake)
             finally:
@@ -510,9 +518,6 @@ class Run:
                     return
                 if outcome is not TaskStatus.RUNNING:
                     finished = node
-                else:
-                    outcome = LEFT_BEHIND
-        self._requests.ring()
 
     def _run(self, node: int, me: sync.Thread) -> TaskStatus:
         """Run one attempt of a node; RUNNING means that it goes on, or that there is another."""
@@ -542,7 +547,7 @@ class Run:
         except BaseException as error:  # the engine has a bug: nothing may hang
             self._live.pop(node, None)
             self.errors[task.id] = error
-            self._on_trouble(error)
+            self._on_trouble(work, error)
             return self._end(node, work, TaskStatus.FAILED)
 
     def _attempt(self, node: int, work: Work) -> Attempt | None:
@@ -599,7 +604,7 @@ class Run:
         self._forget_moment(attempt)
         self._release(node)
         if attempt.trouble is not None:
-            self._on_trouble(attempt.trouble)
+            self._on_trouble(work, attempt.trouble)
         if attempt.retry_in is not None and self._postpone(work, attempt):
             return TaskStatus.RUNNING
         assert attempt.status is not None
@@ -708,7 +713,7 @@ class Run:
         if is_mine:
             work.prior = None
             if attempt.trouble is not None:
-                self._on_trouble(attempt.trouble)
+                self._on_trouble(work, attempt.trouble)
             self._go_on(node, self._end(node, work, TaskStatus.CANCELLED))
 
     def _go_on(self, node: int, outcome: TaskStatus) -> None:
@@ -763,7 +768,7 @@ class Run:
             ) and self._await_owner(node, work):
                 return TaskStatus.RUNNING
         except BaseException as error:
-            self._on_trouble(error)
+            self._on_trouble(work, error)
         # It may have been cancelled before, or be in the hands of somebody else.
         return self._end(node, work, task.status if task.is_terminal else status)
 

@@ -46,7 +46,8 @@ class Lifecycle:
         owner: who executes the task; None where nobody does.
         phase: how far the owner has come; None without one.
         ender: the thread that ends the task and announces that; None before and after.
-        is_retrying: PENDING, because the last attempt failed and there will be another.
+        is_retrying: the last attempt failed and there will be another. The task is FAILED until
+            that has been announced, and PENDING from then on.
         edited: whether an attribute of the task may have been written since it was made. It is only
             ever set, before the attribute, and belongs to no lock.
     """
@@ -157,7 +158,7 @@ class Lifecycle:
             token: its signal to stop.
             result: its result.
             error: message of a failure or cancellation.
-            retry: if it FAILED, another attempt will follow, so that the task becomes PENDING.
+            retry: if it FAILED, another attempt will follow; see `wait`.
 
         Returns:
             False if the result does not fit any more, because somebody has moved the task by hand
@@ -173,17 +174,22 @@ class Lifecycle:
             elif self.error is None:
                 self.error = error
             self.is_retrying = retry and result.status is FAILED
-            self.status = PENDING if self.is_retrying else result.status
+            self.status = result.status
             self.result = result
             self.phase = Phase.DECIDED
             return True
 
     def wait(self, owner: Owner, token: CancelToken) -> bool:
-        """Let the owner keep the task until the next attempt; False if it is to be cancelled."""
+        """Let the owner keep the task, which is PENDING again, until the next attempt.
+
+        Returns:
+            False if there will be none, because the task was cancelled or moved by hand.
+        """
         with self.lock:
-            if is_to_be_cancelled(token) or self.status is not PENDING:
+            if is_to_be_cancelled(token) or self.status is not FAILED:
                 self.phase = Phase.ENDING
                 return False
+            self.status = PENDING
             self.phase = Phase.WAITING
             self.ender = None
             return True
