@@ -535,7 +535,9 @@ def _check_tasks(name: str, value: object) -> tuple[Task, ...]:
     """The tasks of an argument that takes one or several, each once."""
     if isinstance(value, Task):
         return (value,)
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+    if not isinstance(value, (tuple, list)) and (
+        isinstance(value, (str, bytes)) or not isinstance(value, Iterable)
+    ):
         raise wrong_type(name, value, "a Task or an iterable of them")
     found: dict[str, Task] = {}
     for position, item in enumerate(value):
