@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from ttasks.errors import (
     CycleError,
@@ -17,7 +17,7 @@ from ttasks.model.call import Call
 from ttasks.model.checks import check_bool, check_optional_str, check_str, wrong_type
 from ttasks.model.ids import new_id
 from ttasks.model.policy import DependencyPolicy
-from ttasks.model.running import GraphRunner, GraphStatistics, RunOptions, RunState
+from ttasks.model.running import GraphStatistics, RunOptions, RunState
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, check_task
 from ttasks.model.topology import Topology, topology
@@ -36,6 +36,16 @@ class Node(NamedTuple):
     finally_: bool
     required: bool
     policy: DependencyPolicy
+
+
+class GraphRunner(Protocol):
+    """What `TaskGraph.run` needs of an executor."""
+
+    def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
+        """Run it and return when it has ended."""
+
+    def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
+        """Run it off the event loop and return when it has ended."""
 
 
 class TaskGraph:

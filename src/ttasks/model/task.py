@@ -551,8 +551,8 @@ class Task(Reference):
             _write(self, name, value)
 
 
-# Each sets one slot past `__setattr__`. With `object.__setattr__` a task would take 1.3 us longer to
-# make, of the 12 us that it takes in benchmarks/graphs.py.
+# Each sets one slot past `__setattr__`. With `object.__setattr__` making a task would take 1.3 us
+# longer, of the 12 us that it takes in benchmarks/graphs.py.
 _set: Any = type(
     "_Setters",
     (),
