@@ -364,7 +364,7 @@ class TaskGraph:
 
     def _reason(self, task: Task) -> str:
         blocker = self._nodes.get(task.blocked_by or "")
-        if blocker is not None:
+        if task.error is None and blocker is not None:
             return f"blocked by {blocker.task.title!r}"
         return task.error or task.status.value
 
