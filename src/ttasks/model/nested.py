@@ -21,10 +21,12 @@ def leaves(value: object, skip: frozenset[type] = PLAIN) -> list[Any]:
         ValueError: the structure contains itself, or is nested too deeply to be walked.
     """
     found: list[Any] = []
-    try:
-        _collect(value, skip, found, set(), set())
-    except RecursionError:
-        raise _too_deep(value) from None
+
+    def note(leaf: Any) -> Any:
+        found.append(leaf)
+        return leaf
+
+    rebuilt(value, note, skip)
     return found
 
 
@@ -38,27 +40,6 @@ def rebuilt(value: object, change: Callable[[Any], Any], skip: frozenset[type] =
         return _rebuild(value, change, skip, {}, set())
     except RecursionError:
         raise _too_deep(value) from None
-
-
-def _collect(
-    value: object, skip: frozenset[type], found: list[Any], done: set[int], above: set[int]
-) -> None:
-    items = _items(value)
-    if items is None:
-        if type(value) not in skip:
-            found.append(value)
-        return
-    key = id(value)
-    if key in done:
-        return
-    if key in above:
-        raise _circular(value)
-    above.add(key)
-    for item in items:
-        if type(item) not in skip:
-            _collect(item, skip, found, done, above)
-    above.discard(key)
-    done.add(key)
 
 
 def _rebuild(

@@ -31,9 +31,11 @@ from ttasks.model.checks import (
     check_str,
     wrong_type,
 )
+from ttasks.model.command import command_options
 from ttasks.model.ids import new_id
 from ttasks.model.lifecycle import Lifecycle
 from ttasks.model.policy import RetryPolicy
+from ttasks.model.prompt import agent_options, prompt_options
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TRANSITIONS, TaskStatus
 from ttasks.model.task_type import TaskType
@@ -207,14 +209,9 @@ class Task(Reference):
                 The whole output goes to a file. None keeps everything in memory.
             grace: seconds between TERM and KILL when the command is ended, at least 0.
         """
-        options = {
-            "cwd": cwd,
-            "env": env,
-            "stdin": stdin,
-            "strict": strict,
-            "output_limit": output_limit,
-            "grace": grace,
-        }
+        options = command_options(
+            cwd=cwd, env=env, stdin=stdin, strict=strict, output_limit=output_limit, grace=grace
+        )
         return cls(title, payload, TaskType.BASH, options=options, **settings)
 
     @classmethod
@@ -231,13 +228,9 @@ class Task(Reference):
         **settings: Unpack[TaskSettings],
     ) -> Task:
         """Make a task that runs a PowerShell script; arguments as for `bash`."""
-        options = {
-            "cwd": cwd,
-            "env": env,
-            "stdin": stdin,
-            "output_limit": output_limit,
-            "grace": grace,
-        }
+        options = command_options(
+            cwd=cwd, env=env, stdin=stdin, output_limit=output_limit, grace=grace
+        )
         return cls(title, payload, TaskType.POWERSHELL, options=options, **settings)
 
     @classmethod
@@ -268,13 +261,13 @@ class Task(Reference):
             temperature: 0 to 2.
             max_tokens: longest answer in tokens, at least 1.
         """
-        options = {
-            "model": model,
-            "provider": provider,
-            "system": system,
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-        }
+        options = prompt_options(
+            model=model,
+            provider=provider,
+            system=system,
+            temperature=temperature,
+            max_tokens=max_tokens,
+        )
         return cls(title, payload, TaskType.PROMPT, options=options, **settings)
 
     @classmethod
@@ -303,14 +296,14 @@ class Task(Reference):
             system: instructions that are added to the agent's own.
             cwd: folder to work in; None means the handler's, or else that of this process.
         """
-        options = {
-            "model": model,
-            "provider": provider,
-            "system": system,
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-            "cwd": cwd,
-        }
+        options = agent_options(
+            model=model,
+            provider=provider,
+            system=system,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            cwd=cwd,
+        )
         return cls(title, payload, TaskType.AGENT, options=options, **settings)
 
     @overload
