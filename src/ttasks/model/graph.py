@@ -130,9 +130,8 @@ class TaskGraph:
             GraphError: a run is active.
         """
         check_task("task", task)
-        if finally_.__class__ is not bool or required.__class__ is not bool:
-            check_bool("finally_", finally_)
-            check_bool("required", required)
+        check_bool("finally_", finally_)
+        check_bool("required", required)
         if not isinstance(on_dep_failure, DependencyPolicy):
             raise wrong_type("on_dep_failure", on_dep_failure, "a DependencyPolicy")
         node = Node(task, _edges(task, after), finally_, required, on_dep_failure)
@@ -169,7 +168,7 @@ class TaskGraph:
             path = [task]
             while (step := came_from[path[-1].id]) is not None:
                 path.append(step)
-            raise CycleError([path[0], *reversed(path[1:])])
+            raise CycleError([task, *reversed(path[1:])])
         if dependency not in node.after:
             self._change()
             self._nodes[task.id] = node._replace(after=(*node.after, dependency))
@@ -266,35 +265,30 @@ class TaskGraph:
     def _tasks(self, wanted: Callable[[Node], bool]) -> list[Task]:
         return [node.task for node in self._nodes.values() if wanted(node)]
 
-    def _with(self, status: TaskStatus, required: bool | None = None) -> list[Task]:
-        return self._tasks(
-            lambda node: node.task.status is status and required in (None, node.required)
-        )
-
     @property
     def succeeded(self) -> list[Task]:
         """Tasks that are SUCCEEDED."""
-        return self._with(TaskStatus.SUCCEEDED)
+        return self._tasks(lambda node: node.task.is_succeeded)
 
     @property
     def failed(self) -> list[Task]:
         """Tasks that are FAILED."""
-        return self._with(TaskStatus.FAILED)
+        return self._tasks(lambda node: node.task.is_failed)
 
     @property
     def cancelled(self) -> list[Task]:
         """Tasks that are CANCELLED."""
-        return self._with(TaskStatus.CANCELLED)
+        return self._tasks(lambda node: node.task.is_cancelled)
 
     @property
     def blocked(self) -> list[Task]:
         """Tasks that are BLOCKED."""
-        return self._with(TaskStatus.BLOCKED)
+        return self._tasks(lambda node: node.task.is_blocked)
 
     @property
     def skipped(self) -> list[Task]:
         """Tasks that are SKIPPED."""
-        return self._with(TaskStatus.SKIPPED)
+        return self._tasks(lambda node: node.task.is_skipped)
 
     @property
     def finally_tasks(self) -> list[Task]:
@@ -314,17 +308,17 @@ class TaskGraph:
     @property
     def required_failed(self) -> list[Task]:
         """Required tasks that are FAILED."""
-        return self._with(TaskStatus.FAILED, True)
+        return self._tasks(lambda node: node.required and node.task.is_failed)
 
     @property
     def required_blocked(self) -> list[Task]:
         """Required tasks that are BLOCKED."""
-        return self._with(TaskStatus.BLOCKED, True)
+        return self._tasks(lambda node: node.required and node.task.is_blocked)
 
     @property
     def optional_failed(self) -> list[Task]:
         """Tasks that are FAILED and not required."""
-        return self._with(TaskStatus.FAILED, False)
+        return self._tasks(lambda node: not node.required and node.task.is_failed)
 
     @property
     def errors(self) -> dict[str, BaseException]:
