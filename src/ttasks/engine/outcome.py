@@ -7,7 +7,6 @@ from datetime import datetime
 from subprocess import CompletedProcess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ttasks.engine.redaction import hide
 from ttasks.errors import (
     CircuitOpenError,
     TaskCancelled,
@@ -18,6 +17,7 @@ from ttasks.errors import (
 )
 from ttasks.model.frames import captured_locals
 from ttasks.model.prompt import PromptReply
+from ttasks.model.redact import redacted
 from ttasks.model.remote import RemoteTraceback
 from ttasks.model.result import Failure, TaskResult, make_result
 from ttasks.model.status import TaskStatus
@@ -195,7 +195,7 @@ def _of_prompt(
     text, raw = reply.text, reply.raw
     answer = text if reply.answer is None else reply.answer
     if redactor is not None:
-        text, answer, raw = redactor.text(text), redactor.text(answer), hide(raw, redactor)
+        text, answer, raw = redactor.text(text), redactor.text(answer), redacted(raw, redactor)
     return {
         "output": emitted.get("stdout") or text,
         "error": emitted.get("stderr"),

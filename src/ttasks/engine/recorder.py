@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ttasks.engine.bus import EventBus
-from ttasks.engine.redaction import redacted_graph, redacted_task
 from ttasks.errors import StoreError, describe
 from ttasks.model.event import TaskEventType, make_event
+from ttasks.model.redact import redacted_graph, redacted_task
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 def check_task_type(name: str, value: object) -> TaskType:
-    """A TaskType, with a hint for those who give its name."""
+    """A TaskType; the error for a str says how to make one."""
     if not isinstance(value, TaskType):
         hint = f"; write TaskType({value!r})" if isinstance(value, str) else ""
         raise TypeError(f"{name} must be a TaskType, got {type(value).__name__}: {value!r}{hint}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from os.path import basename
 from types import FunctionType, MappingProxyType, MethodType, ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 from ttasks.model.checks import wrong_type, wrong_value
 from ttasks.model.nested import leaves, rebuilt
@@ -16,7 +18,6 @@ from ttasks.model.nested import leaves, rebuilt
 THREAD, ASYNCIO, PROCESS = "thread", "asyncio", "process"
 
 _write = object.__setattr__
-_NO_KWARGS: dict[str, Any] = {}  # shared, and never changed: one less for the garbage collector
 
 
 class Reference:
@@ -33,16 +34,17 @@ class Decorated:
     __wrapped__: Callable[..., Any]
 
 
+@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
 class Call:
     """A function, its arguments, and where it is to run. Immutable.
 
-    A task among the arguments, also in lists, tuples and values of dicts, stands for its value. The
-    arguments are kept as they are given, not copied, and never changed.
+    A task among the arguments, also inside lists, tuples and values of dicts, stands for its value.
+    The arguments are kept as they are given: they are not copied, and never changed.
 
     Args:
         func: what to call: a function or anything callable.
         args: positional arguments.
-        kwargs: arguments by name; None means none.
+        kwargs: keyword arguments; None means none.
         backend: "thread", "asyncio" or "process"; None means "asyncio" for ``async def`` functions,
             else "thread".
 
@@ -52,12 +54,10 @@ class Call:
             themselves.
     """
 
-    __slots__ = ("_kwargs", "args", "backend", "func")
-
     func: Callable[..., Any]
     args: tuple[Any, ...]
-    backend: str
     _kwargs: dict[str, Any]
+    backend: str
 
     def __init__(
         self,
@@ -80,13 +80,13 @@ class Call:
         _check_arguments(func, tuple(args), kwargs)
         _write(self, "func", func)
         _write(self, "args", tuple(args))
-        _write(self, "_kwargs", dict(kwargs) if kwargs else _NO_KWARGS)
+        _write(self, "_kwargs", dict(kwargs))
         _write(self, "backend", backend)
         self.references()
 
     @property
     def kwargs(self) -> Mapping[str, Any]:
-        """Arguments by name; read-only."""
+        """Keyword arguments; read-only."""
         return MappingProxyType(self._kwargs)
 
     def references(self) -> tuple[Any, ...]:
@@ -117,8 +117,9 @@ class Call:
         after = rebuilt(before, change, skip)
         if after is before:
             return self
-        call = Call.__new__(Call)
-        call.__setstate__((self.func, *after, self.backend))
+        call = copy(self)
+        _write(call, "args", after[0])
+        _write(call, "_kwargs", after[1])
         return call
 
     def identity(self) -> Any:
@@ -134,21 +135,8 @@ class Call:
 
         return [_identity(self.func), rebuilt((self.args, self._kwargs), change)]
 
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a Call cannot be changed; cannot set {name!r}")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"a Call cannot be changed; cannot delete {name!r}")
-
     def __repr__(self) -> str:
         return f"<Call of {name_of(self.func)} on backend {self.backend!r}>"
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self.func, self.args, self._kwargs, self.backend
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        for name, value in zip(("func", "args", "_kwargs", "backend"), state, strict=True):
-            _write(self, name, value)
 
 
 def name_of(func: object) -> str:
@@ -281,7 +269,7 @@ def _check_arguments(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
         fixed = not code.co_flags & (CO_VARARGS | CO_VARKEYWORDS) and not code.co_kwonlyargcount
         least = code.co_argcount - len(func.__defaults__ or ())
         if fixed and least <= len(args) <= code.co_argcount:
-            return  # what the rest would find out too, more slowly
+            return  # a task takes 10 us to make; what follows adds 17 us
     try:
         signature = inspect.signature(func)
     except (TypeError, ValueError):

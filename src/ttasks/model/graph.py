@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from ttasks.errors import (
     CycleError,
@@ -17,7 +17,7 @@ from ttasks.model.call import Call
 from ttasks.model.checks import check_bool, check_optional_str, check_str, wrong_type
 from ttasks.model.ids import new_id
 from ttasks.model.policy import DependencyPolicy
-from ttasks.model.running import GraphRunner, GraphStatistics, RunOptions, RunState
+from ttasks.model.running import GraphStatistics, RunOptions, RunState
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, check_task
 from ttasks.model.topology import Topology, topology
@@ -36,6 +36,16 @@ class Node(NamedTuple):
     finally_: bool
     required: bool
     policy: DependencyPolicy
+
+
+class GraphRunner(Protocol):
+    """What `TaskGraph.run` needs of an executor."""
+
+    def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
+        """Run it and return when it has ended."""
+
+    def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
+        """Run it off the event loop and return when it has ended."""
 
 
 class TaskGraph:
@@ -120,9 +130,8 @@ class TaskGraph:
             GraphError: a run is active.
         """
         check_task("task", task)
-        if finally_.__class__ is not bool or required.__class__ is not bool:
-            check_bool("finally_", finally_)
-            check_bool("required", required)
+        check_bool("finally_", finally_)
+        check_bool("required", required)
         if not isinstance(on_dep_failure, DependencyPolicy):
             raise wrong_type("on_dep_failure", on_dep_failure, "a DependencyPolicy")
         node = Node(task, _edges(task, after), finally_, required, on_dep_failure)
@@ -159,7 +168,7 @@ class TaskGraph:
             path = [task]
             while (step := came_from[path[-1].id]) is not None:
                 path.append(step)
-            raise CycleError([path[0], *reversed(path[1:])])
+            raise CycleError([task, *reversed(path[1:])])
         if dependency not in node.after:
             self._change()
             self._nodes[task.id] = node._replace(after=(*node.after, dependency))
@@ -256,35 +265,30 @@ class TaskGraph:
     def _tasks(self, wanted: Callable[[Node], bool]) -> list[Task]:
         return [node.task for node in self._nodes.values() if wanted(node)]
 
-    def _with(self, status: TaskStatus, required: bool | None = None) -> list[Task]:
-        return self._tasks(
-            lambda node: node.task.status is status and required in (None, node.required)
-        )
-
     @property
     def succeeded(self) -> list[Task]:
         """Tasks that are SUCCEEDED."""
-        return self._with(TaskStatus.SUCCEEDED)
+        return self._tasks(lambda node: node.task.is_succeeded)
 
     @property
     def failed(self) -> list[Task]:
         """Tasks that are FAILED."""
-        return self._with(TaskStatus.FAILED)
+        return self._tasks(lambda node: node.task.is_failed)
 
     @property
     def cancelled(self) -> list[Task]:
         """Tasks that are CANCELLED."""
-        return self._with(TaskStatus.CANCELLED)
+        return self._tasks(lambda node: node.task.is_cancelled)
 
     @property
     def blocked(self) -> list[Task]:
         """Tasks that are BLOCKED."""
-        return self._with(TaskStatus.BLOCKED)
+        return self._tasks(lambda node: node.task.is_blocked)
 
     @property
     def skipped(self) -> list[Task]:
         """Tasks that are SKIPPED."""
-        return self._with(TaskStatus.SKIPPED)
+        return self._tasks(lambda node: node.task.is_skipped)
 
     @property
     def finally_tasks(self) -> list[Task]:
@@ -304,17 +308,17 @@ class TaskGraph:
     @property
     def required_failed(self) -> list[Task]:
         """Required tasks that are FAILED."""
-        return self._with(TaskStatus.FAILED, True)
+        return self._tasks(lambda node: node.required and node.task.is_failed)
 
     @property
     def required_blocked(self) -> list[Task]:
         """Required tasks that are BLOCKED."""
-        return self._with(TaskStatus.BLOCKED, True)
+        return self._tasks(lambda node: node.required and node.task.is_blocked)
 
     @property
     def optional_failed(self) -> list[Task]:
         """Tasks that are FAILED and not required."""
-        return self._with(TaskStatus.FAILED, False)
+        return self._tasks(lambda node: not node.required and node.task.is_failed)
 
     @property
     def errors(self) -> dict[str, BaseException]:
@@ -354,7 +358,7 @@ class TaskGraph:
 
     def _reason(self, task: Task) -> str:
         blocker = self._nodes.get(task.blocked_by or "")
-        if blocker is not None:
+        if task.error is None and blocker is not None:
             return f"blocked by {blocker.task.title!r}"
         return task.error or task.status.value
 
@@ -535,7 +539,9 @@ def _check_tasks(name: str, value: object) -> tuple[Task, ...]:
     """The tasks of an argument that takes one or several, each once."""
     if isinstance(value, Task):
         return (value,)
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+    if not isinstance(value, (tuple, list)) and (
+        isinstance(value, (str, bytes)) or not isinstance(value, Iterable)
+    ):
         raise wrong_type(name, value, "a Task or an iterable of them")
     found: dict[str, Task] = {}
     for position, item in enumerate(value):

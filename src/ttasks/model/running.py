@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ttasks import sync
 from ttasks.model.checks import check_bool, check_int, check_seconds, check_str, wrong_type
 from ttasks.model.status import TaskStatus
-
-if TYPE_CHECKING:
-    from ttasks.model.graph import TaskGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +86,6 @@ class RunHandle(Protocol):
 
     def request_cancel(self) -> None:
         """See `TaskGraph.request_cancel`."""
-
-
-class GraphRunner(Protocol):
-    """What `TaskGraph.run` needs of an executor."""
-
-    def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
-        """Run it and return when it has ended."""
-
-    def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
-        """Run it off the event loop and return when it has ended."""
 
 
 @dataclass(slots=True)
