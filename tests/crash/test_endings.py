@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from commandkit import bash, in_thread, marked, run_host, token, wait_until
-from ttasks.handlers import posix, process
-from ttasks.handlers import tree as tree_module
-from ttasks.handlers.tree import Scanner, System
+from ttasks import processes, trees
+from ttasks.commands import command, posix
 from ttasks.model.cancel import CancelToken
+from ttasks.processes import System
+from ttasks.trees import Scanner
 
 __all__ = ["token"]
 
@@ -107,10 +108,8 @@ def test_fallbacks_end_trees_too(
     if fallback == "no pidfd":
         monkeypatch.delattr(os, "pidfd_open")
     else:
-        system = System(
-            tree_module._scan_psutil, tree_module._read_row_psutil, tree_module._environment_psutil
-        )
-        monkeypatch.setattr(tree_module, "_shared_scanner", lambda: Scanner(system))
+        system = System(processes.scan_psutil, processes.read_psutil, processes.environment_psutil)
+        monkeypatch.setattr(trees, "shared_scanner", lambda: Scanner(system))
     begin = time.monotonic()
     outcome = bash(TREES[tree].format(ready=tmp_path / "ready"), timeout=TIMEOUT, grace=GRACE)
     assert outcome.ended_by == "timeout"
@@ -220,7 +219,7 @@ def test_a_process_of_somebody_else_is_not_touched(token: str) -> None:
     other, box = in_thread(lambda: bash("sleep 0.8; echo untouched"))
     assert bash("sleep 60 & sleep 60", timeout=0.2).ended_by == "timeout"
     other.join(20)
-    assert box[0] == process.Outcome(0, "untouched\n")
+    assert box[0] == command.Outcome(0, "untouched\n")
 
 
 def test_survivors_are_no_timeout_and_fit_into_its_time(token: str) -> None:
@@ -264,7 +263,7 @@ def test_a_host_that_exits_meanwhile_ends_its_commands(token: str) -> None:
         cancel = CancelToken()
         outcomes = []
         def work():
-            outcome = process.run(["/bin/bash", "-c", "echo up; sleep 60"], cancel=cancel,
+            outcome = command.run(["/bin/bash", "-c", "echo up; sleep 60"], cancel=cancel,
                                   on_output=lambda *_: up.set())
             print(outcome.ended_by, outcome.stdout.strip())
         up = threading.Event()
@@ -277,7 +276,7 @@ def test_a_host_that_exits_meanwhile_ends_its_commands(token: str) -> None:
     assert marked(token) == []
 
 
-def _run_and_measure(run: Callable[[], process.Outcome]) -> tuple[process.Outcome, float]:
+def _run_and_measure(run: Callable[[], command.Outcome]) -> tuple[command.Outcome, float]:
     begin = time.monotonic()
     outcome = run()
     return outcome, time.monotonic() - begin

@@ -108,7 +108,9 @@ class Attempt(Reports):
     @property
     def ends_itself(self) -> bool:
         """True if the handler keeps to cancellation by itself, or waits for something that does."""
-        return self._sheltered > 0 or self._is("ends_itself")
+        from ttasks.engine.workers.python import ends_itself
+
+        return self._sheltered > 0 or ends_itself(self._handler) or self._is("ends_itself")
 
     def _is(self, quality: str) -> bool:
         """What the handler says of itself, for all tasks or by their payload."""

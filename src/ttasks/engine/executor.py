@@ -108,16 +108,16 @@ class TaskExecutor:
         self._pool: SubmitPool | None = None
         self._pool_lock = Lock()  # owns the making of the pool
         self._replaced: list[Handler] = []  # handlers that are to be closed all the same
-        from ttasks.handlers.processes import ProcessWorkers
-        from ttasks.handlers.python import make_python_handler
-        from ttasks.handlers.shell import run_bash, run_powershell
+        from ttasks.backends.process import ProcessBackend
+        from ttasks.commands.shell import run_bash, run_powershell
+        from ttasks.engine.workers.python import PythonHandler
 
-        self._processes = ProcessWorkers(capture_locals=capture_locals)
-        self._core.handlers[TaskType.PYTHON] = make_python_handler(self._processes)
+        self._processes = ProcessBackend(capture_locals=capture_locals)
+        self._core.handlers[TaskType.PYTHON] = PythonHandler(self._processes)
         self._core.handlers[TaskType.BASH] = run_bash
         self._core.handlers[TaskType.POWERSHELL] = run_powershell
         # Made here, but an SDK is imported, and its program started, by the first turn.
-        from ttasks.handlers.prompt import (
+        from ttasks.prompts import (
             make_copilot_agent_handler,
             make_copilot_prompt_handler,
         )
@@ -202,7 +202,7 @@ class TaskExecutor:
         """
         tasks = self._check(task, upstream, retry_policy)
         self._core.loop.check_not_inside("use await executor.aexecute(task) in a coroutine")
-        with self._activity.entered(nested=self._is_inside()), self._processes:
+        with self._activity.entered(nested=self._is_inside()):
             return self._core.execute(task, tasks, retry_policy)
 
     def submit(
@@ -273,7 +273,7 @@ class TaskExecutor:
         self._core.loop.check_not_inside("use await graph.arun(executor) in a coroutine")
         from ttasks.engine.run import GraphRun
 
-        with self._activity.entered(nested=self._is_inside()), self._processes:
+        with self._activity.entered(nested=self._is_inside()):
             GraphRun(self._core, self._activity.working, graph, options, token).run()
 
     def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
@@ -409,6 +409,7 @@ class TaskExecutor:
             close = getattr(handler, "close", None)
             if close is not None:
                 close()
+        self._processes.close()
 
     def close(self) -> None:
         """The same as ``shutdown()``."""
