@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ttasks.commands.capture import Stream, TextFilter
+from ttasks.commands.running import running_commands
 from ttasks.model.cancel import CancelToken
 
 if sys.platform == "win32":
@@ -99,8 +100,12 @@ def run(
     ]
     random = os.urandom(8).hex()
     marker = f"{mark}.{random}" if mark else random
+    if cancel is None:
+        cancel = CancelToken()
+    running = running_commands(os.getpid())
     command = Run(streams, timeout, grace, cancel, marker)
     try:
+        running.add(command, cancel)
         ended_by = command.run(argv, cwd, env, stdin, pass_fds)
         stdout, stderr = [stream.finish() for stream in streams]
     except BaseException as error:
@@ -109,6 +114,8 @@ def run(
         if isinstance(error, OSError) and not command.started:
             raise StartError(error.errno, error.strerror, error.filename) from error
         raise
+    finally:
+        running.remove(command)
     return Outcome(
         command.returncode,
         stdout,

@@ -83,7 +83,7 @@ class Run:
         streams: Sequence[Stream],
         timeout: float | None,
         grace: float,
-        cancel: CancelToken | None,
+        cancel: CancelToken,
         marker: str,
     ) -> None:
         self.streams = streams
@@ -114,10 +114,9 @@ class Run:
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
         remove: Callable[[], None] | None = None
         try:
-            if self.cancel is not None:
-                self._wake.open()
-                self._poll.register(self._wake.fd, select.POLLIN)
-                remove = self.cancel.add_callback(self._wake.set)
+            self._wake.open()
+            self._poll.register(self._wake.fd, select.POLLIN)
+            remove = self.cancel.add_callback(self._wake.set)
             try:
                 self.child.start(
                     argv,
@@ -161,7 +160,7 @@ class Run:
         """Wait for the end; returns why the tree must be ended, None if it has ended."""
         pause = 0.001
         while self._open or not self.exited:
-            if self.cancel is not None and self.cancel.cancelled:
+            if self.cancel.cancelled:
                 return "cancelled"
             seconds: float | None = None
             if deadline is not None:
@@ -227,7 +226,7 @@ class Run:
 
     @property
     def _killed(self) -> bool:
-        return self.cancel is not None and self.cancel.killed
+        return self.cancel.killed
 
     def _end_tree(self, reason: str) -> None:
         """Ask the tree to end, then make it; takes what it still prints."""

@@ -36,7 +36,7 @@ class Run:
         streams: Sequence[Stream],
         timeout: float | None,
         grace: float,
-        cancel: CancelToken | None,
+        cancel: CancelToken,
         marker: str,
     ) -> None:
         self.streams = streams
@@ -67,8 +67,7 @@ class Run:
         self.started = True
         remove: Callable[[], None] | None = None
         try:
-            if self.cancel is not None:
-                remove = self.cancel.add_callback(self._wake)
+            remove = self.cancel.add_callback(self._wake)
             self._read_in_threads(process, stdin)
             reason = self._watch(deadline)
             if reason is not None:
@@ -129,7 +128,7 @@ class Run:
 
     def _watch(self, deadline: float | None) -> str | None:
         while self._open or not self.exited:
-            if self.cancel is not None and self.cancel.cancelled:
+            if self.cancel.cancelled:
                 return "cancelled"
             if deadline is not None and time.monotonic() >= deadline:
                 return "survivors" if self.exited else "timeout"
@@ -158,11 +157,11 @@ class Run:
         # There is no TERM: console programs get CTRL_BREAK, all others can only be killed.
         if reason == "survivors":
             self.survivors = len(descendants(pid))
-        elif self.grace > 0 and not (self.cancel is not None and self.cancel.killed):
+        elif self.grace > 0 and not self.cancel.killed:
             stop = time.monotonic() + self.grace
             if send_break(pid):
                 while not self.exited and time.monotonic() < stop:
-                    if self.cancel is not None and self.cancel.killed:
+                    if self.cancel.killed:
                         break
                     self._take(min(0.05, self.grace))
         kill_tree(pid)
