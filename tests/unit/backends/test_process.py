@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ from ttasks import (
     TaskLogFilter,
     TaskTimeoutError,
 )
+from ttasks.trees import end_orphans
 
 __all__ = ["bare_main"]
 pytestmark = pytest.mark.usefixtures("bare_main")
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the kernel")
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and fork")
 
 
@@ -370,31 +373,184 @@ with TaskExecutor() as executor:
     assert done.stderr == ""
 
 
-@posix_only
-def test_workers_and_what_they_started_end_with_a_killed_parent(tmp_path: Path) -> None:
-    mark = tmp_path / "ready"
-    script = tmp_path / "parent.py"
+def start_host(tmp_path: Path, body: str, **options: Any) -> subprocess.Popen[str]:
+    """Run a program; ``far`` makes tasks from functions of callkit, and ``executor`` is there."""
+    script = tmp_path / "host.py"
     script.write_text(
         textwrap.dedent(
             f"""
             import sys
             sys.path.insert(0, {os.path.dirname(callkit.__file__)!r})
             import callkit
-            from ttasks import Task, TaskExecutor
+            from ttasks import Task, TaskExecutor, TaskGraph
+
+            def far(func, *args):
+                return Task.python(func, args, backend="process")
 
             if __name__ == "__main__":
-                with TaskExecutor() as executor:
-                    task = Task.python(callkit.hang, ({str(mark)!r},), backend="process")
-                    executor.execute(task)
+                executor = TaskExecutor()
             """
-        ),
+        )
+        + textwrap.indent(textwrap.dedent(body), "    "),
         encoding="utf-8",
     )
-    with subprocess.Popen([sys.executable, str(script)]) as parent:
-        wait_until(mark.exists)
-        parent.kill()
+    return subprocess.Popen(
+        [sys.executable, "-X", "dev", "-W", "error", str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def run_host(tmp_path: Path, body: str) -> tuple[str, str]:
+    with start_host(tmp_path, body) as host:
+        return host.communicate(timeout=60)
+
+
+def killed_host(tmp_path: Path, call: str) -> tuple[str, list[int]]:
+    """Kill a program while a call runs in its worker; the task's id, and the pids of the call."""
+    mark = tmp_path / "ready"
+    body = f"task = far({call})\nprint(task.id, flush=True)\nexecutor.execute(task)\n"
+    with start_host(tmp_path, body.replace("MARK", repr(str(mark)))) as host:
+        assert host.stdout is not None
+        task_id = host.stdout.readline().strip()
+        wait_until(lambda: mark.exists() and mark.read_text())
+        host.kill()
+    return task_id, [int(pid) for pid in mark.read_text().split()]
+
+
+@posix_only
+def test_workers_and_what_they_started_end_with_a_killed_parent(tmp_path: Path) -> None:
+    _, (pid,) = killed_host(tmp_path, "callkit.hang, MARK")
+    wait_until(lambda: is_gone(pid), "the worker to end")
+
+
+@linux_only
+def test_a_worker_that_holds_the_interpreter_lock_ends_with_a_killed_parent(tmp_path: Path) -> None:
+    _, (pid,) = killed_host(tmp_path, "callkit.hold_the_lock, MARK")
+    try:
+        wait_until(lambda: is_gone(pid), "the worker to end")
+    finally:
+        if not is_gone(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+@linux_only
+def test_what_has_left_the_session_of_a_worker_is_found_by_the_id_of_its_task(
+    tmp_path: Path,
+) -> None:
+    task_id, (worker, child, runaway) = killed_host(tmp_path, "callkit.hang, MARK, True")
+    wait_until(lambda: is_gone(worker) and is_gone(child), "the group of the worker to end")
+    try:
+        assert not is_gone(runaway)
+        assert end_orphans([str(uuid.uuid4())]) == 0
+        assert end_orphans([task_id]) == 1
+    finally:
+        if not is_gone(runaway):
+            os.kill(runaway, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "end", ["executor.shutdown()", "", "del executor; import gc; gc.collect()"]
+)
+def test_a_worker_ends_as_any_program_does(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "written"
+    body = f"executor.execute(far(callkit.write_at_exit, {str(path)!r}))\n{end}\n"
+    assert run_host(tmp_path, body) == ("", "")
+    assert path.read_text() == "buffered, at exit"
+
+
+def test_an_exit_in_the_middle_of_a_call_is_quiet_and_leaves_no_worker(tmp_path: Path) -> None:
+    mark = tmp_path / "ready"
+    body = f"""
+    import contextlib, pathlib, threading, time
+    def run():
+        with contextlib.suppress(Exception):
+            executor.execute(far(callkit.hang, {str(mark)!r}))
+    threading.Thread(target=run, daemon=True).start()
+    while not pathlib.Path({str(mark)!r}).exists():
+        time.sleep(0.01)
+    """
+    assert run_host(tmp_path, body) == ("", "")
     pid = int(mark.read_text())
     wait_until(lambda: is_gone(pid), "the worker to end")
+
+
+@posix_only
+def test_the_exit_of_a_forked_copy_ends_no_worker_of_the_original(tmp_path: Path) -> None:
+    body = """
+    import os
+    before = executor.execute(far(callkit.pid)).value
+    if os.fork() == 0:
+        sys.exit()
+    os.wait()
+    print(executor.execute(far(callkit.pid)).value == before)
+    executor.shutdown()
+    """
+    # On stderr multiprocessing complains that the copy cannot wait for its processes.
+    assert run_host(tmp_path, body)[0] == "True\n"
+
+
+@posix_only
+def test_not_even_the_first_worker_starts_with_the_ears_open_for_ctrl_c(tmp_path: Path) -> None:
+    # The first start of all also starts the resource tracker, which unblocks SIGINT.
+    body = """
+    import signal
+    from multiprocessing import util
+    spawn = util.spawnv_passfds
+    def noted(path, args, fds):
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        if not any("resource_tracker" in str(arg) for arg in args):
+            print(signal.SIGINT in blocked)
+        return spawn(path, args, fds)
+    util.spawnv_passfds = noted
+    executor.execute(far(callkit.pid))
+    executor.shutdown()
+    """
+    assert run_host(tmp_path, body) == ("True\n", "")
+
+
+def test_a_timeout_of_years_is_one(executor: TaskExecutor) -> None:
+    assert executor.execute(far(callkit.double, 2, timeout=1e9)).value == 4
+
+
+def test_an_interrupt_while_a_worker_starts_loses_nothing(
+    executor: TaskExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join = threading.Thread.join
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        if thread.name == "ttasks-start":
+            monkeypatch.setattr(threading.Thread, "join", join)
+            raise KeyboardInterrupt
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        executor.execute(far(callkit.pid))
+    assert executor.execute(far(callkit.double, 3)).value == 6
+
+
+@posix_only
+def test_a_signal_that_does_not_end_the_wait_is_noticed_all_the_same(
+    executor: TaskExecutor, tmp_path: Path
+) -> None:
+    mark = tmp_path / "ready"
+
+    def interrupt() -> None:
+        wait_until(mark.exists)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread, _ = in_thread(interrupt)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            executor.execute(far(callkit.hang, str(mark)))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    thread.join()
+    assert is_gone(int(mark.read_text()))
 
 
 @posix_only
