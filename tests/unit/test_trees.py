@@ -35,11 +35,13 @@ class FakeSystem:
         answers = self.environments.get(pid, [b"A=1\0"])
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
-    def tree(self) -> Tree:
-        system = System(
+    def system(self) -> System:
+        return System(
             lambda: list(self.rows.values()), lambda pid: self.rows.get(pid), self.environment
         )
-        return Tree(ROOT, "mark", Scanner(system))
+
+    def tree(self) -> Tree:
+        return Tree(ROOT, "mark", Scanner(self.system()))
 
 
 def row(pid: int, parent: int = 1, *, group: int = 1, state: bytes = b"S", start: int = 50) -> Row:
@@ -156,6 +158,14 @@ def test_a_recycled_pid_is_no_member() -> None:
     members.find()
     system.rows = {101: row(101, 1, group=101, start=51)}
     assert members.is_gone()
+
+
+def test_a_group_whose_number_belongs_to_somebody_else_by_now_is_no_member() -> None:
+    system = FakeSystem(row(ROOT, 9, group=ROOT, start=70), row(101, ROOT, group=ROOT, start=70))
+    system.rows[102] = row(102, 1, group=102, start=70)
+    system.environments[102] = [b"TTASKS_TASK=mark\0"]
+    members = Tree(ROOT, "mark", Scanner(system.system()), start=50)
+    assert {member.pid for member in members.find()} == {102}
 
 
 def test_is_gone_asks_only_for_known_ones_while_one_lives() -> None:
