@@ -9,9 +9,8 @@ code runs in between. Closing works the same way, so that no number is closed tw
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable
-from itertools import chain, repeat, starmap
+from itertools import chain, starmap
 from typing import Any
 
 
@@ -33,19 +32,21 @@ class Descriptors:
 
     def open_pipe(self) -> tuple[int, int]:
         """Make a pipe; returns its reading and its writing end."""
-        self._fds.extend(chain.from_iterable(starmap(os.pipe, ((),))))
+        self._fds.extend(chain.from_iterable(starmap(os.pipe, _ONCE)))
         return self._fds[-2], self._fds[-1]
 
     def close(self, *fds: int) -> None:
         """Close these, or all if none is named."""
-        if not fds:
-            _exhaust(map(os.close, starmap(self._fds.pop, repeat((), len(self._fds)))))
-        for fd in fds:
-            _exhaust(map(os.close, map(self._fds.pop, (self._fds.index(fd),))))
+        mine = self._fds
+        if fds:
+            places = sorted([mine.index(fd) for fd in fds], reverse=True)
+            any(map(os.close, map(mine.pop, places)))
+        else:
+            any(map(os.close, starmap(mine.pop, _ONCE * len(mine))))
 
     def __del__(self) -> None:
-        self.close()
+        if self._fds:
+            self.close()
 
 
-def _exhaust(calls: map[None]) -> None:
-    deque(calls, maxlen=0)
+_ONCE = ((),)  # the arguments of one call without any
