@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import threading
 import time
 from collections import namedtuple
 from collections.abc import Callable
+from contextlib import ExitStack
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
@@ -329,3 +332,18 @@ class Slotted:
 
     def __init__(self, socket: Any) -> None:
         self.socket = socket
+
+
+def hold_the_lock(mark: str) -> None:
+    """Never end, and let no other thread of this interpreter run."""
+    Path(mark).write_text(str(os.getpid()), encoding="ascii")
+    re.match(r"(a+)+$", "a" * 80 + "b")
+
+
+def write_at_exit(path: str) -> None:
+    """Write to a file, part of it in an exit handler, which also flushes it."""
+    with ExitStack() as stack:
+        file = stack.enter_context(open(path, "w", encoding="ascii"))
+        file.write("buffered, ")
+        stack.callback(file.write, "at exit")
+        atexit.register(stack.pop_all().close)

@@ -21,12 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ttasks import SQLiteStore, Task, TaskEvent, TaskEventType, TaskExecutor, TaskGraph
+from ttasks import SQLiteStore, Task, TaskEvent, TaskEventType, TaskExecutor, TaskGraph, trees
+from ttasks.commands.spawn import Child
 from ttasks.engine import resume
 from ttasks.engine.bus import EventBus
 from ttasks.engine.recorder import Recorder
-from ttasks.handlers import orphans
-from ttasks.handlers.spawn import Child
 from ttasks.stores.sqlite import ledger, store
 from ttasks.stores.sqlite.graphs import LedgerGraphs
 
@@ -45,7 +44,7 @@ POINTS: dict[str, tuple[Any, str, int]] = {
     "recorded": (store.SQLiteStore, "record", 86),
     "delivered": (EventBus, "_deliver", 45),
     "command-started": (Child, "start", 43),
-    "orphans-ended": (orphans, "end_orphans", 1),
+    "orphans-ended": (trees, "end_orphans", 1),
     "interruption-written": (Recorder, "write", 2),
     "interruptions-noted": (resume, "end_interrupted", 1),
     "adopted": (resume, "adopt", 1),

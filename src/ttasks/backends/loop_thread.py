@@ -130,7 +130,8 @@ class _Run:
         assert self._forget is not None
         self._forget()
         self._thread.threads.leave(self._job.context)
-        value, error = None, None
+        value: Any = None
+        error: BaseException | None = None
         if task.cancelled():
             error = TaskCancelled()
         elif (error := task.exception()) is None:
@@ -158,9 +159,7 @@ class _DaemonThreads(ThreadPoolExecutor):
         self._threads_running = 0
         self._over = False
 
-    def submit(  # type: ignore[override]
-        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Future[Any]:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run a call on a thread; see `concurrent.futures.Executor`."""
         future: Future[Any] = Future()
         call = partial(_settle, future, partial(fn, *args, **kwargs))

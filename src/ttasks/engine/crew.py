@@ -30,7 +30,7 @@ class Crew:
         self.closing = False
 
     def helper(self) -> sync.Lock | sync.Thread | None:
-        """One more to do work, for ``begin``: one that rests, or a new one; None if all are busy."""
+        """One more to do work, for ``begin``: one that rests or a new one; None if all work."""
         if self._resting:
             return self._resting.pop()
         if len(self._slots) >= self._size or self.closing:

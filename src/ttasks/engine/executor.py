@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
 
 from ttasks.backends.call import call_python
 from ttasks.backends.loop import LoopBackend
+from ttasks.backends.process import ProcessBackend
 from ttasks.backends.thread import ThreadBackend
 from ttasks.engine.attempt import Handler, Services
 from ttasks.engine.breakers import Breakers
@@ -19,7 +20,6 @@ from ttasks.engine.bus import EventBus
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import Guard, check_guards
 from ttasks.engine.limits import Places
-from ttasks.engine.old_process import ProcessBackend
 from ttasks.engine.recorder import Recorder
 from ttasks.engine.resume import reuse_one
 from ttasks.engine.run import Requests, Work
@@ -152,8 +152,8 @@ class TaskExecutor:
 
     def _first_handlers(self) -> dict[TaskType, tuple[Backend | None, Handler]]:
         """The handlers that an executor has from the start; no SDK is imported for them yet."""
-        from ttasks.handlers.prompt import make_copilot_agent_handler, make_copilot_prompt_handler
-        from ttasks.handlers.shell import run_bash, run_powershell
+        from ttasks.commands.shell import run_bash, run_powershell
+        from ttasks.prompts import make_copilot_agent_handler, make_copilot_prompt_handler
 
         ends_itself = ThreadBackend(self._loop, kills=True)
         return {

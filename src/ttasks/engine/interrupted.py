@@ -71,7 +71,7 @@ def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recor
     """
     if not tasks:
         return
-    from ttasks.handlers.orphans import end_orphans
+    from ttasks.trees import end_orphans
 
     end_orphans(task.id for task in tasks)
     for task in tasks:

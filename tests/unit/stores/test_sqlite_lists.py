@@ -17,7 +17,7 @@ from ttasks.model.cancel import CancelToken
 from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, lifecycle_of
-from ttasks.stores.sqlite import Liveness, Owner, SQLiteStore
+from ttasks.stores.sqlite import Liveness, ProcessIdentity, SQLiteStore
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ class TestOwners:
         store.tasks.save(task)
         (running,) = store.running()
         assert (running.task_id, running.title) == (task.id, "t")
-        assert running.owner == Owner.current()
+        assert running.owner == ProcessIdentity.current()
         assert running.owner is not None
         assert running.owner.pid == os.getpid()
         assert running.liveness is Liveness.ALIVE
@@ -229,24 +229,31 @@ class TestOwners:
         assert [item.liveness.value for item in store.running()] == ["alive", "gone"]
 
     def test_a_recycled_pid_is_not_taken_for_the_owner(self) -> None:
-        me = Owner.current()
+        me = ProcessIdentity.current()
         assert me.liveness() is Liveness.ALIVE
         assert replace(me, started="1").liveness() is Liveness.GONE
         assert replace(me, pid=2**22 + 1).liveness() is Liveness.GONE
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
     def test_what_cannot_be_looked_at_is_unknown(self) -> None:
-        me = Owner.current()
+        me = ProcessIdentity.current()
         boot, _, space = me.boot.partition("/")
-        assert replace(me, host="elsewhere").liveness() is Liveness.UNKNOWN
+        assert replace(me, host="elsewhere", boot="another").liveness() is Liveness.UNKNOWN
+        assert replace(me, host="elsewhere", boot="").liveness() is Liveness.UNKNOWN
         assert replace(me, boot=f"{boot}/pid:[1]").liveness() is Liveness.UNKNOWN
         assert replace(me, boot=f"another/{space}").liveness() is Liveness.GONE
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+    def test_a_host_is_known_by_its_boot_and_not_by_its_name(self) -> None:
+        renamed = replace(ProcessIdentity.current(), host="before")
+        assert renamed.liveness() is Liveness.ALIVE
+        assert replace(renamed, started="1").liveness() is Liveness.GONE
 
     def test_elsewhere_psutil_tells_when_a_process_started(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("ttasks.stores.sqlite.owners.sys.platform", "darwin")
-        me = Owner.current()
+        monkeypatch.setattr("ttasks.processes.sys.platform", "darwin")
+        me = ProcessIdentity.current()
         assert me.liveness() is Liveness.ALIVE
         moved = replace(me, started=str(float(me.started) + 1.0))
         assert moved.liveness() is Liveness.ALIVE

@@ -5,9 +5,10 @@ What is saved takes this path::
     SQLiteStore -> collections (tasks, graphs, journal) -> codec -> Writer -> Ledger -> file
 """
 
+from ttasks.processes import Liveness, ProcessIdentity
 from ttasks.stores.sqlite.absent import NotStored
 from ttasks.stores.sqlite.journal import Journal, JournalEntry
-from ttasks.stores.sqlite.owners import Liveness, Owner, RunningTask
+from ttasks.stores.sqlite.owners import RunningTask
 from ttasks.stores.sqlite.store import SQLiteStore
 from ttasks.stores.sqlite.tasks import TaskPage, TaskSummary
 
@@ -16,7 +17,7 @@ __all__ = [
     "JournalEntry",
     "Liveness",
     "NotStored",
-    "Owner",
+    "ProcessIdentity",
     "RunningTask",
     "SQLiteStore",
     "TaskPage",

@@ -11,12 +11,13 @@ from typing import Any
 from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.task import Task, lifecycle_of
+from ttasks.processes import Liveness
 from ttasks.stores.sqlite.codec import Row, decode_task, encode_task, save_state, with_pickle
 from ttasks.stores.sqlite.connection import MEMORY, translated
 from ttasks.stores.sqlite.graphs import LedgerGraphs, delete_stray_events, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal, encode_event, insert_events
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
-from ttasks.stores.sqlite.owners import Liveness, Owners, RunningTask
+from ttasks.stores.sqlite.owners import Owners, RunningTask
 from ttasks.stores.sqlite.plain import to_micros
 from ttasks.stores.sqlite.tasks import LedgerTasks
 from ttasks.stores.sqlite.writer import Writer
