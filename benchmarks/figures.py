@@ -91,7 +91,7 @@ class Table:
             return
         best = max if more_is_better else min
         value, figure = median(values), best(values)
-        cells = f"{'':9} {'':6} {figure:6.3g}"
+        cells = f"{'':9} {'':6} {figure:6.4g}"
         judged: float | None = value
         if peer:
             judged, figure = value / median(peer), figure / best(peer)
