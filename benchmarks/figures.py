@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
@@ -41,7 +42,9 @@ class Table:
         self._options = options
         self._rows: list[dict[str, Any]] = []
         if not options.json:
-            print(f"Python {platform.python_version()}; medians, their ratio, and that of the best")
+            load, cores = os.getloadavg()[0], os.cpu_count()
+            print(f"Python {platform.python_version()}, load {load:.1f} on {cores} cores")
+            print("Medians, their ratio, and that of the best; a busy machine falsifies all three")
             print(HEADER)
 
     def in_turns(
