@@ -11,6 +11,7 @@ from ttasks import Task, TaskStatus, TTasksError
 
 RUN_ENDS = frozenset({"succeeded", "failed", "cancelled"})
 REPORTS = frozenset({"progress", "output"})
+STARTS = frozenset({"execute", "submit", "aexecute"})
 
 
 def check(world: World) -> list[str]:
@@ -62,6 +63,8 @@ def _task_problems(world: World, task: Task) -> list[str]:
         if task.is_pending and last is not None:
             problems.append(f"{title} is pending after events: {shown}")
         saved = world.saved.get(title)
+        if any(entry.name.startswith("save(") for entry in world.log):
+            saved = None  # what another thread saved may be older
         if saved is not None and title not in world.unsaved and saved is not task.status:
             problems.append(f"{title} is {task.status.value}, the store says {saved.value}")
         problems += _result_problems(task, events)
@@ -212,12 +215,12 @@ def _starts(plan: Plan) -> Counter[str]:
     starts: Counter[str] = Counter()
     for actor in plan.actors:
         for action in actor:
-            if action.verb == "run":
+            if action.verb in ("run", "arun"):
                 starts.update(f"t{node.task}" for node in plan.graphs[action.target].nodes)
-            elif action.verb in ("execute", "submit"):
+            elif action.verb in STARTS:
                 starts[f"t{action.target}"] += 1
     for subscriber in plan.subscribers:
-        if subscriber.action.verb in ("execute", "submit"):
+        if subscriber.action.verb in STARTS:
             starts.update([f"t{number}" for number in range(len(plan.tasks))] * 2)
     return starts
 
@@ -226,7 +229,7 @@ def _started_alone(plan: Plan) -> set[str]:
     """Tasks that are also started without a graph."""
     actions = [action for actor in plan.actors for action in actor]
     actions += [subscriber.action for subscriber in plan.subscribers]
-    starts = [action.target for action in actions if action.verb in ("execute", "submit")]
+    starts = [action.target for action in actions if action.verb in STARTS]
     if any(target < 0 for target in starts):
         return {f"t{number}" for number in range(len(plan.tasks))}
     return {f"t{number}" for number in starts}
@@ -308,7 +311,11 @@ def _runs(world: World, number: int) -> list[tuple[int, int, str, int]]:
     found = []
     ends = {entry.call: (at, entry) for at, entry in enumerate(world.log) if entry.what == "end"}
     for at, entry in enumerate(world.log):
-        if entry.what == "begin" and entry.name.startswith("run(") and _target(entry) == number:
+        if (
+            entry.what == "begin"
+            and entry.name.startswith(("run(", "arun("))
+            and _target(entry) == number
+        ):
             end, closing = ends.get(entry.call, (len(world.log), None))
             how = "without end" if closing is None else closing.kind
             found.append((at, end, how, entry.actor))

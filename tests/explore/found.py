@@ -41,7 +41,7 @@ def frozen_exceptions(random: Random) -> Plan:
 def second_execution_of_a_failing_task(random: Random) -> Plan:
     """Somebody starts a task again that has failed, before that was announced."""
     starts = (Action("execute"), Action("execute"))
-    return Plan((TaskPlan((Step("fail"),)),), (), (starts, starts), has_store=False)
+    return Plan((TaskPlan((Step("fail"),)),), (), (starts, starts), store=None)
 
 
 def slow_subscriber_and_cancellation(random: Random) -> Plan:
@@ -137,6 +137,13 @@ def ctrl_c_in_run(random: Random) -> Plan:
     return Plan(tasks, (graph,), ((RUN,),), interrupts=(random.randint(1, 150),))
 
 
+def ctrl_c_while_a_ledger_is_written(random: Random) -> Plan:
+    """Ctrl-C strikes whoever commits for all; the others are not to wait for ever."""
+    saves = tuple((Action("save", number), Action("save", number)) for number in range(3))
+    line = random.randint(1, 300)
+    return Plan((TaskPlan(),) * 3, (), saves, store="ledger", interrupt_line=line)
+
+
 FOUND: dict[str, Callable[[Random], Plan]] = {
     plan.__name__: plan
     for plan in (
@@ -155,6 +162,7 @@ FOUND: dict[str, Callable[[Random], Plan]] = {
         ctrl_c_in_execute,
         ctrl_c_at_a_line_of_execute,
         ctrl_c_in_run,
+        ctrl_c_while_a_ledger_is_written,
     )
 }
 """By name; seeds of these are played as ``name:number``, like those of the families."""

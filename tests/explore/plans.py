@@ -62,9 +62,10 @@ class GraphPlan:
 class Action:
     """One call of the public API.
 
-    Verbs: "run" (a graph), "execute", "submit", "cancel" (the executor, a task), "cancel task"
-    (the task itself), "cancel graph", "cancel future" (the latest of a task), "shutdown", "look"
-    (statistics and views), "sleep".
+    Verbs: "run" (a graph), "execute", "submit", their forms for coroutines "arun" and "aexecute"
+    (which are cancelled after ``patience`` seconds), "cancel" (the executor, a task), "cancel task"
+    (the task itself), "cancel graph", "cancel futures", "save" (a task, by the store alone),
+    "shutdown", "look" (statistics and views), "sleep".
     """
 
     verb: str
@@ -95,7 +96,10 @@ class Plan:
     """What each thread does; the first is the main thread."""
     subscribers: tuple[Subscriber, ...] = ()
     limits: tuple[tuple[str, int], ...] = ()
-    has_store: bool = True
+    breaks: bool = False
+    """Groups have circuit breakers, which open at the second failure."""
+    store: str | None = "shelf"
+    """"shelf" (`explore.world.Shelf`), "ledger" (SQLite in memory) or None."""
     broken_saves: frozenset[int] = frozenset()
     strict: bool = False
     earlier_run: bool = False
@@ -247,7 +251,7 @@ def anything(random: Random) -> Plan:
             draw_subscriber(random, count, len(graphs)) for _ in range(random.choice([0, 0, 1, 2]))
         ),
         limits=(("g", random.randint(1, 2)),) if groups else (),
-        has_store=random.random() < 0.8,
+        store=random.choice(["shelf"] * 6 + ["ledger", None, None]),
         broken_saves=broken,
         strict=bool(broken) and random.random() < 0.4,
         earlier_run=random.random() < 0.3,
@@ -327,7 +331,7 @@ def again(random: Random) -> Plan:
         )
         for _ in range(random.randint(2, 3))
     )
-    return Plan(tasks, graphs, actors, has_store=random.random() < 0.5)
+    return Plan(tasks, graphs, actors, store=random.choice(["shelf", None]))
 
 
 def slow(random: Random) -> Plan:
@@ -455,6 +459,43 @@ def grouped(random: Random) -> Plan:
         (draw_graph(random, range(count)),),
         tuple(map(tuple, actors)),
         limits=(("g", 1), ("h", random.randint(1, 2))),
+        breaks=random.random() < 0.3,
+    )
+
+
+def awaited(random: Random) -> Plan:
+    """Coroutines outside wait for runs and tasks, and give up."""
+    count = random.randint(1, 3)
+    tasks = tuple(draw_task(random) for _ in range(count))
+    actors = []
+    for _ in range(random.choice([1, 1, 2])):
+        options: tuple[tuple[str, object], ...] = ()
+        if random.random() < 0.5:
+            options = (("patience", random.choice([0.0, 1.0, 2.0])),)
+        arun = Action("arun", 0, (*draw_run(random, 0).options, *options))
+        actors.append([arun if random.random() < 0.6 else Action("aexecute", 0, options)])
+    if random.random() < 0.5:
+        actors.append([*draw_pause(random), draw_trouble(random, count, 1)])
+    return Plan(tasks, (draw_graph(random, range(count)),), tuple(map(tuple, actors)))
+
+
+def ledger(random: Random) -> Plan:
+    """Threads write to a ledger at once, and Ctrl-C strikes one of them."""
+    count = random.randint(2, 4)
+    tasks = tuple(draw_task(random, is_async=False) for _ in range(count))
+    actors = [
+        [Action("save", random.randrange(count)) for _ in range(random.randint(1, 2))]
+        for _ in range(random.randint(1, 3))
+    ]
+    if random.random() < 0.5:
+        actors.insert(0, [draw_run(random, 0), Action("save", 0)])
+    is_struck = random.random() < 0.6
+    return Plan(
+        tasks,
+        (draw_graph(random, range(count)),),
+        tuple(map(tuple, actors)),
+        store="ledger",
+        interrupt_line=int(2 ** random.uniform(3, 10)) if is_struck else None,
     )
 
 
@@ -469,5 +510,7 @@ FAMILIES: dict[str, Callable[[Random], Plan]] = {
     "interrupted": interrupted,
     "nested": nested,
     "grouped": grouped,
+    "awaited": awaited,
+    "ledger": ledger,
 }
 """By name. Seed n plays family n modulo their number, so that each has its share."""

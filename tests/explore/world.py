@@ -11,8 +11,10 @@ from explore.explorer import Explorer, VirtualThread
 from explore.plans import Action, Plan, Step, Subscriber
 from explore.primitives import VirtualClock, sleep
 from ttasks import (
+    CircuitBreaker,
     InMemoryStore,
     RetryPolicy,
+    SQLiteStore,
     Task,
     TaskCancelled,
     TaskContext,
@@ -114,6 +116,18 @@ class World:
         for other in others:
             other.join()
         self.executor.shutdown()
+        self._look_into_ledger()
+
+    def _look_into_ledger(self) -> None:
+        """What a ledger has kept; it still takes what is written."""
+        store = self.executor.store
+        if isinstance(store, SQLiteStore):
+            for task in self.tasks:
+                if task in store.tasks:
+                    self.saved[task.title] = store.tasks[task.id].status
+            for task in self.tasks:
+                store.tasks.save(task)
+            store.close()
 
     def user(self, what: str) -> None:
         """Code of the user is called: a point, and no lock may be held."""
@@ -127,11 +141,18 @@ class World:
 
     def _build(self) -> None:
         plan = self.plan
-        store = Shelf(self, plan.broken_saves) if plan.has_store else None
+        store: Shelf | SQLiteStore | None = None
+        if plan.store == "shelf":
+            store = Shelf(self, plan.broken_saves)
+        elif plan.store == "ledger":
+            store = SQLiteStore(":memory:")
         self.executor = TaskExecutor.empty(
             store,
             max_workers=2,
             limits=dict(plan.limits) or None,
+            breakers={group: CircuitBreaker(window=2, min_calls=2) for group, _ in plan.limits}
+            if plan.breaks
+            else None,
             guards=[self._guard] if plan.guards else (),
             strict_persistence=plan.strict,
             clock=VirtualClock(),
@@ -140,7 +161,7 @@ class World:
         self.executor.register(ASYNC, self._handle_async)
         self.tasks = self._make_tasks()
         self.graphs = [self._make_graph(number, self.tasks) for number in range(len(plan.graphs))]
-        if plan.earlier_run and store is not None and self.graphs:
+        if plan.earlier_run and isinstance(store, Shelf) and self.graphs:
             store.put_aside(self._make_graph(0, self._make_tasks()))
         subscribers = [_Reaction(self, subscriber) for subscriber in plan.subscribers]
         at = len(subscribers) if plan.log_last else 0
@@ -261,7 +282,7 @@ class World:
             )
         )
         if (
-            self.plan.has_store
+            self.plan.store == "shelf"
             and kind in ENDS
             and task.title not in self.unsaved
             and self.saved.get(task.title) is not event.status
@@ -326,7 +347,12 @@ class World:
                 self.tasks[target].cancel()
             case "cancel graph":
                 self.graphs[target].cancel()
-            case "cancel future":
+            case "arun" | "aexecute":
+                asyncio.run(self._await(action))
+            case "save":
+                assert executor.store is not None
+                executor.store.tasks.save(self.tasks[target])
+            case "cancel futures":
                 for _task, future in self.futures:
                     future.cancel()
             case "shutdown":
@@ -337,6 +363,15 @@ class World:
                 _ = graph.ok, graph.failed, graph.errors, executor.abandoned
             case _:
                 raise AssertionError(action)
+
+    async def _await(self, action: Action) -> None:
+        options: dict[str, Any] = dict(action.options)
+        patience = options.pop("patience", None)
+        if action.verb == "arun":
+            waited: Any = self.graphs[action.target].arun(self.executor, **options)
+        else:
+            waited = self.executor.aexecute(self.tasks[action.target])
+        await asyncio.wait_for(waited, patience)
 
 
 ENDS = frozenset({"succeeded", "failed", "cancelled", "blocked", "skipped"})
