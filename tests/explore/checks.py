@@ -62,10 +62,10 @@ def _task_problems(world: World, task: Task) -> list[str]:
             problems.append(f"{title} is {task.status.value} without such an event: {shown}")
         if task.is_pending and last is not None:
             problems.append(f"{title} is pending after events: {shown}")
-        saved = world.saved.get(title)
+        saved = world.saved.get(task.id)
         if any(entry.name.startswith("save(") for entry in world.log):
             saved = None  # what another thread saved may be older
-        if saved is not None and title not in world.unsaved and saved is not task.status:
+        if saved is not None and task.id not in world.unsaved and saved is not task.status:
             problems.append(f"{title} is {task.status.value}, the store says {saved.value}")
         problems += _result_problems(task, events)
     return problems

@@ -18,16 +18,12 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
-from linecache import getline
 from pathlib import Path
-from random import Random
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
-import ttasks
+from explore.choices import Choices
 
-LIBRARY = str(Path(ttasks.__file__).parent)
 MOST_POINTS = 20_000
 """Points after which a run is a livelock; a usual one has a few hundred."""
 
@@ -38,6 +34,9 @@ UNWINDING_POINTS = 300
 """Points that a thread may pass while a failed run is unwound; then it is left where it is."""
 
 
+Tracer = Callable[["Explorer", "VirtualThread"], Any]
+
+
 class Abandoned(BaseException):
     """Ends the threads of a run that has failed."""
 
@@ -46,80 +45,13 @@ class Problem(Exception):
     """What is wrong with a run: a deadlock, a livelock, a broken promise."""
 
 
-class Choices:
-    """Who goes on: at each point anybody with some probability, else whoever runs.
-
-    Args:
-        random: decides.
-        switch: probability that a point switches at all.
-        slip: probability that at a point the time moves on although somebody could run, as it does
-            on a machine that is late.
-    """
-
-    def __init__(self, random: Random, switch: float = 0.3, slip: float = 0.0) -> None:
-        self.random = random
-        self.switch = switch
-        self.slip = slip
-
-    def pick(self, running: Any, ready: list[Any]) -> Any:
-        """One of the threads that are ready; the running one may be among them."""
-        if running.is_ready and self.random.random() >= self.switch:
-            return running
-        return self.random.choice(ready)
-
-    def welcome(self, thread: Any) -> None:
-        """A thread is new."""
-
-    def demote(self, thread: Any) -> None:
-        """A thread looked in vain, and lets others go first."""
-
-
-class Priorities(Choices):
-    """The thread with the highest priority runs; at a few random points it becomes the lowest.
-
-    A bug that needs d things in a certain order is found with a probability of at least
-    1 / (n * k ** (d - 1)) for n threads and k points: Burckhardt, Kothari, Musuvathi, Nagarakatte,
-    "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", ASPLOS 2010.
-
-    Args:
-        random: decides.
-        changes: how many points change the priorities (d - 1).
-        length: number of points of a run, roughly (k).
-        slip: as above.
-    """
-
-    def __init__(self, random: Random, changes: int, length: int, slip: float = 0.0) -> None:
-        super().__init__(random, slip=slip)
-        self._changes = {random.randrange(length) for _ in range(changes)}
-        self._points = count()
-        self._lowest = count(-1, -1)
-
-    def pick(self, running: Any, ready: list[Any]) -> Any:
-        if next(self._points) in self._changes:
-            self.demote(running)
-        best = ready[0]
-        for thread in ready:
-            if thread.priority > best.priority:
-                best = thread
-        return best
-
-    def welcome(self, thread: Any) -> None:
-        thread.priority = self.random.random()
-
-    def demote(self, thread: Any) -> None:
-        thread.priority = next(self._lowest)
-
-
 class Explorer:
     """One run of threads under control. Use it once.
 
     Args:
         choices: decides who goes on.
-        interrupts: numbers of the points at which Ctrl-C comes, for the main thread.
-        interrupt_line: which line of the library, counted on the main thread while it is `armed`,
-            Ctrl-C strikes before; None for none.
-        preempt: probability that a thread may be switched before any line of the library; 0 looks
-            at no lines, which is several times faster.
+        interrupts: at which points, counted while the main thread is `armed`, Ctrl-C comes.
+        tracer: gives each thread its trace function (see `explore.lines`), None for none.
 
     Attributes:
         now: virtual seconds since the beginning.
@@ -134,8 +66,7 @@ class Explorer:
         choices: Choices,
         *,
         interrupts: tuple[int, ...] = (),
-        interrupt_line: int | None = None,
-        preempt: float = 0.0,
+        tracer: Tracer | None = None,
     ) -> None:
         self.choices = choices
         self.now = 0.0
@@ -153,10 +84,10 @@ class Explorer:
         }
         self.interrupted = 0
         self._interrupts = sorted(interrupts, reverse=True)
-        self._interrupt_line = interrupt_line
-        self._preempt = preempt
+        self._tracer = tracer
         self._pending = 0
         self._armed = False
+        self._armed_points = 0
         self._over = threading.Lock()
         self._over.acquire()
         self.current: VirtualThread
@@ -292,9 +223,10 @@ class Explorer:
         self.trace.append((self.current.number, what))
         if self.points > MOST_POINTS:
             self.fail(f"livelock: more than {MOST_POINTS} points")
-        if self._interrupts and self.points >= self._interrupts[-1]:
-            self._interrupts.pop()
-            if self._armed:
+        if self._armed:
+            self._armed_points += 1
+            if self._interrupts and self._armed_points >= self._interrupts[-1]:
+                self._interrupts.pop()
                 self._pending += 1
                 self.wake(self.main)
 
@@ -363,54 +295,24 @@ class Explorer:
         if callable(handler):
             handler(signal.SIGINT, frame)
 
-    def tracer(self, thread: VirtualThread) -> Callable[..., Any] | None:
-        """What looks at each line of the library on a thread; None for nothing."""
-        if self._preempt:
-            return self._tracer(self._preempt_at)
-        if self._interrupt_line is not None and thread is self.main:
-            return self._tracer(self._interrupt_at)
-        return None
+    def trace_function(self, thread: VirtualThread) -> Any:
+        """What looks at each line of a thread; None for nothing."""
+        return None if self._tracer is None else self._tracer(self, thread)
 
-    def _tracer(self, at_line: Callable[[FrameType], None]) -> Callable[..., Any]:
-        def on_line(frame: FrameType, event: str, _arg: Any) -> Any:
-            if event == "line":
-                at_line(frame)
-            return on_line
+    def strike(self, frame: FrameType) -> None:
+        """Ctrl-C, before this line of the main thread."""
+        if not self.dead:
+            self._pending += 1
+            self._deliver(frame)
 
-        def on_call(frame: FrameType, _event: str, _arg: Any) -> Any:
-            return on_line if _is_library(frame.f_code) else None
-
-        return on_call
-
-    def _preempt_at(self, _frame: FrameType) -> None:
-        if len(self.ready) > 1 and self.choices.random.random() < self._preempt and not self.dead:
-            self.point("line")
-
-    def _interrupt_at(self, frame: FrameType) -> None:
-        if self._interrupt_line is None or not self._armed:
-            return
-        self._interrupt_line -= 1
-        if self._interrupt_line > 0:
-            return
-        # The interpreter calls no signal handler between a block of `with` and its end.
-        if getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with "):
-            return
-        self._interrupt_line = None
-        self._pending += 1
-        self._deliver(frame)
+    @property
+    def is_armed(self) -> bool:
+        """True while Ctrl-C may strike."""
+        return self._armed
 
 
 active: Explorer | None = None
 """The run that is under way. Assigned by `Explorer.run` alone; what reads it has the baton."""
-
-_known: dict[CodeType, bool] = {}
-
-
-def _is_library(code: CodeType) -> bool:
-    known = _known.get(code)
-    if known is None:
-        known = _known[code] = code.co_filename.startswith(LIBRARY)
-    return known
 
 
 class VirtualThread:
@@ -501,7 +403,7 @@ class VirtualThread:
         sys.settrace(None)
         try:
             if not explorer.dead:
-                sys.settrace(explorer.tracer(self))
+                sys.settrace(explorer.trace_function(self))
                 self.run()
         except Abandoned:
             pass

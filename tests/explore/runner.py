@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from random import Random
 
 from explore.checks import check
-from explore.explorer import Choices, Explorer, Priorities, Problem
+from explore.choices import Choices, Priorities
+from explore.explorer import Explorer, Problem, Tracer
+from explore.families import FAMILIES
 from explore.found import FOUND
-from explore.plans import FAMILIES, Plan
+from explore.lines import InterruptAtLine, Preemption
+from explore.plans import Plan
 from explore.seam import virtual
 from explore.world import Entry, World
 
@@ -51,8 +54,7 @@ def play_plan(plan: Plan, random: Random, family: str, seed: int) -> Played:
     explorer = Explorer(
         draw_choices(random, may_slip="calm" not in plan.tags),
         interrupts=plan.interrupts,
-        interrupt_line=plan.interrupt_line,
-        preempt=random.choice([0.0] * 6 + [0.02, 0.2]),
+        tracer=draw_tracer(random, plan),
     )
     world = World(plan, explorer)
     problems: list[str] = []
@@ -73,6 +75,14 @@ def draw_choices(random: Random, *, may_slip: bool) -> Choices:
     if random.random() < 0.6:
         return Priorities(random, random.randint(0, 4), random.choice([50, 150, 400]), slip)
     return Choices(random, random.choice([0.05, 0.2, 0.5, 1.0]), slip)
+
+
+def draw_tracer(random: Random, plan: Plan) -> Tracer | None:
+    """Who looks at the lines of the library; mostly nobody."""
+    if plan.interrupt_line is not None:
+        return InterruptAtLine(plan.interrupt_line)
+    probability = random.choice([0.0] * 6 + [0.02, 0.2])
+    return Preemption(random, probability) if probability else None
 
 
 def _line(entry: Entry) -> str:

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,12 +89,13 @@ def _find_patches() -> None:
 
 def _patch_defaults(kind: type, new: dict[int, Any]) -> None:
     """``field(default_factory=Lock)`` keeps its own reference in the constructor."""
-    if hasattr(kind, "__dataclass_fields__"):
-        for cell in kind.__init__.__closure__ or ():
-            if id(cell.cell_contents) in new:
-                _patches.append(
-                    (cell, "cell_contents", cell.cell_contents, new[id(cell.cell_contents)])
-                )
+    if not hasattr(kind, "__dataclass_fields__"):
+        return
+    for cell in getattr(kind.__init__, "__closure__", None) or ():
+        with suppress(ValueError):  # it is empty
+            old = cell.cell_contents
+            if id(old) in new:
+                _patches.append((cell, "cell_contents", old, new[id(old)]))
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from random import Random
 
 import pytest
 
-from explore.explorer import Choices, Explorer, Priorities, Problem
+from explore.choices import Choices, Priorities
+from explore.explorer import Explorer, Problem
 from explore.primitives import VirtualClock, sleep
 from explore.runner import play
 from explore.seam import virtual
@@ -206,7 +207,7 @@ def test_ctrl_c_strikes_the_main_thread_at_its_point_also_while_it_waits() -> No
             sleep(1)
 
     random = Random(0)
-    explorer = Explorer(Choices(random), interrupts=(2, 5))
+    explorer = Explorer(Choices(random), interrupts=(2, 4))
     before = signal.getsignal(signal.SIGINT)
     with virtual():
         explorer.run(lambda: main([explorer]))

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from explore.explorer import Explorer, VirtualThread
 from explore.plans import Action, Plan, Step, Subscriber
 from explore.primitives import VirtualClock, sleep
+from explore.shelf import Shelf
 from ttasks import (
     CircuitBreaker,
-    InMemoryStore,
     RetryPolicy,
     SQLiteStore,
     Task,
@@ -84,8 +84,8 @@ class World:
     Attributes:
         log: what happened, in the order in which it did.
         problems: broken promises that were noticed on the way.
-        saved: title to status, as the store has it.
-        unsaved: titles of the tasks whose latest save failed.
+        saved: status by id of the task, as the store has it.
+        unsaved: ids of the tasks whose latest save failed.
     """
 
     def __init__(self, plan: Plan, explorer: Explorer) -> None:
@@ -124,7 +124,7 @@ class World:
         if isinstance(store, SQLiteStore):
             for task in self.tasks:
                 if task in store.tasks:
-                    self.saved[task.title] = store.tasks[task.id].status
+                    self.saved[task.id] = store.tasks[task.id].status
             for task in self.tasks:
                 store.tasks.save(task)
             store.close()
@@ -143,7 +143,8 @@ class World:
         plan = self.plan
         store: Shelf | SQLiteStore | None = None
         if plan.store == "shelf":
-            store = Shelf(self, plan.broken_saves)
+            store = Shelf(self._note_store, plan.broken_saves, plan.slow_reads)
+            self.saved, self.unsaved = store.saved, store.unsaved
         elif plan.store == "ledger":
             store = SQLiteStore(":memory:")
         self.executor = TaskExecutor.empty(
@@ -161,12 +162,25 @@ class World:
         self.executor.register(ASYNC, self._handle_async)
         self.tasks = self._make_tasks()
         self.graphs = [self._make_graph(number, self.tasks) for number in range(len(plan.graphs))]
-        if plan.earlier_run and isinstance(store, Shelf) and self.graphs:
-            store.put_aside(self._make_graph(0, self._make_tasks()))
+        if plan.earlier_run and store is not None and self.graphs:
+            self._run_earlier(store)
         subscribers = [_Reaction(self, subscriber) for subscriber in plan.subscribers]
         at = len(subscribers) if plan.log_last else 0
         for callback in [*subscribers[:at], self._note_event, *subscribers[at:]]:
             self.executor.events.subscribe(callback)
+
+    def _run_earlier(self, store: Shelf | SQLiteStore) -> None:
+        """Run the first graph as another process might have; only its first task succeeds."""
+
+        def handle(context: TaskContext) -> str:
+            if context.payload:
+                raise Boom("failed")
+            return "done"
+
+        with TaskExecutor.empty(store, clock=VirtualClock()) as executor:
+            executor.register(PLAIN, handle)
+            executor.register(ASYNC, handle)
+            self._make_graph(0, self._make_tasks()).run(executor, 1)
 
     def _make_tasks(self) -> list[Task]:
         return [
@@ -262,6 +276,11 @@ class World:
             graph.raise_for_failure()
         return "done"
 
+    def _note_store(self, what: str) -> None:
+        self.user(what)
+        if what == "read":
+            self.log.append(Entry("read", "", actor=self.explorer.current.number))
+
     def _note_event(self, event: TaskEvent) -> None:
         self.user("event")
         task = event.task
@@ -284,10 +303,10 @@ class World:
         if (
             self.plan.store == "shelf"
             and kind in ENDS
-            and task.title not in self.unsaved
-            and self.saved.get(task.title) is not event.status
+            and task.id not in self.unsaved
+            and self.saved.get(task.id) is not event.status
         ):
-            saved = self.saved.get(task.title)
+            saved = self.saved.get(task.id)
             self.problems.append(f"{task.title} {kind} was announced, but the store says {saved}")
 
     # What the threads do
@@ -401,61 +420,3 @@ class _Reaction:
             raise Frozen("subscriber")
         task = event.task if plan.action.target < 0 else None
         self._world.act(plan.action, -1, task)
-
-
-class Shelf(InMemoryStore):
-    """A store that remembers what it was told, reads slowly, and fails at certain saves."""
-
-    def __init__(self, world: World, broken: frozenset[int]) -> None:
-        super().__init__()
-        self._world = world
-        self._saves = 0
-        save_task, save_graph, keyed = self.tasks.save, self.graphs.save, self.graphs.keyed
-
-        def save(task: Task) -> None:
-            self._attempt([task], broken)
-            save_task(task)
-            world.explorer.point("saved")
-
-        def keep(graph: TaskGraph) -> None:
-            self.tasks.save = save_task  # type: ignore[method-assign]
-            save_graph(graph)
-            self.tasks.save = save  # type: ignore[method-assign]
-
-        def save_a_graph(graph: TaskGraph) -> None:
-            self._attempt(list(graph), broken)
-            keep(graph)
-            world.explorer.point("saved graph")
-
-        def look_up(key: str) -> list[str]:
-            world.user("store")
-            world.log.append(Entry("read", key, actor=world.explorer.current.number))
-            if world.plan.slow_reads:
-                sleep(world.plan.slow_reads)
-            found = keyed(key)
-            world.explorer.point("found")
-            return found
-
-        self._keep = keep
-        self.tasks.save = save  # type: ignore[method-assign]
-        self.graphs.save = save_a_graph  # type: ignore[method-assign]
-        self.graphs.keyed = look_up  # type: ignore[method-assign]
-
-    def _attempt(self, tasks: list[Task], broken: frozenset[int]) -> None:
-        world = self._world
-        world.user("store")
-        self._saves += 1
-        titles = {task.title for task in tasks}
-        if self._saves in broken:
-            world.unsaved |= titles
-            raise OSError("disk full")
-        world.unsaved -= titles
-        for task in tasks:
-            world.saved[task.title] = task.status
-
-    def put_aside(self, graph: TaskGraph) -> None:
-        """Remember a graph of an earlier run; its first task has SUCCEEDED."""
-        first = next(iter(graph))
-        first.transition_to(TaskStatus.RUNNING)
-        first.transition_to(TaskStatus.SUCCEEDED)
-        self._keep(graph)
