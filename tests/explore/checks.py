@@ -11,6 +11,7 @@ from ttasks import Task, TaskStatus, TTasksError
 
 RUN_ENDS = frozenset({"succeeded", "failed", "cancelled"})
 REPORTS = frozenset({"progress", "output"})
+NO_RETRY = "a retry was announced and did not come"
 STARTS = frozenset({"execute", "submit", "aexecute"})
 
 
@@ -51,10 +52,10 @@ def _task_problems(world: World, task: Task) -> list[str]:
         problems.append(f"{title} is left RUNNING: {shown}")
     if world.executor.is_running(task.id):
         problems.append(f"{title} counts as running: {shown}")
-    wrong = order_problem(events, once=_starts(world.plan)[title] <= 1)
-    if wrong:
-        problems.append(f"events of {title}: {wrong}: {shown}")
     by_hand = _moved_by_hand(world)
+    wrong = order_problem(events, once=_starts(world.plan)[title] <= 1)
+    if wrong and not (title in by_hand and wrong == NO_RETRY):
+        problems.append(f"events of {title}: {wrong}: {shown}")
     last = next((event for event in reversed(events) if event.kind in ENDS), None)
     if title not in by_hand:
         reused = task.result is not None and task.result.reused
@@ -115,10 +116,12 @@ def order_problem(events: list[Entry], *, once: bool = True) -> str:
                 return "succeeded without a start"
             if once and promised and event.kind != "cancelled":
                 return f"{event.kind} instead of another attempt"
+            if event.kind != "cancelled":  # by a graph that does not run it, for one that does
+                excused += promised
             promised.clear()
     if running:
         return "an attempt has no end"
-    return "a retry was announced and did not come" if promised else ""
+    return NO_RETRY if promised else ""
 
 
 def _result_problems(task: Task, events: list[Entry]) -> list[str]:
@@ -238,33 +241,26 @@ def _started_alone(plan: Plan) -> set[str]:
 def _call_problems(world: World) -> list[str]:
     """Two attempts of one task never overlap, and no group has more than its limit.
 
-    A handler that was told to stop counts no more: it may have been left behind.
+    A handler counts from its call to its return, or to the end of its attempt if that comes first:
+    then it has been left behind. One that is called although it was cancelled never counts.
     """
     limits = dict(world.plan.limits)
     groups = {f"t{number}": task.group for number, task in enumerate(world.plan.tasks)}
-    live: Counter[str] = Counter()
-    used: Counter[str | None] = Counter()
+    live: dict[int, str] = {}  # title by call
     problems = []
-    told: Counter[str] = Counter()  # ended by an event while their handler goes on
     for entry in world.log:
-        name, group = entry.name, groups.get(entry.name)
-        if entry.what == "call":
-            live[name] += 1
-            used[group] += 1
-            if live[name] > 1:
-                problems.append(f"two attempts of {name} run at once")
-            if group in limits and used[group] > limits[group]:
-                problems.append(f"{used[group]} of group {group} run at once")
+        if entry.what == "call" and not entry.kind:
+            live[entry.call] = entry.name
+            if list(live.values()).count(entry.name) > 1:
+                problems.append(f"two attempts of {entry.name} run at once")
+            group = groups.get(entry.name)
+            used = sum(groups.get(title) == group for title in live.values())
+            if group in limits and used > limits[group]:
+                problems.append(f"{used} of group {group} run at once")
         elif entry.what == "return":
-            if told[name]:
-                told[name] -= 1
-            else:
-                live[name] -= 1
-                used[group] -= 1
-        elif entry.what == "event" and entry.kind in RUN_ENDS and live[name] > 0:
-            told[name] += 1
-            live[name] -= 1
-            used[group] -= 1
+            live.pop(entry.call, None)
+        elif entry.what == "event" and entry.kind in RUN_ENDS:
+            live = {call: title for call, title in live.items() if title != entry.name}
     return problems
 
 
@@ -288,8 +284,30 @@ def _run_problems(world: World) -> list[str]:
             if how == "without end":
                 problems.append(f"the run of g{number} did not return")
         if len(runs) == 1 and len(world.graphs) == 1 and not _started_alone(world.plan):
-            problems += _retry_problems(world, number)
+            problems += _retry_problems(world, number) + _finally_problems(world, number)
     return problems
+
+
+def _finally_problems(world: World, number: int) -> list[str]:
+    """Once anything of a graph has started its finally tasks run, however the run is stopped."""
+    plan, graph = world.plan, world.plan.graphs[number]
+    actions = [action for actor in plan.actors for action in actor]
+    actions += [subscriber.action for subscriber in plan.subscribers]
+    limited = any(name == "finally_timeout" for action in actions for name, _ in action.options)
+    singled_out = any(action.verb == "cancel" for action in actions)
+    if limited or singled_out or world.explorer.interrupted > 1:
+        return []
+    started = {e.name for e in world.log if e.what == "event" and e.kind == "started"}
+    titles = {f"t{node.task}" for node in graph.nodes}
+    if not started & titles:
+        return []
+    return [
+        f"t{node.task}, a finally task, did not run"
+        for node in graph.nodes
+        if node.finally_
+        and f"t{node.task}" not in started | _moved_by_hand(world)
+        and not world.tasks[node.task].is_succeeded  # taken over
+    ]
 
 
 def _retry_problems(world: World, number: int) -> list[str]:

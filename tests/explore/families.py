@@ -44,7 +44,7 @@ def draw_graph(
         after = tuple(other for other in tasks[:at] if random.random() < 0.4)
         policy = random.choice(POLICIES) if policies and random.random() < 0.4 else POLICIES[0]
         assert POLICIES[0] is DependencyPolicy.BLOCK
-        is_last = random.random() < 0.15
+        is_last = random.random() < 0.25
         nodes.append(Node(task, after, is_last, random.random() < 0.8, policy))
     return GraphPlan(tuple(nodes), key)
 

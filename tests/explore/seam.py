@@ -72,7 +72,7 @@ def _find_patches() -> None:
                 if id(value) in new:
                     _patches.append((module, attribute, value, new[id(value)]))
                 elif isinstance(value, type) and value.__module__ == name:
-                    _patch_defaults(value, new)
+                    _patch_class(value, new)
     _patches.extend(
         [
             (signal, "signal", signal.signal, primitives.set_signal),
@@ -87,15 +87,17 @@ def _find_patches() -> None:
     )
 
 
-def _patch_defaults(kind: type, new: dict[int, Any]) -> None:
-    """``field(default_factory=Lock)`` keeps its own reference in the constructor."""
-    if not hasattr(kind, "__dataclass_fields__"):
-        return
-    for cell in getattr(kind.__init__, "__closure__", None) or ():
-        with suppress(ValueError):  # it is empty
-            old = cell.cell_contents
-            if id(old) in new:
-                _patches.append((cell, "cell_contents", old, new[id(old)]))
+def _patch_class(kind: type, new: dict[int, Any]) -> None:
+    """``now = staticmethod(monotonic)`` and ``field(default_factory=Lock)`` keep what they got."""
+    for name, value in list(vars(kind).items()):
+        if isinstance(value, staticmethod) and id(value.__func__) in new:
+            _patches.append((kind, name, value, staticmethod(new[id(value.__func__)])))
+    if hasattr(kind, "__dataclass_fields__"):
+        for cell in getattr(kind.__init__, "__closure__", None) or ():
+            with suppress(ValueError):  # it is empty
+                old = cell.cell_contents
+                if id(old) in new:
+                    _patches.append((cell, "cell_contents", old, new[id(old)]))
 
 
 @contextmanager

@@ -216,7 +216,7 @@ class World:
 
     def _handle(self, context: TaskContext) -> Any:
         self.user("handler")
-        step = self._enter(context)
+        step, call = self._enter(context)
         try:
             self._report(context, step)
             if step.seconds:
@@ -226,28 +226,29 @@ class World:
                     context.raise_if_cancelled()
             return self._end(step)
         finally:
-            self._leave(context)
+            self._leave(context, call)
 
     async def _handle_async(self, context: TaskContext) -> Any:
         self.user("coroutine")
-        step = self._enter(context)
+        step, call = self._enter(context)
         try:
             self._report(context, step)
             if step.seconds:
                 await asyncio.sleep(step.seconds)
             return self._end(step)
         finally:
-            self._leave(context)
+            self._leave(context, call)
 
-    def _enter(self, context: TaskContext) -> Step:
+    def _enter(self, context: TaskContext) -> tuple[Step, int]:
         steps = self.plan.tasks[context.payload].steps if context.payload is not None else (Step(),)
         kind = "cancelled" if context.cancelled else ""
-        self.log.append(Entry("call", context.title, kind, context.attempt))
-        return steps[min(context.attempt, len(steps)) - 1]
+        self._calls += 1
+        self.log.append(Entry("call", context.title, kind, context.attempt, call=self._calls))
+        return steps[min(context.attempt, len(steps)) - 1], self._calls
 
-    def _leave(self, context: TaskContext) -> None:
+    def _leave(self, context: TaskContext, call: int) -> None:
         kind = "cancelled" if context.cancelled else ""
-        self.log.append(Entry("return", context.title, kind, context.attempt))
+        self.log.append(Entry("return", context.title, kind, context.attempt, call=call))
 
     def _report(self, context: TaskContext, step: Step) -> None:
         for number in range(step.reports):
