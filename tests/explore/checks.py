@@ -25,6 +25,7 @@ def check(world: World) -> list[str]:
     problems += _call_problems(world)
     problems += _run_problems(world)
     problems += _cancel_problems(world)
+    problems += _inner_problems(world)
     if "calm" in world.plan.tags:
         problems += _calm_problems(world)
     return problems
@@ -383,6 +384,22 @@ def _cancel_problems(world: World) -> list[str]:
             if later.what == "call" and not later.kind and later.name in titles:
                 problems.append(f"{later.name} was called after g{number} was cancelled")
     return problems
+
+
+def _inner_problems(world: World) -> list[str]:
+    """A graph that a handler runs has ended when the outer one has, with its cleanup."""
+    if world.plan.subscribers:
+        return []
+    ends = [
+        at for at, e in enumerate(world.log) if e.what == "end" and not e.name.startswith("look")
+    ]
+    late = world.log[max(ends, default=0) :]
+    submits = any(action.verb == "submit" for actor in world.plan.actors for action in actor)
+    return [
+        f"{entry.name} {entry.kind} after the outer run had ended"
+        for entry in late
+        if entry.what == "event" and entry.name.startswith("inner") and not submits
+    ]
 
 
 def _calm_problems(world: World) -> list[str]:

@@ -328,7 +328,13 @@ def nested(random: Random) -> Plan:
     tasks = tuple(
         draw_task(
             random,
-            steps=(Step(random.choice(["nested", "nested", "ok"]), random.choice([0.0, 1.0])),),
+            steps=(
+                Step(
+                    random.choice(["nested", "nested", "ok"]),
+                    random.choice([0.0, 1.0, 2.0]),
+                    random.random() < 0.3,
+                ),
+            ),
             is_async=False,
         )
         for _ in range(count)

@@ -118,6 +118,12 @@ def cancelled_while_the_end_is_made(random: Random) -> Plan:
     return Plan((task,), (ONE,), ((RUN,), (Action("sleep", 1), Action("cancel"))))
 
 
+def graph_in_a_handler_with_a_timeout(random: Random) -> Plan:
+    """The outer run waits for the cleanup of the inner one, although its task is out of time."""
+    task = TaskPlan((Step("nested", 2.0, random.random() < 0.5),), timeout=1.0)
+    return Plan((task, TaskPlan()), (CHAIN,), ((RUN,),))
+
+
 def ctrl_c_in_execute(random: Random) -> Plan:
     """Ctrl-C at any point of ``execute``, in the end of the task too."""
     task = TaskPlan((Step("ok", random.choice([0.0, 1.0]), reports=1),))
@@ -159,6 +165,7 @@ FOUND: dict[str, Callable[[Random], Plan]] = {
         shared_task_of_two_policies,
         end_and_timeout_at_once,
         cancelled_while_the_end_is_made,
+        graph_in_a_handler_with_a_timeout,
         ctrl_c_in_execute,
         ctrl_c_at_a_line_of_execute,
         ctrl_c_in_run,

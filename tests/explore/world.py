@@ -100,7 +100,7 @@ class World:
         self.futures: list[tuple[Task, Future[TaskResult]]] = []
         self.executor: TaskExecutor
         self._calls = 0
-        self._inner = 0
+        self._inner: dict[str, Step] = {}  # what inner tasks do, by their title
 
     def play(self) -> None:
         """Make everything and let it happen; runs as the main thread of the explorer."""
@@ -219,7 +219,9 @@ class World:
         step, call = self._enter(context)
         try:
             self._report(context, step)
-            if step.seconds:
+            if step.kind == "nested":
+                self._run_inner(step)
+            elif step.seconds:
                 if step.stubborn:
                     sleep(step.seconds)
                 elif context.wait_cancelled(step.seconds):
@@ -240,7 +242,8 @@ class World:
             self._leave(context, call)
 
     def _enter(self, context: TaskContext) -> tuple[Step, int]:
-        steps = self.plan.tasks[context.payload].steps if context.payload is not None else (Step(),)
+        inner = self._inner.get(context.title)
+        steps = (inner,) if inner else self.plan.tasks[context.payload].steps
         kind = "cancelled" if context.cancelled else ""
         self._calls += 1
         self.log.append(Entry("call", context.title, kind, context.attempt, call=self._calls))
@@ -268,14 +271,20 @@ class World:
             raise SystemExit(3)
         if step.kind == "odd":
             return Odd()
-        if step.kind == "nested":
-            self._inner += 1
-            graph = TaskGraph(f"inner {self._inner}")
-            first = graph.add(Task(f"inner {self._inner} a", None, PLAIN))
-            graph.add(Task(f"inner {self._inner} b", None, PLAIN), after=first, finally_=True)
-            graph.run(self.executor, 1)
-            graph.raise_for_failure()
         return "done"
+
+    def _run_inner(self, step: Step) -> None:
+        """Run a graph in a handler; its tasks take as long as the step."""
+        number = len(self._inner)
+        graph = TaskGraph(f"inner {number}")
+        after: list[Task] = []
+        for name in ("task", "cleanup"):
+            task = Task(f"inner {name} {number}", None, PLAIN)
+            self._inner[task.title] = Step("ok", step.seconds, step.stubborn)
+            graph.add(task, after=after, finally_=name == "cleanup")
+            after = [task]
+        graph.run(self.executor, 1)
+        graph.raise_for_failure()
 
     def _note_store(self, what: str) -> None:
         self.user(what)
