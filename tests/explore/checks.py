@@ -17,7 +17,7 @@ STARTS = frozenset({"execute", "submit", "aexecute"})
 
 def check(world: World) -> list[str]:
     """What is wrong with a run that has ended; nothing if all is well."""
-    problems = list(world.problems)
+    problems: list[str] = []
     for task in world.tasks:
         problems += _task_problems(world, task)
     problems += _future_problems(world)

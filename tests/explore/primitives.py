@@ -246,6 +246,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
+        self._explorer = running()
         self._selector = self
         self._is_woken = False
         self._sleeper: VirtualThread | None = None
@@ -276,9 +277,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
             explorer.point("wake loop")
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
-        explorer = current.active
-        if explorer is not None and not explorer.dead:
-            explorer.complaints.append(f"event loop: {context}")
+        # What ends interpreters goes through loops as it pleases.
+        error = context.get("exception")
+        if not self._explorer.dead and (error is None or isinstance(error, Exception)):
+            self._explorer.complaints.append(f"event loop: {context}")
 
     @classmethod
     def make(cls) -> Self:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 
@@ -56,17 +60,39 @@ def play_plan(plan: Plan, random: Random, family: str, seed: int) -> Played:
         interrupts=plan.interrupts,
         tracer=draw_tracer(random, plan),
     )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        problems, log = _play(plan, explorer)
+        # Now, so that it is known of which run a coroutine is that nobody awaited.
+        gc.collect()
+    problems += explorer.complaints
+    if explorer.problem is None:  # else all that was under way is in pieces
+        problems += [str(warning.message) for warning in caught]
+    return Played(family, seed, plan, tuple(problems), tuple(explorer.trace), log)
+
+
+def _play(plan: Plan, explorer: Explorer) -> tuple[list[str], tuple[str, ...]]:
+    """What is wrong, and the log; when this returns nobody holds the world any more."""
     world = World(plan, explorer)
-    problems: list[str] = []
     with virtual():
         try:
             explorer.run(world.play)
         except Problem as problem:
-            problems = [*world.problems, str(problem)]
+            problems = [str(problem)]
         else:
             problems = check(world)
-    log = tuple(_line(entry) for entry in world.log)
-    return Played(family, seed, plan, tuple(problems), tuple(explorer.trace), log)
+    return problems, tuple(_line(entry) for entry in world.log)
+
+
+@contextmanager
+def many_plays() -> Iterator[None]:
+    """For a ``with`` block with many plays: the collector then looks at what they make alone."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def draw_choices(random: Random, *, may_slip: bool) -> Choices:

@@ -5,7 +5,6 @@ A failing seed is printed with the command that plays it again.
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterable
 from random import SystemRandom
@@ -13,7 +12,7 @@ from random import SystemRandom
 import pytest
 
 from explore.found import FOUND
-from explore.runner import Played, play
+from explore.runner import Played, many_plays, play
 
 SEEDS = 60
 FOUND_SEEDS = 60
@@ -26,14 +25,13 @@ AGAIN = os.environ.get("TTASKS_SEED")
 def check(names: Iterable[tuple[str | None, int]]) -> None:
     """Play seeds; fail with the first that breaks a promise, and a list of the others."""
     failed: list[Played] = []
-    for number, (family, seed) in enumerate(names):
-        played = play(seed, family)
-        if played.problems:
-            failed.append(played)
+    with many_plays():
+        for family, seed in names:
+            played = play(seed, family)
+            if played.problems:
+                failed.append(played)
             if len(failed) == FAILURES_SHOWN:
                 break
-        if number % 100 == 0:
-            gc.collect()  # it waits during the runs
     if failed:
         lines = [f"{one.family}:{one.seed} {one.problems[0].splitlines()[0]}" for one in failed]
         pytest.fail("\n".join([str(failed[0]), "all that failed:", *lines]), pytrace=False)
