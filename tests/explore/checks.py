@@ -122,7 +122,7 @@ def order_problem(events: list[Entry], *, once: bool = True) -> str:
             promised.clear()
     if running:
         return "an attempt has no end"
-    return NO_RETRY if promised else ""
+    return NO_RETRY if promised and once else ""
 
 
 def _result_problems(task: Task, events: list[Entry]) -> list[str]:

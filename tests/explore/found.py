@@ -40,8 +40,8 @@ def frozen_exceptions(random: Random) -> Plan:
 
 def second_execution_of_a_failing_task(random: Random) -> Plan:
     """Somebody starts a task again that has failed, before that was announced."""
-    starts = (Action("execute"), Action("execute"))
-    return Plan((TaskPlan((Step("fail"),)),), (), (starts, starts), store=None)
+    starts = (Action("execute"),) * 4
+    return Plan((TaskPlan((Step("fail"),)),), (), (starts, starts, starts), store=None)
 
 
 def slow_subscriber_and_cancellation(random: Random) -> Plan:
@@ -112,10 +112,17 @@ def end_and_timeout_at_once(random: Random) -> Plan:
     return Plan((task,), (ONE,), ((random.choice([RUN, run]),),))
 
 
-def cancelled_while_the_end_is_made(random: Random) -> Plan:
-    """A task is cancelled while its attempt ends."""
-    task = TaskPlan((Step("ok", 1.0, reports=1),), random.random() < 0.5, attempts=2)
-    return Plan((task,), (ONE,), ((RUN,), (Action("sleep", 1), Action("cancel"))))
+def cancelled_as_its_graph_begins(random: Random) -> Plan:
+    """A task is cancelled, and its dependents are told before that was announced."""
+    tasks = (TaskPlan(), TaskPlan())
+    return Plan(tasks, (CHAIN,), ((RUN,), (Action("cancel"),)))
+
+
+def retry_of_two_executions(random: Random) -> Plan:
+    """Two executions of one task wait for their next attempts at once."""
+    task = TaskPlan((Step("fail"),), attempts=3, backoff=1.0)
+    start = random.choice(["execute", "submit", "aexecute"])
+    return Plan((task,), (), ((Action(start),), (Action("execute"),), (Action("submit"),)))
 
 
 def graph_in_a_handler_with_a_timeout(random: Random) -> Plan:
@@ -164,7 +171,8 @@ FOUND: dict[str, Callable[[Random], Plan]] = {
         shared_task,
         shared_task_of_two_policies,
         end_and_timeout_at_once,
-        cancelled_while_the_end_is_made,
+        cancelled_as_its_graph_begins,
+        retry_of_two_executions,
         graph_in_a_handler_with_a_timeout,
         ctrl_c_in_execute,
         ctrl_c_at_a_line_of_execute,

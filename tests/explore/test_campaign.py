@@ -15,7 +15,7 @@ from explore.found import FOUND
 from explore.runner import Played, many_plays, play
 
 SEEDS = 60
-FOUND_SEEDS = 60
+FOUND_SEEDS = 40
 PARTS = 8  # for several processes
 CAMPAIGN = {"full": 100_000}.get(os.environ.get("TTASKS_CAMPAIGN", ""), 2_000)
 FAILURES_SHOWN = 20
