@@ -5,9 +5,9 @@ that are in the queue, in one transaction, and takes them out. The others then g
 and find their tickets gone: what they wrote is committed. So under load threads share commits, and
 a write that nobody else waits for is one transaction under one lock.
 
-A ticket leaves the queue in one operation together with all others of its transaction, and only
-when that is committed or the ticket has failed. So an interrupt (Ctrl-C, for example) may come
-anywhere: whoever gets the lock next goes on with what is still in the queue.
+An interrupt (Ctrl-C, for example) may come between any two lines. What became of the batch that was
+being written is therefore found out by `_settle`, which asks SQLite, may itself be interrupted, and
+is called again by whoever takes the lock next.
 """
 
 from __future__ import annotations
@@ -46,10 +46,12 @@ class Writer:
         self._path = path
         self._pid = os.getpid()
         self._queue: list[_Ticket] = []
-        # Protects the connection, which belongs to who holds it, and what leaves the queue. It is
-        # held while SQLite works, but runs no code of users.
+        # Protects the connection, which belongs to who holds it, the batch, and what leaves the
+        # queue. It is held while SQLite works, but runs no code of users.
         self._lock = sync.Lock()
         self._connection: sqlite3.Connection | None = connection
+        self._batch: list[_Ticket] = []  # what is being written
+        self._is_committing = False  # True from just before COMMIT
 
     def write(self, work: Work) -> Any:
         """Run ``work`` in a transaction, shared with others or not, and return what it returned.
@@ -62,13 +64,16 @@ class Writer:
         Raises:
             StoreError: SQLite could not write.
         """
-        self.check_process()
+        if os.getpid() != self._pid:
+            self.check_process()
         ticket = _Ticket(work)
         try:
             self._queue.append(ticket)
             with self._lock:
+                if self._batch:  # of somebody who was interrupted
+                    self._settle()
                 if ticket in self._queue:
-                    self._commit(len(self._queue))
+                    self._commit(self._queue[:])
         except BaseException:
             ticket.work = _nothing  # if it is still in the queue, nobody waits for it any more
             raise
@@ -76,57 +81,71 @@ class Writer:
             raise ticket.error
         return ticket.result
 
-    def _commit(self, count: int) -> None:
-        """Run the first tickets of the queue in one transaction, or, if that fails, each alone."""
-        connection = self._connection
-        if connection is None:
-            raise StoreError(f"Ledger {self._path!r} is closed")
+    def _commit(self, batch: list[_Ticket]) -> None:
+        """Run all of a batch in one transaction, or, if that fails, each in its own."""
+        connection = self._open_connection()
         failed: Exception | None = None
-        is_committing = False
+        self._batch, self._is_committing = batch, False
         try:
             try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.Error as error:
-                if not is_busy(error):
-                    raise
-                patiently(self._path, lambda: connection.execute("BEGIN IMMEDIATE"))
-            for ticket in self._queue[:count]:
-                ticket.result = ticket.work(connection)
-            is_committing = True
-            connection.execute("COMMIT")
-        except Exception as error:
-            is_committing = False
-            failed = error
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.Error as error:
+                    if not is_busy(error):
+                        raise
+                    patiently(self._path, lambda: connection.execute("BEGIN IMMEDIATE"))
+                for ticket in batch:
+                    ticket.error = None
+                    ticket.result = ticket.work(connection)
+                self._is_committing = True
+                connection.execute("COMMIT")
+            except Exception as error:
+                self._is_committing = False
+                failed = error
+            self._settle()
         finally:
-            # After an interrupt only SQLite knows how far it came, so it is asked.
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            elif is_committing:
-                del self._queue[:count]
+            if self._batch:  # an interrupt came first
+                self._settle()
         if failed is None:
             return
-        if count > 1:
-            for _ in range(count):
-                self._commit(1)
+        if len(batch) > 1:
+            for ticket in batch:
+                self._commit([ticket])
             return
         if isinstance(failed, sqlite3.Error):
             cause, failed = failed, store_error(self._path, failed)
             failed.__cause__ = cause
-        self._queue[0].error = failed
-        del self._queue[0]
+        batch[0].error = failed
+        self._queue.remove(batch[0])
+
+    def _settle(self) -> None:
+        """Undo what was not committed; take what was out of the queue."""
+        connection = self._open_connection()
+        if connection.in_transaction:
+            self._is_committing = False
+            connection.execute("ROLLBACK")
+        elif self._is_committing:
+            for ticket in self._batch:
+                if ticket in self._queue:
+                    self._queue.remove(ticket)
+        self._batch = []
+
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"Ledger {self._path!r} is closed")
+        return self._connection
 
     @contextmanager
     def exclusive(self) -> Iterator[sqlite3.Connection]:
         """The connection itself, for one thread at a time; an open transaction is undone."""
         self.check_process()
         with self._lock:
-            if self._connection is None:
-                raise StoreError(f"Ledger {self._path!r} is closed")
             try:
-                yield self._connection
+                self._settle()
+                yield self._open_connection()
             finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                if self._connection is not None:
+                    self._settle()
 
     def close(self) -> None:
         """Close the connection once nobody uses it; what is called afterwards raises."""
