@@ -157,8 +157,8 @@ class Explorer:
 
     # For the primitives, on the thread that has the baton
 
-    def point(self, what: str) -> None:
-        """Perhaps let another thread go on."""
+    def point(self, what: str, *, may_interrupt: bool = True) -> None:
+        """Perhaps let another thread go on; on the main thread Ctrl-C may strike."""
         if self.dead:
             self._unwind()
         self._count(what)
@@ -170,7 +170,7 @@ class Explorer:
             chosen = choices.pick(me, self.ready)
             if chosen is not me:
                 self._hand_to(chosen, me)
-        if self._pending and me is self.main and self._armed:
+        if may_interrupt and self._pending and me is self.main and self._armed:
             self._deliver(sys._getframe(1))
 
     def wait(self, what: str, until: float | None = None) -> bool:
@@ -286,6 +286,17 @@ class Explorer:
             yield
         finally:
             self._armed, self._pending = False, 0
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Keep Ctrl-C from the main thread, in a ``with`` block that is not interrupted in C."""
+        armed = self._armed
+        if self.current is self.main:
+            self._armed = False
+        try:
+            yield
+        finally:
+            self._armed = armed
 
     def _deliver(self, frame: FrameType) -> None:
         self._pending -= 1
