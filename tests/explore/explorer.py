@@ -126,6 +126,9 @@ class Explorer:
                 if not thread.ended:
                     thread.gate.release()
                     self._over.acquire(timeout=1.0)
+        for thread in self.threads:
+            if thread.ended:
+                thread.real.join()  # what it holds is let go of in this run
 
     def fail(self, what: str) -> None:
         """End the run because of a problem; called by a virtual thread, does not return."""
