@@ -408,8 +408,11 @@ class VirtualThread:
         return self.number >= 0 and not self.ended
 
     def run(self) -> None:
-        if self._target is not None:
-            self._target(*self._args, **self._kwargs)
+        try:
+            if self._target is not None:
+                self._target(*self._args, **self._kwargs)
+        finally:  # as `threading` does, so that nothing lives on in what has ended
+            self._target, self._args, self._kwargs = None, (), {}
 
     def _serve(self) -> None:
         explorer = self._explorer
