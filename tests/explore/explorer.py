@@ -126,6 +126,9 @@ class Explorer:
                 if not thread.ended:
                     thread.gate.release()
                     self._over.acquire(timeout=1.0)
+        for thread in self.threads:
+            if thread.ended:
+                thread.real.join()  # what it holds is let go of in this run
 
     def fail(self, what: str) -> None:
         """End the run because of a problem; called by a virtual thread, does not return."""
@@ -157,8 +160,8 @@ class Explorer:
 
     # For the primitives, on the thread that has the baton
 
-    def point(self, what: str) -> None:
-        """Perhaps let another thread go on."""
+    def point(self, what: str, *, may_interrupt: bool = True) -> None:
+        """Perhaps let another thread go on; on the main thread Ctrl-C may strike."""
         if self.dead:
             self._unwind()
         self._count(what)
@@ -170,7 +173,7 @@ class Explorer:
             chosen = choices.pick(me, self.ready)
             if chosen is not me:
                 self._hand_to(chosen, me)
-        if self._pending and me is self.main and self._armed:
+        if may_interrupt and self._pending and me is self.main and self._armed:
             self._deliver(sys._getframe(1))
 
     def wait(self, what: str, until: float | None = None) -> bool:
@@ -287,6 +290,17 @@ class Explorer:
         finally:
             self._armed, self._pending = False, 0
 
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Keep Ctrl-C from the main thread, in a ``with`` block that is not interrupted in C."""
+        armed = self._armed
+        if self.current is self.main:
+            self._armed = False
+        try:
+            yield
+        finally:
+            self._armed = armed
+
     def _deliver(self, frame: FrameType) -> None:
         self._pending -= 1
         self.interrupted += 1
@@ -394,8 +408,11 @@ class VirtualThread:
         return self.number >= 0 and not self.ended
 
     def run(self) -> None:
-        if self._target is not None:
-            self._target(*self._args, **self._kwargs)
+        try:
+            if self._target is not None:
+                self._target(*self._args, **self._kwargs)
+        finally:  # as `threading` does, so that nothing lives on in what has ended
+            self._target, self._args, self._kwargs = None, (), {}
 
     def _serve(self) -> None:
         explorer = self._explorer

@@ -29,7 +29,7 @@ class Preemption:
         def at_line(_frame: FrameType) -> None:
             can_switch = len(explorer.ready) > 1 and not explorer.dead
             if can_switch and self._random.random() < self._probability:
-                explorer.point("line")
+                explorer.point("line", may_interrupt=False)  # see `InterruptAtLine`
 
         return tracing(at_line)
 

@@ -117,8 +117,8 @@ class Condition:
         me = explorer.current
         until = None if timeout is None else explorer.now + max(0.0, timeout)
         self._waiting.append(me)
-        self._lock.__exit__()
         try:
+            self._lock.__exit__()
             while me in self._waiting:
                 if not explorer.wait("condition", until):
                     break
@@ -127,7 +127,8 @@ class Condition:
             if not told:
                 self._waiting.remove(me)
             if not explorer.dead:
-                self._lock.__enter__()
+                with explorer.shielded():
+                    self._lock.__enter__()
         return told
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:

@@ -100,6 +100,7 @@ class World:
         self.futures: list[tuple[Task, Future[TaskResult]]] = []
         self.executor: TaskExecutor
         self._calls = 0
+        self._graphs = 0
         self._inner: dict[str, Step] = {}  # what inner tasks do, by their title
 
     def play(self) -> None:
@@ -275,7 +276,7 @@ class World:
 
     def _run_inner(self, step: Step) -> None:
         """Run a graph in a handler; its tasks take as long as the step."""
-        number = len(self._inner)
+        number = self._graphs = self._graphs + 1
         graph = TaskGraph(f"inner {number}")
         after: list[Task] = []
         for name in ("task", "cleanup"):
