@@ -315,12 +315,12 @@ def test_ctrl_c_during_start_up_runs_finally_tasks_only(host: Any) -> None:
 def test_ctrl_c_during_validation(host: Any, invalid: bool) -> None:
     run = host(
         """
-        topology = graph.topology
+        nodes = graph.nodes
         def slowly():
             say("ready")
             time.sleep(0.3)
-            return topology()
-        graph.topology = slowly
+            return nodes()
+        graph.nodes = slowly
         """,
         "graph.add(a, after=b)" if invalid else "",
     )
@@ -387,13 +387,13 @@ def test_ctrl_c_inside_a_write_of_the_store(host: Any) -> None:
 def test_ctrl_c_between_the_last_task_and_the_return(host: Any) -> None:
     run = host(
         """
-        from ttasks.engine.dispatch import Dispatch
-        join = Dispatch.join
+        from ttasks.engine.run import Run
+        join = Run._join
         def slowly(self):
             join(self)
             say("ready")
             time.sleep(0.3)
-        Dispatch.join = slowly
+        Run._join = slowly
         """
     )
     run.wait_for("ready")

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ttasks.errors import CycleError, TaskExecutionError
-from ttasks.model.call import Call, name_of, value_of
+from ttasks.model.call import Call, name_of
 
 if TYPE_CHECKING:
     from ttasks.model.context import TaskContext
@@ -52,7 +52,7 @@ def _value(context: TaskContext, task: Task) -> Any:
     if task.id == context.id:
         raise CycleError([task])
     try:
-        return value_of(task)
+        return task.value
     except TaskExecutionError as error:
         name = name_of(context.payload.func)
         raise TaskExecutionError(f"{name} cannot be called. {error}") from None

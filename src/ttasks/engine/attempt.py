@@ -1,51 +1,77 @@
-"""Attempt: one try of one task, from RUNNING to its result."""
+"""Attempt: one try of one task, from RUNNING to its end.
+
+An attempt is the job that a backend runs (`ttasks.backends.base.Job`). Whoever ends it, a handler
+that has returned, the supervisor whose patience is over, or a cancellation, calls `Attempt.end`,
+and there is no other way for it to end::
+
+    start ── STARTED ── guards ── backend ── handler ──┐
+                     timeout, patience, cancellation ──┴─→ end ── result ── saved ── announced
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import Context, copy_context
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextvars import Context
 from datetime import UTC, datetime
-from math import inf
-from threading import Lock
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ttasks import sync
 from ttasks.engine import outcome
+from ttasks.engine.ending import settle
 from ttasks.engine.guards import ask_guards
 from ttasks.engine.reports import Reports
-from ttasks.engine.workers.bounded import TimeIsUp, call_bounded
 from ttasks.errors import InvalidTransitionError, TaskCancelled, TaskTimeoutError
 from ttasks.model.breaker import CircuitState
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
 from ttasks.model.event import EVENT_OF_STATUS, TaskEventType, make_event
-from ttasks.model.result import TaskResult
+from ttasks.model.lifecycle import is_to_be_cancelled
 from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
+    from ttasks.backends.base import Backend
     from ttasks.engine.breakers import Breakers
     from ttasks.engine.guards import Guard
     from ttasks.engine.recorder import Recorder
     from ttasks.engine.retry import Tries
-    from ttasks.engine.workers.bounded import AbandonedCount
-    from ttasks.engine.workers.loop import LoopThread
     from ttasks.model.clock import Clock
     from ttasks.model.redact import Redactor
+    from ttasks.model.result import TaskResult
     from ttasks.model.task import Task
 
 Handler = Callable[[TaskContext], Any]
-CO_COROUTINE = 0x80  # as in `inspect`, which takes a while to import
-OnEnd = Callable[["Attempt", "TaskStatus | None", "BaseException | None"], None]
-"""Told how an attempt ended that went on without its thread: see `Attempt.run`."""
+
+
+_NO_REASON = TaskCancelled().args
+
+
+class Keeper(Protocol):
+    """The run of an attempt, as the attempt knows it."""
+
+    @property
+    def working(self) -> AbstractContextManager[None]:
+        """Marks the thread as working for the executor, in a ``with`` block."""
+
+    def ring(self) -> None:
+        """Have the supervisor look at what is due."""
+
+    def ended(self, attempt: Attempt) -> None:
+        """An attempt has ended that no worker waits for."""
+
+    def retry_cancelled(self, attempt: Attempt) -> None:
+        """A task that waited for its next attempt has been CANCELLED."""
 
 
 class Services(NamedTuple):
-    """What an attempt needs of its executor."""
+    """What an attempt needs of its executor.
+
+    Attributes:
+        running: attempts by task id; each adds and removes itself.
+    """
 
     recorder: Recorder
-    loop: LoopThread
-    abandoned: AbandonedCount
     running: dict[str, Attempt]
     clock: Clock
     redactor: Redactor | None
@@ -54,265 +80,325 @@ class Services(NamedTuple):
     breakers: Breakers | None
 
 
-class Attempt(Reports):
-    """One try of one task. ``run`` belongs to one thread; the rest may be called from any.
+class Attempt:
+    """One try of one task.
 
-    Who ends the attempt is decided by the task's lifecycle, whose owner is ``token``.
+    ``start`` belongs to a worker; the rest may be called from any thread. Who ends the attempt is
+    decided by the task's lifecycle, whose owner it is.
 
     Attributes:
         number: from 1.
         token: the signal to stop.
-        error: what the attempt ended in, None for success or before its end.
-        retry_in: seconds until the next attempt if there will be one, else None.
+        status: what the attempt ended in; None before.
+        error: the exception behind that; None for success or before the end.
+        retry_in: seconds until the next attempt; None if there will be none.
+        trouble: a failure of the store that stops the run, because the executor is strict.
+        deadline: when its time is up, by the executor's clock; None for never. Set by the run.
         held: limited groups in which this task, or one that it runs in, has a place.
-        outer: the attempt that this one runs in, None if there is none.
-        in_flight: it goes on as a coroutine, and no thread waits for it.
-        deadline: when its time is up, by the executor's clock; None for never.
-        node: number of the task in its graph run, for whoever runs it.
+        outer: the attempt that this one runs in; None if there is none.
+        left: its worker was left behind.
+        node: number of the task in its run, for the run.
+        ticket: of its entry in the agenda of the run, for the run.
     """
 
-    error: BaseException | None = None
-    retry_in: float | None = None
-    in_flight = False
-    deadline: float | None = None
-    node = 0
-    _ticket: tuple[str, int] | None = None  # group, and of its circuit breaker
-    _sheltered = 0
-    _called = -inf
-    handler_seconds = inf
-    """How long the handler took, once it has ended; without what came before and after it."""
+    __slots__ = (
+        "_detached",
+        "_ended",
+        "_lock",
+        "_run",
+        "_services",
+        "_sheltered",
+        "_started",
+        "_started_at",
+        "_ticket",
+        "_upstream",
+        "backend",
+        "context",
+        "deadline",
+        "error",
+        "handler",
+        "held",
+        "left",
+        "node",
+        "number",
+        "outer",
+        "prior",
+        "reports",
+        "retry_in",
+        "status",
+        "task",
+        "ticket",
+        "token",
+        "tries",
+        "trouble",
+        "variables",
+    )
+
+    _started_at: datetime
+    context: TaskContext
 
     def __init__(
         self,
         services: Services,
         task: Task,
+        backend: Backend,
         handler: Handler,
+        variables: Context,
+        run: Keeper,
+        *,
         upstream: tuple[Task, ...] = (),
         tries: Tries | None = None,
+        prior: Attempt | None = None,
         held: frozenset[str] = frozenset(),
         outer: Attempt | None = None,
+        node: int = 0,
     ) -> None:
         self._services = services
-        self._recorder = services.recorder
-        self._redactor = services.redactor
-        self._lock = Lock()
-        self._task = task
-        self._handler = handler
+        self.task = task
+        self.backend = backend
+        self.handler = handler
+        self.variables = variables
+        self._run = run
         self._upstream = upstream
-        self._tries = tries
-        self.number = 1 if tries is None else tries.next_number()
-        self.token = CancelToken()
+        self.tries = tries
+        self.prior = prior
         self.held = held
         self.outer = outer
+        self.node = node
+        self.ticket: int | None = None
+        self.number = 1
+        self.token = CancelToken()
+        self.reports = Reports(services.recorder, services.redactor, task)
+        self._started = 0.0
+        self.deadline: float | None = None
+        self.status: TaskStatus | None = None
+        self.error: BaseException | None = None
+        self.retry_in: float | None = None
+        self.trouble: BaseException | None = None
+        self.left = False
+        self._ticket: tuple[str, int] | None = None  # group, and of its circuit breaker
+        # Owns the fields below and `left`; orders the end against `detach`.
+        self._lock = sync.Lock()
+        self._detached = False
+        self._ended = False
+        self._sheltered = 0
 
-    @property
-    def ends_itself(self) -> bool:
-        """True if the handler keeps to cancellation by itself, or waits for something that does."""
-        from ttasks.engine.workers.python import ends_itself
+    # From RUNNING to the handler
 
-        return self._sheltered > 0 or ends_itself(self._handler) or self._is("ends_itself")
+    def start(self) -> bool:
+        """Make the task RUNNING, announce it and give the job to its backend.
 
-    def _is(self, quality: str) -> bool:
-        """What the handler says of itself, for all tasks or by their payload."""
-        answer = getattr(self._handler, quality, False)
-        return bool(answer(self._task.payload) if callable(answer) else answer)
-
-    def _is_quick(self) -> bool:
-        """True if the handler only makes a coroutine, so that its own thread needs no deadline."""
-        code = getattr(self._handler, "__code__", None)
-        if code is not None and code.co_flags & CO_COROUTINE:
-            return True
-        return self._is("returns_at_once")
-
-    def shelter(self, change: int) -> None:
-        """Count (+1, -1) what ends by itself once cancelled and is waited for, here and outside."""
-        attempt: Attempt | None = self
-        while attempt is not None:
-            with attempt._lock:
-                attempt._sheltered += change
-            attempt = attempt.outer
-
-    # From RUNNING to the result
-
-    def run(self, context: Context | None = None, on_end: OnEnd | None = None) -> TaskStatus | None:
-        """Run the handler and end the task accordingly.
-
-        Args:
-            context: context variables for the handler; None means a copy of the caller's.
-            on_end: if the handler gives a coroutine, return at once and call this when it has
-                ended, on the loop's thread, with the attempt, the status (as below) and an error
-                of the store if there was one. None means to wait for the coroutine.
+        The attempt may have ended when this returns, or go on without this thread: see `detach`.
 
         Returns:
-            The status the task ended in, None if somebody else ended the attempt meanwhile,
-            RUNNING if it goes on as a coroutine.
-
-        Raises:
-            InvalidTransitionError: the task could not start; nothing has changed.
-            KeyboardInterrupt: it came while the handler ran; the task is CANCELLED.
-            StoreError: a write failed, and the executor is strict; the task has ended.
+            False if the task could not start; nothing has changed then.
         """
-        task, services = self._task, self._services
-        # First, so that an interrupt between any two lines finds all that the end needs.
+        services, task = self._services, self.task
         self._started_at = datetime.now(UTC)
         self._started = services.clock.now()
-        if task.timeout is not None:
-            self.deadline = self._started + task.timeout
-        before = task._lifecycle.move(TaskStatus.RUNNING, None, self.token)
+        before = lifecycle_of(task).start(self, self.prior)
         if before is None:
-            raise InvalidTransitionError(
-                task.id, task.title, task.status.value, TaskStatus.RUNNING.value
-            )
+            return False
+        if self.prior is not None:
+            before = TaskStatus.FAILED  # the last that was announced
+            self.prior = None
+        if self.tries is not None:
+            self.number = self.reports.number = self.tries.next_number()
         services.running[task.id] = self
-        started = False
         try:
-            services.recorder.transition(
-                TaskEventType.STARTED,
+            self._announce_start(before)
+            self.context = TaskContext(
                 task,
+                self.reports,
+                self.token,
+                self.number,
+                self._upstream,
+                self.deadline,
+                services.redactor,
+                services.clock,
+            )
+            self.variables.run(CURRENT.set, self.context)
+            if services.guards or services.breakers is not None:
+                self.variables.run(self._ask)
+            if self.token.cancelled:
+                raise self.token.error()
+        except BaseException as error:
+            self.end(None, error)
+            return True
+        try:
+            self.backend.start(self)
+        except BaseException as error:  # against the rules of the interface
+            self.end(None, error)
+        return True
+
+    def _announce_start(self, before: TaskStatus) -> None:
+        self.reports.enter()
+        try:
+            self._services.recorder.transition(
+                TaskEventType.STARTED,
+                self.task,
                 before,
                 TaskStatus.RUNNING,
                 self._started_at,
                 None,
                 self.number,
             )
-            started = True
-            context = copy_context() if context is None else context
-            raw = context.run(self._call)
-            if type(raw) is CoroutineType:
-                if on_end is not None:
-                    self._go_on(raw, context, on_end)
-                    return TaskStatus.RUNNING
-                raw = services.loop.run(raw, context, self.deadline, self.token, services.clock)
         except BaseException as error:
-            status = self._finish(None, self._translate(error))
-            if isinstance(error, KeyboardInterrupt) or not started:
-                raise
-            return status
-        return self._finish(raw, None)
-
-    def _call(self) -> Any:
-        """Call the handler, bounded by the timeout; runs in a context of its own."""
-        task, token, services = self._task, self.token, self._services
-        context = TaskContext(
-            task,
-            self,
-            token,
-            self.number,
-            self._upstream,
-            self.deadline,
-            services.redactor,
-            services.clock,
-        )
-        CURRENT.set(context)
-        if token.cancelled:
-            raise TaskCancelled
-        if services.guards:
-            ask_guards(services.guards, context)
-            if self.deadline is not None and services.clock.now() >= self.deadline:
-                raise TimeIsUp
-        if services.breakers is not None:
-            self._ticket = services.breakers.enter(task.group)
-        self._called = services.clock.now()
-        if self.deadline is None or self._is_quick() or self.ends_itself:
-            return self._handler(context)
-        return call_bounded(
-            lambda: self._handler(context), self.deadline, services.abandoned, services.clock
-        )
-
-    def _go_on(self, coroutine: Any, context: Context, on_end: OnEnd) -> None:
-        """Let the coroutine run on the loop, without a thread that waits for it."""
-
-        def conclude(raw: Any, raised: BaseException | None) -> None:
-            trouble = None
-            status: TaskStatus | None = None
-            try:
-                if raised is None:
-                    status = self._finish(raw, None)
-                else:
-                    status = self._finish(None, self._translate(raised))
-            except BaseException as error:
-                status, trouble = self._task.status, error
-            on_end(self, status, trouble)
-
-        self.in_flight = True
-        try:
-            self._services.loop.start(coroutine, context, self.token, conclude)
-        except BaseException:
-            self.in_flight = False
+            self.trouble = error
             raise
+        finally:
+            self.reports.exit()
 
-    def _translate(self, raised: BaseException) -> BaseException:
-        """The error that stands for what came out of the handler."""
-        if isinstance(raised, KeyboardInterrupt):
-            self.token.cancel("interrupted")
-            return TaskCancelled("Task was interrupted")
-        timeout = self._task.timeout
-        if timeout is None:
-            return raised
-        if isinstance(raised, TimeIsUp):
-            self.token.cancel("timeout")
-            return TaskTimeoutError(timeout)
-        if self.token.reason == "timeout" and isinstance(raised, TaskCancelled):
-            return TaskTimeoutError(timeout)
-        return raised
+    def _ask(self) -> None:
+        """Ask the guards and the circuit; raises what they refuse with."""
+        services = self._services
+        if services.guards:
+            ask_guards(services.guards, self.context)
+            if self.deadline is not None and services.clock.now() >= self.deadline:
+                self.token.cancel("timeout")
+                raise self.token.error()
+        if services.breakers is not None and not self.token.cancelled:
+            self._ticket = services.breakers.enter(self.task.group)
 
-    def expire(self) -> TaskStatus | None:
-        """End the attempt because its time is up; None if it has ended already."""
-        assert self._task.timeout is not None
-        self.token.cancel("timeout")
-        return self._finish(None, TaskTimeoutError(self._task.timeout))
+    def detach(self) -> bool:
+        """The worker would go on without the job; True if the job has not ended.
 
-    def abandon(self, error: BaseException) -> TaskStatus | None:
-        """End the attempt although its handler has not returned; None if it has ended already."""
-        return self._finish(None, error)
+        If so, the run is told of its end (`Keeper.ended`) on the thread that brings it about. If
+        not, either the attempt has ended, or this worker was left behind (``left``).
+        """
+        with self._lock:
+            self._detached = not (self._ended or self.left)
+            return self._detached
 
-    def _finish(self, raw: Any, raised: BaseException | None) -> TaskStatus | None:
-        self._close()
-        task, life, services = self._task, self._task._lifecycle, self._services
-        finished_at, now = datetime.now(UTC), services.clock.now()
-        duration, self.handler_seconds = now - self._started, now - self._called
-        if life.owner is not self.token:
-            return None
-        tries = self._tries
+    # Stopping it
+
+    def cancel(
+        self, reason: str = "cancelled", *, kill: bool = False, message: str | None = None
+    ) -> bool:
+        """Ask the attempt to stop; from any thread, does not wait.
+
+        One that waits for the next attempt ends at once, on this thread.
+
+        Returns:
+            True if the task is or will be CANCELLED.
+        """
+        self.token.cancel(reason, kill=kill, message=message)
+        life = lifecycle_of(self.task)
+        if life.end_wait(self):
+            self._cancel_retry()
+            self._run.retry_cancelled(self)
+            return True
+        return life.will_be_cancelled(self, self.token)
+
+    def shelter(self, change: int) -> None:
+        """Count (+1, -1) what ends by itself once cancelled and is waited for, here and outside."""
+        with self._lock:
+            self._sheltered += change
+        if self.outer is not None:
+            self.outer.shelter(change)
+        if change < 0 and self.token.cancelled:
+            self._run.ring()
+
+    @property
+    def ends_itself(self) -> bool:
+        """True if it needs nobody to leave it behind: it is killed, or waits for what ends."""
+        return self.backend.kills or self._sheltered > 0
+
+    def leave(self) -> bool:
+        """End the cancelled attempt although its handler has not returned; False if it has ended.
+
+        If its worker is still with it, that is left behind (``left``).
+        """
+        error = self.token.error()
+        if self.token.reason != "timeout":
+            error = TaskCancelled(f"{error}; its handler would not end")
+        return self._end(None, error, left=not self.backend.frees_worker)
+
+    # The end
+
+    def end(self, value: Any, error: BaseException | None) -> None:
+        """End the attempt with what the handler returned or raised; the backend calls this."""
+        with self._run.working:
+            self._end(value, error)
+
+    def _end(self, value: Any, error: BaseException | None, *, left: bool = False) -> bool:
+        """Bring the attempt to its end; False if somebody else does.
+
+        The end is decided, saved and announced before the task is let go of. Whatever goes wrong on
+        that way, the task does not stay RUNNING.
+        """
+        life = lifecycle_of(self.task)
+        if not life.begin_end(self):
+            return False
+        with self._lock:
+            self.left = left and not self._detached
+        try:
+            self.reports.close()
+            result = self._decide(value, error)
+        except BaseException as problem:  # a bug, or an exception out of the blue
+            result = self._decide(None, problem, plainly=True)
+        self._services.running.pop(self.task.id, None)
+        self.status = result.status
+        try:
+            if self._ticket is not None:
+                self._leave_circuit(result.status)
+            self._announce_end(result)
+        except BaseException as problem:
+            self.trouble = self.trouble or problem
+        if self.retry_in is None:
+            self._let_go()
+        elif not life.wait(self, self.token):
+            self._cancel_retry()
+        with self._lock:
+            self._ended = True
+            detached = self._detached
+        if detached:
+            self._run.ended(self)
+        return True
+
+    def _decide(
+        self, value: Any, raised: BaseException | None, *, plainly: bool = False
+    ) -> TaskResult:
+        """Make the result and set it; returns the one that stands."""
+        task, life, services = self.task, lifecycle_of(self.task), self._services
+        finished_at = datetime.now(UTC)
+        duration = services.clock.now() - self._started
+        raised = self._translate(raised)
         spent = ""
-        if tries is not None:
-            tries.note_end(duration)
-            if raised is not None and not life.to_be_cancelled(self.token):
-                self.retry_in, spent = tries.decide(raised)
+        if self.tries is not None and not plainly:
+            self.tries.note_end(duration)
+            if raised is not None and not is_to_be_cancelled(self.token):
+                self.retry_in, spent = self.tries.decide(raised)
+        timing = outcome.Timing(self._started_at, finished_at, duration)
         while True:
-            if raised is None and tries is None and self._emitted is None and not services.redactor:
-                result = outcome.success(
-                    task.id, self._started_at, finished_at, duration, self.number, raw
-                )
+            if plainly and raised is not None:
+                result = outcome.failure(task.id, raised, timing, attempt=self.number)
             else:
-                timing = outcome.Timing(self._started_at, finished_at, duration)
-                result = self._result(raw, raised, timing, spent)
+                result = self._result(value, raised, timing, spent)
             message = None if result.failure is None else result.failure.message
-            if life.finish(self.token, result, message):
+            retry = self.retry_in is not None and result.status is TaskStatus.FAILED
+            if life.finish(self, self.token, result, message, retry):
                 break
-            if life.owner is not self.token:
-                if services.running.get(task.id) is self:
-                    del services.running[task.id]
-                return None
             raised = self._as_moved(raised, life.status, result.status)
-        self.error = raised
-        status = result.status
-        if status is not TaskStatus.FAILED:
+        if not retry:
             self.retry_in = None
-        services.running.pop(task.id, None)
-        if self._ticket is not None:
-            self._leave_circuit(status)
-        services.recorder.transition(
-            EVENT_OF_STATUS[status],
-            task,
-            TaskStatus.RUNNING,
-            status,
-            finished_at,
-            message,
-            self.number,
-            self.retry_in,
-        )
-        return status
+        self.error = raised
+        return result
+
+    def _translate(self, raised: BaseException | None) -> BaseException | None:
+        """The error that stands for what came out of the handler; None for success."""
+        token, timeout = self.token, self.task.timeout
+        kind = type(raised)
+        if issubclass(kind, KeyboardInterrupt):
+            token.cancel("interrupted", message="Task was interrupted")
+            return token.error()
+        if not token.cancelled or not (raised is None or issubclass(kind, TaskCancelled)):
+            return raised
+        if token.reason == "timeout" and timeout is not None:
+            return TaskTimeoutError(timeout)  # whatever it returned came too late
+        if raised is not None and token.message is not None and raised.args == _NO_REASON:
+            return token.error()  # it says more
+        return raised
 
     def _as_moved(
         self, raised: BaseException | None, now: TaskStatus, wanted: TaskStatus
@@ -321,8 +407,51 @@ class Attempt(Reports):
         if now is TaskStatus.SUCCEEDED:
             return None
         if now is TaskStatus.FAILED:
-            return InvalidTransitionError(self._task.id, self._task.title, now.value, wanted.value)
-        return _as_cancelled(raised)
+            return InvalidTransitionError(self.task.id, self.task.title, now.value, wanted.value)
+        if raised is not None and issubclass(type(raised), TaskCancelled):
+            return raised
+        cancelled = self.token.error()
+        cancelled.__cause__ = raised
+        return cancelled
+
+    def _result(
+        self, value: Any, raised: BaseException | None, timing: outcome.Timing, spent: str
+    ) -> TaskResult:
+        services, emitted = self._services, self.reports.texts()
+        if raised is None:
+            result = outcome.success(
+                self.task.id, *timing, self.number, value, emitted, services.redactor
+            )
+        else:
+            reason = None
+            if issubclass(type(raised), TaskCancelled) and self.token.reason == "interrupted":
+                reason = "interrupted"
+            result = outcome.failure(
+                self.task.id,
+                raised,
+                timing,
+                attempt=self.number,
+                raw=value,
+                reason=reason,
+                emitted=emitted,
+                redactor=services.redactor,
+                capture_locals=services.capture_locals,
+                spent=spent,
+            )
+        return result if self.tries is None else self.tries.in_result(result)
+
+    def _announce_end(self, result: TaskResult) -> None:
+        failure = result.failure
+        self._services.recorder.transition(
+            EVENT_OF_STATUS[result.status],
+            self.task,
+            TaskStatus.RUNNING,
+            result.status,
+            result.finished_at,
+            None if failure is None else failure.message,
+            self.number,
+            self.retry_in,
+        )
 
     def _leave_circuit(self, status: TaskStatus) -> None:
         """Tell the circuit breaker how the call ended, and subscribers if that changed it."""
@@ -338,57 +467,33 @@ class Attempt(Reports):
         kind = TaskEventType.CIRCUIT_OPENED if opened else TaskEventType.CIRCUIT_CLOSED
         recorder = self._services.recorder
         if recorder.wants(kind):
-            shown = recorder.shown(self._task)
+            shown = recorder.shown(self.task)
             now, running = datetime.now(UTC), TaskStatus.RUNNING  # its end comes next
             text = f"circuit of group {group!r} {'opened' if opened else 'closed'}"
             recorder.report(
                 make_event(kind, shown.id, shown, now, running, running, text, self.number)
             )
 
-    def _result(
-        self, raw: Any, raised: BaseException | None, timing: outcome.Timing, spent: str
-    ) -> TaskResult:
-        services = self._services
-        emitted = self._emitted_text()
-        if raised is None:
-            result = outcome.success(
-                self._task.id, *timing, self.number, raw, emitted, services.redactor
+    # Between two attempts
+
+    def _cancel_retry(self) -> None:
+        """End the task as CANCELLED in place of the attempt that was announced."""
+        self.retry_in = None
+        self.status = TaskStatus.CANCELLED
+        self.error = error = self.token.error()
+        try:
+            settle(
+                self._services.recorder,
+                self.task,
+                TaskStatus.CANCELLED,
+                error,
+                reason=self.token.reason,
+                owner=self,
+                previous=TaskStatus.FAILED,
             )
-        else:
-            reason = None
-            if isinstance(raised, TaskCancelled) and self.token.reason == "interrupted":
-                reason = "interrupted"
-            result = outcome.failure(
-                self._task.id,
-                raised,
-                timing,
-                attempt=self.number,
-                raw=raw,
-                reason=reason,
-                emitted=emitted,
-                redactor=services.redactor,
-                capture_locals=services.capture_locals,
-                spent=spent,
-            )
-        return result if self._tries is None else self._tries.in_result(result)
+        except BaseException as problem:
+            self.trouble = self.trouble or problem
 
-
-@contextmanager
-def sheltering(attempt: Attempt | None) -> Iterator[None]:
-    """For a ``with`` block in which an attempt waits for what ends by itself once cancelled."""
-    if attempt is None:
-        yield
-        return
-    attempt.shelter(1)
-    try:
-        yield
-    finally:
-        attempt.shelter(-1)
-
-
-def _as_cancelled(raised: BaseException | None) -> TaskCancelled:
-    if isinstance(raised, TaskCancelled):
-        return raised
-    cancelled = TaskCancelled()
-    cancelled.__cause__ = raised
-    return cancelled
+    def _let_go(self) -> None:
+        for callback in lifecycle_of(self.task).release(self):
+            callback()

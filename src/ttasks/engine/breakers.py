@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from threading import Lock
 
+from ttasks import sync
 from ttasks.errors import CircuitOpenError
 from ttasks.model.breaker import BreakerStatus, Circuit, CircuitBreaker, CircuitState
 from ttasks.model.checks import check_str, wrong_type
@@ -22,7 +22,7 @@ class Breakers:
             if not isinstance(breaker, CircuitBreaker):
                 raise wrong_type(f"breakers[{group!r}]", breaker, "a CircuitBreaker")
         self._clock = clock
-        self._lock = Lock()
+        self._lock = sync.Lock()
         self._circuits = {group: Circuit(breaker) for group, breaker in (breakers or {}).items()}
 
     def __bool__(self) -> bool:

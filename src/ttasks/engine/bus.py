@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from threading import Lock, current_thread, main_thread
 
+from ttasks import sync
 from ttasks.model.checks import check_callable, wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
 
@@ -17,9 +17,8 @@ ERRORS_KEPT = 1000
 class EventBus:
     """Delivers each event to its subscribers, one after the other, on the publishing thread.
 
-    Thread-safe. The lock owns the table of subscribers and the errors; the table is replaced,
-    never changed, so that publishing needs no lock and none is held while a subscriber runs. A
-    subscriber that is removed while an event is being delivered may still receive that one.
+    Thread-safe. A subscriber that is removed while an event is being delivered may still receive
+    that one.
 
     Example:
         >>> bus = EventBus()
@@ -28,7 +27,9 @@ class EventBus:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        # Owns the table of subscribers and the errors. The table is replaced and never changed, so
+        # that publishing needs no lock, and none is held while a subscriber runs.
+        self._lock = sync.Lock()
         self._subscriptions: dict[TaskEventType, tuple[Subscription, ...]] = dict.fromkeys(
             TaskEventType, ()
         )
@@ -91,20 +92,16 @@ class EventBus:
 
     def publish(self, event: TaskEvent) -> None:
         """Deliver an event; returns when every subscriber has. Never raises an Exception."""
-        self._deliver(self._subscriptions[event.type], event)
-
-    def _deliver(self, subscriptions: tuple[Subscription, ...], event: TaskEvent) -> None:
-        """Deliver an event to subscribers that were looked up; `publish` in two steps."""
-        for subscription in subscriptions:
+        for subscription in self._subscriptions[event.type]:
             try:
                 subscription.callback(event)
             except BaseException as error:
-                if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+                if (
+                    isinstance(error, KeyboardInterrupt)
+                    and sync.current_thread() is sync.main_thread()
+                ):
                     raise  # not the subscriber's own: somebody pressed Ctrl-C
-                error.add_note(
-                    f"raised by subscriber {_name_of(subscription.callback)} at "
-                    f"{event.type.value} of task {event.task_id}"
-                )
+                _note(error, subscription.callback, event)
                 with self._lock:
                     self._errors.append(error)
 
@@ -138,8 +135,13 @@ def _check_types(types: object) -> frozenset[TaskEventType]:
     return frozenset(found)
 
 
-def _name_of(callback: Callback) -> str:
+_NOTE = "raised by subscriber"
+
+
+def _note(error: BaseException, callback: Callback, event: TaskEvent) -> None:
+    """Say on an exception where it came from, once, if its class lets one."""
     try:
-        return repr(callback)
-    except Exception:  # a broken __repr__ must not break the work
-        return f"of type {type(callback).__qualname__}"
+        if not any(str(note).startswith(_NOTE) for note in getattr(error, "__notes__", ())):
+            error.add_note(f"{_NOTE} {callback!r} at {event.type.value} of task {event.task_id}")
+    except BaseException:  # the exception may be frozen, a __repr__ may be broken
+        pass

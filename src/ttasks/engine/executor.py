@@ -5,35 +5,44 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import copy_context
+from inspect import iscoroutinefunction
 from re import Pattern
-from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
 
-from ttasks.engine.activity import Activity
-from ttasks.engine.attempt import Handler
+from ttasks.backends.call import call_python
+from ttasks.backends.loop import LoopBackend
+from ttasks.backends.process import ProcessBackend
+from ttasks.backends.thread import ThreadBackend
+from ttasks.engine.attempt import Handler, Services
+from ttasks.engine.breakers import Breakers
 from ttasks.engine.bus import EventBus
-from ttasks.engine.core import Core
-from ttasks.engine.guards import Guard
-from ttasks.errors import InvalidTransitionError
+from ttasks.engine.ending import settle
+from ttasks.engine.guards import Guard, check_guards
+from ttasks.engine.limits import Places
+from ttasks.engine.recorder import Recorder
+from ttasks.engine.resume import reuse_one
+from ttasks.engine.run import Requests, Work
+from ttasks.engine.scheduler import Scheduler
+from ttasks.errors import HandlerNotFoundError, InvalidTransitionError
 from ttasks.model.attributes import check_retry, check_task_type
 from ttasks.model.breaker import BreakerStatus, CircuitBreaker
-from ttasks.model.cancel import CancelToken
+from ttasks.model.call import Call
 from ttasks.model.checks import check_bool, check_callable, check_int, check_str, wrong_type
-from ttasks.model.clock import Clock
+from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.context import CURRENT
 from ttasks.model.policy import RetryPolicy
+from ttasks.model.redact import Redactor
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
-from ttasks.model.task import Task
+from ttasks.model.task import Task, check_task
 from ttasks.model.task_type import TaskType
-from ttasks.model.views import check_task
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from ttasks.engine.pool import SubmitPool
+    from ttasks.backends.base import Backend
     from ttasks.model.graph import TaskGraph
     from ttasks.model.running import RunOptions
 
@@ -98,38 +107,84 @@ class TaskExecutor:
         strict_persistence: bool = False,
         clock: Clock | None = None,
     ) -> None:
+        if store is not None and not isinstance(store, Store):
+            raise wrong_type("store", store, "a Store (InMemoryStore, SQLiteStore) or None")
+        for name in ("now", "wait_until"):
+            if clock is not None and not callable(getattr(clock, name, None)):
+                raise wrong_type("clock", clock, "a Clock (with now and wait_until) or None")
         if max_workers is None:
             max_workers = min(32, (os.cpu_count() or 1) + 4)
-        self._max_workers = check_int("max_workers", max_workers, least=1)
-        self._core = Core(
-            store, limits, breakers, guards, redact, capture_locals, strict_persistence, clock
+        check_int("max_workers", max_workers, least=1)
+        redactor = Redactor(redact) or None
+        strict = check_bool("strict_persistence", strict_persistence)
+        self._store = store
+        self._bus = EventBus()
+        self._recorder = Recorder(store, self._bus, strict=strict, redactor=redactor)
+        self._clock = clock = SYSTEM_CLOCK if clock is None else clock
+        self._breakers = Breakers(breakers, clock)
+        services = Services(
+            self._recorder,
+            {},
+            clock,
+            redactor,
+            check_bool("capture_locals", capture_locals),
+            check_guards(guards),
+            self._breakers or None,
         )
-        self._activity = Activity()
-        self._pool: SubmitPool | None = None
-        self._pool_lock = Lock()  # owns the making of the pool
+        self._loop = LoopBackend(self._count_abandoned)
+        self._scheduler = Scheduler(
+            services,
+            self._handler_of,
+            Places(limits),
+            max_workers,
+            self._loop.held,
+            self._close_all,
+        )
+        self._running = services.running
+        self._thread = ThreadBackend(self._loop, kills=False)
+        self._backends: dict[str, Backend] = {
+            "thread": self._thread,
+            "asyncio": self._loop,
+            "process": ProcessBackend(capture_locals=capture_locals),
+        }
+        self._handlers = self._first_handlers()
         self._replaced: list[Handler] = []  # handlers that are to be closed all the same
-        from ttasks.backends.process import ProcessBackend
+
+    def _first_handlers(self) -> dict[TaskType, tuple[Backend | None, Handler]]:
+        """The handlers that an executor has from the start; no SDK is imported for them yet."""
         from ttasks.commands.shell import run_bash, run_powershell
-        from ttasks.engine.workers.python import PythonHandler
+        from ttasks.prompts import make_copilot_agent_handler, make_copilot_prompt_handler
 
-        self._processes = ProcessBackend(capture_locals=capture_locals)
-        self._core.handlers[TaskType.PYTHON] = PythonHandler(self._processes)
-        self._core.handlers[TaskType.BASH] = run_bash
-        self._core.handlers[TaskType.POWERSHELL] = run_powershell
-        # Made here, but an SDK is imported, and its program started, by the first turn.
-        from ttasks.prompts import (
-            make_copilot_agent_handler,
-            make_copilot_prompt_handler,
-        )
+        ends_itself = ThreadBackend(self._loop, kills=True)
+        return {
+            TaskType.BASH: (ends_itself, run_bash),
+            TaskType.POWERSHELL: (ends_itself, run_powershell),
+            TaskType.PROMPT: (ends_itself, make_copilot_prompt_handler()),
+            TaskType.AGENT: (ends_itself, make_copilot_agent_handler()),
+            TaskType.PYTHON: (None, call_python),  # the call says where it runs
+        }
 
-        self._core.handlers[TaskType.PROMPT] = make_copilot_prompt_handler()
-        self._core.handlers[TaskType.AGENT] = make_copilot_agent_handler()
+    def _handler_of(self, task: Task) -> tuple[Backend, Handler]:
+        """Where a task runs, and its handler; raises HandlerNotFoundError if there is none."""
+        found = self._handlers.get(task.type)
+        if found is None:
+            known = sorted(type.value for type in list(self._handlers))
+            raise HandlerNotFoundError(task.type.value, known)
+        backend, handler = found
+        if backend is None:
+            payload = task.payload
+            backend = self._backends[payload.backend if type(payload) is Call else "thread"]
+        return backend, handler
+
+    def _count_abandoned(self, change: int) -> None:
+        with self._scheduler.lock:
+            self._scheduler.abandoned += change
 
     @classmethod
     def empty(cls, store: Store | None = None, **options: Unpack[ExecutorOptions]) -> Self:
         """An executor that knows no handlers; arguments as for the class."""
         executor = cls(store, **options)
-        executor._core.handlers.clear()
+        executor._handlers.clear()
         return executor
 
     # Handlers
@@ -141,22 +196,23 @@ class TaskExecutor:
             type: the type.
             handler: called with a `TaskContext`, on a worker thread; may be ``async def``.
                 Returning means success; raising `TaskCancelled` means cancelled; raising anything
-                else means failed. One with a true attribute ``ends_itself`` keeps to the timeout
-                by itself and is never left behind; one with ``returns_at_once`` only makes a
-                coroutine and needs no thread for its timeout; either may also be a function from
-                payload to bool. One with a method ``close`` is closed by `shutdown`, once nothing
-                runs any more; if that does not wait it is closed at once, must let what it is
-                doing end, and may still be called for queued work.
+                else means failed. A plain handler that does not return when its time is up is left
+                behind, with its thread. One with a method ``close`` is closed by `shutdown`, once
+                nothing runs any more; if that does not wait it is closed at once, must let what it
+                is doing end, and may still be called for queued work.
 
         Raises:
             TypeError: the type is no TaskType, or the handler cannot be called.
         """
         check_task_type("type", type)
         check_callable("handler", handler)
-        replaced = self._core.handlers.get(type)
-        if replaced is not None and hasattr(replaced, "close"):
-            self._replaced.append(replaced)
-        self._core.handlers[type] = handler
+        replaced = self._handlers.get(type)
+        if replaced is not None:
+            self._replaced.append(replaced[1])
+        is_async = iscoroutinefunction(handler) or iscoroutinefunction(
+            getattr(handler, "__call__", None)  # noqa: B004
+        )
+        self._handlers[type] = (self._loop if is_async else self._thread, handler)
 
     def handler(self, type: TaskType) -> Callable[[AnyHandler], AnyHandler]:
         """``register`` as a decorator, which returns the handler unchanged."""
@@ -170,7 +226,7 @@ class TaskExecutor:
 
     def is_registered(self, type: TaskType) -> bool:
         """True if tasks of this type have a handler."""
-        return check_task_type("type", type) in self._core.handlers
+        return check_task_type("type", type) in self._handlers
 
     # Running tasks
 
@@ -181,7 +237,10 @@ class TaskExecutor:
         *,
         retry_policy: RetryPolicy | None = None,
     ) -> TaskResult:
-        """Run a task on the calling thread, all its attempts, and return its result.
+        """Run a task, all its attempts, and return its result.
+
+        The handler runs on a worker thread, while the calling thread waits for it; so Ctrl-C is
+        noticed at any moment.
 
         Events, each saved before it is delivered: STARTED, any PROGRESS and OUTPUT, then
         SUCCEEDED, FAILED or CANCELLED; the same again for each retry.
@@ -201,9 +260,16 @@ class TaskExecutor:
             KeyboardInterrupt: Ctrl-C, after the task has been ended; it is CANCELLED.
         """
         tasks = self._check(task, upstream, retry_policy)
-        self._core.loop.check_not_inside("use await executor.aexecute(task) in a coroutine")
-        with self._activity.entered(nested=self._is_inside()):
-            return self._core.execute(task, tasks, retry_policy)
+        self._refuse_loop("use await executor.aexecute(task) in a coroutine")
+        with self._scheduler.under_way():
+            if self._store is not None and reuse_one(task, tasks, self._store, self._recorder):
+                error = None
+            else:
+                error = self._scheduler.execute(Work(task, tasks, retry_policy or task.retry))
+        if error is not None:
+            raise error
+        assert task.result is not None
+        return task.result
 
     def submit(
         self,
@@ -223,31 +289,29 @@ class TaskExecutor:
         Raises:
             RuntimeError: the executor is shut down.
         """
-        from concurrent.futures import Future
-
-        from ttasks.engine.pool import Job, SubmitPool
+        from ttasks.engine.bridge import Promise
 
         tasks = self._check(task, upstream, retry_policy)
-        future: Future[TaskResult] = Future()
+        promise = Promise(task, self.cancel)
         context = copy_context()
         context.run(CURRENT.set, None)  # it is no part of the task that submits it
-        future.add_done_callback(lambda done: self.cancel(task) if done.cancelled() else None)
-        group = task.group if task.group in self._core.limits else None
-        held = frozenset() if group is None else frozenset((group,))
-        with self._activity.entered(nested=False):
-            with self._pool_lock:
-                if self._pool is None:
-                    self._pool = SubmitPool(
-                        self._max_workers, self._core.limits, self._activity.working
-                    )
-            self._pool.submit(
-                Job(
-                    future,
-                    lambda: context.run(self._core.execute, task, tasks, retry_policy, held),
-                    group,
+        with self._scheduler.under_way(may_be_nested=False):
+            if self._store is not None and reuse_one(task, tasks, self._store, self._recorder):
+                promise.end(TaskStatus.SUCCEEDED, None)
+            else:
+                work = Work(
+                    task,
+                    tasks,
+                    retry_policy or task.retry,
+                    context=context,
+                    may_start=promise.may_start,
+                    on_end=promise.end,
                 )
-            )
-        return future
+                try:
+                    self._scheduler.submit(work)
+                except RuntimeError as error:  # no thread could be started
+                    promise.end(TaskStatus.FAILED, error)
+        return promise.future
 
     async def aexecute(
         self,
@@ -261,30 +325,31 @@ class TaskExecutor:
         Cancelling the awaiting coroutine cancels the task, waits until it has ended and then
         raises ``asyncio.CancelledError``. Arguments and errors as for `execute`.
         """
-        from ttasks.engine.workers.bridge import wait_submitted
+        from ttasks.engine.bridge import wait_submitted
 
         future = self.submit(task, upstream, retry_policy=retry_policy)
         return await wait_submitted(future, lambda: future.cancel() or self.cancel(task))
 
-    def run_graph(
-        self, graph: TaskGraph, options: RunOptions, token: CancelToken | None = None
-    ) -> None:
-        """Run a graph; `TaskGraph.run` calls this. A cancelled token stops the run."""
-        self._core.loop.check_not_inside("use await graph.arun(executor) in a coroutine")
-        from ttasks.engine.run import GraphRun
-
-        with self._activity.entered(nested=self._is_inside()):
-            GraphRun(self._core, self._activity.working, graph, options, token).run()
+    def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
+        """Run a graph; `TaskGraph.run` calls this."""
+        self._refuse_loop("use await graph.arun(executor) in a coroutine")
+        self._run_graph(graph, options, Requests(self._clock))
 
     def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
         """Run a graph off the event loop; `TaskGraph.arun` calls this."""
-        from ttasks.engine.workers.bridge import run_off_loop
+        from ttasks.engine.bridge import run_off_loop
 
-        token = CancelToken()  # unlike the graph it takes a cancellation before the run has begun
+        requests = Requests(self._clock)  # takes a cancellation before the run has begun
         return run_off_loop(
-            lambda: self.run_graph(graph, options, token),
-            lambda: token.cancel(kill=token.cancelled),
+            lambda: self._run_graph(graph, options, requests),
+            lambda: requests.interrupt("cancelled"),
         )
+
+    def _run_graph(self, graph: TaskGraph, options: RunOptions, requests: Requests) -> None:
+        from ttasks.engine.graph_run import GraphRun
+
+        with self._scheduler.under_way():
+            GraphRun(self._scheduler, self._store, graph, options, requests).run()
 
     def cancel(self, task: Task) -> bool:
         """Cancel a task, wherever it is in its life; from any thread, does not wait.
@@ -298,11 +363,11 @@ class TaskExecutor:
             True if the task is or will be CANCELLED, False if it SUCCEEDED before.
         """
         check_task("task", task)
-        return self._core.cancel(task)
+        return self._scheduler.cancel(task)
 
     def is_running(self, task_id: str) -> bool:
         """True while this executor runs the task with this id."""
-        return check_str("task_id", task_id) in self._core.running
+        return check_str("task_id", task_id) in self._running
 
     def mark_blocked(self, task: Task, parent_id: str) -> None:
         """Make a task that does not run BLOCKED, save and announce it.
@@ -316,7 +381,7 @@ class TaskExecutor:
         """
         check_task("task", task)
         check_str("parent_id", parent_id, empty=False)
-        if not self._core.settle(task, TaskStatus.BLOCKED, blocked_by=parent_id):
+        if not settle(self._recorder, task, TaskStatus.BLOCKED, blocked_by=parent_id):
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.BLOCKED.value
             )
@@ -339,46 +404,47 @@ class TaskExecutor:
                 raise ValueError(f"upstream[{key!r}] must be under its own id, {value.id!r}")
         return tuple(upstream.values())
 
-    def _is_inside(self) -> bool:
-        """True if the caller is a handler of this executor, a subscriber, or called by one."""
-        return self._activity.is_mine or self._core.ambient() is not None
+    def _refuse_loop(self, hint: str) -> None:
+        """Raise RuntimeError if the caller is a coroutine that would then wait for itself."""
+        if self._loop.is_current():
+            raise RuntimeError(f"this blocks the event loop that its own tasks run on; {hint}")
 
     # Looking at it
 
     @property
     def store(self) -> Store | None:
         """Where transitions are saved, None for nowhere."""
-        return self._core.store
+        return self._store
 
     @property
     def breaker_states(self) -> dict[str, BreakerStatus]:
         """State of the circuit breaker of each group that has one, now."""
-        return self._core.breakers.states()
+        return self._breakers.states()
 
     @property
     def events(self) -> EventBus:
         """Where to subscribe to what happens."""
-        return self._core.bus
+        return self._bus
 
     @property
     def persistence_errors(self) -> dict[str, Exception]:
         """Latest failed write to the store by task id."""
-        return dict(self._core.recorder.task_errors)
+        return dict(self._recorder.task_errors)
 
     @property
     def graph_persistence_errors(self) -> dict[str, Exception]:
         """Latest failed write to the store by graph id."""
-        return dict(self._core.recorder.graph_errors)
+        return dict(self._recorder.graph_errors)
 
     @property
     def abandoned(self) -> int:
         """Threads that were left behind with a handler that would not end, and still run."""
-        return self._core.abandoned.number
+        return max(0, self._scheduler.abandoned)
 
     @property
     def is_shutdown(self) -> bool:
         """True once `shutdown` was called."""
-        return self._activity.closed
+        return self._scheduler.is_closed
 
     # The end
 
@@ -393,23 +459,21 @@ class TaskExecutor:
         """
         check_bool("wait", wait)
         check_bool("cancel", cancel)
-        self._activity.close()
+        self._scheduler.close()
         if cancel:
-            self._core.ending.cancel()
-            if self._pool is not None:
-                self._pool.cancel_queued()
-        if wait and not self._is_inside():
-            self._activity.wait_idle()
-            if self._pool is not None:
-                self._pool.join()
-        self._close_handlers()
-
-    def _close_handlers(self) -> None:
-        for handler in [*self._core.handlers.values(), *self._replaced]:
+            self._scheduler.ending.cancel()
+        if wait and not self._scheduler.is_inside():
+            self._scheduler.wait_idle()
+        for handler in [*self._replaced, *(handler for _, handler in self._handlers.values())]:
             close = getattr(handler, "close", None)
             if close is not None:
                 close()
-        self._processes.close()
+        self._scheduler.close_when_idle()
+
+    def _close_all(self) -> None:
+        """End what the backends keep, when nothing runs any more."""
+        for backend in self._backends.values():
+            backend.close()
 
     def close(self) -> None:
         """The same as ``shutdown()``."""

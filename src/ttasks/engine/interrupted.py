@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from ttasks.engine import outcome
 from ttasks.errors import GraphError, StoreError, TaskExecutionError
+from ttasks.model.cancel import CancelToken
 from ttasks.model.event import TaskEventType, make_event
+from ttasks.model.graph import state_of
 from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
@@ -29,11 +32,11 @@ def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Tas
     Raises:
         GraphError: the graph, or one of its tasks, is run by somebody else.
     """
-    if graph._state.active and not mine:
+    if state_of(graph).active and not mine:
         raise GraphError(f"Graph {graph.title!r} of the same key is running; wait for its end")
     tasks = {task.id: task for task in graph if task.is_running}
     for task in tasks.values():
-        if task._lifecycle.owner is not None:
+        if lifecycle_of(task).owner is not None:
             raise GraphError(
                 f"Task {task.title!r} ({task.id}) is running elsewhere; wait for its end "
                 "before you run this graph"
@@ -78,8 +81,11 @@ def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recor
         error = TaskExecutionError(INTERRUPTED)
         timing = outcome.Timing(now, now, 0.0)
         result = outcome.failure(task.id, error, timing, attempt=0, reason="interrupted")
-        previous = task._lifecycle.settle(TaskStatus.FAILED, INTERRUPTED, result)
-        if previous is not None:
+        life, owner = lifecycle_of(task), CancelToken()
+        previous = life.settle(owner, TaskStatus.FAILED, INTERRUPTED, result)
+        if previous is None:
+            continue
+        try:
             recorder.write(
                 task,
                 make_event(
@@ -92,3 +98,5 @@ def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recor
                     INTERRUPTED,
                 ),
             )
+        finally:
+            life.release(owner)

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ttasks.engine.bus import EventBus
-from ttasks.engine.redaction import redacted_graph, redacted_task
 from ttasks.errors import StoreError, describe
 from ttasks.model.event import TaskEventType, make_event
+from ttasks.model.redact import redacted_graph, redacted_task
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Recorder:
         self._journal = getattr(store, "events", None)
         self._bus = bus
         self._strict = strict
-        self._redactor = redactor
+        self.redactor = redactor
         # Both are only ever assigned to and copied, each one atomic operation of a dict.
         self.task_errors: dict[str, Exception] = {}
         self.graph_errors: dict[str, Exception] = {}
@@ -64,11 +64,11 @@ class Recorder:
             StoreError: the write failed and the recorder is strict; the event was published.
         """
         failed: Exception | None = None
-        if self._redactor is not None:
-            task = redacted_task(task, self._redactor)
-        subscriptions = self._bus._subscriptions[kind]
+        if self.redactor is not None:
+            task = redacted_task(task, self.redactor)
+        is_wanted = self._bus.wants(kind)
         event = None
-        if subscriptions or self._record is not None:
+        if is_wanted or self._record is not None:
             event = make_event(
                 kind, task.id, task, timestamp, previous, status, error, attempt, retry_in
             )
@@ -81,8 +81,8 @@ class Recorder:
             except Exception as raised:
                 failed = raised
                 self._note(task, raised)
-        if subscriptions and event is not None:
-            self._bus._deliver(subscriptions, event)
+        if is_wanted and event is not None:
+            self._bus.publish(event)
         if failed is not None and self._strict:
             raise StoreError(f"Task {task.title!r} could not be saved: {failed}") from failed
 
@@ -122,7 +122,7 @@ class Recorder:
 
     def shown(self, task: Task) -> Task:
         """The task as subscribers and stores see it."""
-        return task if self._redactor is None else redacted_task(task, self._redactor)
+        return task if self.redactor is None else redacted_task(task, self.redactor)
 
     def _note(self, task: Task, error: Exception) -> None:
         """Keep and announce that a task could not be saved."""
@@ -162,8 +162,8 @@ class Recorder:
         if self._store is None:
             return
         try:
-            if self._redactor is not None:
-                graph = redacted_graph(graph, self._redactor)
+            if self.redactor is not None:
+                graph = redacted_graph(graph, self.redactor)
             self._store.graphs.save(graph)
         except Exception as error:
             self.graph_errors[graph.id] = error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
+from ttasks import sync
 from ttasks.model.context import CHUNK_LIMIT
 from ttasks.model.event import TaskEventType, make_event
 
@@ -15,35 +15,52 @@ if TYPE_CHECKING:
     from ttasks.model.redact import Redactor
     from ttasks.model.task import Task
 
-EMIT_PATIENCE = 1.0
-"""Seconds that the end of an attempt waits for a report of it that is just being delivered."""
+EMIT_PATIENCE = 10.0
+"""Seconds that the end of an attempt waits for reports that are being delivered. Only a subscriber
+that takes longer than that can see the end of an attempt before its own report."""
 
 
 class Reports:
-    """The reporting half of an attempt: a `ttasks.model.context.Reporter`. Thread-safe.
+    """The reports of one attempt: a `ttasks.model.context.Reporter`. Thread-safe.
 
-    Its lock owns ``_closed`` and ``_emitting``: no report starts once the attempt is closed, and
-    the end waits for those that have started, so that nothing is announced after the last event.
-    The lock is not held while subscribers run.
+    No report begins once `close` was called, and `close` waits for those that have begun. So
+    nothing is announced after the last event of the attempt.
+
+    Attributes:
+        number: of the attempt.
     """
 
-    # What most attempts never change is kept by the class.
-    _closed = False
-    _emitting = 0
-    _drained: Event | None = None
-    _emitted: dict[str, list[str]] | None = None
-    _streams: dict[str, Any] | None = None
-    _shown: Task | None = None  # what events show of the task
+    __slots__ = (
+        "_closed",
+        "_drained",
+        "_emitted",
+        "_emitting",
+        "_lock",
+        "_recorder",
+        "_redactor",
+        "_shown",
+        "_streams",
+        "_task",
+        "number",
+    )
 
-    _lock: Lock
-    _task: Task
-    _recorder: Recorder
-    _redactor: Redactor | None
-    number: int
+    def __init__(self, recorder: Recorder, redactor: Redactor | None, task: Task) -> None:
+        self._recorder = recorder
+        self._redactor = redactor
+        self._task = task
+        self.number = 1
+        # Owns the fields below; it is not held while subscribers run.
+        self._lock = sync.Lock()
+        self._closed = False
+        self._emitting: list[int] | None = None  # threads that are delivering a report
+        self._drained: sync.Event | None = None
+        self._emitted: dict[str, list[str]] | None = None
+        self._streams: dict[str, Any] | None = None
+        self._shown: Task | None = None  # what events show of the task
 
     def progress(self, percent: float | None, message: str | None) -> None:
         """See `ttasks.model.context.Reporter`."""
-        if not self._recorder.wants(TaskEventType.PROGRESS) or not self._enter():
+        if not self._recorder.wants(TaskEventType.PROGRESS) or not self.enter():
             return
         try:
             if message is not None and self._redactor is not None:
@@ -52,11 +69,11 @@ class Reports:
                 TaskEventType.PROGRESS, progress_percent=percent, progress_message=message
             )
         finally:
-            self._exit()
+            self.exit()
 
     def output(self, stream: str, text: str) -> None:
         """See `ttasks.model.context.Reporter`."""
-        if not self._enter():
+        if not self.enter():
             return
         try:
             if self._redactor is not None:
@@ -68,7 +85,7 @@ class Reports:
                     text = self._streams[stream].feed(text)
             self._emit(stream, text)
         finally:
-            self._exit()
+            self.exit()
 
     def sink(self, stream: str) -> Callable[[str], None] | None:
         """See `ttasks.model.context.Reporter`."""
@@ -76,13 +93,52 @@ class Reports:
             return None
 
         def announce(chunk: str) -> None:
-            if self._enter():
+            if self.enter():
                 try:
                     self._publish(TaskEventType.OUTPUT, output_stream=stream, output_chunk=chunk)
                 finally:
-                    self._exit()
+                    self.exit()
 
         return announce
+
+    def enter(self) -> bool:
+        """Begin a report; False if the attempt has ended. `exit` follows."""
+        me = sync.get_ident()
+        with self._lock:
+            if self._closed:
+                return False
+            if self._emitting is None:
+                self._emitting = [me]
+            else:
+                self._emitting.append(me)
+            return True
+
+    def exit(self) -> None:
+        """End a report."""
+        with self._lock:
+            assert self._emitting is not None
+            self._emitting.remove(sync.get_ident())
+            if self._drained is not None and not self._emitting:
+                self._drained.set()
+
+    def close(self) -> None:
+        """Let no report begin any more, wait for those under way, deliver what was held back."""
+        me = sync.get_ident()
+        with self._lock:
+            self._closed = True
+            # What this thread is delivering itself would be waited for in vain.
+            if self._emitting and any(thread != me for thread in self._emitting):
+                self._drained = sync.Event()
+        if self._drained is not None:
+            self._drained.wait(EMIT_PATIENCE)
+        for stream, filtered in (self._streams or {}).items():
+            self._emit(stream, filtered.finish())
+
+    def texts(self) -> dict[str, str] | None:
+        """What was emitted, by stream; None if nothing was."""
+        if self._emitted is None:
+            return None
+        return {stream: "".join(chunks) for stream, chunks in self._emitted.items()}
 
     def _emit(self, stream: str, text: str) -> None:
         if not text:
@@ -111,38 +167,6 @@ class Reports:
                 **fields,
             )
         )
-
-    def _enter(self) -> bool:
-        with self._lock:
-            if self._closed:
-                return False
-            self._emitting += 1
-            return True
-
-    def _exit(self) -> None:
-        with self._lock:
-            self._emitting -= 1
-            if self._drained is not None and not self._emitting:
-                self._drained.set()
-
-    def _close(self) -> None:
-        """Let no report start any more, wait for those under way, deliver what was held back."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            if self._emitting:
-                self._drained = Event()
-        if self._drained is not None:
-            self._drained.wait(EMIT_PATIENCE)
-        for stream, filtered in (self._streams or {}).items():
-            self._emit(stream, filtered.finish())
-
-    def _emitted_text(self) -> dict[str, str] | None:
-        """What was emitted, by stream; None if nothing was."""
-        if self._emitted is None:
-            return None
-        return {stream: "".join(chunks) for stream, chunks in self._emitted.items()}
 
 
 def pieces(text: str) -> list[str]:

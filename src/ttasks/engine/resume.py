@@ -17,15 +17,15 @@ from ttasks.engine.interrupted import check_not_running, end_interrupted
 from ttasks.errors import GraphError
 from ttasks.model.fingerprint import fingerprint_of
 from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of, stamp
 
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
-    from ttasks.model.graph import TaskGraph
+    from ttasks.model.graph import Node, TaskGraph
     from ttasks.model.result import TaskResult
     from ttasks.model.store import Store
     from ttasks.model.task import Task
     from ttasks.model.topology import Topology
-    from ttasks.model.views import Node
 
 
 def prepare_ledger(
@@ -57,7 +57,7 @@ def prepare_ledger(
         interrupted += check_not_running(before, store, mine=False)
     reusing = any(node.task.reuse for node in nodes)
     if graph.key is not None or reusing or keeps_fingerprints(store):
-        stamp(nodes, topology)
+        stamp_all(nodes, topology)
     end_interrupted(interrupted, before, recorder)
     if before is not None:
         adopt(nodes, topology, keys, before)
@@ -73,13 +73,13 @@ def keeps_fingerprints(store: Store) -> bool:
     return hasattr(store.tasks, "succeeded")
 
 
-def stamp(nodes: Sequence[Node], topology: Topology) -> None:
+def stamp_all(nodes: Sequence[Node], topology: Topology) -> None:
     """Give every task of a graph its fingerprint; one that SUCCEEDED keeps what it has."""
     known: list[str | None] = [None] * len(nodes)
     for number in in_order(topology):
         task = nodes[number].task
         if not task.is_succeeded or task.fingerprint is None:
-            task.stamp(fingerprint_of(task, [known[end] for end in topology.dependencies[number]]))
+            stamp(task, fingerprint_of(task, [known[end] for end in topology.dependencies[number]]))
         known[number] = task.fingerprint
 
 
@@ -163,7 +163,7 @@ def adopt(
         if old is None or not settled.issuperset(topology.dependencies[number]):
             continue
         if is_same(task, old.task):
-            if task.take_over(reusable(old.task, task.id)):
+            if lifecycle_of(task).take_over(reusable(old.task, task.id)):
                 settled.add(number)
         elif was_skipped(node, old):
             settled.add(number)
@@ -223,7 +223,7 @@ def reuse_one(task: Task, upstream: Sequence[Task], store: Store, recorder: Reco
     if not (task.reuse or keeps_fingerprints(store)):
         return False
     before = task.fingerprint
-    task.stamp(fingerprint_of(task, [end.fingerprint for end in upstream]))
+    stamp(task, fingerprint_of(task, [end.fingerprint for end in upstream]))
     taken = (
         task.reuse
         and all(end.is_succeeded for end in upstream)
@@ -239,7 +239,11 @@ def take_over_equal(task: Task, finder: Finder) -> bool:
     if task.fingerprint is None or not task.is_pending:
         return False
     old = finder.find(task.fingerprint)
-    return old is not None and is_same(task, old) and task.take_over(reusable(old, task.id))
+    return (
+        old is not None
+        and is_same(task, old)
+        and lifecycle_of(task).take_over(reusable(old, task.id))
+    )
 
 
 def is_same(task: Task, old: Task) -> bool:

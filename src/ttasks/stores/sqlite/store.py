@@ -10,7 +10,7 @@ from typing import Any
 
 from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
 from ttasks.model.event import TaskEvent, TaskEventType
-from ttasks.model.task import Task
+from ttasks.model.task import Task, lifecycle_of
 from ttasks.processes import Liveness
 from ttasks.stores.sqlite.codec import Row, decode_task, encode_task, save_state, with_pickle
 from ttasks.stores.sqlite.connection import MEMORY, translated
@@ -90,7 +90,7 @@ class SQLiteStore:
 
     def _encode(self, task: Task) -> Row:
         # Only who executes a task has the token of its attempt in it; a copy has not.
-        is_mine = task.is_running and task._lifecycle.owner is not None
+        is_mine = task.is_running and lifecycle_of(task).owner is not None
         row = encode_task(task, self._owners.mine() if is_mine else None)
         return with_pickle(row, task) if self._pickle_values else row
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+from ttasks import sync
 
 
 class Signals:
@@ -30,7 +31,7 @@ class Signals:
         self._error: BaseException | None = None
 
     def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
+        if sync.current_thread() is sync.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 old = signal.getsignal(number)
                 if callable(old) or (self._handle_sigterm and number == signal.SIGTERM):

@@ -1,0 +1,94 @@
+"""Futures of submitted tasks, and the way from an event loop to work on threads and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import copy_context
+from typing import TYPE_CHECKING, TypeVar
+
+from ttasks import sync
+from ttasks.errors import TaskCancelled
+from ttasks.model.result import TaskResult
+from ttasks.model.status import TaskStatus
+from ttasks.model.task import Task
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+
+class Promise:
+    """The future of a submitted task, and what keeps it.
+
+    ``may_start`` and ``end`` are called one after the other, by whoever runs the task.
+    """
+
+    def __init__(self, task: Task, cancel: Callable[[Task], object]) -> None:
+        self._task = task
+        self._is_started: bool | None = None
+        self.future: Future[TaskResult] = Future()
+        self.future.add_done_callback(lambda done: cancel(task) if done.cancelled() else None)
+
+    def may_start(self) -> bool:
+        """Note that the task starts; False if the future was cancelled before."""
+        self._is_started = self.future.set_running_or_notify_cancel()
+        return self._is_started
+
+    def end(self, status: TaskStatus, error: BaseException | None) -> None:
+        """Set what the task ended in."""
+        if self._is_started is None:
+            self.may_start()
+        if not self._is_started:
+            return
+        if error is not None:
+            self.future.set_exception(error)
+        elif status is TaskStatus.SUCCEEDED and self._task.result is not None:
+            self.future.set_result(self._task.result)
+        else:
+            self.future.set_exception(TaskCancelled())
+
+
+async def wait_submitted(future: Future[T], cancel: Callable[[], object]) -> T:
+    """Await a future of another thread; if cancelled, cancel the work and wait for its end."""
+    import asyncio
+
+    waiter = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(waiter)
+    except asyncio.CancelledError:
+        if waiter.cancelled():
+            raise
+        await _finish(waiter, cancel)
+        raise
+
+
+async def run_off_loop(work: Callable[[], None], cancel: Callable[[], object]) -> None:
+    """Run ``work`` on a thread of its own; if cancelled, call ``cancel`` and wait for its end."""
+    future: Future[None] = Future()
+
+    def target() -> None:
+        try:
+            work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    sync.Thread(target=copy_context().run, args=(target,), name="ttasks-arun", daemon=True).start()
+    await wait_submitted(future, cancel)
+
+
+async def _finish(waiter: asyncio.Future[T], cancel: Callable[[], object]) -> None:
+    """Wait for the end of work that is being cancelled, also if cancelled again meanwhile."""
+    import asyncio
+
+    cancel()
+    while not waiter.done():
+        try:
+            await asyncio.wait([waiter])
+        except asyncio.CancelledError:
+            cancel()
+    if not waiter.cancelled():
+        waiter.exception()  # it has been seen

@@ -1,0 +1,295 @@
+"""Scheduler: what all runs of one executor share, and the ways to start one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import Context, copy_context
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ttasks import sync
+from ttasks.engine.attempt import Attempt, Services
+from ttasks.engine.ending import settle
+from ttasks.engine.limits import Places, RunPlaces
+from ttasks.engine.run import Requests, Run, Work
+from ttasks.engine.signals import Signals
+from ttasks.errors import InvalidTransitionError, TaskCancelled
+from ttasks.model.cancel import CancelToken
+from ttasks.model.context import CURRENT
+from ttasks.model.plan import Plan
+from ttasks.model.running import RunOptions
+from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of
+from ttasks.model.topology import Topology
+
+if TYPE_CHECKING:
+    from ttasks.backends.base import Backend
+    from ttasks.engine.attempt import Handler
+    from ttasks.model.task import Task
+
+_ONE = RunOptions(max_workers=1)
+
+
+class _Working:
+    """Marks threads as being at work for the executor: they must not wait for the end of it all."""
+
+    def __init__(self) -> None:
+        self._here = sync.local()
+
+    def __enter__(self) -> None:
+        self._here.depth = getattr(self._here, "depth", 0) + 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._here.depth -= 1
+
+    @property
+    def is_here(self) -> bool:
+        """True if the calling thread is at work for the executor."""
+        return getattr(self._here, "depth", 0) > 0
+
+
+class Scheduler:
+    """What the runs of one executor share. Thread-safe.
+
+    ``lock`` owns the fields of this class, and in every run the plan, the crew, the agenda and the
+    places. It is never held while handlers, subscribers, guards or stores run.
+
+    Args:
+        services: for attempts.
+        handler_of: the backend and the handler of a task; raises HandlerNotFoundError.
+        places: in groups, over all runs.
+        max_workers: threads for submitted tasks.
+        held: keeps what tasks share from one to the next, in a ``with`` block.
+        on_close: called once nothing is under way any more after ``close``; may be called again.
+
+    Attributes:
+        working: marks a thread as working for the executor, in a ``with`` block.
+        ending: cancelled by ``shutdown(cancel=True)``.
+        abandoned: threads that were left behind with a handler and still run.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        handler_of: Callable[[Task], tuple[Backend, Handler]],
+        places: Places,
+        max_workers: int,
+        held: Callable[[], AbstractContextManager[None]],
+        on_close: Callable[[], None],
+    ) -> None:
+        self.lock = sync.Lock()
+        self._idle = sync.Condition(self.lock)
+        self.services = services
+        self.handler_of = handler_of
+        self.places = places
+        self._submission_options = RunOptions(max_workers=max_workers)
+        self._runs: list[Run] = []
+        # Owns the making of a run for submitted tasks.
+        self._submitting = sync.Lock()
+        self._submissions: Run | None = None
+        self._under_way = 0
+        self._closed = False
+        self._on_close = on_close
+        self.abandoned = 0
+        self.held = held
+        self.working = _Working()
+        self.ending = CancelToken()
+
+    # What is under way
+
+    @property
+    def is_closed(self) -> bool:
+        """True once nothing new is accepted."""
+        return self._closed
+
+    def close(self) -> None:
+        """Accept nothing new from now on."""
+        with self.lock:
+            self._closed = True
+
+    @contextmanager
+    def under_way(self, *, may_be_nested: bool = True) -> Iterator[None]:
+        """Count one more thing that is under way, in a ``with`` block.
+
+        Args:
+            may_be_nested: it is accepted, as part of what was accepted before, if the caller is
+                inside of that.
+
+        Raises:
+            RuntimeError: nothing new is accepted.
+        """
+        is_nested = may_be_nested and self.is_inside()
+        with self.lock:
+            if self._closed and not is_nested:
+                raise RuntimeError("the executor is shut down and takes no new work")
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self.lock:
+            self._under_way -= 1
+            self._idle.notify_all()
+        self.close_when_idle()
+
+    def close_when_idle(self) -> None:
+        """Let go of what tasks share, if nothing new is accepted and nothing is under way."""
+        with self.lock:
+            is_over = self._closed and not self._under_way
+        if is_over:
+            self._on_close()
+
+    def wait_idle(self) -> None:
+        """Wait until nothing is under way."""
+        with self.lock:
+            while self._under_way:
+                self._idle.wait()
+
+    def is_inside(self) -> bool:
+        """True if the caller is a handler of this executor, a subscriber, or called by one."""
+        return self.working.is_here or self.ambient() is not None
+
+    def ambient(self) -> Attempt | None:
+        """The attempt of this executor that the calling code works for."""
+        context = CURRENT.get()
+        return None if context is None else self.services.running.get(context.id)
+
+    def outer_tokens(self) -> list[CancelToken]:
+        """What cancels work that the calling code begins now."""
+        context = CURRENT.get()
+        tokens = [] if context is None else [context.cancel_token]
+        # Work inside a task shares the task's fate alone: finally tasks outlive the end of all.
+        return tokens if self.ambient() is not None else [*tokens, self.ending]
+
+    def add_run(self, run: Run) -> None:
+        """A run begins."""
+        with self.lock:
+            self._runs.append(run)
+
+    def remove_run(self, run: Run) -> None:
+        """A run is over."""
+        with self.lock:
+            self._runs.remove(run)
+
+    def give_back(self, places: RunPlaces, group: str) -> None:
+        """Give back a place in a group, and let whoever waits for it go on."""
+        with self.lock:
+            places.give_back(group)
+            unparked = [run for run in self._runs if run.unpark(group)]
+        for run in unparked:
+            run.provide_worker()
+
+    # Single tasks
+
+    def execute(self, work: Work) -> BaseException | None:
+        """Run one task while the calling thread supervises; returns what it ended in.
+
+        Raises:
+            InvalidTransitionError: the calling thread is just announcing the end of the task.
+            KeyboardInterrupt: Ctrl-C in the main thread; the task has ended.
+        """
+        task = work.task
+        life = lifecycle_of(task)
+        if life.ender == sync.get_ident():
+            # In a subscriber that hears of the end: nobody but this thread could let go of it.
+            raise InvalidTransitionError(
+                task.id, task.title, task.status.value, TaskStatus.RUNNING.value
+            )
+        outer, requests = self.ambient(), Requests(self.services.clock)
+        run = Run(
+            self,
+            [],
+            Plan(Topology([], []), []),
+            RunPlaces(Places(), self.places, frozenset() if outer is None else outer.held),
+            _ONE,
+            copy_context(),
+            "ttasks-execute",
+            requests,
+            outer=outer,
+            is_shared=False,
+        )
+        run.add(work, start=False)
+        with Signals(requests.interrupt, handle_sigterm=False):
+            run.supervise()
+        return run.errors.get(task.id)
+
+    def submit(self, work: Work) -> None:
+        """Run one task on a thread of the pool.
+
+        Raises:
+            RuntimeError: no thread could be started; the task has not been touched.
+        """
+        run = self._submissions
+        if run is not None and run.add(work):
+            return
+        new = self._new_submissions()
+        with self._submitting:
+            run = self._submissions
+            if run is not None and run.add(work):
+                return  # another thread was faster
+            new.add(work, start=False)
+            # No daemon, so that what was submitted is done before the interpreter exits.
+            thread = sync.Thread(
+                target=self._supervise, args=(new,), name="ttasks-submit", daemon=False
+            )
+            with self.lock:
+                self._under_way += 1
+            try:
+                thread.start()
+            except BaseException:
+                self._leave()
+                raise
+            self._submissions = new
+
+    def _new_submissions(self) -> Run:
+        return Run(
+            self,
+            [],
+            Plan(Topology([], []), []),
+            RunPlaces(Places(), self.places, frozenset()),
+            self._submission_options,
+            Context(),
+            "ttasks-submit",
+            Requests(self.services.clock),
+            is_shared=False,
+            is_open=True,
+        )
+
+    def _supervise(self, run: Run) -> None:
+        try:
+            with self.working:
+                run.supervise()
+        finally:
+            self._leave()
+
+    def cancel(self, task: Task) -> bool:
+        """See `TaskExecutor.cancel`."""
+        life = lifecycle_of(task)
+        while True:
+            owner = life.owner
+            if owner is not None:
+                if owner.cancel():
+                    return True
+                if life.status.is_sink:
+                    return life.status is TaskStatus.CANCELLED
+                # It has just ended, and that is being announced.
+                if life.on_release(partial(self._cancel_later, task)):
+                    return True
+            elif self._settle_cancelled(task) or life.status.is_sink:
+                return life.status is TaskStatus.CANCELLED
+
+    def _cancel_later(self, task: Task) -> None:
+        self.cancel(task)
+
+    def _settle_cancelled(self, task: Task) -> bool:
+        recorder = self.services.recorder
+        return settle(recorder, task, TaskStatus.CANCELLED, TaskCancelled())
