@@ -28,6 +28,7 @@ from ttasks.engine.bus import EventBus
 from ttasks.engine.recorder import Recorder
 from ttasks.stores.sqlite import ledger, store
 from ttasks.stores.sqlite.graphs import LedgerGraphs
+from ttasks.stores.sqlite.writer import Writer
 
 KEY = "killed"
 LAYERS, WIDTH = 8, 5
@@ -37,9 +38,8 @@ SLOW = (17, 33)
 POINTS: dict[str, tuple[Any, str, int]] = {
     # name: where the function is, what it is called, how often a run passes it at most
     "graph-saved": (LedgerGraphs, "save", 1),
-    "transaction-begun": (ledger.Transaction, "__enter__", 90),
-    "committed": (ledger.Transaction, "__exit__", 90),
-    "task-written": (store, "save_state", 86),
+    "committed": (Writer, "_commit", 90),
+    "task-written": (store, "update_state", 86),
     "event-written": (store, "insert_events", 86),
     "recorded": (store.SQLiteStore, "record", 86),
     "delivered": (EventBus, "_deliver", 45),

@@ -21,7 +21,8 @@ from ttasks.errors import TaskExecutionError, describe
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
 from ttasks.model.frames import captured_locals
-from ttasks.model.task import Task, lifecycle_of
+from ttasks.model.status import TaskStatus
+from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
 from ttasks.trees import MARKER, joined
 
@@ -155,7 +156,7 @@ def _context(order: Order, reports: _CallReports) -> TaskContext:
     )
     object.__setattr__(task, "id", order.id)
     token = CancelToken()
-    lifecycle_of(task).start(token)
+    task.transition_to(TaskStatus.RUNNING)
     deadline = None if order.remaining is None else monotonic() + order.remaining
     return WorkerContext(task, reports, token, order.attempt, (), deadline)
 

@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[SQLiteStore]:
 def started(title: str = "t") -> Task:
     """A task that an executor of this process has just started."""
     task = Task.bash("true", title=title)
-    lifecycle_of(task).move(TaskStatus.RUNNING, None, CancelToken())
+    lifecycle_of(task).start(CancelToken())
     return task
 
 
@@ -213,20 +213,6 @@ class TestOwners:
             assert [task.title for task in store.find_interrupted()] == ["a", "b"]
             child.wait()
             assert [task.title for task in store.find_interrupted()] == ["a", "b"]
-
-    def test_the_child_of_a_fork_is_another_owner(self, store: SQLiteStore) -> None:
-        store.tasks.save(started("parent"))
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                store.tasks.save(started("child"))
-                owners = [item.owner for item in store.running()]
-                code = 0 if [owner.pid for owner in owners if owner][1:] == [os.getpid()] else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        assert [item.liveness.value for item in store.running()] == ["alive", "gone"]
 
     def test_a_recycled_pid_is_not_taken_for_the_owner(self) -> None:
         me = ProcessIdentity.current()

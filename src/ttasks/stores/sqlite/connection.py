@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
+from typing import TypeVar
 from urllib.parse import quote
 
+from ttasks import sync
 from ttasks.errors import StoreError
 
 MEMORY = ":memory:"
 
-# SQLite waits this long for a lock by itself, deaf to Ctrl-C; longer waits are repeated in Python.
+LOCK_TIMEOUT_SECONDS = 30.0
+"""How long to try while other processes have the file locked."""
+
+# SQLite itself waits this long for a lock, deaf to Ctrl-C. Longer waits are repeated in Python.
 _WAIT_SECONDS = 0.1
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
@@ -28,6 +35,8 @@ _REASONS = {
     sqlite3.SQLITE_BUSY: "other processes keep it locked",
 }
 
+Result = TypeVar("Result")
+
 
 def connect(path: str, options: str = "mode=rwc") -> sqlite3.Connection:
     """Open a connection that any one thread at a time may use and that begins nothing by itself."""
@@ -35,6 +44,25 @@ def connect(path: str, options: str = "mode=rwc") -> sqlite3.Connection:
     return sqlite3.connect(
         uri, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False, uri=True
     )
+
+
+def patiently(path: str, action: Callable[[], Result]) -> Result:
+    """Repeat what other connections may be in the way of, for 30 s at most.
+
+    Raises:
+        StoreError: they still are.
+    """
+    give_up = monotonic() + LOCK_TIMEOUT_SECONDS
+    while True:
+        try:
+            return action()
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise
+            if monotonic() >= give_up:
+                raise store_error(path, error) from error
+        # SQLite has just waited. The random rest keeps processes from retrying in step.
+        sync.sleep(random.uniform(0.0, 0.005))
 
 
 def error_code(error: sqlite3.Error) -> int:

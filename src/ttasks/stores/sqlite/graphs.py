@@ -13,8 +13,7 @@ from ttasks.model.checks import check_str
 from ttasks.model.graph import Node, TaskGraph
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
-from ttasks.stores.sqlite.codec import COLUMNS, PARTS, SELECTED, Row, save_tasks
-from ttasks.stores.sqlite.collection import LedgerCollection
+from ttasks.stores.sqlite.codec import COLUMNS, PARTS, SELECTED, Row, save_task
 from ttasks.stores.sqlite.plain import (
     from_json,
     from_optional,
@@ -22,6 +21,7 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
+from ttasks.stores.sqlite.tasks import LedgerCollection
 
 _UPSERT_GRAPH = """
 INSERT INTO graphs (id, title, key, created_at, updated_at, shape) VALUES (?, ?, ?, ?, ?, ?)
@@ -59,7 +59,7 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         now = time_ns() // 1000
         shape = blake2b(repr(nodes).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         row = (item.id, to_text(item.title), to_optional(item.key), now, now, shape)
-        self._writer.write(lambda connection: _save(connection, row, tasks, nodes))
+        self._ledger.writer.write(lambda connection: _save(connection, row, tasks, nodes))
 
     def __getitem__(self, key: str) -> TaskGraph:
         graph = None
@@ -92,7 +92,7 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         return [graph_id for (graph_id,) in rows]
 
     def __delitem__(self, key: str) -> None:
-        if not isinstance(key, str) or not self._writer.write(
+        if not isinstance(key, str) or not self._ledger.writer.write(
             lambda connection: delete_graph(connection, key)
         ):
             raise KeyError(key)
@@ -132,7 +132,8 @@ def _save(
 ) -> None:
     known = connection.execute("SELECT shape FROM graphs WHERE id=?", (row[0],)).fetchone()
     connection.execute(_UPSERT_GRAPH, row)
-    save_tasks(connection, tasks, new=known is None)
+    for task in tasks:
+        save_task(connection, task, new=known is None)
     if known == (row[-1],):
         return
     (seq,) = connection.execute("SELECT seq FROM graphs WHERE id=?", (row[0],)).fetchone()

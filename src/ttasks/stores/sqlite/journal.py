@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from ttasks.errors import StoreError
@@ -14,18 +15,17 @@ from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
-from ttasks.stores.sqlite.insert import Insert
+from ttasks.stores.sqlite.codec import STATUS_NAMES
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
+    EPOCH,
+    MICROSECOND,
     from_json,
     from_micros,
     from_optional,
     to_json,
-    to_micros,
-    to_optional,
     to_text,
 )
-from ttasks.stores.sqlite.writer import Writer
 
 LIFECYCLE = frozenset(TaskEventType) - {
     TaskEventType.OUTPUT,
@@ -34,8 +34,10 @@ LIFECYCLE = frozenset(TaskEventType) - {
 }
 """The events that a journal keeps if nothing else is asked for."""
 
-_COLUMNS = ("type", "at", "previous", "status", "attempt", "error", "details", "chunk")
-_insert = Insert("INTO events", _COLUMNS, 3, of_task=True)
+_INSERT = """
+INSERT INTO events (task, type, at, previous, status, attempt, error, details, chunk)
+SELECT seq, ?, ?, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
+"""
 _SELECT = """
 SELECT events.seq, tasks.id, works.title, events.type, at, previous, events.status, attempt,
     events.error, events.details, chunk
@@ -50,6 +52,11 @@ AND EXISTS (
         AND nodes.graph = (SELECT seq FROM graphs WHERE id=?)
 )
 """
+
+_DETAILS = ("retry_in", "percent", "message", "stream")
+_get_details = attrgetter("retry_in", "progress_percent", "progress_message", "output_stream")
+_NO_DETAILS = (None,) * len(_DETAILS)
+_TYPE_NAMES = {kind: kind.value for kind in TaskEventType}
 
 _PAGE = 1000
 _MOST = 2**62  # fits into an integer of SQLite
@@ -98,9 +105,8 @@ class Journal:
         kinds: what the engine is to write here.
     """
 
-    def __init__(self, ledger: Ledger, writer: Writer, kinds: frozenset[TaskEventType]) -> None:
+    def __init__(self, ledger: Ledger, kinds: frozenset[TaskEventType]) -> None:
         self._ledger = ledger
-        self._writer = writer
         self.kinds = kinds
 
     def wants(self, kind: TaskEventType) -> bool:
@@ -115,7 +121,7 @@ class Journal:
             StoreError: its task was never saved, or SQLite could not write.
         """
         row = encode_event(event)
-        self._writer.write(lambda connection: insert_events(connection, [row]))
+        self._ledger.writer.write(lambda connection: insert_events(connection, [row]))
 
     @property
     def last(self) -> int:
@@ -244,34 +250,29 @@ def insert_events(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]])
         StoreError: the task of one was never saved.
     """
     for row in rows:
-        *values, task_id = row
-        if not _insert.one(connection, tuple(values), task_id):
-            raise StoreError(f"The ledger has no task {task_id!r} for an event; save it first")
+        if connection.execute(_INSERT, row).rowcount == 0:
+            raise StoreError(f"The ledger has no task {row[-1]!r} for an event; save it first")
 
 
 def encode_event(event: TaskEvent) -> tuple[Any, ...]:
     """The row of an event, with the id of its task last."""
     if not isinstance(event, TaskEvent):
         raise wrong_type("event", event, "a TaskEvent")
-    details = {
-        name: value
-        for name, value in (
-            ("retry_in", event.retry_in),
-            ("percent", event.progress_percent),
-            ("message", event.progress_message),
-            ("stream", event.output_stream),
-        )
-        if value is not None
-    }
+    facts = _get_details(event)
+    details = None
+    if facts != _NO_DETAILS:
+        named = zip(_DETAILS, facts, strict=True)
+        details = to_json({name: value for name, value in named if value is not None})
+    error, chunk = event.error, event.output_chunk
     return (
-        event.type.value,
-        to_micros(event.timestamp),
-        event.previous_status.value,
-        event.status.value,
+        _TYPE_NAMES[event.type],
+        (event.timestamp - EPOCH) // MICROSECOND,
+        STATUS_NAMES[event.previous_status],
+        STATUS_NAMES[event.status],
         event.attempt,
-        to_optional(event.error),
-        to_json(details) if details else None,
-        to_optional(event.output_chunk),
+        error if error is None else to_text(error),
+        details,
+        chunk if chunk is None else to_text(chunk),
         event.task_id,
     )
 

@@ -12,23 +12,30 @@ from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_valu
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.task import Task, lifecycle_of
 from ttasks.processes import Liveness
-from ttasks.stores.sqlite.codec import Row, decode_task, encode_task, save_state, with_pickle
-from ttasks.stores.sqlite.connection import MEMORY, translated
+from ttasks.stores.sqlite.codec import (
+    Row,
+    decode_task,
+    encode_state,
+    encode_task,
+    save_task,
+    update_state,
+)
+from ttasks.stores.sqlite.connection import MEMORY, patiently, translated
 from ttasks.stores.sqlite.graphs import LedgerGraphs, delete_stray_events, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal, encode_event, insert_events
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
 from ttasks.stores.sqlite.owners import Owners, RunningTask
 from ttasks.stores.sqlite.plain import to_micros
 from ttasks.stores.sqlite.tasks import LedgerTasks
-from ttasks.stores.sqlite.writer import Writer
 
 
 class SQLiteStore:
     """Remembers tasks and graphs in one SQLite file; what comes out is a copy of what went in.
 
-    Thread-safe, and several processes may use the same file at once, on one machine; a child that
-    was forked may go on using it. Beside the file there are two more while it is open (``-wal``
-    and ``-shm``): keep them together.
+    Thread-safe, and several processes may use the same file at once, on one machine. A process
+    that was forked while the store was open gets a StoreError for it: start processes by spawn or
+    forkserver, or open the store after the fork. Beside the file there are two more while it is
+    open (``-wal`` and ``-shm``): keep them together.
 
     Values, payloads and raw results are kept if they are JSON and would come back exactly as they
     are (so no tuples, and no keys but str); otherwise a `NotStored` stands in their place. A
@@ -81,18 +88,24 @@ class SQLiteStore:
         self._path = name if name == MEMORY else os.path.abspath(name)
         self._durability = durability
         self._ledger = Ledger(self._path, durability)
-        self._writer = Writer(self._ledger)
-        self._owners = Owners(self._ledger, self._writer)
-        self._tasks = LedgerTasks(self._ledger, self._writer, self._encode, self._decode)
-        self._graphs = LedgerGraphs(self._ledger, self._writer, self._encode, self._decode)
+        self._owners = Owners(self._ledger, self._ledger.writer)
+        self._owner: int | None = None  # the row of this process; made when it first runs a task
+        self._tasks = LedgerTasks(self._ledger, self._encode, self._decode)
+        self._graphs = LedgerGraphs(self._ledger, self._encode, self._decode)
         kinds = LIFECYCLE | {TaskEventType.OUTPUT} if journal_output else LIFECYCLE
-        self._events = Journal(self._ledger, self._writer, kinds)
+        self._events = Journal(self._ledger, kinds)
+
+    def _own(self, task: Task) -> int | None:
+        """The row of this process if it runs the task, else None."""
+        # Only who executes a task has the token of its attempt in it; a copy has not.
+        if lifecycle_of(task).owner is None:
+            return None
+        if self._owner is None:
+            self._owner = self._owners.mine()
+        return self._owner
 
     def _encode(self, task: Task) -> Row:
-        # Only who executes a task has the token of its attempt in it; a copy has not.
-        is_mine = task.is_running and lifecycle_of(task).owner is not None
-        row = encode_task(task, self._owners.mine() if is_mine else None)
-        return with_pickle(row, task) if self._pickle_values else row
+        return encode_task(task, self._own(task), self._pickle_values)
 
     def _decode(self, row: Sequence[Any]) -> Task:
         return decode_task(row, self._pickle_values)
@@ -127,19 +140,30 @@ class SQLiteStore:
 
         When this returns, both are committed; if it raises, neither is. Of a task that was saved
         before, its attributes are written only if one was assigned to since it was made (``save``
-        also notices a payload that was changed in place), and its fingerprint stays what it was:
-        what a task does is settled before it begins.
+        also notices a payload that was changed in place).
         """
         if not isinstance(task, Task):
             raise wrong_type("task", task, "a Task")
-        row = self._encode(task)
-        journal = [encode_event(event) for event in events]
+        journal = tuple(map(encode_event, events))
+        write = self._ledger.writer.write
+        if not lifecycle_of(task).edited:
+            state = encode_state(task, self._own(task), self._pickle_values)
 
-        def work(connection: sqlite3.Connection) -> None:
-            save_state(connection, row)
+            def update(connection: sqlite3.Connection) -> bool:
+                if not update_state(connection, state):
+                    return False
+                insert_events(connection, journal)
+                return True
+
+            if write(update):
+                return
+        row = self._encode(task)
+
+        def save(connection: sqlite3.Connection) -> None:
+            save_task(connection, row)
             insert_events(connection, journal)
 
-        self._writer.write(work)
+        write(save)
 
     def running(self) -> list[RunningTask]:
         """The tasks that are RUNNING by the ledger, each with the process that runs it.
@@ -173,7 +197,7 @@ class SQLiteStore:
         if check_moment("before", before) is None:
             raise wrong_type("before", before, "an aware datetime")
         micros = to_micros(before)
-        return int(self._writer.write(lambda connection: prune(connection, micros)))
+        return int(self._ledger.writer.write(lambda connection: prune(connection, micros)))
 
     def vacuum(self) -> None:
         """Give the space of what was deleted back to the disk; needs twice that of the file.
@@ -183,9 +207,9 @@ class SQLiteStore:
         Raises:
             StoreError: it cannot be done, for want of space or because others use the file.
         """
-        self._writer.write(delete_stray_events)
+        self._ledger.writer.write(delete_stray_events)
         with self._ledger.writing() as connection, translated(self._path):
-            self._ledger.patiently(lambda: connection.execute("VACUUM"))
+            patiently(self._path, lambda: connection.execute("VACUUM"))
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def close(self) -> None:

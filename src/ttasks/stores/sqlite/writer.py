@@ -1,180 +1,168 @@
-"""Writer: group commit without a thread of its own.
+"""Writer: the one way into the file, with group commit and without a thread of its own.
 
-Whoever wants to write puts a ticket in the queue. If nobody leads, the writer leads: it takes every
-ticket that waits, runs all of them in one transaction, wakes their owners and hands the lead to the
-first ticket that has come meanwhile. So under load a commit is shared by all who wait for one, a
-single thread never waits for another, and ``write`` returns only once its own work is committed.
+Whoever writes puts a ticket into the queue and takes the lock. Who gets the lock runs all tickets
+that are in the queue, in one transaction, and takes them out. The others then get the lock in turn
+and find their tickets gone: what they wrote is committed. So under load threads share commits, and
+a write that nobody else waits for is one transaction under one lock.
 
-A leader that has just seen company lets the others run for a moment first, so that what they are
-about to write comes along: they wait for the interpreter lock most of the time, not for the file.
+An interrupt (Ctrl-C, for example) may come between any two lines. What became of the batch that was
+being written is therefore found out by `_settle`, which asks SQLite, may itself be interrupted, and
+is called again by whoever takes the lock next.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from threading import Lock
-from time import sleep
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from ttasks import sync
 from ttasks.errors import StoreError
-from ttasks.stores.sqlite.connection import store_error
-from ttasks.stores.sqlite.ledger import Ledger
+from ttasks.stores.sqlite.connection import is_busy, patiently, store_error, translated
 
 Work = Callable[[sqlite3.Connection], Any]
 
 
 class _Ticket:
-    """One piece of work.
+    """One piece of work, with what became of it once it has left the queue."""
 
-    ``wake`` is held until the work is settled or its owner has to lead; None if he led at once.
-    """
-
-    __slots__ = ("abandoned", "error", "leads", "result", "settled", "wake", "work")
+    __slots__ = ("error", "result", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.wake: Lock | None = None
-        self.leads = False
-        self.settled = False
-        self.abandoned = False
         self.result: Any = None
         self.error: Exception | None = None
 
 
 class Writer:
-    """Runs pieces of work on the ledger's writing connection, many to a transaction.
+    """Runs pieces of work on the connection that writes, many to a transaction. Thread-safe.
 
-    Thread-safe. ``_lock`` owns the queue, the lead and the state of every ticket in the queue; it
-    is never held while SQLite works.
+    Only in the process that opened the connection: SQLite forbids to take one through a fork.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._reset()
-
-    def _reset(self) -> None:
-        self._generation = self._ledger.generation
-        self._lock = Lock()
+    def __init__(self, path: str, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._pid = os.getpid()
         self._queue: list[_Ticket] = []
-        self._is_led = False
-        self._company = 1  # how many the last transaction was shared by, or waited for it
+        # Protects the connection, which belongs to who holds it, the batch, and what leaves the
+        # queue. It is held while SQLite works, but runs no code of users.
+        self._lock = sync.Lock()
+        self._connection: sqlite3.Connection | None = connection
+        self._batch: list[_Ticket] = []  # what is being written
+        self._is_committing = False  # True from just before COMMIT
 
     def write(self, work: Work) -> Any:
         """Run ``work`` in a transaction, shared with others or not, and return what it returned.
 
         When this returns, it is committed. What ``work`` raises is raised here, and then nothing
-        of it is written; the work of others is not affected. ``work`` may run more than once, the
-        last time counts, and must not keep the connection. Blocks until it is committed.
+        of it is written; the work of others is not affected. After an interrupt either all of it
+        is written or nothing. ``work`` may run more than once, the last time counts, and must not
+        keep the connection. Blocks until it is committed.
 
         Raises:
             StoreError: SQLite could not write.
         """
-        if self._generation != self._ledger.generation:
-            self._reset()  # what the parent's threads were writing at the fork is their business
+        if os.getpid() != self._pid:
+            self.check_process()
         ticket = _Ticket(work)
-        with self._lock:
-            self._queue.append(ticket)
-            if self._is_led:
-                wake = ticket.wake = Lock()
-                wake.acquire()
-            else:
-                self._is_led = ticket.leads = True
-                wake = None
         try:
-            if wake is not None:
-                wake.acquire()
-            if ticket.leads:
-                self._lead()
+            self._queue.append(ticket)
+            with self._lock:
+                if self._batch:  # of somebody who was interrupted
+                    self._settle()
+                if ticket in self._queue:
+                    self._commit(self._queue[:])
         except BaseException:
-            # A KeyboardInterrupt, say: nobody must wait for a leader that has left.
-            self._leave(ticket)
+            ticket.work = _nothing  # if it is still in the queue, nobody waits for it any more
             raise
         if ticket.error is not None:
-            raise self._own(ticket.error)
+            raise ticket.error
         return ticket.result
 
-    def _own(self, error: Exception) -> Exception:
-        """An exception for one thread alone, of one that several may get."""
-        if isinstance(error, sqlite3.Error):
-            error, cause = store_error(self._ledger.path, error), error
-            error.__cause__ = cause
-        elif type(error) is StoreError:
-            error = StoreError(*error.args)
-        return error
-
-    def _lead(self) -> None:
-        if len(self._queue) < self._company:
-            sleep(0)
-        with self._lock:
-            batch, self._queue = self._queue, []
-        try:
-            self._commit(batch)
-        finally:
-            self._hand_over(batch)
-            for ticket in batch:
-                if ticket.settled and ticket.wake is not None:
-                    ticket.wake.release()
-
-    def _hand_over(self, batch: Sequence[_Ticket] = ()) -> None:
-        """Let the first in the queue lead, or nobody if it is empty.
-
-        What is not settled of the batch comes first: its leader was interrupted, and nothing of it
-        was committed.
-        """
-        with self._lock:
-            for ticket in reversed(batch):
-                if not (ticket.settled or ticket.abandoned):
-                    self._queue.insert(0, ticket)
-            self._is_led = bool(self._queue)
-            self._company = max(len(batch), len(self._queue) + 1, self._company - 1)
-            if self._queue:
-                heir = self._queue[0]
-                heir.leads = True
-                if heir.wake is not None:
-                    heir.wake.release()
-
-    def _leave(self, ticket: _Ticket) -> None:
-        with self._lock:
-            ticket.abandoned = True
-            if ticket not in self._queue:
-                return
-            self._queue.remove(ticket)
-            if not ticket.leads:
-                return
-        self._hand_over()
-
     def _commit(self, batch: list[_Ticket]) -> None:
-        """Settle every ticket, all in one transaction, or each in its own if that fails."""
+        """Run all of a batch in one transaction, or, if that fails, each in its own."""
+        connection = self._open_connection()
+        failed: Exception | None = None
+        self._batch, self._is_committing = batch, False
         try:
-            with self._ledger.write_lock:
-                connection = self._ledger.writer()
-                if not self._attempt(connection, batch):
-                    for ticket in batch:
-                        self._attempt(connection, [ticket])
-        except Exception as error:  # closed, locked for too long, cannot be opened any more
-            _fail(batch, error)
-
-    def _attempt(self, connection: sqlite3.Connection, batch: list[_Ticket]) -> bool:
-        """Run a batch in one transaction; False if several should be tried one by one."""
-        transaction = self._ledger.transaction(connection)
-        try:
-            with transaction:
+            try:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.Error as error:
+                    if not is_busy(error):
+                        raise
+                    patiently(self._path, lambda: connection.execute("BEGIN IMMEDIATE"))
                 for ticket in batch:
+                    ticket.error = None
                     ticket.result = ticket.work(connection)
-        except Exception as error:
-            if len(batch) > 1 and transaction.begun:
-                return False
-            _fail(batch, error)
+                self._is_committing = True
+                connection.execute("COMMIT")
+            except Exception as error:
+                self._is_committing = False
+                failed = error
+            self._settle()
         finally:
-            if transaction.committed:
-                for ticket in batch:
-                    ticket.settled = True
-        return True
+            if self._batch:  # an interrupt came first
+                self._settle()
+        if failed is None:
+            return
+        if len(batch) > 1:
+            for ticket in batch:
+                self._commit([ticket])
+            return
+        if isinstance(failed, sqlite3.Error):
+            cause, failed = failed, store_error(self._path, failed)
+            failed.__cause__ = cause
+        batch[0].error = failed
+        self._queue.remove(batch[0])
+
+    def _settle(self) -> None:
+        """Undo what was not committed; take what was out of the queue."""
+        connection = self._open_connection()
+        if connection.in_transaction:
+            self._is_committing = False
+            connection.execute("ROLLBACK")
+        elif self._is_committing:
+            for ticket in self._batch:
+                if ticket in self._queue:
+                    self._queue.remove(ticket)
+        self._batch = []
+
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"Ledger {self._path!r} is closed")
+        return self._connection
+
+    @contextmanager
+    def exclusive(self) -> Iterator[sqlite3.Connection]:
+        """The connection itself, for one thread at a time; an open transaction is undone."""
+        self.check_process()
+        with self._lock:
+            try:
+                self._settle()
+                yield self._open_connection()
+            finally:
+                if self._connection is not None:
+                    self._settle()
+
+    def close(self) -> None:
+        """Close the connection once nobody uses it; what is called afterwards raises."""
+        with self._lock, translated(self._path):
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def check_process(self) -> None:
+        """Raise StoreError in a process that was forked after the file was opened."""
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"Ledger {self._path!r} was opened before this process was forked, and SQLite "
+                f"cannot be used on both sides of a fork: start processes by spawn or forkserver, "
+                f"or open the store in the child only"
+            )
 
 
-def _fail(batch: list[_Ticket], error: Exception) -> None:
-    for ticket in batch:
-        if not ticket.settled:
-            ticket.error = error
-            ticket.settled = True
+def _nothing(connection: sqlite3.Connection) -> None:
+    """The work of a ticket that was given up."""

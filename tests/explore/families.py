@@ -1,0 +1,416 @@
+"""Families: ways to draw a plan from a seed, each with its kind of trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from explore.plans import Action, GraphPlan, Node, Plan, Step, Subscriber, TaskPlan
+from ttasks import DependencyPolicy
+
+POLICIES = tuple(DependencyPolicy)
+
+
+def draw_step(random: Random, *, odd: float = 0.1) -> Step:
+    kind = random.choice(["ok", "ok", "ok", "fail", "fail", "cancelled"])
+    if random.random() < odd:
+        kind = random.choice(["odd", "frozen", "exit"])
+    return Step(
+        kind,
+        seconds=random.choice([0.0, 0.0, 0.0, 1.0, 2.0, 5.0]),
+        stubborn=random.random() < 0.2,
+        reports=random.choice([0, 0, 1, 2]),
+    )
+
+
+def draw_task(random: Random, **fixed: object) -> TaskPlan:
+    attempts = random.choice([1, 1, 1, 2, 3])
+    values: dict[str, object] = {
+        "steps": tuple(draw_step(random) for _ in range(random.randint(1, attempts))),
+        "is_async": random.random() < 0.3,
+        "timeout": random.choice([None, None, None, 1.0, 1.5, 3.0]),
+        "attempts": attempts,
+        "backoff": random.choice([0.0, 0.0, 1.0]),
+        "priority": random.choice([0.0, 0.0, 1.0]),
+    }
+    return TaskPlan(**{**values, **fixed})  # type: ignore[arg-type]
+
+
+def draw_graph(
+    random: Random, tasks: Sequence[int], *, key: str | None = None, policies: bool = True
+) -> GraphPlan:
+    nodes: list[Node] = []
+    for at, task in enumerate(tasks):
+        after = tuple(other for other in tasks[:at] if random.random() < 0.4)
+        policy = random.choice(POLICIES) if policies and random.random() < 0.4 else POLICIES[0]
+        assert POLICIES[0] is DependencyPolicy.BLOCK
+        is_last = random.random() < 0.25
+        nodes.append(Node(task, after, is_last, random.random() < 0.8, policy))
+    return GraphPlan(tuple(nodes), key)
+
+
+def draw_run(random: Random, graph: int, *, stops: float = 0.2, resume: bool = False) -> Action:
+    options: list[tuple[str, object]] = [("max_workers", random.randint(1, 3))]
+    if random.random() < stops:
+        options.append(("fail_fast", True))
+    if random.random() < stops:
+        options.append(("timeout", random.choice([0.5, 1.0, 3.0])))
+    if random.random() < stops:
+        options.append(("finally_timeout", 1.0))
+    if random.random() < 0.2:
+        options.append(("retry_budget", random.choice([0, 1, 2])))
+    if resume:
+        options.append(("resume", True))
+    return Action("run", graph, tuple(options))
+
+
+def draw_shutdown(random: Random) -> Action:
+    options = (("wait", random.random() < 0.6), ("cancel", random.random() < 0.3))
+    return Action("shutdown", 0, options)
+
+
+def draw_trouble(random: Random, tasks: int, graphs: int) -> Action:
+    """Something that another thread does meanwhile."""
+    verb = random.choice(
+        ["cancel"] * 3 + ["cancel graph"] * 3 + ["cancel task", "look", "shutdown"]
+    )
+    if verb == "shutdown":
+        return draw_shutdown(random)
+    if verb == "cancel graph" or verb == "look":
+        return Action(verb, random.randrange(graphs)) if graphs else Action("sleep", 1)
+    return Action(verb, random.randrange(tasks))
+
+
+KINDS = [None, "started", "progress", "output", "succeeded", "failed", "cancelled", "blocked"]
+
+
+def draw_subscriber(random: Random, tasks: int, graphs: int) -> Subscriber:
+    kind = random.choice(KINDS)
+    drawn = random.random()
+    if drawn < 0.3:
+        action = Action("sleep", random.choice([1, 3, 6]))
+    elif drawn < 0.5:
+        action = Action(random.choice(["raise", "raise frozen"]))
+    elif drawn < 0.6:
+        action = Action("submit", random.randrange(tasks))
+    elif drawn < 0.7:
+        kind, action = "failed", Action("execute", -1)  # the task of the event
+    else:
+        action = draw_trouble(random, tasks, graphs)
+    return Subscriber(kind, action, random.choice([1, 1, 2]))
+
+
+def draw_pause(random: Random) -> list[Action]:
+    return [Action("sleep", random.choice([0, 1, 2, 3]))] if random.random() < 0.4 else []
+
+
+# Families
+
+
+def anything(random: Random) -> Plan:
+    """A bit of everything."""
+    count = random.randint(1, 6)
+    groups = random.random() < 0.3
+    tasks = tuple(
+        draw_task(random, group="g" if groups and random.random() < 0.6 else None)
+        for _ in range(count)
+    )
+    graphs = [draw_graph(random, range(count), key="k")]
+    if random.random() < 0.4:
+        graphs.append(draw_graph(random, sorted(random.sample(range(count), (count + 1) // 2))))
+    calls = []
+    for number in range(len(graphs)):
+        calls.append(draw_run(random, number, resume=random.random() < 0.2 and number == 0))
+    for _ in range(random.choice([0, 1, 2])):
+        verb = "submit" if groups else random.choice(["execute", "submit"])
+        calls.append(Action(verb, random.randrange(count)))
+    random.shuffle(calls)
+    actors: list[list[Action]] = [[] for _ in range(random.randint(1, 3))]
+    for call in calls:
+        random.choice(actors).append(call)
+    for _ in range(random.choice([0, 1, 1, 2])):
+        trouble = draw_trouble(random, count, len(graphs))
+        actors.append([*draw_pause(random), trouble])
+    interrupts: tuple[int, ...] = ()
+    if random.random() < 0.15:
+        interrupts = tuple(int(2 ** random.uniform(2, 9)) for _ in range(random.choice([1, 1, 2])))
+    broken: frozenset[int] = frozenset()
+    if random.random() < 0.15:
+        broken = frozenset(random.sample(range(30), random.randint(1, 4)))
+    return Plan(
+        tasks,
+        tuple(graphs),
+        tuple(tuple(actor) for actor in actors),
+        tuple(
+            draw_subscriber(random, count, len(graphs)) for _ in range(random.choice([0, 0, 1, 2]))
+        ),
+        limits=(("g", random.randint(1, 2)),) if groups else (),
+        store=random.choice(["shelf"] * 6 + ["ledger", None, None]),
+        broken_saves=broken,
+        strict=bool(broken) and random.random() < 0.4,
+        earlier_run=random.random() < 0.3,
+        interrupts=interrupts,
+        guards=random.random() < 0.1,
+        log_last=random.random() < 0.5,
+    )
+
+
+def calm(random: Random) -> Plan:
+    """One run that nobody disturbs: what comes of it does not depend on the interleaving."""
+    count = random.randint(2, 6)
+    groups = random.random() < 0.4
+    tasks = []
+    for _ in range(count):
+        attempts = random.choice([1, 1, 2, 3])
+        kinds = ["fail"] * (attempts - 1) + [random.choice(["ok", "ok", "fail", "cancelled"])]
+        steps = tuple(
+            Step(kind, random.choice([0.0, 0.0, 1.0]), reports=random.choice([0, 1]))
+            for kind in kinds
+        )
+        tasks.append(
+            TaskPlan(
+                steps,
+                is_async=random.random() < 0.3,
+                timeout=random.choice([None, None, 60.0]),
+                attempts=attempts,
+                backoff=random.choice([0.0, 1.0]),
+                group="g" if groups and random.random() < 0.6 else None,
+            )
+        )
+    run = Action("run", 0, (("max_workers", random.randint(1, 3)),))
+    return Plan(
+        tuple(tasks),
+        (draw_graph(random, range(count)),),
+        ((run,), (Action("look"), Action("look"))),
+        limits=(("g", random.randint(1, 2)),) if groups else (),
+        tags=frozenset({"calm"}),
+    )
+
+
+def shared(random: Random) -> Plan:
+    """Two graphs that share tasks run at once."""
+    count = random.randint(2, 4)
+    tasks = tuple(
+        draw_task(random, timeout=None, is_async=random.random() < 0.2) for _ in range(count)
+    )
+    both = draw_graph(random, range(count), policies=random.random() < 0.3)
+    other = draw_graph(random, range(count), policies=random.random() < 0.3)
+    actors = [
+        [draw_run(random, 0, stops=0.0)],
+        [*draw_pause(random), draw_run(random, 1, stops=0.0)],
+    ]
+    if random.random() < 0.3:
+        actors.append([*draw_pause(random), draw_trouble(random, count, 2)])
+    return Plan(tasks, (both, other), tuple(tuple(actor) for actor in actors))
+
+
+def again(random: Random) -> Plan:
+    """Several threads start the same few tasks, over and over."""
+    count = random.randint(1, 2)
+    tasks = tuple(
+        TaskPlan(
+            (Step(random.choice(["fail", "ok"]), random.choice([0.0, 0.0, 1.0])), Step("fail")),
+            attempts=random.choice([1, 1, 2]),
+            is_async=random.random() < 0.2,
+        )
+        for _ in range(count)
+    )
+    graphs = (draw_graph(random, range(count), policies=False),)
+    actors = tuple(
+        tuple(
+            draw_run(random, 0)
+            if random.random() < 0.3
+            else Action(random.choice(["execute", "submit"]), random.randrange(count))
+            for _ in range(random.randint(1, 2))
+        )
+        for _ in range(random.randint(2, 3))
+    )
+    return Plan(tasks, graphs, actors, store=random.choice(["shelf", None]))
+
+
+def slow(random: Random) -> Plan:
+    """Subscribers take their time while tasks are cancelled and run out of time."""
+    count = random.randint(1, 3)
+    tasks = tuple(
+        draw_task(
+            random,
+            steps=(Step("ok", random.choice([0.0, 1.0, 4.0]), random.random() < 0.5, 1),),
+            timeout=random.choice([None, 1.0, 2.0]),
+        )
+        for _ in range(count)
+    )
+    subscribers = tuple(
+        Subscriber(
+            random.choice(["started", "output", "progress", "failed", "cancelled", None]),
+            Action("sleep", random.choice([1, 3, 6])),
+            random.choice([1, 2]),
+        )
+        for _ in range(random.randint(1, 2))
+    )
+    starts = [
+        draw_run(random, 0) if random.random() < 0.7 else Action("submit", random.randrange(count))
+    ]
+    trouble = [*draw_pause(random), draw_trouble(random, count, 1)]
+    return Plan(
+        tasks,
+        (draw_graph(random, range(count)),),
+        (tuple(starts), tuple(trouble)),
+        subscribers,
+        log_last=random.random() < 0.7,
+    )
+
+
+def coroutines(random: Random) -> Plan:
+    """Coroutines with odd ends, short times, retries without a pause; subscribers shut down."""
+    count = random.randint(1, 3)
+    tasks = tuple(
+        draw_task(
+            random,
+            steps=tuple(draw_step(random, odd=0.3) for _ in range(2)),
+            is_async=True,
+            attempts=random.choice([1, 2, 3]),
+            backoff=random.choice([0.0, 0.0, 1.0]),
+            timeout=random.choice([None, 1.0, 2.0]),
+        )
+        for _ in range(count)
+    )
+    subscribers: tuple[Subscriber, ...] = ()
+    if random.random() < 0.5:
+        kind = random.choice(["succeeded", "failed", "cancelled", None])
+        subscribers = (Subscriber(kind, draw_shutdown(random), title=random.randrange(count)),)
+    actors = [[draw_run(random, 0)]]
+    if random.random() < 0.4:
+        actors.append([*draw_pause(random), draw_trouble(random, count, 1)])
+    return Plan(
+        tasks,
+        (draw_graph(random, range(count)),),
+        tuple(tuple(actor) for actor in actors),
+        subscribers,
+    )
+
+
+def resumed(random: Random) -> Plan:
+    """A run takes up an earlier one, and is cancelled meanwhile."""
+    count = random.randint(1, 3)
+    tasks = tuple(draw_task(random, is_async=False, timeout=None) for _ in range(count))
+    trouble = Action("cancel graph", 0) if random.random() < 0.7 else draw_trouble(random, count, 1)
+    return Plan(
+        tasks,
+        (draw_graph(random, range(count), key="k"),),
+        ((draw_run(random, 0, resume=True),), (*draw_pause(random), trouble)),
+        earlier_run=True,
+        slow_reads=random.choice([0.0, 2.0]),
+    )
+
+
+def interrupted(random: Random) -> Plan:
+    """Ctrl-C while the main thread runs a graph or a task."""
+    count = random.randint(1, 3)
+    tasks = tuple(draw_task(random) for _ in range(count))
+    start = draw_run(random, 0) if random.random() < 0.6 else Action("execute", 0)
+    by_line = random.random() < 0.5
+    return Plan(
+        tasks,
+        (draw_graph(random, range(count)),),
+        ((start, Action("look")),),
+        interrupts=(
+            ()
+            if by_line
+            else tuple(int(2 ** random.uniform(2, 8)) for _ in range(random.choice([1, 1, 2])))
+        ),
+        interrupt_line=int(2 ** random.uniform(2, 11)) if by_line else None,
+    )
+
+
+def nested(random: Random) -> Plan:
+    """Handlers run graphs of their own."""
+    count = random.randint(1, 3)
+    tasks = tuple(
+        draw_task(
+            random,
+            steps=(
+                Step(
+                    random.choice(["nested", "nested", "ok"]),
+                    random.choice([0.0, 1.0, 2.0]),
+                    random.random() < 0.3,
+                ),
+            ),
+            is_async=False,
+        )
+        for _ in range(count)
+    )
+    actors = [[draw_run(random, 0)], [*draw_pause(random), draw_trouble(random, count, 1)]]
+    return Plan(tasks, (draw_graph(random, range(count)),), tuple(map(tuple, actors)))
+
+
+def grouped(random: Random) -> Plan:
+    """Groups with few places, retries and cancellations."""
+    count = random.randint(2, 5)
+    tasks = tuple(
+        draw_task(random, group=random.choice(["g", "g", "h", None])) for _ in range(count)
+    )
+    actors = [[draw_run(random, 0)]]
+    for _ in range(random.choice([0, 1, 2])):
+        actors.append([Action("submit", random.randrange(count))])
+    if random.random() < 0.4:
+        actors.append([*draw_pause(random), draw_trouble(random, count, 1)])
+    return Plan(
+        tasks,
+        (draw_graph(random, range(count)),),
+        tuple(map(tuple, actors)),
+        limits=(("g", 1), ("h", random.randint(1, 2))),
+        breaks=random.random() < 0.3,
+    )
+
+
+def awaited(random: Random) -> Plan:
+    """Coroutines outside wait for runs and tasks, and give up."""
+    count = random.randint(1, 3)
+    tasks = tuple(draw_task(random) for _ in range(count))
+    actors = []
+    for _ in range(random.choice([1, 1, 2])):
+        options: tuple[tuple[str, object], ...] = ()
+        if random.random() < 0.5:
+            options = (("patience", random.choice([0.0, 1.0, 2.0])),)
+        arun = Action("arun", 0, (*draw_run(random, 0).options, *options))
+        actors.append([arun if random.random() < 0.6 else Action("aexecute", 0, options)])
+    if random.random() < 0.5:
+        actors.append([*draw_pause(random), draw_trouble(random, count, 1)])
+    return Plan(tasks, (draw_graph(random, range(count)),), tuple(map(tuple, actors)))
+
+
+def ledger(random: Random) -> Plan:
+    """Threads write to a ledger at once, and Ctrl-C strikes one of them."""
+    count = random.randint(2, 4)
+    tasks = tuple(draw_task(random, is_async=False) for _ in range(count))
+    actors = [
+        [Action("save", random.randrange(count)) for _ in range(random.randint(1, 2))]
+        for _ in range(random.randint(1, 3))
+    ]
+    if random.random() < 0.5:
+        actors.insert(0, [draw_run(random, 0), Action("save", 0)])
+    is_struck = random.random() < 0.6
+    return Plan(
+        tasks,
+        (draw_graph(random, range(count)),),
+        tuple(map(tuple, actors)),
+        store="ledger",
+        interrupt_line=int(2 ** random.uniform(3, 10)) if is_struck else None,
+    )
+
+
+FAMILIES: dict[str, Callable[[Random], Plan]] = {
+    "anything": anything,
+    "calm": calm,
+    "shared": shared,
+    "again": again,
+    "slow": slow,
+    "coroutines": coroutines,
+    "resumed": resumed,
+    "interrupted": interrupted,
+    "nested": nested,
+    "grouped": grouped,
+    "awaited": awaited,
+    "ledger": ledger,
+}
+"""By name. Seed n plays family n modulo their number, so that each has its share."""
