@@ -138,6 +138,8 @@ class _Workers:
         self._idle: list[Child] = []
         self._all: set[Child] = set()
         self._closed = False
+        self._closing = sync.Lock()  # lets others wait for the end of a `close`
+        self._closer: int | None = None  # the thread that has it
         self._pid = os.getpid()
 
     def take(self) -> Child:
@@ -163,8 +165,17 @@ class _Workers:
 
     def close(self) -> None:
         """End all workers: idle ones by themselves, with their exit handlers; idempotent."""
-        if os.getpid() != self._pid:
+        me = sync.get_ident()
+        if os.getpid() != self._pid or self._closer == me:  # garbage is collected during a close
             return
+        with self._closing:
+            self._closer = me
+            try:
+                self._close()
+            finally:
+                self._closer = None
+
+    def _close(self) -> None:
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
-from threading import Thread, current_thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ttasks import sync
 from ttasks.errors import ProviderError, TaskTimeoutError, TTasksError
 from ttasks.model.context import CURRENT
 from ttasks.model.prompt import PermissionRequest, PromptReply
@@ -50,12 +50,12 @@ class Client:
         self.loop = Context().run(asyncio.new_event_loop)
         self._helpers = ThreadPoolExecutor(_HELPERS, "ttasks-prompt-io")
         self.loop.set_default_executor(self._helpers)
-        self._thread = Thread(target=self._serve, name="ttasks-prompt", daemon=True)
+        self._thread = sync.Thread(target=self._serve, name="ttasks-prompt", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Close the provider and end the thread; blocks until that is done, or is hopeless."""
-        if current_thread() is self._thread:
+        if sync.current_thread() is self._thread:
             self.kill()
             return
         closed = asyncio.run_coroutine_threadsafe(self.provider.close(), self.loop)
@@ -70,7 +70,7 @@ class Client:
         """End everything at once, and wait a moment for it; for the exit of the interpreter."""
         self.provider.kill()
         self._stop()
-        if current_thread() is not self._thread:
+        if sync.current_thread() is not self._thread:
             self._thread.join(EXIT_PATIENCE)
 
     def _stop(self) -> None:

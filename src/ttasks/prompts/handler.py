@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
+from ttasks import sync
 from ttasks.errors import TaskTimeoutError
 from ttasks.model.prompt import PermissionRequest, PromptReply
 from ttasks.prompts.provider import OpenProvider, TurnRequest
@@ -86,14 +86,11 @@ class PromptHandler:
 
 
 class _SharedClient:
-    """The client of a handler. Its lock owns the client and the number of its users.
-
-    The lock is held while a client is opened, so that there is only ever one.
-    """
+    """The client of a handler. There is only ever one."""
 
     def __init__(self, open_provider: OpenProvider) -> None:
         self._open_provider = open_provider
-        self._lock = Lock()
+        self._lock = sync.Lock()  # protects the three below; held while a client is opened
         self._client: Client | None = None
         self._users = 0
         self._closed = False

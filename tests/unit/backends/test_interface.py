@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Any
 
+import psutil
 import pytest
 
 import callkit
 from callkit import bare_main
-from commandkit import run_host, wait_until
+from commandkit import in_thread, run_host, wait_until
 from ttasks import Task, TaskCancelled, TaskContext, current_context
 from ttasks.backends.base import Backend
 from ttasks.backends.call import call_python
@@ -270,3 +271,33 @@ def test_no_thread_of_a_coroutine_delays_the_exit_of_the_interpreter() -> None:
         """
     )
     assert (done.stdout, done.stderr) == ("TaskCancelled 1\n", "")
+
+
+def test_an_interrupt_while_a_worker_starts_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    join = threading.Thread.join
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        monkeypatch.setattr(threading.Thread, "join", join)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    backend = ProcessBackend()
+    job = FakeJob(callkit.pid)
+    backend.start(job)
+    assert isinstance(job.wait()[1], KeyboardInterrupt)
+    again = FakeJob(callkit.double, 3)
+    backend.start(again)
+    assert again.wait() == (6, None)
+    backend.close()
+
+
+def test_all_who_close_wait_for_the_end_of_the_workers() -> None:
+    backend = ProcessBackend()
+    job = FakeJob(callkit.pid)
+    backend.start(job)
+    pid, _ = job.wait()
+    closers = [in_thread(backend.close) for _ in range(3)]
+    backend.close()
+    assert not psutil.pid_exists(pid)
+    for thread, _ in closers:
+        thread.join(20)

@@ -515,23 +515,6 @@ def test_a_timeout_of_years_is_one(executor: TaskExecutor) -> None:
     assert executor.execute(far(callkit.double, 2, timeout=1e9)).value == 4
 
 
-def test_an_interrupt_while_a_worker_starts_loses_nothing(
-    executor: TaskExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    join = threading.Thread.join
-
-    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
-        if thread.name == "ttasks-start":
-            monkeypatch.setattr(threading.Thread, "join", join)
-            raise KeyboardInterrupt
-        join(thread, timeout)
-
-    monkeypatch.setattr(threading.Thread, "join", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        executor.execute(far(callkit.pid))
-    assert executor.execute(far(callkit.double, 3)).value == 6
-
-
 @posix_only
 def test_a_signal_that_does_not_end_the_wait_is_noticed_all_the_same(
     executor: TaskExecutor, tmp_path: Path

@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[SQLiteStore]:
 def started(title: str = "t") -> Task:
     """A task that an executor of this process has just started."""
     task = Task.bash("true", title=title)
-    lifecycle_of(task).move(TaskStatus.RUNNING, None, CancelToken())
+    lifecycle_of(task).start(CancelToken())
     return task
 
 
