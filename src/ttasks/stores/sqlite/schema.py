@@ -144,6 +144,11 @@ CREATE TRIGGER tasks_deleted AFTER DELETE ON tasks BEGIN
 END;
 """
 
+# Version 3 keeps why the latest run of a graph ended before its time, as JSON; NULL if it did not.
+_RUN_ERROR = """
+ALTER TABLE graphs ADD COLUMN run_error TEXT;
+"""
+
 
 def _run_script(script: str) -> Callable[[sqlite3.Connection], None]:
     # Not `executescript`, which commits the transaction that the migration is part of.
@@ -161,6 +166,7 @@ def _run_script(script: str) -> Callable[[sqlite3.Connection], None]:
 MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (
     _run_script(_ONE_TABLE),
     _run_script(_THREE_TABLES),
+    _run_script(_RUN_ERROR),
 )
 """Step n leads from version n to n + 1; a new file is at 0. Never edit one that was released."""
 

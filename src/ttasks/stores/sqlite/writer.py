@@ -83,7 +83,9 @@ class Writer:
 
     def _commit(self, batch: list[_Ticket]) -> None:
         """Run all of a batch in one transaction, or, if that fails, each in its own."""
-        connection = self._open_connection()
+        connection = self._connection
+        if connection is None:
+            raise StoreError(f"Ledger {self._path!r} is closed")
         failed: Exception | None = None
         self._batch, self._is_committing = batch, False
         try:
@@ -120,7 +122,9 @@ class Writer:
 
     def _settle(self) -> None:
         """Undo what was not committed; take what was out of the queue."""
-        connection = self._open_connection()
+        connection = self._connection
+        if connection is None:
+            return
         if connection.in_transaction:
             self._is_committing = False
             connection.execute("ROLLBACK")
@@ -130,22 +134,18 @@ class Writer:
                     self._queue.remove(ticket)
         self._batch = []
 
-    def _open_connection(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise StoreError(f"Ledger {self._path!r} is closed")
-        return self._connection
-
     @contextmanager
     def exclusive(self) -> Iterator[sqlite3.Connection]:
         """The connection itself, for one thread at a time; an open transaction is undone."""
         self.check_process()
         with self._lock:
+            self._settle()
+            if self._connection is None:
+                raise StoreError(f"Ledger {self._path!r} is closed")
             try:
-                self._settle()
-                yield self._open_connection()
+                yield self._connection
             finally:
-                if self._connection is not None:
-                    self._settle()
+                self._settle()
 
     def close(self) -> None:
         """Close the connection once nobody uses it; what is called afterwards raises."""
