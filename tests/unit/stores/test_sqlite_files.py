@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -211,6 +212,49 @@ class TestReadOnly:
         path.chmod(0)
         with as_nobody(), pytest.raises(StoreError, match="cannot be opened"):
             SQLiteStore(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no POSIX rights")
+class TestRights:
+    def test_a_new_ledger_and_its_neighbours_are_for_their_owner_only(self, tmp_path: Path) -> None:
+        before = os.umask(0)
+        try:
+            with SQLiteStore(tmp_path / "ledger") as store:
+                store.tasks.save(Task.bash("true"))
+                modes = {name: (tmp_path / name).stat().st_mode for name in os.listdir(tmp_path)}
+        finally:
+            os.umask(before)
+        expected = ("ledger", "ledger-wal", "ledger-shm")
+        assert {name: stat.S_IMODE(mode) for name, mode in modes.items()} == dict.fromkeys(
+            expected, 0o600
+        )
+
+    def test_a_ledger_that_is_there_keeps_its_rights(self, tmp_path: Path) -> None:
+        path = tmp_path / "ledger"
+        SQLiteStore(path).close()
+        path.chmod(0o640)
+        SQLiteStore(path).close()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+class TestTooBig:
+    def test_a_value_over_the_limit_of_sqlite_is_called_that(self, tmp_path: Path) -> None:
+        with SQLiteStore(tmp_path / "ledger") as store:
+            with store._ledger.writing() as connection:
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+            with pytest.raises(StoreError, match="larger than SQLite takes"):
+                store.tasks.save(Task.bash("x" * 200_000))
+            assert len(store.tasks) == 0
+            store.tasks.save(Task.bash("x"))
+
+    def test_so_is_one_over_the_limit_of_python(self, tmp_path: Path) -> None:
+        with SQLiteStore(tmp_path / "ledger") as store:
+
+            def work(connection: sqlite3.Connection) -> None:
+                raise OverflowError("string longer than INT_MAX bytes")
+
+            with pytest.raises(StoreError, match="larger than SQLite takes"):
+                store._ledger.writer.write(work)
 
 
 class TestFullDisk:

@@ -182,7 +182,11 @@ def _open_writer(path: str, durability: str) -> sqlite3.Connection:
         try:
             if not patiently(path, lambda: schema.is_current(connection, path)):
                 patiently(path, lambda: connection.execute("BEGIN EXCLUSIVE"))
-                schema.upgrade(connection, path)
+                if schema.upgrade(connection, path) and path != MEMORY:
+                    # For its owner only, and so are the files that SQLite puts beside it. Not by
+                    # opening it: to close it again would drop the locks of this process.
+                    with suppress(PermissionError):
+                        os.chmod(path, 0o600)
                 connection.execute("COMMIT")
             # Only now, so that the header of a new file says at once whose it is.
             patiently(path, lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone())

@@ -222,13 +222,13 @@ def is_current(connection: sqlite3.Connection, path: str) -> bool:
     return version == len(MIGRATIONS) and _pragma(connection, "application_id") == APPLICATION_ID
 
 
-def upgrade(connection: sqlite3.Connection, path: str) -> None:
-    """Make the tables, or bring them forward; inside the caller's exclusive transaction.
+def upgrade(connection: sqlite3.Connection, path: str) -> bool:
+    """Make the tables (then True), or bring them forward; in the caller's exclusive transaction.
 
     Another process may have done it while this one waited for that transaction.
     """
     if is_current(connection, path):
-        return
+        return False
     version = _pragma(connection, "user_version")
     application = _pragma(connection, "application_id")
     is_new = not version and not application and not _pragma(connection, "schema_version")
@@ -238,6 +238,7 @@ def upgrade(connection: sqlite3.Connection, path: str) -> None:
         migrate(connection)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+    return is_new
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

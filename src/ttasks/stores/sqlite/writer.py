@@ -114,7 +114,7 @@ class Writer:
             for ticket in batch:
                 self._commit([ticket])
             return
-        if isinstance(failed, sqlite3.Error):
+        if isinstance(failed, (sqlite3.Error, OverflowError)):
             cause, failed = failed, store_error(self._path, failed)
             failed.__cause__ = cause
         batch[0].error = failed
