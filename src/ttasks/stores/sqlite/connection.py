@@ -48,6 +48,15 @@ def connect(path: str, options: str = "mode=rwc") -> sqlite3.Connection:
     )
 
 
+def identity(path: str) -> tuple[int, int] | None:
+    """What tells a file from others, whatever its name; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def patiently(path: str, action: Callable[[], Result]) -> Result:
     """Repeat what other connections may be in the way of, for 30 s at most.
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from ttasks import sync
 from ttasks.errors import StoreError
 from ttasks.stores.sqlite import schema
-from ttasks.stores.sqlite.connection import MEMORY, connect, patiently, translated
+from ttasks.stores.sqlite.connection import MEMORY, connect, identity, patiently, translated
 from ttasks.stores.sqlite.writer import Writer
 
 _IDLE_READERS = 4
@@ -130,7 +130,7 @@ class _Connections:
         self.writer = writer
         self.idle: list[sqlite3.Connection] = []
         self.pid = os.getpid()
-        self.file = None if path == MEMORY else _identity(path)
+        self.file = None if path == MEMORY else identity(path)
         _open.append(self)
 
     @property
@@ -160,17 +160,8 @@ class _Connections:
 _open: list[_Connections] = []
 
 
-def _identity(path: str) -> tuple[int, int] | None:
-    """What tells a file from others, whatever its name; None if there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def _check_not_inherited(path: str) -> None:
-    file = _identity(path)
+    file = identity(path)
     for other in tuple(_open):
         if other.are_inherited and other.file == file is not None:
             other.writer.check_process()

@@ -16,11 +16,21 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 from ttasks import sync
 from ttasks.errors import StoreError
-from ttasks.stores.sqlite.connection import is_busy, patiently, store_error, translated
+from ttasks.stores.sqlite.connection import (
+    identity,
+    is_busy,
+    patiently,
+    store_error,
+    translated,
+)
+
+LOOK_SECONDS = 0.1
+"""How often to look whether the file is still there."""
 
 Work = Callable[[sqlite3.Connection], Any]
 
@@ -52,6 +62,8 @@ class Writer:
         self._connection: sqlite3.Connection | None = connection
         self._batch: list[_Ticket] = []  # what is being written
         self._is_committing = False  # True from just before COMMIT
+        self._file = identity(path)
+        self._look_at = 0.0
 
     def write(self, work: Work) -> Any:
         """Run ``work`` in a transaction, shared with others or not, and return what it returned.
@@ -90,6 +102,9 @@ class Writer:
         self._batch, self._is_committing = batch, False
         try:
             try:
+                if monotonic() >= self._look_at:
+                    self._look_at = monotonic() + LOOK_SECONDS
+                    self._check_file()
                 try:
                     connection.execute("BEGIN IMMEDIATE")
                 except sqlite3.Error as error:
@@ -133,6 +148,13 @@ class Writer:
                 if ticket in self._queue:
                     self._queue.remove(ticket)
         self._batch = []
+
+    def _check_file(self) -> None:
+        if identity(self._path) != self._file:
+            raise StoreError(
+                f"Ledger {self._path!r} was deleted or replaced while it was open; what is saved "
+                f"now would be lost, so open a new store"
+            )
 
     @contextmanager
     def exclusive(self) -> Iterator[sqlite3.Connection]:
