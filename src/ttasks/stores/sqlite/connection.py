@@ -50,6 +50,8 @@ def connect(path: str, options: str = "mode=rwc") -> sqlite3.Connection:
 
 def identity(path: str) -> tuple[int, int] | None:
     """What tells a file from others, whatever its name; None if there is none."""
+    if path == MEMORY:
+        return None
     try:
         found = os.stat(path)
     except OSError:

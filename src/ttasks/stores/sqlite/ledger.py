@@ -6,7 +6,7 @@ import os
 import sqlite3
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from ttasks import sync
 from ttasks.errors import StoreError
@@ -63,11 +63,9 @@ class Ledger:
 
     generation = 0  # of processes, which `owners` asks for
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
         """The connection for writing, for one thread at a time."""
-        with self.writer.exclusive() as connection:
-            yield connection
+        return self.writer.exclusive()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -76,7 +74,7 @@ class Ledger:
         Errors of SQLite become StoreError.
         """
         if self.path == MEMORY:
-            with self.writer.exclusive() as connection, translated(self.path):
+            with self.writing() as connection, translated(self.path):
                 yield connection
             return
         self.writer.check_process()
@@ -130,7 +128,7 @@ class _Connections:
         self.writer = writer
         self.idle: list[sqlite3.Connection] = []
         self.pid = os.getpid()
-        self.file = None if path == MEMORY else identity(path)
+        self.file = identity(path)
         _open.append(self)
 
     @property
