@@ -86,8 +86,8 @@ STATUS_NAMES = {status: status.value for status in TaskStatus}
 _RUNNING = TaskStatus.RUNNING.value
 _RESULT_STARTS = {status: f'{{"status":"{status.value}","started":' for status in TaskStatus}
 
-# What reading a row can raise if somebody else has written it.
-_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a row can raise if somebody else has written it."""
 
 State = tuple[tuple[Any, ...], tuple[Any, ...] | None]
 """Parameters of `_UPDATE_STATE` and, for a task with a result, of `_REPLACE_RESULT`."""
@@ -221,7 +221,7 @@ def decode_task(row: Sequence[Any], pickles: bool = False) -> Task:
             "result": _decode_result(fields["id"], [fields[name] for name in _RESULT], pickles),
             "extra": {},
         }
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise StoreError(f"The ledger's row of task {row[0]!r} is damaged: {error!r}") from error
     task = Task.__new__(Task)
     task.__setstate__(state)

@@ -24,6 +24,7 @@ _WAIT_SECONDS = 0.1
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _READ_ONLY = "it, or its folder, cannot be written"
+_TOO_BIG = "a payload, value or output is larger than SQLite takes; nothing was written"
 _REASONS = {
     sqlite3.SQLITE_NOTADB: "it is no SQLite database, so no ledger",
     sqlite3.SQLITE_CORRUPT: "it is damaged (PRAGMA integrity_check says more)",
@@ -33,6 +34,7 @@ _REASONS = {
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; is its folder there and writable?",
     sqlite3.SQLITE_IOERR: "the system reports an error of reading or writing",
     sqlite3.SQLITE_BUSY: "other processes keep it locked",
+    sqlite3.SQLITE_TOOBIG: _TOO_BIG,
 }
 
 Result = TypeVar("Result")
@@ -44,6 +46,17 @@ def connect(path: str, options: str = "mode=rwc") -> sqlite3.Connection:
     return sqlite3.connect(
         uri, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False, uri=True
     )
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """What tells a file from others, whatever its name; None if there is none."""
+    if path == MEMORY:
+        return None
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def patiently(path: str, action: Callable[[], Result]) -> Result:
@@ -84,9 +97,12 @@ def translated(path: str) -> Iterator[None]:
         raise store_error(path, error) from error
 
 
-def store_error(path: str, error: sqlite3.Error) -> StoreError:
-    """The StoreError for an error of SQLite."""
-    reason = _REASONS.get(error_code(error))
+def store_error(path: str, error: sqlite3.Error | OverflowError) -> StoreError:
+    """The StoreError for an error of SQLite, or of Python on the way to it."""
+    if isinstance(error, OverflowError):  # a text of more than 2 GiB
+        reason: str | None = _TOO_BIG
+    else:
+        reason = _REASONS.get(error_code(error))
     if reason is None:
         # What the statements of this library cannot cause by themselves: "no such table", say.
         return StoreError(f"Ledger {path!r} is damaged or was changed by somebody else: {error}")

@@ -1,4 +1,4 @@
-"""What rows hold as JSON: the options of a task, and the facts of a result that are seldom there.
+"""What rows hold as JSON: options of a task, seldom facts of a result, the error of a run.
 
 A value that most tasks have is left out.
 """
@@ -13,6 +13,7 @@ from subprocess import CompletedProcess
 from typing import Any
 from warnings import warn
 
+from ttasks.errors import GraphError, StoreError, TaskCancelled, TaskTimeoutError, describe
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.result import Failure, TaskResult
 from ttasks.model.task import Task
@@ -208,3 +209,31 @@ def _encode_stream(text: object, result: TaskResult) -> str | list[str] | None:
     if text and text == result.error:
         return "error"
     return [text]
+
+
+# The error of a run as a whole. Those that the engine gives a run come back as they were, all
+# others as a GraphError with their text.
+
+
+def encode_error(error: BaseException | None) -> str | None:
+    """JSON of an error; None for None."""
+    if error is None:
+        return None
+    facts: dict[str, Any] = {"type": type(error).__name__, "message": describe(error)}
+    if isinstance(error, TaskTimeoutError):
+        facts |= {"seconds": error.seconds, "what": error.what}
+    return to_json(facts)
+
+
+def decode_error(text: str | None) -> BaseException | None:
+    """The error that the JSON of `encode_error` stands for."""
+    if text is None:
+        return None
+    facts = from_json(text)
+    kind, message = facts["type"], facts["message"]
+    if kind == "TaskTimeoutError":
+        return TaskTimeoutError(facts["seconds"], what=facts["what"])
+    known = {item.__name__: item for item in (TaskCancelled, StoreError)}
+    if kind in known:
+        return known[kind](message)
+    return GraphError(message if kind == "GraphError" else f"{kind}: {message}")

@@ -10,10 +10,11 @@ from typing import Any
 
 from ttasks.errors import StoreError
 from ttasks.model.checks import check_str
-from ttasks.model.graph import Node, TaskGraph
+from ttasks.model.graph import Node, TaskGraph, state_of
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
-from ttasks.stores.sqlite.codec import COLUMNS, PARTS, SELECTED, Row, save_task
+from ttasks.stores.sqlite.codec import COLUMNS, DAMAGE, PARTS, SELECTED, Row, save_task
+from ttasks.stores.sqlite.details import decode_error, encode_error
 from ttasks.stores.sqlite.plain import (
     from_json,
     from_optional,
@@ -23,10 +24,12 @@ from ttasks.stores.sqlite.plain import (
 )
 from ttasks.stores.sqlite.tasks import LedgerCollection
 
+# A later saving has a later time even if the clock was set back: `keyed` goes by it.
 _UPSERT_GRAPH = """
-INSERT INTO graphs (id, title, key, created_at, updated_at, shape) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO graphs (id, title, key, created_at, updated_at, shape, run_error)
+VALUES (?, ?, ?, ?, max(?, (SELECT coalesce(max(updated_at) + 1, 0) FROM graphs WHERE key=?)), ?, ?)
 ON CONFLICT (id) DO UPDATE SET title=excluded.title, key=excluded.key,
-    updated_at=excluded.updated_at, shape=excluded.shape
+    updated_at=excluded.updated_at, shape=excluded.shape, run_error=excluded.run_error
 """
 _INSERT_NODE = """
 INSERT INTO nodes (graph, task, position, member, finally, required, policy, after)
@@ -58,8 +61,20 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         tasks = [self._encode(task) for task in members]
         now = time_ns() // 1000
         shape = blake2b(repr(nodes).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        row = (item.id, to_text(item.title), to_optional(item.key), now, now, shape)
-        self._ledger.writer.write(lambda connection: _save(connection, row, tasks, nodes))
+        key, error = to_optional(item.key), encode_error(state_of(item).error)
+        row = (item.id, to_text(item.title), key, now, now, key, shape, error)
+        self._ledger.writer.write(lambda connection: _save(connection, row, tasks, nodes, shape))
+
+    def save_outcome(self, item: TaskGraph) -> None:
+        """Write what became of the latest run as a whole, ``run_error``; nothing of the tasks.
+
+        Does nothing to a graph that was never saved.
+        """
+        self._check(item)
+        row = (encode_error(state_of(item).error), item.id)
+        self._ledger.writer.write(
+            lambda connection: connection.execute("UPDATE graphs SET run_error=? WHERE id=?", row)
+        )
 
     def __getitem__(self, key: str) -> TaskGraph:
         graph = None
@@ -67,19 +82,23 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
             with self._ledger.reading() as connection:
                 connection.execute("BEGIN")  # both statements see the same state
                 graph = connection.execute(
-                    "SELECT seq, id, title, key FROM graphs WHERE id=?", (to_text(key),)
+                    "SELECT seq, id, title, key, run_error FROM graphs WHERE id=?", (to_text(key),)
                 ).fetchone()
                 if graph is not None:
                     rows = connection.execute(_SELECT_NODES, (graph[0],)).fetchall()
                 connection.execute("COMMIT")
         if graph is None:
             raise KeyError(key)
-        return TaskGraph.restore(
-            graph[1],
-            _decode_nodes(rows, graph[1], self._decode),
-            from_text(graph[2]),
-            from_optional(graph[3]),
-        )
+        _, graph_id, title, graph_key, error = graph
+        nodes = _decode_nodes(rows, graph_id, self._decode)
+        try:
+            found = TaskGraph.restore(graph_id, nodes, from_text(title), from_optional(graph_key))
+            state_of(found).error = decode_error(error)
+        except DAMAGE as problem:
+            raise StoreError(
+                f"The ledger's row of graph {graph_id!r} is damaged: {problem!r}"
+            ) from problem
+        return found
 
     def keyed(self, key: str) -> list[str]:
         """Ids of the graphs with this key, the one that was saved last first."""
@@ -128,13 +147,17 @@ def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Values]]:
 
 
 def _save(
-    connection: sqlite3.Connection, row: Values, tasks: list[Row], nodes: list[Values]
+    connection: sqlite3.Connection,
+    row: Values,
+    tasks: list[Row],
+    nodes: list[Values],
+    shape: str,
 ) -> None:
     known = connection.execute("SELECT shape FROM graphs WHERE id=?", (row[0],)).fetchone()
     connection.execute(_UPSERT_GRAPH, row)
     for task in tasks:
         save_task(connection, task, new=known is None)
-    if known == (row[-1],):
+    if known == (shape,):
         return
     (seq,) = connection.execute("SELECT seq FROM graphs WHERE id=?", (row[0],)).fetchone()
     _delete_nodes(connection, seq)
@@ -212,7 +235,7 @@ def _decode_nodes(
                 nodes.append(
                     Node(task, upstream, bool(finally_), bool(required), DependencyPolicy(policy))
                 )
-    except (ValueError, TypeError, LookupError) as error:
+    except DAMAGE as error:
         raise StoreError(
             f"The ledger's rows of graph {graph_id!r} are damaged: {error!r}"
         ) from error

@@ -6,12 +6,12 @@ import os
 import sqlite3
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from ttasks import sync
 from ttasks.errors import StoreError
 from ttasks.stores.sqlite import schema
-from ttasks.stores.sqlite.connection import MEMORY, connect, patiently, translated
+from ttasks.stores.sqlite.connection import MEMORY, connect, identity, patiently, translated
 from ttasks.stores.sqlite.writer import Writer
 
 _IDLE_READERS = 4
@@ -63,11 +63,9 @@ class Ledger:
 
     generation = 0  # of processes, which `owners` asks for
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
         """The connection for writing, for one thread at a time."""
-        with self.writer.exclusive() as connection:
-            yield connection
+        return self.writer.exclusive()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -76,7 +74,7 @@ class Ledger:
         Errors of SQLite become StoreError.
         """
         if self.path == MEMORY:
-            with self.writer.exclusive() as connection, translated(self.path):
+            with self.writing() as connection, translated(self.path):
                 yield connection
             return
         self.writer.check_process()
@@ -130,7 +128,7 @@ class _Connections:
         self.writer = writer
         self.idle: list[sqlite3.Connection] = []
         self.pid = os.getpid()
-        self.file = None if path == MEMORY else _identity(path)
+        self.file = identity(path)
         _open.append(self)
 
     @property
@@ -160,17 +158,8 @@ class _Connections:
 _open: list[_Connections] = []
 
 
-def _identity(path: str) -> tuple[int, int] | None:
-    """What tells a file from others, whatever its name; None if there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def _check_not_inherited(path: str) -> None:
-    file = _identity(path)
+    file = identity(path)
     for other in tuple(_open):
         if other.are_inherited and other.file == file is not None:
             other.writer.check_process()
@@ -182,7 +171,11 @@ def _open_writer(path: str, durability: str) -> sqlite3.Connection:
         try:
             if not patiently(path, lambda: schema.is_current(connection, path)):
                 patiently(path, lambda: connection.execute("BEGIN EXCLUSIVE"))
-                schema.upgrade(connection, path)
+                if schema.upgrade(connection, path) and path != MEMORY:
+                    # For its owner only, and so are the files that SQLite puts beside it. Not by
+                    # opening it: to close it again would drop the locks of this process.
+                    with suppress(PermissionError):
+                        os.chmod(path, 0o600)
                 connection.execute("COMMIT")
             # Only now, so that the header of a new file says at once whose it is.
             patiently(path, lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone())

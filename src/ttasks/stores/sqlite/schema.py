@@ -144,6 +144,11 @@ CREATE TRIGGER tasks_deleted AFTER DELETE ON tasks BEGIN
 END;
 """
 
+# Version 3 keeps why the latest run of a graph ended before its time, as JSON; NULL if it did not.
+_RUN_ERROR = """
+ALTER TABLE graphs ADD COLUMN run_error TEXT;
+"""
+
 
 def _run_script(script: str) -> Callable[[sqlite3.Connection], None]:
     # Not `executescript`, which commits the transaction that the migration is part of.
@@ -161,6 +166,7 @@ def _run_script(script: str) -> Callable[[sqlite3.Connection], None]:
 MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (
     _run_script(_ONE_TABLE),
     _run_script(_THREE_TABLES),
+    _run_script(_RUN_ERROR),
 )
 """Step n leads from version n to n + 1; a new file is at 0. Never edit one that was released."""
 
@@ -216,13 +222,13 @@ def is_current(connection: sqlite3.Connection, path: str) -> bool:
     return version == len(MIGRATIONS) and _pragma(connection, "application_id") == APPLICATION_ID
 
 
-def upgrade(connection: sqlite3.Connection, path: str) -> None:
-    """Make the tables, or bring them forward; inside the caller's exclusive transaction.
+def upgrade(connection: sqlite3.Connection, path: str) -> bool:
+    """Make the tables (then True), or bring them forward; in the caller's exclusive transaction.
 
     Another process may have done it while this one waited for that transaction.
     """
     if is_current(connection, path):
-        return
+        return False
     version = _pragma(connection, "user_version")
     application = _pragma(connection, "application_id")
     is_new = not version and not application and not _pragma(connection, "schema_version")
@@ -232,6 +238,7 @@ def upgrade(connection: sqlite3.Connection, path: str) -> None:
         migrate(connection)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+    return is_new
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from datetime import datetime
 from typing import Any
 
+from ttasks.errors import StoreError
 from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.task import Task, lifecycle_of
@@ -20,7 +22,7 @@ from ttasks.stores.sqlite.codec import (
     save_task,
     update_state,
 )
-from ttasks.stores.sqlite.connection import MEMORY, patiently, translated
+from ttasks.stores.sqlite.connection import MEMORY, connect, identity, patiently, translated
 from ttasks.stores.sqlite.graphs import LedgerGraphs, delete_stray_events, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal, encode_event, insert_events
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
@@ -42,8 +44,9 @@ class SQLiteStore:
     subclass of Task comes back as a Task.
 
     Args:
-        path: the file; one that is missing or empty becomes a new ledger. ":memory:" keeps all in
-            memory, of this store alone.
+        path: the file; one that is missing or empty becomes a new ledger. A new ledger can be
+            read by its owner only, as it may hold secrets; an older one keeps the rights that it
+            has. ":memory:" keeps all in memory, of this store alone.
         durability: what a save survives when it has returned: "process" the end of this process,
             also by ``kill -9``; "power" also that of the system or its power, which costs a sync
             of the disk per commit. Either way the file stays sound.
@@ -146,6 +149,7 @@ class SQLiteStore:
             raise wrong_type("task", task, "a Task")
         journal = tuple(map(encode_event, events))
         write = self._ledger.writer.write
+        # Not to compare what a task does saves 45 of 210 microseconds for its two transitions.
         if not lifecycle_of(task).edited:
             state = encode_state(task, self._own(task), self._pickle_values)
 
@@ -211,6 +215,38 @@ class SQLiteStore:
         with self._ledger.writing() as connection, translated(self._path):
             patiently(self._path, lambda: connection.execute("VACUUM"))
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write a copy of the ledger as it is now, while it is used; do not copy the file yourself.
+
+        A process that opens the file of its own ledger by other means, and closes it again, drops
+        the locks of the store, and other processes may then overwrite what it writes. The copy is
+        for its owner only, and appears when it is whole.
+
+        Args:
+            path: where to; a file that is there is replaced.
+
+        Raises:
+            TypeError: the path is of a wrong type.
+            StoreError: the copy cannot be written.
+        """
+        target = os.path.abspath(os.fspath(path))
+        if not isinstance(target, str):
+            raise wrong_type("path", path, "a str or a PathLike of str")
+        if identity(target) == identity(self._path) is not None:
+            raise StoreError(f"Cannot write the copy {target!r}: that is the ledger itself")
+        part = f"{target}.part"
+        try:
+            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+            with self._ledger.reading() as source, translated(part), closing(connect(part)) as copy:
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode=DELETE").fetchone()  # one file, for one process
+            os.replace(part, target)
+        except OSError as error:
+            raise StoreError(f"Cannot write the copy {target!r}: {error.strerror}") from error
+        finally:
+            with suppress(OSError):
+                os.unlink(part)
 
     def close(self) -> None:
         """Close the file; idempotent. Nothing is lost by not calling it.

@@ -16,11 +16,21 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 from ttasks import sync
 from ttasks.errors import StoreError
-from ttasks.stores.sqlite.connection import is_busy, patiently, store_error, translated
+from ttasks.stores.sqlite.connection import (
+    identity,
+    is_busy,
+    patiently,
+    store_error,
+    translated,
+)
+
+LOOK_SECONDS = 0.1
+"""How often to look whether the file is still there."""
 
 Work = Callable[[sqlite3.Connection], Any]
 
@@ -52,6 +62,8 @@ class Writer:
         self._connection: sqlite3.Connection | None = connection
         self._batch: list[_Ticket] = []  # what is being written
         self._is_committing = False  # True from just before COMMIT
+        self._file = identity(path)
+        self._look_at = 0.0
 
     def write(self, work: Work) -> Any:
         """Run ``work`` in a transaction, shared with others or not, and return what it returned.
@@ -83,11 +95,16 @@ class Writer:
 
     def _commit(self, batch: list[_Ticket]) -> None:
         """Run all of a batch in one transaction, or, if that fails, each in its own."""
-        connection = self._open_connection()
+        connection = self._connection
+        if connection is None:
+            raise StoreError(f"Ledger {self._path!r} is closed")
         failed: Exception | None = None
         self._batch, self._is_committing = batch, False
         try:
             try:
+                if monotonic() >= self._look_at:
+                    self._look_at = monotonic() + LOOK_SECONDS
+                    self._check_file()
                 try:
                     connection.execute("BEGIN IMMEDIATE")
                 except sqlite3.Error as error:
@@ -112,7 +129,7 @@ class Writer:
             for ticket in batch:
                 self._commit([ticket])
             return
-        if isinstance(failed, sqlite3.Error):
+        if isinstance(failed, (sqlite3.Error, OverflowError)):
             cause, failed = failed, store_error(self._path, failed)
             failed.__cause__ = cause
         batch[0].error = failed
@@ -120,7 +137,9 @@ class Writer:
 
     def _settle(self) -> None:
         """Undo what was not committed; take what was out of the queue."""
-        connection = self._open_connection()
+        connection = self._connection
+        if connection is None:
+            return
         if connection.in_transaction:
             self._is_committing = False
             connection.execute("ROLLBACK")
@@ -130,22 +149,25 @@ class Writer:
                     self._queue.remove(ticket)
         self._batch = []
 
-    def _open_connection(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise StoreError(f"Ledger {self._path!r} is closed")
-        return self._connection
+    def _check_file(self) -> None:
+        if identity(self._path) != self._file:
+            raise StoreError(
+                f"Ledger {self._path!r} was deleted or replaced while it was open; what is saved "
+                f"now would be lost, so open a new store"
+            )
 
     @contextmanager
     def exclusive(self) -> Iterator[sqlite3.Connection]:
         """The connection itself, for one thread at a time; an open transaction is undone."""
         self.check_process()
         with self._lock:
+            self._settle()
+            if self._connection is None:
+                raise StoreError(f"Ledger {self._path!r} is closed")
             try:
-                self._settle()
-                yield self._open_connection()
+                yield self._connection
             finally:
-                if self._connection is not None:
-                    self._settle()
+                self._settle()
 
     def close(self) -> None:
         """Close the connection once nobody uses it; what is called afterwards raises."""
