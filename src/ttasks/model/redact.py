@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ PIECE_CHARACTERS = 64 * 1024
 
 _Span = tuple[int, int]
 _NO_TEXT = PLAIN - {str}
+_SHORTEST_PART = 4
+"""Characters of the beginning of a secret that are hidden before an ellipsis."""
 
 
 class Redactor:
@@ -28,7 +31,8 @@ class Redactor:
 
     What any secret covers is hidden; where occurrences overlap, all of them are, by one mask.
 
-    - A str is hidden wherever it stands, also across lines.
+    - A str is hidden wherever it stands, also across lines, also in the form that it has in a repr
+      or in JSON, and where only its beginning is left of it before an ellipsis (``…``).
     - A pattern is applied to whole lines without their newline, and to pieces of at most 65,536
       characters of longer lines: a match across lines, or across such a boundary, is not seen.
 
@@ -58,7 +62,7 @@ class Redactor:
             if isinstance(secret, str):
                 if not secret:
                     raise ValueError(f"secrets[{position}] must not be an empty str")
-                literals.add(secret)
+                literals.update(_forms(secret))
             elif isinstance(secret, re.Pattern) and isinstance(secret.pattern, str):
                 patterns.append(secret)
             else:
@@ -156,6 +160,7 @@ class RedactingStream:
             while at >= 0:
                 spans.append((at, at + len(literal)))
                 at = text.find(literal, at + 1)
+        spans.extend(self._cut_short(text))
         for begin, end in units:
             unit = text[begin:end].removesuffix("\n")
             for pattern in self._patterns:
@@ -166,6 +171,25 @@ class RedactingStream:
                 )
         spans.sort()
         return spans
+
+    def _cut_short(self, text: str) -> Iterator[_Span]:
+        """Beginnings of secrets that stand before an ellipsis, such as that of a long title."""
+        end = text.find("…")
+        while end >= 0:
+            for literal in self._literals:
+                for size in range(min(len(literal) - 1, end), _SHORTEST_PART - 1, -1):
+                    if text.endswith(literal[:size], 0, end):
+                        yield end - size, end
+                        break
+            end = text.find("…", end + 1)
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret as it stands in text, and inside of the repr or JSON of a str."""
+    # Which quotes a repr escapes depends on the whole str.
+    parts = [repr('"' + part)[2:-1] for part in secret.split("'")]
+    in_json = {json.dumps(secret, ensure_ascii=ascii)[1:-1] for ascii in (True, False)}
+    return {secret, "'".join(parts), "\\'".join(parts), *in_json}
 
 
 def _units(text: str, last: bool) -> Iterator[_Span]:
