@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from ttasks.model.attributes import title_of
+from ttasks.model.attributes import COMMANDS, title_of
 from ttasks.model.call import Call
+from ttasks.model.command import stdin_bytes
 from ttasks.model.graph import TaskGraph
 from ttasks.model.nested import PLAIN
 from ttasks.model.task import Task, view_of
@@ -238,7 +239,7 @@ def redacted_task(task: Task, redactor: Redactor) -> Task:
         "title": redacted_title(task, redactor),
         "description": redactor.text(task.description),
         "payload": redacted(task.payload, redactor),
-        "options": redacted(task.options, redactor),
+        "options": _redacted_options(task, redactor),
     }
     changes = {}
     for name, value in hidden.items():
@@ -276,6 +277,16 @@ def redacted(value: Any, redactor: Redactor) -> Any:
     if type(value) in (list, tuple):
         return type(value)(redacted(item, redactor) for item in value)
     return value
+
+
+def _redacted_options(task: Task, redactor: Redactor) -> dict[str, Any]:
+    options: dict[str, Any] = redacted(task.options, redactor)
+    stdin = options.get("stdin")
+    if task.type in COMMANDS and isinstance(stdin, dict):  # bytes, kept in base64
+        text = (stdin_bytes(stdin) or b"").decode("utf-8", "surrogateescape")
+        if redactor.text(text) != text:
+            options["stdin"] = redactor.text(text)
+    return options
 
 
 def _redacted_items(items: Mapping[Any, Any], redactor: Redactor) -> dict[Any, Any]:

@@ -26,6 +26,7 @@ from ttasks import (
     TaskType,
 )
 from ttasks.model.cancel import CancelToken
+from ttasks.model.command import stdin_bytes
 from ttasks.model.context import CURRENT
 from ttasks.model.redact import (
     PIECE_CHARACTERS,
@@ -244,6 +245,13 @@ def test_a_view_without_secrets_is_the_same_task() -> None:
     assert task.payload == {"hunter2": ["say hunter2", 5]}
     task.transition_to(TaskStatus.RUNNING)
     assert view.is_running
+
+
+def test_bytes_for_stdin_lose_their_secrets() -> None:
+    task = Task.bash("cat", stdin=b"\xffhunter2\n")
+    options = redacted_task(task, Redactor(["hunter2"])).options
+    assert stdin_bytes(options["stdin"]) == b"\xff***\n"
+    assert redacted_task(task, Redactor(["other"])) is task
 
 
 def test_a_task_without_secrets_is_itself() -> None:
