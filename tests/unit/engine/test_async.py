@@ -491,14 +491,14 @@ def test_a_cancellation_that_comes_before_the_run_has_begun_is_not_lost() -> Non
     starting, go_on = threading.Event(), threading.Event()
     handler = FakeHandler({"first": Obedient()})
     graph, executor, recorder = stoppable(handler)
-    topology = graph.topology
+    nodes = graph.nodes
 
     def slowly() -> Any:
         starting.set()
         wait(go_on)
-        return topology()
+        return nodes()
 
-    graph.topology = slowly  # type: ignore[method-assign]
+    graph.nodes = slowly  # type: ignore[method-assign]
 
     async def main() -> None:
         call = asyncio.create_task(graph.arun(executor))
