@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from ttasks.model.attributes import title_of
+from ttasks.model.attributes import COMMANDS, title_of
 from ttasks.model.call import Call
+from ttasks.model.command import stdin_bytes
 from ttasks.model.graph import TaskGraph
 from ttasks.model.nested import PLAIN
 from ttasks.model.task import Task, view_of
@@ -21,6 +23,8 @@ PIECE_CHARACTERS = 64 * 1024
 
 _Span = tuple[int, int]
 _NO_TEXT = PLAIN - {str}
+_SHORTEST_PART = 4
+"""Characters of the beginning of a secret that are hidden before an ellipsis."""
 
 
 class Redactor:
@@ -28,7 +32,8 @@ class Redactor:
 
     What any secret covers is hidden; where occurrences overlap, all of them are, by one mask.
 
-    - A str is hidden wherever it stands, also across lines.
+    - A str is hidden wherever it stands, also across lines, also in the form that it has in a repr
+      or in JSON, and where only its beginning is left of it before an ellipsis (``…``).
     - A pattern is applied to whole lines without their newline, and to pieces of at most 65,536
       characters of longer lines: a match across lines, or across such a boundary, is not seen.
 
@@ -58,7 +63,7 @@ class Redactor:
             if isinstance(secret, str):
                 if not secret:
                     raise ValueError(f"secrets[{position}] must not be an empty str")
-                literals.add(secret)
+                literals.update(_forms(secret))
             elif isinstance(secret, re.Pattern) and isinstance(secret.pattern, str):
                 patterns.append(secret)
             else:
@@ -156,6 +161,7 @@ class RedactingStream:
             while at >= 0:
                 spans.append((at, at + len(literal)))
                 at = text.find(literal, at + 1)
+        spans.extend(self._cut_short(text))
         for begin, end in units:
             unit = text[begin:end].removesuffix("\n")
             for pattern in self._patterns:
@@ -166,6 +172,25 @@ class RedactingStream:
                 )
         spans.sort()
         return spans
+
+    def _cut_short(self, text: str) -> Iterator[_Span]:
+        """Beginnings of secrets that stand before an ellipsis, such as that of a long title."""
+        end = text.find("…")
+        while end >= 0:
+            for literal in self._literals:
+                for size in range(min(len(literal) - 1, end), _SHORTEST_PART - 1, -1):
+                    if text.endswith(literal[:size], 0, end):
+                        yield end - size, end
+                        break
+            end = text.find("…", end + 1)
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret as it stands in text, and inside of the repr or JSON of a str."""
+    # Which quotes a repr escapes depends on the whole str.
+    parts = [repr('"' + part)[2:-1] for part in secret.split("'")]
+    in_json = {json.dumps(secret, ensure_ascii=ascii)[1:-1] for ascii in (True, False)}
+    return {secret, "'".join(parts), "\\'".join(parts), *in_json}
 
 
 def _units(text: str, last: bool) -> Iterator[_Span]:
@@ -214,7 +239,7 @@ def redacted_task(task: Task, redactor: Redactor) -> Task:
         "title": redacted_title(task, redactor),
         "description": redactor.text(task.description),
         "payload": redacted(task.payload, redactor),
-        "options": redacted(task.options, redactor),
+        "options": _redacted_options(task, redactor),
     }
     changes = {}
     for name, value in hidden.items():
@@ -252,6 +277,16 @@ def redacted(value: Any, redactor: Redactor) -> Any:
     if type(value) in (list, tuple):
         return type(value)(redacted(item, redactor) for item in value)
     return value
+
+
+def _redacted_options(task: Task, redactor: Redactor) -> dict[str, Any]:
+    options: dict[str, Any] = redacted(task.options, redactor)
+    stdin = options.get("stdin")
+    if task.type in COMMANDS and isinstance(stdin, dict):  # bytes, kept in base64
+        text = (stdin_bytes(stdin) or b"").decode("utf-8", "surrogateescape")
+        if redactor.text(text) != text:
+            options["stdin"] = redactor.text(text)
+    return options
 
 
 def _redacted_items(items: Mapping[Any, Any], redactor: Redactor) -> dict[Any, Any]:

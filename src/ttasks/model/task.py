@@ -180,7 +180,7 @@ class Task(Reference):
         _set.id(self, new_id())
         _set.created_at(self, datetime.now(UTC))
         _set.fingerprint(self, None)
-        _set._lifecycle(self, Lifecycle())
+        _set.lifecycle(self, Lifecycle())
 
     @classmethod
     def bash(
@@ -549,7 +549,7 @@ class Task(Reference):
 _set: Any = type(
     "_Setters",
     (),
-    {name: getattr(Task, name).__set__ for name in Task.__slots__ if name != "__weakref__"},
+    {name.strip("_"): getattr(Task, name).__set__ for name in Task.__slots__[:-1]},
 )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +15,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttasks import RetryPolicy, Task, TaskContext, TaskGraph, TaskLogFilter, TaskStatus, TaskType
+from ttasks import (
+    RetryPolicy,
+    Task,
+    TaskContext,
+    TaskExecutionError,
+    TaskGraph,
+    TaskLogFilter,
+    TaskStatus,
+    TaskType,
+)
 from ttasks.model.cancel import CancelToken
+from ttasks.model.command import stdin_bytes
 from ttasks.model.context import CURRENT
 from ttasks.model.redact import (
     PIECE_CHARACTERS,
@@ -23,6 +36,9 @@ from ttasks.model.redact import (
     redacted_task,
     redacted_title,
 )
+
+WORK = TaskType("work")
+TOKEN = "tok-" + "x" * 40
 
 texts = st.text(alphabet="ab\n", max_size=60)
 secrets = st.lists(st.text(alphabet="ab\n", min_size=1, max_size=6), max_size=4)
@@ -60,7 +76,12 @@ def test_what_a_str_covers_is_hidden(text: str, literals: list[str]) -> None:
     assert Redactor(literals).text(text) == covered(text, literals)
 
 
-@given(texts, secrets, patterns, st.lists(st.integers(0, 1000), max_size=8))
+@given(
+    st.text(alphabet="ab\n…", max_size=60),
+    secrets,
+    patterns,
+    st.lists(st.integers(0, 1000), max_size=8),
+)
 def test_pieces_give_the_same_as_the_whole(
     text: str, literals: list[str], compiled: list[re.Pattern[str]], cuts: list[int]
 ) -> None:
@@ -95,6 +116,30 @@ def test_a_str_across_lines_is_hidden() -> None:
 
 def test_what_cannot_be_a_secret_is_not_held_back() -> None:
     assert Redactor(["secret"]).stream().feed("no se\n") == "no se\n"
+
+
+@pytest.mark.parametrize("secret", ["it's", 'a"b', "a\\b\nc", "ä\x00'\"\t", "BEGIN\n'k'\nEND"])
+@pytest.mark.parametrize("around", ["", "'", '"', "'\""])
+@pytest.mark.parametrize("form", [repr, json.dumps, partial(json.dumps, ensure_ascii=False)])
+def test_a_secret_is_hidden_in_its_repr_and_in_json(
+    form: Callable[[str], str], around: str, secret: str
+) -> None:
+    shown = Redactor([secret]).text(form(f"<{around}{secret}{around}>"))
+    assert re.fullmatch(r"""["'][<>\\"']*\*\*\*[<>\\"']*["']""", shown)
+
+
+def test_the_beginning_of_a_secret_is_hidden_where_a_text_was_cut() -> None:
+    redactor = Redactor(["password", "passport"])
+    assert redactor.text("my passw… and passp… but pas… and pass") == (
+        "my ***… and ***… but pas… and pass"
+    )
+
+
+def test_a_message_that_quotes_a_title_shows_no_part_of_a_secret() -> None:
+    with pytest.raises(TaskExecutionError) as caught:
+        _ = Task.bash(f"{'x' * 40} {TOKEN}").value
+    assert "tok-" in str(caught.value)
+    assert "tok-" not in Redactor([TOKEN]).text(str(caught.value))
 
 
 def test_a_pattern_sees_a_line_as_a_whole() -> None:
@@ -157,9 +202,6 @@ def test_repr_shows_no_secret() -> None:
 
 # Titles, tasks and graphs
 
-WORK = TaskType("work")
-TOKEN = "tok-" + "x" * 40
-
 
 @pytest.mark.parametrize(
     ("task", "title"),
@@ -203,6 +245,13 @@ def test_a_view_without_secrets_is_the_same_task() -> None:
     assert task.payload == {"hunter2": ["say hunter2", 5]}
     task.transition_to(TaskStatus.RUNNING)
     assert view.is_running
+
+
+def test_bytes_for_stdin_lose_their_secrets() -> None:
+    task = Task.bash("cat", stdin=b"\xffhunter2\n")
+    options = redacted_task(task, Redactor(["hunter2"])).options
+    assert stdin_bytes(options["stdin"]) == b"\xff***\n"
+    assert redacted_task(task, Redactor(["other"])) is task
 
 
 def test_a_task_without_secrets_is_itself() -> None:
