@@ -126,7 +126,11 @@ class Scheduler:
 
         Raises:
             RuntimeError: nothing new is accepted.
+            TaskCancelled: the caller is a handler that was left behind.
         """
+        context = CURRENT.get()
+        if context is not None and context.cancelled and self.ambient() is None:
+            raise context.cancel_token.error()
         is_nested = may_be_nested and self.is_inside()
         with self.lock:
             if self._closed and not is_nested:

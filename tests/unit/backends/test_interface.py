@@ -80,9 +80,9 @@ def abandoned() -> Abandoned:
 @pytest.fixture
 def loop(abandoned: Abandoned) -> Iterator[LoopBackend]:
     backend = LoopBackend(abandoned)
-    with backend.held():
-        yield backend
-    backend.close()
+    backend.hold()
+    yield backend
+    backend.let_go()
 
 
 @pytest.fixture(params=["thread", "loop", "process"])
@@ -202,9 +202,8 @@ def test_closing_leaves_jobs_that_are_to_go_on(loop: LoopBackend) -> None:
     job = FakeJob(wait_for_ever, begun)
     loop.start(job)
     assert begun.wait(20)
-    with loop.held():
-        pass
-    loop.close()
+    loop.hold()
+    loop.let_go()
     assert not job.ends
     job.context.cancel_token.cancel()
     job.wait()
