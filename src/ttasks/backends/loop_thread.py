@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,9 @@ class LoopThread:
         threads: runs what coroutines give to threads.
     """
 
-    def __init__(self, abandoned: Count) -> None:
+    def __init__(self, abandoned: Count, working: AbstractContextManager[object]) -> None:
         self._abandoned = abandoned
+        self._working = working
         self._lock = sync.Lock()  # protects `_ended` and `_left`: who of thread and `stop` is first
         self._over = self._ended = self._left = False
         self.threads = _DaemonThreads(abandoned)
@@ -77,8 +78,9 @@ class LoopThread:
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self._run_forever()
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            with self._working:
+                self._run_forever()
+                self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
