@@ -27,7 +27,7 @@ from ttasks.engine.bus import EventBus
 from ttasks.engine.recorder import Recorder
 from ttasks.handlers import orphans
 from ttasks.handlers.spawn import Child
-from ttasks.stores.sqlite import ledger, store
+from ttasks.stores.sqlite import codec, ledger, store
 from ttasks.stores.sqlite.graphs import LedgerGraphs
 from ttasks.stores.sqlite.writer import Writer
 
@@ -40,8 +40,8 @@ POINTS: dict[str, tuple[Any, str, int]] = {
     # name: where the function is, what it is called, how often a run passes it at most
     "graph-saved": (LedgerGraphs, "save", 1),
     "committed": (Writer, "_commit", 90),
-    "task-written": (store, "update_state", 86),
-    "event-written": (store, "insert_events", 86),
+    "task-written": (codec, "update_state", 86),
+    "event-written": (codec, "insert_events", 86),
     "recorded": (store.SQLiteStore, "record", 86),
     "delivered": (EventBus, "_deliver", 45),
     "command-started": (Child, "start", 43),
