@@ -40,7 +40,7 @@ POINTS: dict[str, tuple[Any, str, int]] = {
     # name: where the function is, what it is called, how often a run passes it at most
     "graph-saved": (LedgerGraphs, "save", 1),
     "committed": (Writer, "_commit", 90),
-    "task-written": (codec, "update_state", 86),
+    "task-written": (store, "update_state", 86),
     "event-written": (codec, "insert_events", 86),
     "recorded": (store.SQLiteStore, "record", 86),
     "delivered": (EventBus, "_deliver", 45),

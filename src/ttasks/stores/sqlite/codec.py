@@ -184,8 +184,13 @@ def encode_task(task: Task, owner: int | None, pickles: bool) -> Row:
     )
 
 
-def update_state(connection: sqlite3.Connection, state: State) -> bool:
-    """Write the state of a task; False if the ledger has no such task, or a newer state."""
+def update_state(
+    connection: sqlite3.Connection, state: State, events: Sequence[tuple[Any, ...]] = ()
+) -> bool:
+    """Write the state of a task, and events of it.
+
+    False, and nothing is written, if the ledger has no such task, or a newer state.
+    """
     values, result = state
     if connection.execute(_UPDATE_STATE, values).rowcount == 0:
         return False
@@ -193,6 +198,8 @@ def update_state(connection: sqlite3.Connection, state: State) -> bool:
         connection.execute(_REPLACE_RESULT, result)
     elif values[0] != _RUNNING:
         connection.execute(_DELETE_RESULT, (values[5],))
+    if events:
+        insert_events(connection, events)
     return True
 
 
@@ -243,16 +250,6 @@ def insert_events(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]])
     for row in rows:
         if connection.execute(_INSERT_EVENT, row).rowcount == 0:
             raise StoreError(f"The ledger has no task {row[-1]!r} for an event; save it first")
-
-
-def record_state(
-    state: State, events: Sequence[tuple[Any, ...]], connection: sqlite3.Connection
-) -> bool:
-    """`update_state` and `insert_events`; False, and nothing is written, if the first is."""
-    if not update_state(connection, state):
-        return False
-    insert_events(connection, events)
-    return True
 
 
 def decode_task(row: Sequence[Any], pickles: bool = False) -> Task:
