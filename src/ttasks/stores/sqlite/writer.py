@@ -116,12 +116,12 @@ class Writer:
         if connection is None:
             raise StoreError(f"Ledger {self._path!r} is closed")
         failed: Exception | None = None
+        is_begun = False
         self._batch, self._is_committing = batch, False
         self._company = len(batch)
         try:
             try:
                 if monotonic() >= self._look_at:
-                    self._look_at = monotonic() + LOOK_SECONDS
                     self._check_file()
                 try:
                     connection.execute("BEGIN IMMEDIATE")
@@ -129,6 +129,7 @@ class Writer:
                     if not is_busy(error):
                         raise
                     patiently(self._path, lambda: connection.execute("BEGIN IMMEDIATE"))
+                is_begun = True
                 for ticket in batch:
                     ticket.error = None
                     ticket.result = ticket.work(connection)
@@ -143,15 +144,22 @@ class Writer:
                 self._settle()
         if failed is None:
             return
-        if len(batch) > 1:
+        if is_begun and len(batch) > 1:
             for ticket in batch:
-                self._commit([ticket])
+                if ticket in self._queue:
+                    self._commit([ticket])
             return
-        if isinstance(failed, (sqlite3.Error, OverflowError)):
-            cause, failed = failed, store_error(self._path, failed)
-            failed.__cause__ = cause
-        batch[0].error = failed
+        for ticket in batch:
+            ticket.error = self._own(failed)
         self._leave(batch)
+
+    def _own(self, error: Exception) -> Exception:
+        """An exception for one thread alone, of one that several may get."""
+        if isinstance(error, (sqlite3.Error, OverflowError)):
+            translation = store_error(self._path, error)
+            translation.__cause__ = error
+            return translation
+        return StoreError(*error.args) if type(error) is StoreError else error
 
     def _settle(self) -> None:
         """Undo what was not committed; take what was out of the queue."""
@@ -160,7 +168,8 @@ class Writer:
             return
         if connection.in_transaction:
             self._is_committing = False
-            connection.execute("ROLLBACK")
+            with translated(self._path):
+                connection.execute("ROLLBACK")
         elif self._is_committing:
             self._leave(self._batch)
         self._batch = []
@@ -168,8 +177,10 @@ class Writer:
     def _leave(self, batch: list[_Ticket]) -> None:
         """Take tickets out of the queue, and wake their owners and who is the first now."""
         for ticket in batch:
-            if ticket in self._queue:
+            try:
                 self._queue.remove(ticket)
+            except ValueError:
+                pass  # its owner was interrupted
         for ticket in batch + self._queue[:1]:
             if ticket.wake.locked():
                 ticket.wake.release()
@@ -180,6 +191,7 @@ class Writer:
                 f"Ledger {self._path!r} was deleted or replaced while it was open; what is saved "
                 f"now would be lost, so open a new store"
             )
+        self._look_at = monotonic() + LOOK_SECONDS
 
     @contextmanager
     def exclusive(self) -> Iterator[sqlite3.Connection]:
