@@ -12,7 +12,6 @@ import pytest
 from ttasks import GraphError, InMemoryStore, Task, TaskEvent, TaskExecutor, TaskGraph, TaskType
 from ttasks.model.cancel import CancelToken
 from ttasks.model.running import RunOptions
-from ttasks.model.status import TaskStatus
 from ttasks.model.task import lifecycle_of
 
 HUGE = 10**400
