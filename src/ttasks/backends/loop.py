@@ -1,6 +1,6 @@
 """The loop backend: the coroutines of all jobs run on one event loop, on one thread.
 
-The loop lives while there is a job or a holder (`LoopBackend.held`). A job is stopped through its
+The loop lives while there is a job or a holder (`LoopBackend.hold`). A job is stopped through its
 token; the loop has no clock. What a coroutine runs in threads (``asyncio.to_thread``) gets daemon
 threads: they never keep the interpreter from exiting, and are counted when their job leaves them
 behind.
@@ -8,8 +8,7 @@ behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -82,21 +81,20 @@ class LoopBackend:
         if thread is not None:
             thread.stop()
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the loop, once a job has started it, for the length of a ``with`` block.
+    def hold(self) -> None:
+        """Keep the loop, once a job has started it, until `let_go`."""
+        with self._lock:
+            self._holders += 1
+
+    def let_go(self) -> None:
+        """Undo one `hold`.
 
         The last one to leave waits a moment for the end of the loop's thread, unless there are
         jobs that are to go on. Those that have been cancelled get no more time than that.
         """
         with self._lock:
-            self._holders += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._holders -= 1
-            self.close()
+            self._holders -= 1
+        self.close()
 
     def close(self) -> None:
         """See `Backend`. Does nothing while somebody holds the loop or jobs are to go on."""

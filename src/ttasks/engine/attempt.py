@@ -96,6 +96,7 @@ class Attempt:
         deadline: when its time is up, by the executor's clock; None for never. Set by the run.
         held: limited groups in which this task, or one that it runs in, has a place.
         outer: the attempt that this one runs in; None if there is none.
+        is_started: the task became RUNNING.
         left: its worker was left behind.
         node: number of the task in its run, for the run.
         ticket: of its entry in the agenda of the run, for the run.
@@ -104,6 +105,7 @@ class Attempt:
     __slots__ = (
         "_detached",
         "_ended",
+        "_is_leaving",
         "_lock",
         "_run",
         "_services",
@@ -118,6 +120,7 @@ class Attempt:
         "error",
         "handler",
         "held",
+        "is_started",
         "left",
         "node",
         "number",
@@ -175,6 +178,7 @@ class Attempt:
         self.error: BaseException | None = None
         self.retry_in: float | None = None
         self.trouble: BaseException | None = None
+        self.is_started = False
         self.left = False
         self._ticket: tuple[str, int] | None = None  # group, and of its circuit breaker
         # Owns the fields below and `left`; orders the end against `detach`.
@@ -182,6 +186,7 @@ class Attempt:
         self._detached = False
         self._ended = False
         self._sheltered = 0
+        self._is_leaving = False
 
     # From RUNNING to the handler
 
@@ -196,9 +201,13 @@ class Attempt:
         services, task = self._services, self.task
         self._started_at = datetime.now(UTC)
         self._started = services.clock.now()
+        # The report of the start begins before the task can end, which waits for it.
+        self.reports.enter()
         before = lifecycle_of(task).start(self, self.prior)
         if before is None:
+            self.reports.exit()
             return False
+        self.is_started = True
         if self.prior is not None:
             before = TaskStatus.FAILED  # the last that was announced
             self.prior = None
@@ -232,7 +241,6 @@ class Attempt:
         return True
 
     def _announce_start(self, before: TaskStatus) -> None:
-        self.reports.enter()
         try:
             self._services.recorder.transition(
                 TaskEventType.STARTED,
@@ -290,14 +298,34 @@ class Attempt:
             return True
         return life.will_be_cancelled(self, self.token)
 
-    def shelter(self, change: int) -> None:
-        """Count (+1, -1) what ends by itself once cancelled and is waited for, here and outside."""
+    def shelter(self) -> bool:
+        """Count one more thing that ends by itself once cancelled and is waited for, here.
+
+        Until `unshelter` the attempt is not left behind, nor are those that it runs in.
+
+        Returns:
+            False if this or an outer attempt is being left behind; then nothing may begin in it.
+        """
         with self._lock:
-            self._sheltered += change
+            if self._is_leaving:
+                return False
+            self._sheltered += 1
+        if self.outer is not None and not self.outer.shelter():
+            self._unshelter()
+            return False
+        return True
+
+    def unshelter(self) -> None:
+        """Undo one `shelter`."""
         if self.outer is not None:
-            self.outer.shelter(change)
-        if change < 0 and self.token.cancelled:
+            self.outer.unshelter()
+        self._unshelter()
+        if self.token.cancelled:
             self._run.ring()
+
+    def _unshelter(self) -> None:
+        with self._lock:
+            self._sheltered -= 1
 
     @property
     def ends_itself(self) -> bool:
@@ -305,10 +333,17 @@ class Attempt:
         return self.backend.kills or self._sheltered > 0
 
     def leave(self) -> bool:
-        """End the cancelled attempt although its handler has not returned; False if it has ended.
+        """End the cancelled attempt although its handler has not returned.
 
         If its worker is still with it, that is left behind (``left``).
+
+        Returns:
+            False if it has ended, or just waits for what ends by itself.
         """
+        with self._lock:
+            if self._sheltered:
+                return False
+            self._is_leaving = True
         error = self.token.error()
         if self.token.reason != "timeout":
             error = TaskCancelled(f"{error}; its handler would not end")
@@ -380,8 +415,10 @@ class Attempt:
             if life.finish(self, self.token, result, message, retry):
                 break
             raised = self._as_moved(raised, life.status, result.status)
-        if not retry:
+        if self.retry_in is not None and not retry:
             self.retry_in = None
+            assert self.tries is not None
+            self.tries.take_back()
         self.error = raised
         return result
 
@@ -478,9 +515,8 @@ class Attempt:
 
     def _cancel_retry(self) -> None:
         """End the task as CANCELLED in place of the attempt that was announced."""
-        self.retry_in = None
-        self.status = TaskStatus.CANCELLED
         self.error = error = self.token.error()
+        self.status = TaskStatus.CANCELLED
         try:
             settle(
                 self._services.recorder,
@@ -493,6 +529,7 @@ class Attempt:
             )
         except BaseException as problem:
             self.trouble = self.trouble or problem
+        self.retry_in = None  # only now: the run goes on when it sees that
 
     def _let_go(self) -> None:
         for callback in lifecycle_of(self.task).release(self):

@@ -24,6 +24,7 @@ from ttasks.engine.recorder import Recorder
 from ttasks.engine.resume import reuse_one
 from ttasks.engine.run import Requests, Work
 from ttasks.engine.scheduler import Scheduler
+from ttasks.engine.signals import Signals
 from ttasks.errors import HandlerNotFoundError, InvalidTransitionError
 from ttasks.model.attributes import check_retry, check_task_type
 from ttasks.model.breaker import BreakerStatus, CircuitBreaker
@@ -137,7 +138,8 @@ class TaskExecutor:
             self._handler_of,
             Places(limits),
             max_workers,
-            self._loop.held,
+            self._loop.hold,
+            self._loop.let_go,
             self._close_all,
         )
         self._running = services.running
@@ -261,11 +263,18 @@ class TaskExecutor:
         """
         tasks = self._check(task, upstream, retry_policy)
         self._refuse_loop("use await executor.aexecute(task) in a coroutine")
-        with self._scheduler.under_way():
-            if self._store is not None and reuse_one(task, tasks, self._store, self._recorder):
-                error = None
-            else:
-                error = self._scheduler.execute(Work(task, tasks, retry_policy or task.retry))
+        scheduler, requests = self._scheduler, Requests(self._clock)
+        error = None
+        # First, so that Ctrl-C comes before everything, or is noted, or comes after everything.
+        with Signals(requests.interrupt):
+            scheduler.enter()
+            try:
+                if not self._reuse(task, tasks):
+                    error = scheduler.execute(
+                        Work(task, tasks, retry_policy or task.retry), requests
+                    )
+            finally:
+                scheduler.leave()
         if error is not None:
             raise error
         assert task.result is not None
@@ -295,22 +304,25 @@ class TaskExecutor:
         promise = Promise(task, self.cancel)
         context = copy_context()
         context.run(CURRENT.set, None)  # it is no part of the task that submits it
-        with self._scheduler.under_way(may_be_nested=False):
-            if self._store is not None and reuse_one(task, tasks, self._store, self._recorder):
-                promise.end(TaskStatus.SUCCEEDED, None)
-            else:
-                work = Work(
-                    task,
-                    tasks,
-                    retry_policy or task.retry,
-                    context=context,
-                    may_start=promise.may_start,
-                    on_end=promise.end,
-                )
-                try:
+        work = Work(
+            task,
+            tasks,
+            retry_policy or task.retry,
+            context=context,
+            may_start=promise.may_start,
+            on_end=promise.end,
+        )
+        with Signals():
+            self._scheduler.enter(may_be_nested=False)
+            try:
+                if self._reuse(task, tasks):
+                    promise.end(TaskStatus.SUCCEEDED, None)
+                else:
                     self._scheduler.submit(work)
-                except RuntimeError as error:  # no thread could be started
-                    promise.end(TaskStatus.FAILED, error)
+            except RuntimeError as error:  # no thread could be started
+                promise.end(TaskStatus.FAILED, error)
+            finally:
+                self._scheduler.leave()
         return promise.future
 
     async def aexecute(
@@ -348,8 +360,12 @@ class TaskExecutor:
     def _run_graph(self, graph: TaskGraph, options: RunOptions, requests: Requests) -> None:
         from ttasks.engine.graph_run import GraphRun
 
-        with self._scheduler.under_way():
-            GraphRun(self._scheduler, self._store, graph, options, requests).run()
+        with Signals(requests.interrupt, handle_sigterm=options.handle_sigterm):
+            self._scheduler.enter()
+            try:
+                GraphRun(self._scheduler, self._store, graph, options, requests).run()
+            finally:
+                self._scheduler.leave()
 
     def cancel(self, task: Task) -> bool:
         """Cancel a task, wherever it is in its life; from any thread, does not wait.
@@ -403,6 +419,11 @@ class TaskExecutor:
             if key != value.id:
                 raise ValueError(f"upstream[{key!r}] must be under its own id, {value.id!r}")
         return tuple(upstream.values())
+
+    def _reuse(self, task: Task, upstream: tuple[Task, ...]) -> bool:
+        """Take over the result of an equal task of the store, where that is wanted."""
+        store = self._store
+        return store is not None and reuse_one(task, upstream, store, self._recorder)
 
     def _refuse_loop(self, hint: str) -> None:
         """Raise RuntimeError if the caller is a coroutine that would then wait for itself."""

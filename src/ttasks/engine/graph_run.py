@@ -12,7 +12,6 @@ from ttasks.engine.interrupted import INTERRUPTED
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.engine.resume import in_order, prepare_ledger
 from ttasks.engine.run import Requests, Run, Work
-from ttasks.engine.signals import Signals
 from ttasks.errors import GraphError, TaskExecutionError
 from ttasks.model.graph import state_of, topology_of
 from ttasks.model.plan import Plan
@@ -53,25 +52,24 @@ class GraphRun:
     def run(self) -> None:
         """Run the graph; see `TaskGraph.run`."""
         state = state_of(self._graph)
-        with Signals(self._requests.interrupt, handle_sigterm=self._options.handle_sigterm):
-            with state.lock:
-                if state.active:
-                    raise GraphError(f"Graph {self._graph.title!r} is running already")
-                state.active = True
-                before, state.handle = state.handle, self
+        with state.lock:
+            if state.active:
+                raise GraphError(f"Graph {self._graph.title!r} is running already")
+            state.active = True
+            before, state.handle = state.handle, self
+        try:
             try:
-                try:
-                    run = self._prepare()
-                except BaseException:
-                    state.handle = before
-                    raise
-                state.error = None
-                state.errors = run.errors
-                self._recorder.save_graph(self._graph)
-                self._run = run
-                self._carry_out(run)
-            finally:
-                state.active = False
+                run = self._prepare()
+            except BaseException:
+                state.handle = before
+                raise
+            state.error = None
+            state.errors = run.errors
+            self._recorder.save_graph(self._graph)
+            self._run = run
+            self._carry_out(run)
+        finally:
+            state.active = False
 
     def _prepare(self) -> Run:
         """Check the graph, bring it and the store together, and make the run.

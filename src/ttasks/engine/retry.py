@@ -38,6 +38,11 @@ class RetryBudget:
             self.used += 1
             return True
 
+    def give_back(self) -> None:
+        """Undo one `take`."""
+        with self._lock:
+            self.used -= 1
+
 
 class Tries:
     """Counts and times the attempts of one execution, and decides on the next one.
@@ -83,6 +88,11 @@ class Tries:
         if self._budget is not None and not self._budget.take():
             return None, f"not tried again: the run's retry budget of {self._budget.limit} is spent"
         return delay, ""
+
+    def take_back(self) -> None:
+        """The next attempt that was decided on will not be."""
+        if self._budget is not None:
+            self._budget.give_back()
 
     def in_result(self, result: TaskResult) -> TaskResult:
         """The result with what is known of all attempts."""

@@ -216,26 +216,32 @@ class Run:
     # On the thread that supervises
 
     def supervise(self) -> None:
-        """Carry the plan out, and return when every task has ended and every thread is gone."""
+        """Carry the plan out, and return when every task has ended and every thread is gone.
+
+        Raises:
+            TaskCancelled: the attempt around this run is being left behind; nothing has begun.
+        """
+        outer = self._outer
+        if outer is not None and not outer.shelter():
+            raise outer.token.error()
         self._supervisor = sync.get_ident()
-        unfollow = [self._token.follow(outer) for outer in self._scheduler.outer_tokens()]
+        unfollow = [self._token.follow(token) for token in self._scheduler.outer_tokens()]
         unfollow.append(self._token.add_callback(self._on_token))
-        if self._outer is not None:
-            self._outer.shelter(1)
         self._scheduler.add_run(self)
+        self._scheduler.hold()
         try:
-            with self._scheduler.held():
-                if self._requests.cancel:
-                    self._do_due()
-                self._carry_out_all(self._plan.begin())
-                self._wait_for_end()
+            if self._requests.cancel:
+                self._do_due()
+            self._carry_out_all(self._plan.begin())
+            self._wait_for_end()
         finally:
             self._join()
+            self._scheduler.let_go()
             self._scheduler.remove_run(self)
             for end in unfollow:
                 end()
-            if self._outer is not None:
-                self._outer.shelter(-1)
+            if outer is not None:
+                outer.unshelter()
             self._ended = self._clock.now()
 
     def _wait_for_end(self) -> None:
@@ -324,10 +330,10 @@ class Run:
 
     def _leave(self, attempt: Attempt) -> bool:
         """End an attempt whose handler has not returned; False if it is to be waited for."""
-        if attempt.ends_itself and attempt.status is None:
-            return False
+        if not attempt.is_started:
+            return True  # its worker will find it cancelled
         if not attempt.leave():
-            return True  # it has just ended
+            return attempt.status is not None or not attempt.ends_itself
         if attempt.left:
             with self._lock:
                 entry = self._live.get(attempt.node)
@@ -418,6 +424,9 @@ class Run:
             if also_finally or not self._works[attempt.node].is_finally:
                 attempt.cancel(reason, message=message)
         self._carry_out_all(decisions)
+
+    def _is_stopped(self, work: Work) -> bool:
+        return self._stop_error is not None and (self._stop_all or not work.is_finally)
 
     def _on_failure(self, work: Work) -> None:
         """A required task has FAILED for good."""
@@ -528,11 +537,14 @@ class Run:
             if self._was_run_elsewhere(work):
                 self._release(node)
                 return self._end(node, work, task.status)
+            if work.awaited and self._is_stopped(work):
+                self._release(node)
+                return self._carry_out(Decision(node, TaskStatus.CANCELLED))
             attempt = self._attempt(node, work)
             if attempt is None:
                 return self._refused(node, work)
             self._live[node] = (attempt, me)
-            if self._stop_error is not None and (self._stop_all or not work.is_finally):
+            if self._is_stopped(work):
                 # The stop came between taking the node and here.
                 attempt.cancel(self._stop_reason, message=self._stop_message)
             if task.timeout is not None:
@@ -618,12 +630,13 @@ class Run:
         """Put a node aside until its next attempt; False if there will be none after all."""
         node = attempt.node
         with self._lock:
-            if attempt.retry_in is None:
+            retry_in = attempt.retry_in
+            if retry_in is None:
                 return False  # cancelled just now
             now = self._clock.now()
             if self._plan.postpone(node, "retry", now):
                 work.prior = attempt
-                attempt.ticket, is_first = self._agenda.add(now + attempt.retry_in, node)
+                attempt.ticket, is_first = self._agenda.add(now + retry_in, node)
                 if is_first:
                     self._requests.ring()
                 return True
@@ -703,12 +716,13 @@ class Run:
     def retry_cancelled(self, attempt: Attempt) -> None:
         """See `ttasks.engine.attempt.Keeper`."""
         node = attempt.node
-        work = self._works[node]
         with self._lock:
-            is_mine = self._plan.retract(node)
+            work = self._works[node]
+            is_waiting = work is not _NOTHING and work.prior is attempt
+            is_mine = is_waiting and self._plan.retract(node)
             if is_mine and attempt.ticket is not None:
                 self._agenda.drop(attempt.ticket)
-        if attempt.error is not None:
+        if is_waiting and attempt.error is not None:
             self.errors[work.task.id] = attempt.error
         if is_mine:
             work.prior = None

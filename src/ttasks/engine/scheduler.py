@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from functools import partial
 from types import TracebackType
@@ -14,7 +13,6 @@ from ttasks.engine.attempt import Attempt, Services
 from ttasks.engine.ending import settle
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.engine.run import Requests, Run, Work
-from ttasks.engine.signals import Signals
 from ttasks.errors import InvalidTransitionError, TaskCancelled
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT
@@ -66,7 +64,8 @@ class Scheduler:
         handler_of: the backend and the handler of a task; raises HandlerNotFoundError.
         places: in groups, over all runs.
         max_workers: threads for submitted tasks.
-        held: keeps what tasks share from one to the next, in a ``with`` block.
+        hold: keeps what tasks share from one to the next, until ``let_go``.
+        let_go: undoes one ``hold``.
         on_close: called once nothing is under way any more after ``close``; may be called again.
 
     Attributes:
@@ -81,7 +80,8 @@ class Scheduler:
         handler_of: Callable[[Task], tuple[Backend, Handler]],
         places: Places,
         max_workers: int,
-        held: Callable[[], AbstractContextManager[None]],
+        hold: Callable[[], None],
+        let_go: Callable[[], None],
         on_close: Callable[[], None],
     ) -> None:
         self.lock = sync.Lock()
@@ -98,7 +98,8 @@ class Scheduler:
         self._closed = False
         self._on_close = on_close
         self.abandoned = 0
-        self.held = held
+        self.hold = hold
+        self.let_go = let_go
         self.working = _Working()
         self.ending = CancelToken()
 
@@ -114,9 +115,10 @@ class Scheduler:
         with self.lock:
             self._closed = True
 
-    @contextmanager
-    def under_way(self, *, may_be_nested: bool = True) -> Iterator[None]:
-        """Count one more thing that is under way, in a ``with`` block.
+    def enter(self, *, may_be_nested: bool = True) -> None:
+        """Count one more thing that is under way; `leave` follows, on the same thread.
+
+        Until then the thread counts as working for the executor.
 
         Args:
             may_be_nested: it is accepted, as part of what was accepted before, if the caller is
@@ -124,16 +126,22 @@ class Scheduler:
 
         Raises:
             RuntimeError: nothing new is accepted.
+            TaskCancelled: the caller is a handler that was left behind.
         """
+        context = CURRENT.get()
+        if context is not None and context.cancelled and self.ambient() is None:
+            raise context.cancel_token.error()
         is_nested = may_be_nested and self.is_inside()
         with self.lock:
             if self._closed and not is_nested:
                 raise RuntimeError("the executor is shut down and takes no new work")
             self._under_way += 1
-        try:
-            yield
-        finally:
-            self._leave()
+        self.working.__enter__()
+
+    def leave(self) -> None:
+        """It is over."""
+        self.working.__exit__(None, None, None)
+        self._leave()
 
     def _leave(self) -> None:
         with self.lock:
@@ -190,12 +198,11 @@ class Scheduler:
 
     # Single tasks
 
-    def execute(self, work: Work) -> BaseException | None:
+    def execute(self, work: Work, requests: Requests) -> BaseException | None:
         """Run one task while the calling thread supervises; returns what it ended in.
 
         Raises:
             InvalidTransitionError: the calling thread is just announcing the end of the task.
-            KeyboardInterrupt: Ctrl-C in the main thread; the task has ended.
         """
         task = work.task
         life = lifecycle_of(task)
@@ -204,7 +211,7 @@ class Scheduler:
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.RUNNING.value
             )
-        outer, requests = self.ambient(), Requests(self.services.clock)
+        outer = self.ambient()
         run = Run(
             self,
             [],
@@ -218,8 +225,7 @@ class Scheduler:
             is_shared=False,
         )
         run.add(work, start=False)
-        with Signals(requests.interrupt, handle_sigterm=False):
-            run.supervise()
+        run.supervise()
         return run.errors.get(task.id)
 
     def submit(self, work: Work) -> None:

@@ -10,6 +10,10 @@ from typing import Any
 from ttasks import sync
 
 
+def _nothing() -> None:
+    """Ask for nothing: the signal only waits."""
+
+
 class Signals:
     """For a ``with`` block in the main thread: what SIGINT and SIGTERM raise comes at its end.
 
@@ -24,7 +28,9 @@ class Signals:
         handle_sigterm: treat SIGTERM as Ctrl-C, whoever handles it now.
     """
 
-    def __init__(self, request: Callable[[], None], *, handle_sigterm: bool) -> None:
+    def __init__(
+        self, request: Callable[[], None] = _nothing, *, handle_sigterm: bool = False
+    ) -> None:
         self._request = request
         self._handle_sigterm = handle_sigterm
         self._old: dict[int, Any] = {}

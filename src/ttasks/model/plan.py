@@ -284,11 +284,12 @@ class Plan:
         return decisions
 
     def postpone(self, node: int, why: str = "retry", now: float = 0.0) -> bool:
-        """Put a RUNNING node aside until ``resume``; False if ``stop`` has ruled that out.
+        """Put a RUNNING or DECIDED node aside until ``resume``; False if ``stop`` forbids that.
 
-        ``why`` is "retry", or "duplicate" where somebody else runs the same task.
+        ``why`` is "retry", which every ``stop`` of the node forbids, or "duplicate" where somebody
+        else runs the same task, which only the stop of the finally nodes forbids.
         """
-        if self._stopped_all or (self._stopped and node not in self._finally):
+        if self._stopped_all or (why == "retry" and self._stopped and node not in self._finally):
             return False
         self._state[node] = State.DELAYED
         self.active -= 1

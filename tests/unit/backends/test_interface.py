@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
@@ -82,9 +80,9 @@ def abandoned() -> Abandoned:
 @pytest.fixture
 def loop(abandoned: Abandoned) -> Iterator[LoopBackend]:
     backend = LoopBackend(abandoned)
-    with backend.held():
-        yield backend
-    backend.close()
+    backend.hold()
+    yield backend
+    backend.let_go()
 
 
 @pytest.fixture(params=["thread", "loop", "process"])
@@ -204,9 +202,8 @@ def test_closing_leaves_jobs_that_are_to_go_on(loop: LoopBackend) -> None:
     job = FakeJob(wait_for_ever, begun)
     loop.start(job)
     assert begun.wait(20)
-    with loop.held():
-        pass
-    loop.close()
+    loop.hold()
+    loop.let_go()
     assert not job.ends
     job.context.cancel_token.cancel()
     job.wait()
@@ -251,26 +248,19 @@ def test_coroutines_get_values_and_errors_from_threads(loop: LoopBackend) -> Non
 
 def test_no_thread_of_a_coroutine_delays_the_exit_of_the_interpreter() -> None:
     done = run_host(
-        f"""
-        import sys
-        sys.path[:0] = {[os.path.dirname(__file__), *sys.path]!r}
-        import asyncio, threading, time
-        from {__name__.rpartition(".")[2]} import Abandoned, FakeJob, LoopBackend
-        begun = threading.Event()
-        def sleep():
-            begun.set()
-            time.sleep(600)
+        """
+        import asyncio, time
+        from ttasks import Task, TaskExecutor, TaskTimeoutError
         async def main():
-            await asyncio.to_thread(sleep)
-        abandoned = Abandoned()
-        job = FakeJob(main)
-        LoopBackend(abandoned).start(job)
-        begun.wait()
-        job.context.cancel_token.cancel("timeout")
-        print(type(job.wait()[1]).__name__, abandoned.number)
+            await asyncio.to_thread(time.sleep, 600)
+        executor = TaskExecutor()
+        try:
+            executor.execute(Task.python(main, timeout=0.1))
+        except TaskTimeoutError:
+            print(executor.abandoned)
         """
     )
-    assert (done.stdout, done.stderr) == ("TaskCancelled 1\n", "")
+    assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 def test_an_interrupt_while_a_worker_starts_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
