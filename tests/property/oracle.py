@@ -33,13 +33,13 @@ def block(because: int) -> Fate:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A graph to run. Nodes are numbers in insertion order."""
+    """A graph to run. Nodes are numbers in insertion order; later ones may be added."""
 
-    upstreams: Sequence[tuple[int, ...]]
-    policies: Sequence[DependencyPolicy]
+    upstreams: list[tuple[int, ...]]
+    policies: list[DependencyPolicy]
     finally_: frozenset[int] = frozenset()
-    orders: Mapping[int, tuple[float, datetime | None]] = field(default_factory=dict)
-    groups: Mapping[int, str] = field(default_factory=dict)
+    orders: dict[int, tuple[float, datetime | None]] = field(default_factory=dict)
+    groups: dict[int, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     finished: Mapping[int, TaskStatus] = field(default_factory=dict)
 
@@ -53,7 +53,10 @@ class Oracle:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.ended: dict[int, TaskStatus] = dict(case.finished)  # in the order of their ends
+        self.ended: dict[int, TaskStatus] = dict(case.finished)
+        # What dependents are told of a node, in the order in which they are: how it has ended, or
+        # that it SUCCEEDED where it let them go on before its end.
+        self.told: dict[int, TaskStatus] = dict(case.finished)
         self.running: set[int] = set()
         self.delayed: set[int] = set()
         self.retried: set[int] = set()  # ready again after a delay
@@ -72,6 +75,10 @@ class Oracle:
         self.running.discard(node)
         self.decided.pop(node, None)
         self.ended[node] = outcome
+        self.told.setdefault(node, outcome)
+
+    def unlock(self, node: int) -> None:
+        self.told.setdefault(node, SUCCEEDED)
 
     def delay(self, node: int) -> None:
         self.running.remove(node)
@@ -102,10 +109,10 @@ class Oracle:
         if node in self.retried:
             return RUN
         upstreams = case.upstreams[node]
-        in_time = [other for other in self.ended if other in upstreams]
-        outcomes = [self.ended[other] for other in in_time]
+        in_time = [other for other in self.told if other in upstreams]
+        outcomes = [self.told[other] for other in in_time]
         all_ended = len(in_time) == len(upstreams)
-        broken = [other for other in in_time if self.ended[other] in (FAILED, CANCELLED, BLOCKED)]
+        broken = [other for other in in_time if self.told[other] in (FAILED, CANCELLED, BLOCKED)]
         policy = case.policies[node]
         if node in case.finally_ or policy is DependencyPolicy.RUN_ANYWAY:
             return RUN if all_ended else WAIT
