@@ -281,14 +281,15 @@ class Explorer:
 
     # Signals and lines
 
-    @contextmanager
-    def armed(self) -> Iterator[None]:
+    def armed(self) -> _Armed:
         """Let Ctrl-C strike the main thread, in a ``with`` block there."""
-        self._armed = self.current is self.main
-        try:
-            yield
-        finally:
-            self._armed, self._pending = False, 0
+        return _Armed(self)
+
+    def arm(self, on: bool) -> None:
+        """See `armed`."""
+        self._armed = on and self.current is self.main
+        if not on:
+            self._pending = 0
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
@@ -323,6 +324,19 @@ class Explorer:
     def is_armed(self) -> bool:
         """True while Ctrl-C may strike."""
         return self._armed
+
+
+class _Armed:
+    """A ``with`` block that sets nothing on what is raised in it: that may be frozen."""
+
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer = explorer
+
+    def __enter__(self) -> None:
+        self._explorer.arm(True)
+
+    def __exit__(self, *_error: object) -> None:
+        self._explorer.arm(False)
 
 
 active: Explorer | None = None
