@@ -115,6 +115,7 @@ class Work:
         tries: its attempts so far; kept by the run.
         prior: the attempt that waits for the next one; kept by the run.
         awaited: somebody else was running the task when it was its turn; kept by the run.
+        decision: it will not run unless whoever runs it has success; kept by the run.
     """
 
     task: Task
@@ -129,6 +130,7 @@ class Work:
     prior: Attempt | None = None
     is_tried_again: bool = False
     awaited: bool = False
+    decision: Decision | None = None
 
 
 class Run:
@@ -516,17 +518,18 @@ class Run:
                 self._begin(helper)
             if decisions:
                 decision = decisions.popleft()
-                finished, outcome = decision.node, self._carry_out(decision)
+                node, outcome = decision.node, self._carry_out(decision)
             elif node is None:
                 wake.acquire()
+                continue
             else:
                 outcome = self._run(node, me)
                 if outcome is LEFT_BEHIND:
                     with lock:
                         self._scheduler.abandoned -= 1
                     return
-                if outcome is not TaskStatus.RUNNING:
-                    finished = node
+            if outcome is not TaskStatus.RUNNING:
+                finished = node
 
     def _run(self, node: int, me: sync.Thread) -> TaskStatus:
         """Run one attempt of a node; RUNNING means that it goes on, or that there is another."""
@@ -538,8 +541,10 @@ class Run:
                 self._release(node)
                 return self._end(node, work, task.status)
             if work.awaited and self._is_stopped(work):
+                work.decision = Decision(node, TaskStatus.CANCELLED)
+            if work.decision is not None:
                 self._release(node)
-                return self._carry_out(Decision(node, TaskStatus.CANCELLED))
+                return self._carry_out(work.decision)
             attempt = self._attempt(node, work)
             if attempt is None:
                 return self._refused(node, work)
@@ -764,6 +769,7 @@ class Run:
         self.has_decided = True
         node, status = decision.node, decision.status
         work = self._works[node]
+        work.decision = decision
         task, recorder = work.task, self._services.recorder
         try:
             if status is TaskStatus.CANCELLED:
@@ -773,6 +779,8 @@ class Run:
                     work.prior.cancel(self._stop_reason, message=self._stop_message)
                 elif settle(recorder, task, status, error, reason=self._stop_reason):
                     self.errors[task.id] = error
+                elif self._plan.is_cleaned_up(node) and self._await_owner(node, work):
+                    return TaskStatus.RUNNING
             elif not settle(
                 recorder,
                 task,
