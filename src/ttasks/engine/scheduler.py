@@ -90,7 +90,7 @@ class Scheduler:
         self.handler_of = handler_of
         self.places = places
         self._submission_options = RunOptions(max_workers=max_workers)
-        self._runs: list[Run] = []
+        self._runs: dict[Run, None] = {}  # an ordered set
         # Owns the making of a run for submitted tasks.
         self._submitting = sync.Lock()
         self._submissions: Run | None = None
@@ -179,14 +179,14 @@ class Scheduler:
         return tokens if self.ambient() is not None else [*tokens, self.ending]
 
     def add_run(self, run: Run) -> None:
-        """A run begins."""
+        """A run begins: it hears of places that become free. May be called again."""
         with self.lock:
-            self._runs.append(run)
+            self._runs[run] = None
 
     def remove_run(self, run: Run) -> None:
         """A run is over."""
         with self.lock:
-            self._runs.remove(run)
+            self._runs.pop(run, None)
 
     def give_back(self, places: RunPlaces, group: str) -> None:
         """Give back a place in a group, and let whoever waits for it go on."""
@@ -249,9 +249,12 @@ class Scheduler:
             )
             with self.lock:
                 self._under_way += 1
+            # Before anybody else can add to it, and have that wait for a place.
+            self.add_run(new)
             try:
                 thread.start()
             except BaseException:
+                self.remove_run(new)
                 self._leave()
                 raise
             self._submissions = new
