@@ -397,7 +397,9 @@ class TaskExecutor:
         """
         check_task("task", task)
         check_str("parent_id", parent_id, empty=False)
-        if not settle(self._recorder, task, TaskStatus.BLOCKED, blocked_by=parent_id):
+        with self._scheduler.working:
+            is_blocked = settle(self._recorder, task, TaskStatus.BLOCKED, blocked_by=parent_id)
+        if not is_blocked:
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.BLOCKED.value
             )

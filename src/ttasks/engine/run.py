@@ -399,7 +399,8 @@ class Run:
             if self._stopped_at is not None:
                 return False
             self._stopped_at = self._clock.now()
-        self._cancel_rest(reason, how, message)
+        with self._scheduler.working:  # on whatever thread the ends are announced
+            self._cancel_rest(reason, how, message)
         if reason == "interrupted":
             self.error = self._stop_error
         self._requests.ring()

@@ -282,6 +282,11 @@ class Scheduler:
 
     def cancel(self, task: Task) -> bool:
         """See `TaskExecutor.cancel`."""
+        # Its end is announced here, and a subscriber must not wait for the end of it all then.
+        with self.working:
+            return self._cancel(task)
+
+    def _cancel(self, task: Task) -> bool:
         life = lifecycle_of(task)
         while True:
             owner = life.owner
