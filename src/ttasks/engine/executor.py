@@ -267,14 +267,13 @@ class TaskExecutor:
         error = None
         # First, so that Ctrl-C comes before everything, or is noted, or comes after everything.
         with Signals(requests.interrupt):
-            scheduler.enter()
+            outer = scheduler.enter()
             try:
                 if not self._reuse(task, tasks):
-                    error = scheduler.execute(
-                        Work(task, tasks, retry_policy or task.retry), requests
-                    )
+                    work = Work(task, tasks, retry_policy or task.retry)
+                    error = scheduler.execute(work, requests, outer)
             finally:
-                scheduler.leave()
+                scheduler.leave(outer)
         if error is not None:
             raise error
         assert task.result is not None
@@ -313,7 +312,7 @@ class TaskExecutor:
             on_end=promise.end,
         )
         with Signals():
-            self._scheduler.enter(may_be_nested=False)
+            self._scheduler.enter_alone()
             try:
                 if self._reuse(task, tasks):
                     promise.end(TaskStatus.SUCCEEDED, None)
@@ -322,7 +321,7 @@ class TaskExecutor:
             except RuntimeError as error:  # no thread could be started
                 promise.end(TaskStatus.FAILED, error)
             finally:
-                self._scheduler.leave()
+                self._scheduler.leave(None)
         return promise.future
 
     async def aexecute(
@@ -361,11 +360,11 @@ class TaskExecutor:
         from ttasks.engine.graph_run import GraphRun
 
         with Signals(requests.interrupt, handle_sigterm=options.handle_sigterm):
-            self._scheduler.enter()
+            outer = self._scheduler.enter()
             try:
-                GraphRun(self._scheduler, self._store, graph, options, requests).run()
+                GraphRun(self._scheduler, self._store, graph, options, requests, outer).run()
             finally:
-                self._scheduler.leave()
+                self._scheduler.leave(outer)
 
     def cancel(self, task: Task) -> bool:
         """Cancel a task, wherever it is in its life; from any thread, does not wait.

@@ -218,16 +218,10 @@ class Run:
     # On the thread that supervises
 
     def supervise(self) -> None:
-        """Carry the plan out, and return when every task has ended and every thread is gone.
-
-        Raises:
-            TaskCancelled: the attempt around this run is being left behind; nothing has begun.
-        """
-        outer = self._outer
-        if outer is not None and not outer.shelter():
-            raise outer.token.error()
+        """Carry the plan out, and return when every task has ended and every thread is gone."""
         self._supervisor = sync.get_ident()
-        unfollow = [self._token.follow(token) for token in self._scheduler.outer_tokens()]
+        outer_tokens = self._scheduler.outer_tokens(self._outer)
+        unfollow = [self._token.follow(token) for token in outer_tokens]
         unfollow.append(self._token.add_callback(self._on_token))
         self._scheduler.add_run(self)
         self._scheduler.hold()
@@ -242,8 +236,6 @@ class Run:
             self._scheduler.remove_run(self)
             for end in unfollow:
                 end()
-            if outer is not None:
-                outer.unshelter()
             self._ended = self._clock.now()
 
     def _wait_for_end(self) -> None:
