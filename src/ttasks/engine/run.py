@@ -662,6 +662,8 @@ class Run:
         task = work.task
         if task.status is not TaskStatus.FAILED or work.prior is not None:
             return False
+        if lifecycle_of(task).owner is not None:
+            return False  # it may be tried again there
         if not self._is_shared or (work.is_tried_again and not work.awaited):
             return False
         self.errors.setdefault(task.id, TaskExecutionError(task.error or "Task failed"))
@@ -689,8 +691,10 @@ class Run:
     def _await_owner(self, node: int, work: Work) -> bool:
         """Put a node aside until whoever owns its task lets go of it; False if nobody does."""
         life = lifecycle_of(work.task)
-        if life.owner is None or (not self._is_shared and life.status.is_active):
+        if not self._is_shared and life.status.is_active:
             return False
+        if life.owner is None and (self._is_shared or life.status.is_sink):
+            return False  # else it could start now
         with self._lock:
             if not self._plan.postpone(node, "duplicate", self._clock.now()):
                 return False
