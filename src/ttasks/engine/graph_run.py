@@ -125,7 +125,8 @@ class GraphRun:
         for number, node in enumerate(nodes):
             task = node.task
             status = task.status
-            if status.is_sink:
+            # One that is still being announced is waited for like one that runs elsewhere.
+            if status.is_sink and lifecycle_of(task).owner is None:
                 finished[number] = status
             if task.priority or task.deadline is not None:
                 orders[number] = (task.priority, task.deadline)
