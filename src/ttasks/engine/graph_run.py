@@ -58,8 +58,9 @@ class GraphRun:
         with state.lock:
             if state.active:
                 raise GraphError(f"Graph {self._graph.title!r} is running already")
-            state.active = True
+            # In this order: what asks an active graph to stop asks this run.
             before, state.handle = state.handle, self
+            state.active = True
         try:
             try:
                 run = self._prepare()
