@@ -269,14 +269,13 @@ class TaskExecutor:
         error = None
         # First, so that Ctrl-C comes before everything, or is noted, or comes after everything.
         with Signals(requests.interrupt):
-            scheduler.enter()
+            outer = scheduler.enter()
             try:
                 if not self._reuse(task, tasks):
-                    error = scheduler.execute(
-                        Work(task, tasks, retry_policy or task.retry), requests
-                    )
+                    work = Work(task, tasks, retry_policy or task.retry)
+                    error = scheduler.execute(work, requests, outer)
             finally:
-                scheduler.leave()
+                scheduler.leave(outer)
         if error is not None:
             raise error
         assert task.result is not None
@@ -315,7 +314,7 @@ class TaskExecutor:
             on_end=promise.end,
         )
         with Signals():
-            self._scheduler.enter(may_be_nested=False)
+            self._scheduler.enter_alone()
             try:
                 if self._reuse(task, tasks):
                     promise.end(TaskStatus.SUCCEEDED, None)
@@ -324,7 +323,7 @@ class TaskExecutor:
             except RuntimeError as error:  # no thread could be started
                 promise.end(TaskStatus.FAILED, error)
             finally:
-                self._scheduler.leave()
+                self._scheduler.leave(None)
         return promise.future
 
     async def aexecute(
@@ -363,11 +362,11 @@ class TaskExecutor:
         from ttasks.engine.graph_run import GraphRun
 
         with Signals(requests.interrupt, handle_sigterm=options.handle_sigterm):
-            self._scheduler.enter()
+            outer = self._scheduler.enter()
             try:
-                GraphRun(self._scheduler, self._store, graph, options, requests).run()
+                GraphRun(self._scheduler, self._store, graph, options, requests, outer).run()
             finally:
-                self._scheduler.leave()
+                self._scheduler.leave(outer)
 
     def cancel(self, task: Task) -> bool:
         """Cancel a task, wherever it is in its life; from any thread, does not wait.
@@ -399,7 +398,9 @@ class TaskExecutor:
         """
         check_task("task", task)
         check_str("parent_id", parent_id, empty=False)
-        if not settle(self._recorder, task, TaskStatus.BLOCKED, blocked_by=parent_id):
+        with self._scheduler.working:
+            is_blocked = settle(self._recorder, task, TaskStatus.BLOCKED, blocked_by=parent_id)
+        if not is_blocked:
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.BLOCKED.value
             )

@@ -114,6 +114,7 @@ class Work:
         tries: its attempts so far; kept by the run.
         prior: the attempt that waits for the next one; kept by the run.
         awaited: somebody else was running the task when it was its turn; kept by the run.
+        decision: it will not run unless whoever runs it has success; kept by the run.
     """
 
     task: Task
@@ -128,6 +129,7 @@ class Work:
     prior: Attempt | None = None
     is_tried_again: bool = False
     awaited: bool = False
+    decision: Decision | None = None
 
 
 class Run:
@@ -217,16 +219,10 @@ class Run:
     # On the thread that supervises
 
     def supervise(self) -> None:
-        """Carry the plan out, and return when every task has ended and every thread is gone.
-
-        Raises:
-            TaskCancelled: the attempt around this run is being left behind; nothing has begun.
-        """
-        outer = self._outer
-        if outer is not None and not outer.shelter():
-            raise outer.token.error()
+        """Carry the plan out, and return when every task has ended and every thread is gone."""
         self._supervisor = sync.get_ident()
-        unfollow = [self._token.follow(token) for token in self._scheduler.outer_tokens()]
+        outer_tokens = self._scheduler.outer_tokens(self._outer)
+        unfollow = [self._token.follow(token) for token in outer_tokens]
         unfollow.append(self._token.add_callback(self._on_token))
         self._scheduler.add_run(self)
         self._scheduler.hold()
@@ -241,8 +237,6 @@ class Run:
             self._scheduler.remove_run(self)
             for end in unfollow:
                 end()
-            if outer is not None:
-                outer.unshelter()
             self._ended = self._clock.now()
 
     def _wait_for_end(self) -> None:
@@ -398,7 +392,8 @@ class Run:
             if self._stopped_at is not None:
                 return False
             self._stopped_at = self._clock.now()
-        self._cancel_rest(reason, how, message)
+        with self._scheduler.working:  # on whatever thread the ends are announced
+            self._cancel_rest(reason, how, message)
         if reason == "interrupted":
             self.error = self._stop_error
         self._requests.ring()
@@ -517,17 +512,18 @@ class Run:
                 self._begin(helper)
             if decisions:
                 decision = decisions.popleft()
-                finished, outcome = decision.node, self._carry_out(decision)
+                node, outcome = decision.node, self._carry_out(decision)
             elif node is None:
                 wake.acquire()
+                continue
             else:
                 outcome = self._run(node, me)
                 if outcome is LEFT_BEHIND:
                     with lock:
                         self._scheduler.abandoned -= 1
                     return
-                if outcome is not TaskStatus.RUNNING:
-                    finished = node
+            if outcome is not TaskStatus.RUNNING:
+                finished = node
 
     def _run(self, node: int, me: sync.Thread) -> TaskStatus:
         """Run one attempt of a node; RUNNING means that it goes on, or that there is another."""
@@ -538,8 +534,10 @@ class Run:
                 self._release(node)
                 return self._end(node, work, task.status)
             if work.awaited and self._is_stopped(work):
+                work.decision = Decision(node, TaskStatus.CANCELLED)
+            if work.decision is not None:
                 self._release(node)
-                return self._carry_out(Decision(node, TaskStatus.CANCELLED))
+                return self._carry_out(work.decision)
             attempt = self._attempt(node, work)
             if attempt is None:
                 return self._refused(node, work)
@@ -673,6 +671,8 @@ class Run:
         task = work.task
         if task.status is not TaskStatus.FAILED or work.prior is not None:
             return False
+        if lifecycle_of(task).owner is not None:
+            return False  # it may be tried again there
         if not self._is_shared or (work.is_tried_again and not work.awaited):
             return False
         self.errors.setdefault(task.id, TaskExecutionError(task.error or "Task failed"))
@@ -700,8 +700,10 @@ class Run:
     def _await_owner(self, node: int, work: Work) -> bool:
         """Put a node aside until whoever owns its task lets go of it; False if nobody does."""
         life = lifecycle_of(work.task)
-        if life.owner is None or (not self._is_shared and life.status.is_active):
+        if not self._is_shared and life.status.is_active:
             return False
+        if life.owner is None and (self._is_shared or life.status.is_sink):
+            return False  # else it could start now
         with self._lock:
             if not self._plan.postpone(node, "duplicate", self._clock.now()):
                 return False
@@ -776,6 +778,7 @@ class Run:
         self.has_decided = True
         node, status = decision.node, decision.status
         work = self._works[node]
+        work.decision = decision
         task, recorder = work.task, self._services.recorder
         try:
             if status is TaskStatus.CANCELLED:
@@ -785,6 +788,8 @@ class Run:
                     work.prior.cancel(self._stop_reason, message=self._stop_message)
                 elif settle(recorder, task, status, error, reason=self._stop_reason):
                     self.errors[task.id] = error
+                elif self._plan.is_cleaned_up(node) and self._await_owner(node, work):
+                    return TaskStatus.RUNNING
             elif not settle(
                 recorder,
                 task,
