@@ -538,6 +538,8 @@ class Run:
             if work.decision is not None:
                 self._release(node)
                 return self._carry_out(work.decision)
+            if task.type not in self._handlers:
+                return self._without_handler(node, work)
             attempt = self._attempt(node, work)
             if attempt is None:
                 return self._refused(node, work)
@@ -568,13 +570,7 @@ class Run:
             may_start, work.may_start = work.may_start, None
             if not may_start():
                 return None
-        found = self._handlers.get(task.type)
-        if found is None:
-            known = sorted(type.value for type in list(self._handlers))
-            error = HandlerNotFoundError(task.type.value, known)
-            if settle(self._services.recorder, task, TaskStatus.FAILED, error, owner=work.prior):
-                self.errors[task.id] = error
-            return None
+        found = self._handlers[task.type]
         backend = found[0] or self._scheduler.backend_of(task.payload)
         if work.retry is not None and work.tries is None:
             work.tries = Tries(work.retry, self._clock, self.budget)
@@ -597,6 +593,19 @@ class Run:
             self._outer,
             node,
         )
+
+    def _without_handler(self, node: int, work: Work) -> TaskStatus:
+        """End a task whose type has no handler."""
+        task, recorder = work.task, self._services.recorder
+        known = sorted(type.value for type in list(self._handlers))
+        error = HandlerNotFoundError(task.type.value, known)
+        if not settle(recorder, task, TaskStatus.FAILED, error, owner=work.prior):
+            return self._refused(node, work)
+        self._release(node)
+        self.errors[task.id] = error
+        if work.is_required:
+            self._on_failure(work)
+        return self._end(node, work, TaskStatus.FAILED)
 
     def _watch(self, attempt: Attempt, timeout: float) -> None:
         """Have the supervisor end an attempt in time, unless it is ended by its backend."""
