@@ -29,6 +29,7 @@ def check(world: World) -> list[str]:
     problems += _call_problems(world)
     problems += _run_problems(world)
     problems += _cancel_problems(world)
+    problems += _shutdown_problems(world)
     problems += _inner_problems(world)
     if "calm" in world.plan.tags:
         problems += _calm_problems(world)
@@ -193,6 +194,25 @@ def _cancel_problems(world: World) -> list[str]:
     return problems
 
 
+def _shutdown_problems(world: World) -> list[str]:
+    """Nothing starts once ``shutdown()`` has returned; if it cancels, only finally tasks do."""
+    plan = world.plan
+    if plan.executors > 1 or any(action.verb == "shutdown" for action in reactions_of(plan)):
+        return []  # from within it does not wait
+    finals = {f"t{node.task}" for graph in plan.graphs for node in graph.nodes if node.finally_}
+    problems = []
+    waited = cancelled = False
+    for entry in world.log:
+        if entry.what == "end" and entry.name.startswith("shutdown("):
+            waited = waited or "wait=True" in entry.name
+            cancelled = cancelled or "cancel=True" in entry.name
+        if entry.what == "call" and not entry.kind:
+            may_go_on = entry.name in finals or entry.name.startswith("inner")
+            if waited or (cancelled and not may_go_on):
+                problems.append(f"{entry.name} was called after shutdown")
+    return problems
+
+
 def _inner_problems(world: World) -> list[str]:
     """A graph that a handler runs has ended when the outer one has, with its cleanup."""
     if reactions_of(world.plan):
@@ -201,7 +221,7 @@ def _inner_problems(world: World) -> list[str]:
         at for at, e in enumerate(world.log) if e.what == "end" and not e.name.startswith("look")
     ]
     late = world.log[max(ends, default=0) :]
-    submits = any(action.verb == "submit" for actor in world.plan.actors for action in actor)
+    submits = any(action.verb == "submit" for action in actions_of(world.plan))
     return [
         f"{entry.name} {entry.kind} after the outer run had ended"
         for entry in late

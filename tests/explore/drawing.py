@@ -64,8 +64,8 @@ def draw_run(random: Random, graph: int, *, stops: float = 0.2, resume: bool = F
     return Action("run", graph, tuple(options))
 
 
-def draw_shutdown(random: Random) -> Action:
-    options = (("wait", random.random() < 0.6), ("cancel", random.random() < 0.3))
+def draw_shutdown(random: Random, *, cancels: float = 0.3) -> Action:
+    options = (("wait", random.random() < 0.6), ("cancel", random.random() < cancels))
     return Action("shutdown", 0, options)
 
 
