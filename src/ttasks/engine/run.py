@@ -210,6 +210,7 @@ class Run:
         self._began = self._clock.now()
         self._ended: float | None = None
         self._supervisor: int | None = None
+        self._unfollow: list[Callable[[], None]] = []  # not empty from `register` on
         self._outer = outer
         self.budget = RetryBudget(options.retry_budget)
         self.error: BaseException | None = None
@@ -221,10 +222,8 @@ class Run:
     def supervise(self) -> None:
         """Carry the plan out, and return when every task has ended and every thread is gone."""
         self._supervisor = sync.get_ident()
-        outer_tokens = self._scheduler.outer_tokens(self._outer)
-        unfollow = [self._token.follow(token) for token in outer_tokens]
-        unfollow.append(self._token.add_callback(self._on_token))
-        self._scheduler.add_run(self)
+        if not self._unfollow:
+            self.register()
         self._scheduler.hold()
         try:
             if self._requests.cancel:
@@ -234,10 +233,21 @@ class Run:
         finally:
             self._join()
             self._scheduler.let_go()
-            self._scheduler.remove_run(self)
-            for end in unfollow:
-                end()
+            self.unregister()
             self._ended = self._clock.now()
+
+    def register(self) -> None:
+        """Hear of stops and of free places from now on; comes before the first worker."""
+        outer = self._scheduler.outer_tokens(self._outer)
+        self._unfollow = [self._token.follow(token) for token in outer]
+        self._unfollow.append(self._token.add_callback(self._on_token))
+        self._scheduler.add_run(self)
+
+    def unregister(self) -> None:
+        """Undo `register`."""
+        self._scheduler.remove_run(self)
+        for end in self._unfollow:
+            end()
 
     def _wait_for_end(self) -> None:
         """Wait for the end, and do what is due meanwhile."""
@@ -533,7 +543,7 @@ class Run:
             if lifecycle_of(task).status is TaskStatus.FAILED and self._was_run_elsewhere(work):
                 self._release(node)
                 return self._end(node, work, task.status)
-            if work.awaited and self._is_stopped(work):
+            if self._stop_error is not None and self._is_stopped(work):
                 work.decision = Decision(node, TaskStatus.CANCELLED)
             if work.decision is not None:
                 self._release(node)
@@ -799,6 +809,8 @@ class Run:
                     self.errors[task.id] = error
                 elif self._plan.is_cleaned_up(node) and self._await_owner(node, work):
                     return TaskStatus.RUNNING
+                elif not self._is_shared:
+                    self.errors.setdefault(task.id, error)  # it runs elsewhere
             elif not settle(
                 recorder,
                 task,
