@@ -30,6 +30,10 @@ MOST_POINTS = 20_000
 REAL_SECONDS = 20.0
 """Real seconds without a point after which a thread counts as blocked by something real."""
 
+MOST_SLIP = 3.5
+"""Virtual seconds by which a run is late at most. With the naps of subscribers (6 s at most) that
+stays under `ttasks.engine.reports.EMIT_PATIENCE`, past which the order of events is no promise."""
+
 UNWINDING_POINTS = 300
 """Points that a thread may pass while a failed run is unwound; then it is left where it is."""
 
@@ -88,6 +92,7 @@ class Explorer:
         self._pending = 0
         self._armed = False
         self._armed_points = 0
+        self._slipped = 0.0
         self._over = threading.Lock()
         self._over.acquire()
         self.current: VirtualThread
@@ -168,7 +173,7 @@ class Explorer:
         me = self.current
         choices = self.choices
         if choices.slip and choices.random.random() < choices.slip:
-            self._advance()
+            self._slip()
         if len(self.ready) > 1:
             chosen = choices.pick(me, self.ready)
             if chosen is not me:
@@ -258,6 +263,13 @@ class Explorer:
                 self.current = me
                 raise Abandoned
 
+    def _slip(self) -> None:
+        """Move the time although somebody could run."""
+        until = min((t.until for t in self.threads if t.until is not None), default=self.now)
+        if until > self.now and self._slipped + until - self.now <= MOST_SLIP:
+            self._slipped += until - self.now
+            self._advance()
+
     def _advance(self) -> bool:
         """Move the time to the end of the earliest wait; False if there is none."""
         timed = [thread for thread in self.threads if thread.until is not None]
@@ -281,14 +293,15 @@ class Explorer:
 
     # Signals and lines
 
-    @contextmanager
-    def armed(self) -> Iterator[None]:
+    def armed(self) -> _Armed:
         """Let Ctrl-C strike the main thread, in a ``with`` block there."""
-        self._armed = self.current is self.main
-        try:
-            yield
-        finally:
-            self._armed, self._pending = False, 0
+        return _Armed(self)
+
+    def arm(self, on: bool) -> None:
+        """See `armed`."""
+        self._armed = on and self.current is self.main
+        if not on:
+            self._pending = 0
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
@@ -323,6 +336,19 @@ class Explorer:
     def is_armed(self) -> bool:
         """True while Ctrl-C may strike."""
         return self._armed
+
+
+class _Armed:
+    """A ``with`` block that sets nothing on what is raised in it: that may be frozen."""
+
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer = explorer
+
+    def __enter__(self) -> None:
+        self._explorer.arm(True)
+
+    def __exit__(self, *_error: object) -> None:
+        self._explorer.arm(False)
 
 
 active: Explorer | None = None

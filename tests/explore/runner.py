@@ -56,7 +56,7 @@ def play(seed: int, family: str | None = None) -> Played:
 def play_plan(plan: Plan, random: Random, family: str, seed: int) -> Played:
     """Play a plan; ``random`` chooses the interleaving."""
     explorer = Explorer(
-        draw_choices(random, may_slip="calm" not in plan.tags),
+        draw_choices(random, may_slip=not plan.tags & {"calm", "punctual"}),
         interrupts=plan.interrupts,
         tracer=draw_tracer(random, plan),
     )

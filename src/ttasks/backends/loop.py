@@ -9,6 +9,7 @@ behind.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from ttasks.backends.loop_thread import LoopThread
 
 
+_NOTHING: AbstractContextManager[object] = nullcontext()
+
+
 class LoopBackend:
     """Runs coroutines on one event loop, on a thread of its own that lives while it is used.
 
@@ -29,13 +33,19 @@ class LoopBackend:
     Args:
         abandoned: called with +1 for each thread that is left behind, and with -1 when it ends;
             from any thread.
+        working: entered by the loop's thread for as long as it lives.
     """
 
     kills = False
     frees_worker = True
 
-    def __init__(self, abandoned: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        abandoned: Callable[[int], object],
+        working: AbstractContextManager[object] = _NOTHING,
+    ) -> None:
         self._abandoned = abandoned
+        self._working = working
         self._lock = sync.Lock()  # protects the three below
         self._holders = 0
         self._jobs: set[Job] = set()
@@ -52,17 +62,18 @@ class LoopBackend:
             job.end(None, error)
             return
         if type(value) is CoroutineType:
-            self._start(job, value)
+            self.adopt(job, value)
         else:
             job.end(value, None)
 
-    def _start(self, job: Job, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def adopt(self, job: Job, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run the coroutine that the handler of a job has returned."""
         try:
             with self._lock:
                 if self._thread is None:
                     from ttasks.backends.loop_thread import LoopThread  # imports asyncio
 
-                    self._thread = LoopThread(self._abandoned)
+                    self._thread = LoopThread(self._abandoned, self._working)
                 self._jobs.add(job)
                 thread = self._thread
         except BaseException as error:

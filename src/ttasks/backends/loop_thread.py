@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +35,15 @@ class LoopThread:
         threads: runs what coroutines give to threads.
     """
 
-    def __init__(self, abandoned: Count) -> None:
+    def __init__(self, abandoned: Count, working: AbstractContextManager[object]) -> None:
         self._abandoned = abandoned
-        self._lock = sync.Lock()  # protects `_ended` and `_left`: who of thread and `stop` is first
-        self._over = self._ended = self._left = False
+        self._working = working
+        # Owns the four below: whether a job comes before the end, and who of thread and `stop` is
+        # first.
+        self._lock = sync.Lock()
+        self._jobs = 0
+        self._closed = self._ended = self._left = False
+        self._over = False  # belongs to the loop's thread
         self.threads = _DaemonThreads(abandoned)
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(self.threads)
@@ -57,13 +62,27 @@ class LoopThread:
     def run(
         self, job: Job, coroutine: Coroutine[Any, Any, Any], on_end: Callable[[], None]
     ) -> None:
-        """Run a coroutine for a job; from any thread. ``on_end`` is called after ``job.end``."""
-        _Run(self, job, on_end).begin(coroutine)
+        """Run a coroutine for a job; from any thread. ``on_end`` is called after ``job.end``.
+
+        A job that is cancelled before the loop comes to it does not begin.
+        """
+        run = _Run(self, job, coroutine, on_end)
+        with self._lock:
+            is_closed = self._closed
+            if not is_closed:
+                self._jobs += 1
+                self.loop.call_soon_threadsafe(run.begin)
+        if is_closed:
+            run.drop()
+
+    def forget(self) -> None:
+        """A job has ended."""
+        with self._lock:
+            self._jobs -= 1
 
     def stop(self) -> None:
         """End the loop, and all that still runs in it; waits a moment, unless on its thread."""
-        self._over = True
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.loop.call_soon_threadsafe(self._stop)
         if self.is_current:
             return
         # A coroutine that blocks the loop must not block whoever waits for its timeout.
@@ -74,11 +93,16 @@ class LoopThread:
             self._left = True
         self._abandoned(+1)
 
+    def _stop(self) -> None:
+        self._over = True
+        self.loop.stop()
+
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self._run_forever()
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            with self._working:
+                self._run_forever()
+                self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
@@ -94,31 +118,55 @@ class LoopThread:
         while not self._over:
             with suppress(SystemExit, KeyboardInterrupt):
                 self.loop.run_forever()
-        while tasks := asyncio.all_tasks(self.loop):
+        while self._has_work():
+            tasks = asyncio.all_tasks(self.loop)
             for task in tasks:
                 task.cancel()
             with suppress(SystemExit, KeyboardInterrupt):
                 self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
+    def _has_work(self) -> bool:
+        """True while anything is left to be ended; no job is taken any more if there is not."""
+        with self._lock:
+            self._closed = not self._jobs and not asyncio.all_tasks(self.loop)
+            return not self._closed
+
 
 class _Run:
     """A job on the loop. Its fields belong to the loop's thread."""
 
-    def __init__(self, thread: LoopThread, job: Job, leave: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        thread: LoopThread,
+        job: Job,
+        coroutine: Coroutine[Any, Any, Any],
+        leave: Callable[[], None],
+    ) -> None:
         self._thread = thread
         self._job = job
+        self._coroutine = coroutine
         self._leave = leave
         self._task: asyncio.Task[Any] | None = None
         self._forget: Callable[[], None] | None = None
 
-    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Let it run; from any thread."""
-        self._thread.loop.call_soon_threadsafe(self._begin, coroutine)
-
-    def _begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._task = self._thread.loop.create_task(coroutine, context=self._job.variables)
+    def begin(self) -> None:
+        """Let it run; on the loop's thread."""
+        job = self._job
+        if job.context.cancelled:
+            self.drop()
+            self._thread.forget()
+            return
+        self._task = self._thread.loop.create_task(self._coroutine, context=job.variables)
         self._task.add_done_callback(self._end)
-        self._forget = self._job.context.cancel_token.add_callback(self._cancel)
+        self._forget = job.context.cancel_token.add_callback(self._cancel)
+
+    def drop(self) -> None:
+        """End the job, which has been cancelled, before it has begun."""
+        self._coroutine.close()
+        try:
+            self._job.end(None, self._job.context.cancel_token.error())
+        finally:
+            self._leave()
 
     def _cancel(self) -> None:
         """Cancel the coroutine, from any thread; nothing happens if it has ended."""
@@ -139,6 +187,7 @@ class _Run:
         try:
             self._job.end(value, error)
         finally:
+            self._thread.forget()
             self._leave()
 
 

@@ -19,6 +19,7 @@ from ttasks.model.status import TaskStatus
 from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
+    from ttasks.engine.attempt import Attempt
     from ttasks.engine.scheduler import Scheduler
     from ttasks.model.graph import Node, TaskGraph
     from ttasks.model.result import TaskResult
@@ -40,6 +41,7 @@ class GraphRun:
         graph: TaskGraph,
         options: RunOptions,
         requests: Requests,
+        outer: Attempt | None,
     ) -> None:
         self._scheduler = scheduler
         self._recorder = scheduler.services.recorder
@@ -48,6 +50,7 @@ class GraphRun:
         self._options = options
         self._run: Run | None = None
         self._requests = requests
+        self._outer = outer
 
     def run(self) -> None:
         """Run the graph; see `TaskGraph.run`."""
@@ -55,8 +58,9 @@ class GraphRun:
         with state.lock:
             if state.active:
                 raise GraphError(f"Graph {self._graph.title!r} is running already")
-            state.active = True
+            # In this order: what asks an active graph to stop asks this run.
             before, state.handle = state.handle, self
+            state.active = True
         try:
             try:
                 run = self._prepare()
@@ -86,7 +90,7 @@ class GraphRun:
                     "end before you run this graph"
                 )
         prepare_ledger(graph, nodes, topology, self._store, self._recorder, options.resume)
-        outer = scheduler.ambient()
+        outer = self._outer
         places = RunPlaces(
             Places(options.limits),
             scheduler.places,
@@ -122,7 +126,8 @@ class GraphRun:
         for number, node in enumerate(nodes):
             task = node.task
             status = task.status
-            if status.is_sink:
+            # One that is still being announced is waited for like one that runs elsewhere.
+            if status.is_sink and lifecycle_of(task).owner is None:
                 finished[number] = status
             if task.priority or task.deadline is not None:
                 orders[number] = (task.priority, task.deadline)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -115,6 +114,7 @@ class Work:
         tries: its attempts so far; kept by the run.
         prior: the attempt that waits for the next one; kept by the run.
         awaited: somebody else was running the task when it was its turn; kept by the run.
+        decision: it will not run unless whoever runs it has success; kept by the run.
     """
 
     task: Task
@@ -129,6 +129,7 @@ class Work:
     prior: Attempt | None = None
     is_tried_again: bool = False
     awaited: bool = False
+    decision: Decision | None = None
 
 
 class Run:
@@ -177,6 +178,7 @@ class Run:
     ) -> None:
         self._scheduler = scheduler
         self._services = scheduler.services
+        self._handlers = scheduler.handlers
         self._clock = scheduler.services.clock
         self._lock = scheduler.lock
         self._works = works
@@ -191,6 +193,7 @@ class Run:
         self._closed = False
         self._must_work = False  # no other thread could be started
         self._grouped = plan.grouped
+        self._held = places.held_by(None)
         self._crew = Crew(self._serve, options.max_workers, name)
         self._agenda: Agenda[int | Attempt] = Agenda()
         self._requests = requests
@@ -216,16 +219,10 @@ class Run:
     # On the thread that supervises
 
     def supervise(self) -> None:
-        """Carry the plan out, and return when every task has ended and every thread is gone.
-
-        Raises:
-            TaskCancelled: the attempt around this run is being left behind; nothing has begun.
-        """
-        outer = self._outer
-        if outer is not None and not outer.shelter():
-            raise outer.token.error()
+        """Carry the plan out, and return when every task has ended and every thread is gone."""
         self._supervisor = sync.get_ident()
-        unfollow = [self._token.follow(token) for token in self._scheduler.outer_tokens()]
+        outer_tokens = self._scheduler.outer_tokens(self._outer)
+        unfollow = [self._token.follow(token) for token in outer_tokens]
         unfollow.append(self._token.add_callback(self._on_token))
         self._scheduler.add_run(self)
         self._scheduler.hold()
@@ -240,8 +237,6 @@ class Run:
             self._scheduler.remove_run(self)
             for end in unfollow:
                 end()
-            if outer is not None:
-                outer.unshelter()
             self._ended = self._clock.now()
 
     def _wait_for_end(self) -> None:
@@ -397,7 +392,8 @@ class Run:
             if self._stopped_at is not None:
                 return False
             self._stopped_at = self._clock.now()
-        self._cancel_rest(reason, how, message)
+        with self._scheduler.working:  # on whatever thread the ends are announced
+            self._cancel_rest(reason, how, message)
         if reason == "interrupted":
             self.error = self._stop_error
         self._requests.ring()
@@ -461,11 +457,6 @@ class Run:
         """Tasks that wait for another attempt, or for somebody else who runs them."""
         return self._plan.delayed
 
-    @property
-    def working(self) -> AbstractContextManager[None]:
-        """See `ttasks.engine.attempt.Keeper`."""
-        return self._scheduler.working
-
     def ring(self) -> None:
         """See `ttasks.engine.attempt.Keeper`."""
         self._requests.ring()
@@ -483,7 +474,7 @@ class Run:
     def _work(self, slot: int) -> None:
         """Take nodes and run them until none is left."""
         lock, plan, crew, now = self._lock, self._plan, self._crew, self._clock.now
-        take_place = self._places.take
+        take_place, is_open = self._places.take, self._is_open
         me = sync.current_thread()
         wake = sync.Lock()
         wake.acquire()
@@ -498,11 +489,16 @@ class Run:
             while not lock.acquire(False):
                 sync.sleep(0)
             try:
+                moment = now()
                 if finished is not None:
-                    decisions.extend(self._finish(finished, outcome))
+                    unlocked = plan.finish(finished, outcome, moment)
+                    if unlocked:
+                        decisions.extend(unlocked)
+                    if is_open:
+                        self._forget(finished)
                     finished = None
-                node = None if decisions else plan.take(take_place, now(), slot)
-                if plan.queue:
+                node = None if decisions else plan.take(take_place, moment, slot)
+                if plan.queue and not crew.all_work:
                     helper = crew.helper()
                 if node is None and not decisions:
                     if not plan.unfinished:
@@ -516,35 +512,37 @@ class Run:
                 self._begin(helper)
             if decisions:
                 decision = decisions.popleft()
-                finished, outcome = decision.node, self._carry_out(decision)
+                node, outcome = decision.node, self._carry_out(decision)
             elif node is None:
                 wake.acquire()
+                continue
             else:
                 outcome = self._run(node, me)
                 if outcome is LEFT_BEHIND:
                     with lock:
                         self._scheduler.abandoned -= 1
                     return
-                if outcome is not TaskStatus.RUNNING:
-                    finished = node
+            if outcome is not TaskStatus.RUNNING:
+                finished = node
 
     def _run(self, node: int, me: sync.Thread) -> TaskStatus:
         """Run one attempt of a node; RUNNING means that it goes on, or that there is another."""
         work = self._works[node]
         task = work.task
-        attempt = None
         try:
-            if self._was_run_elsewhere(work):
+            if lifecycle_of(task).status is TaskStatus.FAILED and self._was_run_elsewhere(work):
                 self._release(node)
                 return self._end(node, work, task.status)
             if work.awaited and self._is_stopped(work):
+                work.decision = Decision(node, TaskStatus.CANCELLED)
+            if work.decision is not None:
                 self._release(node)
-                return self._carry_out(Decision(node, TaskStatus.CANCELLED))
+                return self._carry_out(work.decision)
             attempt = self._attempt(node, work)
             if attempt is None:
                 return self._refused(node, work)
             self._live[node] = (attempt, me)
-            if self._is_stopped(work):
+            if self._stop_error is not None and self._is_stopped(work):
                 # The stop came between taking the node and here.
                 attempt.cancel(self._stop_reason, message=self._stop_message)
             if task.timeout is not None:
@@ -553,8 +551,9 @@ class Run:
                 self._live.pop(node, None)
                 self._forget_moment(attempt)
                 return self._refused(node, work)
-            if attempt.detach():
+            if not attempt.has_ended and attempt.detach():
                 return TaskStatus.RUNNING
+            attempt.context = attempt.variables = _NOTHING  # see `Attempt.context`
             return LEFT_BEHIND if attempt.left else self._after(attempt)
         except BaseException as error:  # the engine has a bug: nothing may hang
             self._live.pop(node, None)
@@ -569,28 +568,34 @@ class Run:
             may_start, work.may_start = work.may_start, None
             if not may_start():
                 return None
-        try:
-            backend, handler = self._scheduler.handler_of(task)
-        except HandlerNotFoundError as error:
+        found = self._handlers.get(task.type)
+        if found is None:
+            known = sorted(type.value for type in list(self._handlers))
+            error = HandlerNotFoundError(task.type.value, known)
             if settle(self._services.recorder, task, TaskStatus.FAILED, error, owner=work.prior):
                 self.errors[task.id] = error
             return None
+        backend = found[0] or self._scheduler.backend_of(task.payload)
         if work.retry is not None and work.tries is None:
             work.tries = Tries(work.retry, self._clock, self.budget)
         prior, work.prior = work.prior, None
+        held = self._held
+        if self._grouped:
+            held = self._places.held_by(self._plan.group_of(node))
+        variables = (self._context if work.context is None else work.context).copy()
         return Attempt(
             self._services,
+            self,
             task,
             backend,
-            handler,
-            (self._context if work.context is None else work.context).copy(),
-            self,
-            upstream=work.upstream,
-            tries=work.tries,
-            prior=prior,
-            held=self._places.held_by(self._plan.group_of(node)),
-            outer=self._outer,
-            node=node,
+            found[1],
+            variables,
+            work.upstream,
+            work.tries,
+            prior,
+            held,
+            self._outer,
+            node,
         )
 
     def _watch(self, attempt: Attempt, timeout: float) -> None:
@@ -613,8 +618,10 @@ class Run:
         node = attempt.node
         work = self._works[node]
         self._live.pop(node, None)
-        self._forget_moment(attempt)
-        self._release(node)
+        if attempt.ticket is not None:
+            self._forget_moment(attempt)
+        if self._grouped:
+            self._release(node)
         if attempt.trouble is not None:
             self._on_trouble(work, attempt.trouble)
         if attempt.retry_in is not None and self._postpone(work, attempt):
@@ -624,7 +631,7 @@ class Run:
             self.errors[work.task.id] = attempt.error
         if attempt.status is TaskStatus.FAILED and work.is_required:
             self._on_failure(work)
-        return self._end(node, work, attempt.status)
+        return attempt.status if work.on_end is None else self._end(node, work, attempt.status)
 
     def _postpone(self, work: Work, attempt: Attempt) -> bool:
         """Put a node aside until its next attempt; False if there will be none after all."""
@@ -664,6 +671,8 @@ class Run:
         task = work.task
         if task.status is not TaskStatus.FAILED or work.prior is not None:
             return False
+        if lifecycle_of(task).owner is not None:
+            return False  # it may be tried again there
         if not self._is_shared or (work.is_tried_again and not work.awaited):
             return False
         self.errors.setdefault(task.id, TaskExecutionError(task.error or "Task failed"))
@@ -691,8 +700,10 @@ class Run:
     def _await_owner(self, node: int, work: Work) -> bool:
         """Put a node aside until whoever owns its task lets go of it; False if nobody does."""
         life = lifecycle_of(work.task)
-        if life.owner is None or (not self._is_shared and life.status.is_active):
+        if not self._is_shared and life.status.is_active:
             return False
+        if life.owner is None and (self._is_shared or life.status.is_sink):
+            return False  # else it could start now
         with self._lock:
             if not self._plan.postpone(node, "duplicate", self._clock.now()):
                 return False
@@ -710,8 +721,7 @@ class Run:
 
     def ended(self, attempt: Attempt) -> None:
         """See `ttasks.engine.attempt.Keeper`."""
-        with self._scheduler.working:
-            self._go_on(attempt.node, self._after(attempt))
+        self._go_on(attempt.node, self._after(attempt))
 
     def retry_cancelled(self, attempt: Attempt) -> None:
         """See `ttasks.engine.attempt.Keeper`."""
@@ -741,10 +751,14 @@ class Run:
         """Tell the plan of an outcome; with the lock held."""
         decisions = self._plan.finish(node, outcome, self._clock.now())
         if self._is_open:
-            self.errors.pop(self._works[node].task.id, None)
-            self._works[node] = _NOTHING
-            self._plan.forget(node)
+            self._forget(node)
         return decisions
+
+    def _forget(self, node: int) -> None:
+        """Forget a task of an open run that has ended; with the lock held."""
+        self.errors.pop(self._works[node].task.id, None)
+        self._works[node] = _NOTHING
+        self._plan.forget(node)
 
     def _carry_out_all(self, decisions: Iterable[Decision]) -> None:
         """Carry out decisions and what follows from them, then see to the rest of the work."""
@@ -764,6 +778,7 @@ class Run:
         self.has_decided = True
         node, status = decision.node, decision.status
         work = self._works[node]
+        work.decision = decision
         task, recorder = work.task, self._services.recorder
         try:
             if status is TaskStatus.CANCELLED:
@@ -773,6 +788,8 @@ class Run:
                     work.prior.cancel(self._stop_reason, message=self._stop_message)
                 elif settle(recorder, task, status, error, reason=self._stop_reason):
                     self.errors[task.id] = error
+                elif self._plan.is_cleaned_up(node) and self._await_owner(node, work):
+                    return TaskStatus.RUNNING
             elif not settle(
                 recorder,
                 task,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from functools import partial
 from types import TracebackType
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from ttasks.backends.base import Backend
     from ttasks.engine.attempt import Handler
     from ttasks.model.task import Task
+    from ttasks.model.task_type import TaskType
 
 _ONE = RunOptions(max_workers=1)
 
 
-class _Working:
+class Working:
     """Marks threads as being at work for the executor: they must not wait for the end of it all."""
 
     def __init__(self) -> None:
@@ -61,15 +62,16 @@ class Scheduler:
 
     Args:
         services: for attempts.
-        handler_of: the backend and the handler of a task; raises HandlerNotFoundError.
+        handlers: where tasks of a type run, and what runs them; each change is one operation.
+        backend_of: where a task with this payload runs, for types that have no backend.
         places: in groups, over all runs.
         max_workers: threads for submitted tasks.
+        working: marks a thread as working for the executor, in a ``with`` block.
         hold: keeps what tasks share from one to the next, until ``let_go``.
         let_go: undoes one ``hold``.
         on_close: called once nothing is under way any more after ``close``; may be called again.
 
     Attributes:
-        working: marks a thread as working for the executor, in a ``with`` block.
         ending: cancelled by ``shutdown(cancel=True)``.
         abandoned: threads that were left behind with a handler and still run.
     """
@@ -77,9 +79,11 @@ class Scheduler:
     def __init__(
         self,
         services: Services,
-        handler_of: Callable[[Task], tuple[Backend, Handler]],
+        handlers: Mapping[TaskType, tuple[Backend | None, Handler]],
+        backend_of: Callable[[object], Backend],
         places: Places,
         max_workers: int,
+        working: Working,
         hold: Callable[[], None],
         let_go: Callable[[], None],
         on_close: Callable[[], None],
@@ -87,10 +91,11 @@ class Scheduler:
         self.lock = sync.Lock()
         self._idle = sync.Condition(self.lock)
         self.services = services
-        self.handler_of = handler_of
+        self.handlers = handlers
+        self.backend_of = backend_of
         self.places = places
         self._submission_options = RunOptions(max_workers=max_workers)
-        self._runs: list[Run] = []
+        self._runs: dict[Run, None] = {}  # an ordered set
         # Owns the making of a run for submitted tasks.
         self._submitting = sync.Lock()
         self._submissions: Run | None = None
@@ -100,7 +105,7 @@ class Scheduler:
         self.abandoned = 0
         self.hold = hold
         self.let_go = let_go
-        self.working = _Working()
+        self.working = working
         self.ending = CancelToken()
 
     # What is under way
@@ -115,31 +120,46 @@ class Scheduler:
         with self.lock:
             self._closed = True
 
-    def enter(self, *, may_be_nested: bool = True) -> None:
+    def enter(self) -> Attempt | None:
         """Count one more thing that is under way; `leave` follows, on the same thread.
 
-        Until then the thread counts as working for the executor.
+        Until then the thread counts as working for the executor. It is accepted after the end too,
+        as part of what was accepted before, if the caller is inside of that.
 
-        Args:
-            may_be_nested: it is accepted, as part of what was accepted before, if the caller is
-                inside of that.
+        Returns:
+            The attempt that it is part of, which is not left behind until `leave`; None if the
+            caller is no handler of this executor.
 
         Raises:
             RuntimeError: nothing new is accepted.
             TaskCancelled: the caller is a handler that was left behind.
         """
-        context = CURRENT.get()
-        if context is not None and context.cancelled and self.ambient() is None:
+        outer, context = self.ambient(), CURRENT.get()
+        if outer is not None and not outer.shelter():
+            raise outer.token.error()
+        # Asked second: an attempt that was left behind had been cancelled before it was gone.
+        if outer is None and context is not None and context.cancelled:
             raise context.cancel_token.error()
-        is_nested = may_be_nested and self.is_inside()
+        try:
+            self.enter_alone(is_nested=self.is_inside())
+        except BaseException:
+            if outer is not None:
+                outer.unshelter()
+            raise
+        return outer
+
+    def enter_alone(self, *, is_nested: bool = False) -> None:
+        """The same for what is part of nothing; ends with ``leave(None)``."""
         with self.lock:
             if self._closed and not is_nested:
                 raise RuntimeError("the executor is shut down and takes no new work")
             self._under_way += 1
         self.working.__enter__()
 
-    def leave(self) -> None:
+    def leave(self, outer: Attempt | None) -> None:
         """It is over."""
+        if outer is not None:
+            outer.unshelter()
         self.working.__exit__(None, None, None)
         self._leave()
 
@@ -167,26 +187,32 @@ class Scheduler:
         return self.working.is_here or self.ambient() is not None
 
     def ambient(self) -> Attempt | None:
-        """The attempt of this executor that the calling code works for."""
+        """The attempt of this executor that the calling code works for, until it ends."""
         context = CURRENT.get()
-        return None if context is None else self.services.running.get(context.id)
+        if context is None:
+            return None
+        attempt = self.services.running.get(context.id)
+        # Its context may be of an earlier attempt, which was left behind.
+        is_same = attempt is not None and attempt.token is context.cancel_token
+        return attempt if is_same else None
 
-    def outer_tokens(self) -> list[CancelToken]:
-        """What cancels work that the calling code begins now."""
+    def outer_tokens(self, outer: Attempt | None) -> list[CancelToken]:
+        """What cancels work that the calling code begins now, as part of ``outer``."""
+        if outer is not None:
+            # It shares the fate of the task alone: finally tasks outlive the end of all.
+            return [outer.token]
         context = CURRENT.get()
-        tokens = [] if context is None else [context.cancel_token]
-        # Work inside a task shares the task's fate alone: finally tasks outlive the end of all.
-        return tokens if self.ambient() is not None else [*tokens, self.ending]
+        return [self.ending] if context is None else [context.cancel_token, self.ending]
 
     def add_run(self, run: Run) -> None:
-        """A run begins."""
+        """A run begins: it hears of places that become free. May be called again."""
         with self.lock:
-            self._runs.append(run)
+            self._runs[run] = None
 
     def remove_run(self, run: Run) -> None:
         """A run is over."""
         with self.lock:
-            self._runs.remove(run)
+            self._runs.pop(run, None)
 
     def give_back(self, places: RunPlaces, group: str) -> None:
         """Give back a place in a group, and let whoever waits for it go on."""
@@ -198,8 +224,12 @@ class Scheduler:
 
     # Single tasks
 
-    def execute(self, work: Work, requests: Requests) -> BaseException | None:
+    def execute(
+        self, work: Work, requests: Requests, outer: Attempt | None
+    ) -> BaseException | None:
         """Run one task while the calling thread supervises; returns what it ended in.
+
+        ``outer`` is what `enter` has returned.
 
         Raises:
             InvalidTransitionError: the calling thread is just announcing the end of the task.
@@ -211,7 +241,6 @@ class Scheduler:
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.RUNNING.value
             )
-        outer = self.ambient()
         run = Run(
             self,
             [],
@@ -249,9 +278,12 @@ class Scheduler:
             )
             with self.lock:
                 self._under_way += 1
+            # Before anybody else can add to it, and have that wait for a place.
+            self.add_run(new)
             try:
                 thread.start()
             except BaseException:
+                self.remove_run(new)
                 self._leave()
                 raise
             self._submissions = new
@@ -279,6 +311,11 @@ class Scheduler:
 
     def cancel(self, task: Task) -> bool:
         """See `TaskExecutor.cancel`."""
+        # Its end is announced here, and a subscriber must not wait for the end of it all then.
+        with self.working:
+            return self._cancel(task)
+
+    def _cancel(self, task: Task) -> bool:
         life = lifecycle_of(task)
         while True:
             owner = life.owner

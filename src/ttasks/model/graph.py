@@ -479,13 +479,14 @@ class TaskGraph:
         Without an active run the pending tasks become CANCELLED, except finally tasks. Idempotent;
         from any thread, handler or subscriber; does not wait.
         """
-        handle = self._state.handle
-        if handle is not None and self._state.active:
-            handle.cancel()
-            return
+        state = self._state
         for node in self._nodes.values():
+            if state.active:  # perhaps only since a moment ago
+                break
             if not node.finally_ and node.task.is_pending:
                 node.task.cancel()
+        if state.active and state.handle is not None:
+            state.handle.cancel()
 
     def request_cancel(self) -> None:
         """Ask for ``cancel`` and leave carrying it out to the run's own thread; a second request

@@ -257,6 +257,10 @@ class Plan:
         """The limited group of a node, or None."""
         return self._groups.get(node)
 
+    def is_cleaned_up(self, node: int) -> bool:
+        """True if a finally node waits for this one."""
+        return any(dependent in self._finally for dependent in self._dependents[node])
+
     def unlock(self, node: int, now: float = 0.0) -> list[Decision]:
         """Let the dependents of a RUNNING node go on before it ends, as if it had SUCCEEDED.
 
