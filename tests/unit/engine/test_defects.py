@@ -12,12 +12,13 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import callkit
+from callkit import bare_main
 from support import (
     WAIT,
     FailingStore,
@@ -47,6 +48,8 @@ from ttasks import (
     TaskTimeoutError,
 )
 from ttasks.testing import FakeClock
+
+__all__ = ["bare_main"]
 
 SECRET = "s3cr3t-t0ken"
 CUT = "x" * 50 + SECRET
@@ -251,19 +254,12 @@ def test_a_value_that_cannot_say_its_class_is_a_value(way: str, is_async: bool) 
 # Exceptions that cannot be changed, and those that are raised again and again
 
 
-@dataclass(frozen=True)
-class FrozenError(Exception):
-    """An exception that takes no notes and no traceback from Python code."""
-
-    text: str
-
-
 @pytest.mark.parametrize("way", ["graph", "execute", "submit"])
 def test_a_frozen_exception_of_a_subscriber_breaks_nothing(way: str) -> None:
     executor, _ = executor_with(FakeHandler())
 
     def subscriber(event: TaskEvent) -> None:
-        raise FrozenError("no")
+        raise callkit.FrozenError("no")
 
     executor.events.subscribe(subscriber)
     heard: list[TaskEventType] = []
@@ -277,7 +273,24 @@ def test_a_frozen_exception_of_a_subscriber_breaks_nothing(way: str) -> None:
     else:
         assert executor.submit(task).result(WAIT).status is TaskStatus.SUCCEEDED
     assert heard == [TaskEventType.STARTED, TaskEventType.SUCCEEDED]
-    assert [type(error) for error in executor.events.errors] == [FrozenError, FrozenError]
+    assert [type(error) for error in executor.events.errors] == [callkit.FrozenError] * 2
+
+
+@pytest.mark.usefixtures("bare_main")
+def test_a_frozen_exception_in_a_worker_process_fails_its_task_alone() -> None:
+    def far(func: Callable[..., Any]) -> Task:
+        return Task.python(func, backend="process")
+
+    graph = TaskGraph()
+    first = graph.add(far(callkit.pid))
+    broken = graph.add(far(callkit.raise_frozen), after=first)
+    last = graph.add(far(callkit.pid), after=broken, finally_=True)
+    with TaskExecutor() as executor:
+        run(graph, executor, 1)
+    assert broken.result is not None
+    assert broken.result.failure is not None
+    assert broken.result.failure.type == "callkit.FrozenError"
+    assert first.value == last.value
 
 
 def test_an_exception_that_is_raised_again_and_again_gets_one_note() -> None:
