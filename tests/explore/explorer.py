@@ -22,7 +22,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from explore import threads
 from explore.choices import Choices
+from explore.threads import Abandoned, VirtualThread
 
 MOST_POINTS = 20_000
 """Points after which a run is a livelock; a usual one has a few hundred."""
@@ -38,11 +40,10 @@ UNWINDING_POINTS = 300
 """Points that a thread may pass while a failed run is unwound; then it is left where it is."""
 
 
+_OWN_FILES = ("explore/explorer.py", "explore/threads.py", "/threading.py")
+"""Not shown in stacks."""
+
 Tracer = Callable[["Explorer", "VirtualThread"], Any]
-
-
-class Abandoned(BaseException):
-    """Ends the threads of a run that has failed."""
 
 
 class Problem(Exception):
@@ -106,16 +107,15 @@ class Explorer:
         Raises:
             Problem: the run has failed; the message has the stacks of all threads.
         """
-        global active
-        assert active is None, "one run at a time"
-        active = self
+        assert threads.active is None, "one run at a time"
+        threads.active = self
         try:
             self.main = self.current = VirtualThread(main, name="main")
             self.main.begin()
             self.main.gate.release()
             self._wait_for_end()
         finally:
-            active = None
+            threads.active = None
         if self.problem is not None:
             raise Problem(self.problem)
 
@@ -123,7 +123,7 @@ class Explorer:
         before = -1
         while not self._over.acquire(timeout=REAL_SECONDS):
             if self.points == before:
-                self._note("a thread waits for something that the explorer does not control")
+                self.note("a thread waits for something that the explorer does not control")
                 return
             before = self.points
         if self.dead:
@@ -137,10 +137,11 @@ class Explorer:
 
     def fail(self, what: str) -> None:
         """End the run because of a problem; called by a virtual thread, does not return."""
-        self._note(what)
+        self.note(what)
         raise Abandoned
 
-    def _note(self, what: str) -> None:
+    def note(self, what: str) -> None:
+        """The run has failed; end it."""
         if self.problem is None:
             self.problem = f"{what}\n{self.stacks()}"
         self.dead = True
@@ -158,8 +159,7 @@ class Explorer:
             lines += [
                 f"    {Path(entry.filename).name}:{entry.lineno} {entry.name}: {entry.line}"
                 for entry in entries
-                if "explore/explorer" not in entry.filename
-                and "/threading.py" not in entry.filename
+                if not entry.filename.endswith(_OWN_FILES)
             ]
         return "\n".join(lines)
 
@@ -245,7 +245,7 @@ class Explorer:
                 if all(thread.ended for thread in self.threads):
                     self._over.release()
                 elif me is None:
-                    self._note("deadlock: nobody can go on")
+                    self.note("deadlock: nobody can go on")
                     self._over.release()
                 else:
                     self.fail("deadlock: nobody can go on")
@@ -349,111 +349,3 @@ class _Armed:
 
     def __exit__(self, *_error: object) -> None:
         self._explorer.arm(False)
-
-
-active: Explorer | None = None
-"""The run that is under way. Assigned by `Explorer.run` alone; what reads it has the baton."""
-
-
-class VirtualThread:
-    """What stands for `threading.Thread` during a run."""
-
-    def __init__(
-        self,
-        target: Callable[..., object] | None = None,
-        name: str | None = None,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-        *,
-        group: None = None,
-        daemon: bool | None = None,
-    ) -> None:
-        assert active is not None
-        self._explorer = active
-        self._target = target
-        self._args = args
-        self._kwargs = kwargs or {}
-        self.name = name or f"thread-{len(active.threads)}"
-        self.daemon = bool(daemon)
-        self._made = active.made = active.made + 1
-        self.number = -1
-        self.priority = 0.0
-        self.is_ready = True
-        self.until: float | None = None
-        self.timed_out = False
-        self.ended = False
-        self.doing = "runs"
-        self.unwinding = 0
-        self.joiners: list[VirtualThread] = []
-        self.held: list[object] = []  # locks, entered by `with`
-        self.gate = threading.Lock()  # the baton of this thread
-        self.gate.acquire()
-        self.real = threading.Thread(target=self._serve, name=f"virtual {self.name}", daemon=True)
-
-    def __hash__(self) -> int:
-        return self._made  # so that sets of threads have the same order each time
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __repr__(self) -> str:
-        return f"<VirtualThread {self.number} {self.name}>"
-
-    @property
-    def ident(self) -> int | None:
-        return None if self.number < 0 else self.number + 1
-
-    native_id = ident
-
-    def begin(self) -> None:
-        """Start without a point."""
-        self._explorer.begun(self)
-        self.real.start()
-
-    def start(self) -> None:
-        if self.number >= 0:
-            raise RuntimeError("threads can only be started once")
-        self._explorer.point("start")
-        self.begin()
-        self._explorer.point("started")
-
-    def join(self, timeout: float | None = None) -> None:
-        explorer = self._explorer
-        if self.number < 0:
-            raise RuntimeError("cannot join thread before it is started")
-        if explorer.current is self:
-            raise RuntimeError("cannot join current thread")
-        explorer.point("join")
-        until = None if timeout is None else explorer.now + max(0.0, timeout)
-        while not self.ended and not explorer.dead:
-            self.joiners.append(explorer.current)
-            if not explorer.wait(f"joins {self.name}", until):
-                return
-
-    def is_alive(self) -> bool:
-        return self.number >= 0 and not self.ended
-
-    def run(self) -> None:
-        try:
-            if self._target is not None:
-                self._target(*self._args, **self._kwargs)
-        finally:  # as `threading` does, so that nothing lives on in what has ended
-            self._target, self._args, self._kwargs = None, (), {}
-
-    def _serve(self) -> None:
-        explorer = self._explorer
-        self.gate.acquire()
-        sys.settrace(None)
-        try:
-            if not explorer.dead:
-                sys.settrace(explorer.trace_function(self))
-                self.run()
-        except Abandoned:
-            pass
-        except BaseException as error:
-            sys.settrace(None)
-            text = "".join(traceback.format_exception(error))
-            explorer._note(f"{self.name} died of an exception:\n{text}")
-        finally:
-            sys.settrace(None)
-            explorer.ended(self)

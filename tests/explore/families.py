@@ -2,109 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
-from explore.plans import Action, GraphPlan, Node, Plan, Step, Subscriber, TaskPlan
-from ttasks import DependencyPolicy
-
-POLICIES = tuple(DependencyPolicy)
-
-
-def draw_step(random: Random, *, odd: float = 0.1) -> Step:
-    kind = random.choice(["ok", "ok", "ok", "fail", "fail", "cancelled"])
-    if random.random() < odd:
-        kind = random.choice(["odd", "frozen", "exit"])
-    return Step(
-        kind,
-        seconds=random.choice([0.0, 0.0, 0.0, 1.0, 2.0, 5.0]),
-        stubborn=random.random() < 0.2,
-        reports=random.choice([0, 0, 1, 2]),
-    )
-
-
-def draw_task(random: Random, **fixed: object) -> TaskPlan:
-    attempts = random.choice([1, 1, 1, 2, 3])
-    values: dict[str, object] = {
-        "steps": tuple(draw_step(random) for _ in range(random.randint(1, attempts))),
-        "is_async": random.random() < 0.3,
-        "timeout": random.choice([None, None, None, 1.0, 1.5, 3.0]),
-        "attempts": attempts,
-        "backoff": random.choice([0.0, 0.0, 1.0]),
-        "priority": random.choice([0.0, 0.0, 1.0]),
-    }
-    return TaskPlan(**{**values, **fixed})  # type: ignore[arg-type]
-
-
-def draw_graph(
-    random: Random, tasks: Sequence[int], *, key: str | None = None, policies: bool = True
-) -> GraphPlan:
-    nodes: list[Node] = []
-    for at, task in enumerate(tasks):
-        after = tuple(other for other in tasks[:at] if random.random() < 0.4)
-        policy = random.choice(POLICIES) if policies and random.random() < 0.4 else POLICIES[0]
-        assert POLICIES[0] is DependencyPolicy.BLOCK
-        is_last = random.random() < 0.25
-        nodes.append(Node(task, after, is_last, random.random() < 0.8, policy))
-    return GraphPlan(tuple(nodes), key)
-
-
-def draw_run(random: Random, graph: int, *, stops: float = 0.2, resume: bool = False) -> Action:
-    options: list[tuple[str, object]] = [("max_workers", random.randint(1, 3))]
-    if random.random() < stops:
-        options.append(("fail_fast", True))
-    if random.random() < stops:
-        options.append(("timeout", random.choice([0.5, 1.0, 3.0])))
-    if random.random() < stops:
-        options.append(("finally_timeout", 1.0))
-    if random.random() < 0.2:
-        options.append(("retry_budget", random.choice([0, 1, 2])))
-    if resume:
-        options.append(("resume", True))
-    return Action("run", graph, tuple(options))
-
-
-def draw_shutdown(random: Random) -> Action:
-    options = (("wait", random.random() < 0.6), ("cancel", random.random() < 0.3))
-    return Action("shutdown", 0, options)
-
-
-def draw_trouble(random: Random, tasks: int, graphs: int) -> Action:
-    """Something that another thread does meanwhile."""
-    verb = random.choice(
-        ["cancel"] * 3 + ["cancel graph"] * 3 + ["cancel task", "look", "shutdown"]
-    )
-    if verb == "shutdown":
-        return draw_shutdown(random)
-    if verb == "cancel graph" or verb == "look":
-        return Action(verb, random.randrange(graphs)) if graphs else Action("sleep", 1)
-    return Action(verb, random.randrange(tasks))
-
-
-KINDS = [None, "started", "progress", "output", "succeeded", "failed", "cancelled", "blocked"]
-
-
-def draw_subscriber(random: Random, tasks: int, graphs: int) -> Subscriber:
-    kind = random.choice(KINDS)
-    drawn = random.random()
-    if drawn < 0.3:
-        action = Action("sleep", random.choice([1, 3]))
-    elif drawn < 0.5:
-        action = Action(random.choice(["raise", "raise frozen"]))
-    elif drawn < 0.6:
-        action = Action("submit", random.randrange(tasks))
-    elif drawn < 0.7:
-        kind, action = "failed", Action("execute", -1)  # the task of the event
-    else:
-        action = draw_trouble(random, tasks, graphs)
-    return Subscriber(kind, action, random.choice([1, 1, 2]))
-
-
-def draw_pause(random: Random) -> list[Action]:
-    return [Action("sleep", random.choice([0, 1, 2, 3]))] if random.random() < 0.4 else []
-
-
-# Families
+from explore.drawing import (
+    KINDS,
+    draw_graph,
+    draw_pause,
+    draw_run,
+    draw_shutdown,
+    draw_step,
+    draw_subscriber,
+    draw_task,
+    draw_trouble,
+)
+from explore.plans import Action, Plan, Step, Subscriber, TaskPlan
 
 
 def anything(random: Random) -> Plan:
@@ -401,6 +314,96 @@ def ledger(random: Random) -> Plan:
     )
 
 
+def ended(random: Random) -> Plan:
+    """The executor is shut down by a thread, a subscriber, a handler, or who waits for a future."""
+    count = random.randint(1, 4)
+    groups = random.random() < 0.4
+    end = Action(
+        "shutdown", 0, (("wait", random.random() < 0.6), ("cancel", random.random() < 0.7))
+    )
+    where = random.choice(["thread", "subscriber", "handler", "future", "everywhere"])
+    tasks = []
+    for number in range(count):
+        task = draw_task(random, group="g" if groups and random.random() < 0.6 else None)
+        if where in ("handler", "everywhere") and number == 0:
+            step = Step("ok", random.choice([0.0, 1.0]), random.random() < 0.3, 1, end)
+            task = replace(task, steps=(step,))
+        tasks.append(task)
+    submit_options = (("then", end),) if where in ("future", "everywhere") else ()
+    submits = [Action("submit", random.randrange(count), submit_options) for _ in range(2)]
+    start = draw_run(random, 0) if random.random() < 0.7 else Action("execute", 0)
+    actors = [[start], submits] if groups or random.random() < 0.7 else [[start]]
+    if where in ("thread", "everywhere"):
+        actors.append([*draw_pause(random), end])
+    subscribers = ()
+    if where in ("subscriber", "everywhere"):
+        subscribers = (Subscriber(random.choice(KINDS), end, random.choice([1, 2])),)
+    return Plan(
+        tuple(tasks),
+        (draw_graph(random, range(count)),),
+        tuple(map(tuple, actors)),
+        subscribers,
+        limits=(("g", 1),) if groups else (),
+        log_last=random.random() < 0.5,
+    )
+
+
+def queued(random: Random) -> Plan:
+    """Submitted tasks that are tried again, in full groups, and cancelled meanwhile."""
+    count = random.randint(1, 3)
+    tasks = tuple(
+        draw_task(
+            random,
+            attempts=random.choice([2, 3]),
+            group=random.choice(["g", "g", "h", None]),
+        )
+        for _ in range(count)
+    )
+    actors = [
+        [Action("submit", random.randrange(count)) for _ in range(random.randint(1, 3))]
+        for _ in range(random.randint(1, 2))
+    ]
+    if random.random() < 0.3:
+        actors.append([draw_run(random, 0)])
+    for _ in range(random.randint(1, 2)):
+        verb = random.choice(["cancel", "cancel", "cancel task", "cancel futures", "shutdown"])
+        trouble = Action(verb, random.randrange(count))
+        if verb == "shutdown":
+            trouble = draw_shutdown(random)
+        actors.append([*draw_pause(random), trouble])
+    subscribers = ()
+    if random.random() < 0.3:
+        subscribers = (draw_subscriber(random, count, 1),)
+    return Plan(
+        tasks,
+        (draw_graph(random, range(count)),),
+        tuple(map(tuple, actors)),
+        subscribers,
+        limits=(("g", 1), ("h", random.randint(1, 2))),
+    )
+
+
+def two_executors(random: Random) -> Plan:
+    """Two executors run the same tasks, each with subscribers of its own."""
+    count = random.randint(1, 3)
+    tasks = tuple(draw_task(random, is_async=random.random() < 0.2) for _ in range(count))
+    graphs = tuple(draw_graph(random, range(count), policies=False) for _ in range(2))
+    actors = []
+    for number in range(2):
+        by = ("executor", number)
+        start = draw_run(random, number, stops=0.1)
+        if random.random() < 0.4:
+            start = Action(random.choice(["execute", "submit"]), random.randrange(count))
+        start = replace(start, options=(*start.options, by))
+        actors.append([*draw_pause(random), start])
+    if random.random() < 0.5:
+        trouble = draw_trouble(random, count, 2)
+        if trouble.verb in ("cancel", "shutdown"):
+            trouble = replace(trouble, options=(*trouble.options, ("executor", 1)))
+        actors.append([*draw_pause(random), trouble])
+    return Plan(tasks, graphs, tuple(map(tuple, actors)), executors=2)
+
+
 FAMILIES: dict[str, Callable[[Random], Plan]] = {
     "anything": anything,
     "calm": calm,
@@ -414,5 +417,8 @@ FAMILIES: dict[str, Callable[[Random], Plan]] = {
     "grouped": grouped,
     "awaited": awaited,
     "ledger": ledger,
+    "ended": ended,
+    "queued": queued,
+    "two_executors": two_executors,
 }
 """By name. Seed n plays family n modulo their number, so that each has its share."""

@@ -13,7 +13,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 import ttasks
-from explore.explorer import Explorer, VirtualThread
+from explore.explorer import Explorer
+from explore.threads import VirtualThread
 
 LIBRARY = str(Path(ttasks.__file__).parent)
 

@@ -13,6 +13,26 @@ from ttasks import DependencyPolicy
 
 
 @dataclass(frozen=True)
+class Action:
+    """One call of the public API.
+
+    Verbs: "run" (a graph), "execute", "submit", their forms for coroutines "arun" and "aexecute"
+    (which are cancelled after ``patience`` seconds), "cancel" (the executor, a task), "cancel task"
+    (the task itself), "cancel graph", "cancel futures", "save" (a task, by the store alone),
+    "shutdown", "look" (statistics and views), "sleep". The option ``executor`` says which one, if
+    not the first; ``then`` is what somebody does who hears that a submitted task is done.
+    """
+
+    verb: str
+    target: int = 0
+    options: tuple[tuple[str, object], ...] = ()
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self.options)
+        return f"{self.verb}({self.target}{options})"
+
+
+@dataclass(frozen=True)
 class Step:
     """What one attempt does: reports, takes its time, and ends.
 
@@ -26,6 +46,8 @@ class Step:
     stubborn: bool = False
     """Does not end before its time when it is cancelled."""
     reports: int = 0
+    action: Action | None = None
+    """What the handler does before that."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +77,6 @@ class GraphPlan:
 
 
 @dataclass(frozen=True)
-class Action:
-    """One call of the public API.
-
-    Verbs: "run" (a graph), "execute", "submit", their forms for coroutines "arun" and "aexecute"
-    (which are cancelled after ``patience`` seconds), "cancel" (the executor, a task), "cancel task"
-    (the task itself), "cancel graph", "cancel futures", "save" (a task, by the store alone),
-    "shutdown", "look" (statistics and views), "sleep".
-    """
-
-    verb: str
-    target: int = 0
-    options: tuple[tuple[str, object], ...] = ()
-
-    def __repr__(self) -> str:
-        options = "".join(f", {name}={value!r}" for name, value in self.options)
-        return f"{self.verb}({self.target}{options})"
-
-
-@dataclass(frozen=True)
 class Subscriber:
     """Does something at an event, a certain number of times. Kinds of actions are as above, and
     "raise", "raise frozen"."""
@@ -91,6 +94,8 @@ class Plan:
     actors: tuple[tuple[Action, ...], ...] = ()
     """What each thread does; the first is the main thread."""
     subscribers: tuple[Subscriber, ...] = ()
+    executors: int = 1
+    """They have one store."""
     limits: tuple[tuple[str, int], ...] = ()
     breaks: bool = False
     """Groups have circuit breakers, which open at the second failure."""

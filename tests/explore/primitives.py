@@ -7,8 +7,9 @@ import signal as real_signal
 from collections.abc import Callable
 from typing import Any, Self
 
-from explore import explorer as current
-from explore.explorer import Explorer, VirtualThread
+from explore import threads as current
+from explore.explorer import Explorer
+from explore.threads import VirtualThread
 
 
 def running() -> Explorer:

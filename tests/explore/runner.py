@@ -15,9 +15,10 @@ from explore.explorer import Explorer, Problem, Tracer
 from explore.families import FAMILIES
 from explore.found import FOUND
 from explore.lines import InterruptAtLine, Preemption
+from explore.log import Entry
 from explore.plans import Plan
 from explore.seam import virtual
-from explore.world import Entry, World
+from explore.world import World
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import Any
 
 import ttasks
 from explore import primitives
-from explore.explorer import VirtualThread
+from explore.threads import VirtualThread
 
 REPLACED: list[tuple[Any, Any]] = [
     (threading.Lock, primitives.Lock),

@@ -3,79 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from concurrent.futures import Future
+from typing import Any
 
-from explore.explorer import Explorer, VirtualThread
-from explore.plans import Action, Plan, Step, Subscriber
+from explore.explorer import Explorer
+from explore.log import ENDS, Entry
+from explore.plans import Action, Plan
 from explore.primitives import VirtualClock, sleep
 from explore.shelf import Shelf
+from explore.threads import VirtualThread
+from explore.user_code import ASYNC, EXPECTED, PLAIN, Boom, Handlers, Reaction
 from ttasks import (
     CircuitBreaker,
     RetryPolicy,
     SQLiteStore,
     Task,
-    TaskCancelled,
     TaskContext,
     TaskEvent,
     TaskExecutor,
     TaskGraph,
     TaskResult,
     TaskStatus,
-    TaskType,
-    TTasksError,
 )
-
-PLAIN = TaskType("explored")
-ASYNC = TaskType("explored-async")
-
-
-class Boom(Exception):
-    """What handlers and subscribers raise."""
-
-
-@dataclass(frozen=True)
-class Frozen(Exception):
-    """An exception that cannot be changed, not even its notes."""
-
-    text: str
-
-
-class Odd:
-    """An object that cannot say its class, like a proxy of something that is gone."""
-
-    @property
-    def __class__(self) -> type:
-        raise Boom("no class")
-
-    @__class__.setter
-    def __class__(self, _kind: type) -> None: ...
-
-
-EXPECTED = (TTasksError, Boom, Frozen, SystemExit, CancelledError, OSError)
-"""What calls of the API may raise here, and RuntimeError of an executor that is shut down."""
-
-
-class Entry(NamedTuple):
-    """One line of the log.
-
-    Attributes:
-        what: "event", "call", "return" (of a handler), "begin", "end" (of a call of the API),
-            "read" (the store is asked for an earlier run).
-        name: title of the task, or the action.
-        kind: of the event; else how it went.
-    """
-
-    what: str
-    name: str
-    kind: str = ""
-    attempt: int = 0
-    status: TaskStatus | None = None
-    retry_in: float | None = None
-    blocked_by: str | None = None
-    actor: int = -1
-    call: int = -1
 
 
 class World:
@@ -98,10 +47,9 @@ class World:
         self.tasks: list[Task] = []
         self.graphs: list[TaskGraph] = []
         self.futures: list[tuple[Task, Future[TaskResult]]] = []
-        self.executor: TaskExecutor
+        self.executors: list[TaskExecutor] = []
+        self._handlers = Handlers(self)
         self._calls = 0
-        self._graphs = 0
-        self._inner: dict[str, Step] = {}  # what inner tasks do, by their title
 
     def play(self) -> None:
         """Make everything and let it happen; runs as the main thread of the explorer."""
@@ -116,7 +64,8 @@ class World:
             self._act_all(0)
         for other in others:
             other.join()
-        self.executor.shutdown()
+        for executor in self.executors:
+            executor.shutdown()
         self._look_into_ledger()
 
     def _look_into_ledger(self) -> None:
@@ -129,6 +78,16 @@ class World:
             for task in self.tasks:
                 store.tasks.save(task)
             store.close()
+
+    @property
+    def executor(self) -> TaskExecutor:
+        """The first of the executors, which is the only one of most plans."""
+        return self.executors[0]
+
+    def new_call(self) -> int:
+        """The number of a call that begins."""
+        self._calls += 1
+        return self._calls
 
     def user(self, what: str) -> None:
         """Code of the user is called: a point, and no lock may be held."""
@@ -148,27 +107,33 @@ class World:
             self.saved, self.unsaved = store.saved, store.unsaved
         elif plan.store == "ledger":
             store = SQLiteStore(":memory:")
-        self.executor = TaskExecutor.empty(
+        self.executors = [self._make_executor(store) for _ in range(plan.executors)]
+        self.tasks = self._make_tasks()
+        self.graphs = [self._make_graph(number, self.tasks) for number in range(len(plan.graphs))]
+        if plan.earlier_run and store is not None and self.graphs:
+            self._run_earlier(store)
+        subscribers = [Reaction(self, subscriber) for subscriber in plan.subscribers]
+        at = len(subscribers) if plan.log_last else 0
+        for callback in [*subscribers[:at], self._note_event, *subscribers[at:]]:
+            for executor in self.executors:
+                executor.events.subscribe(callback)
+
+    def _make_executor(self, store: Shelf | SQLiteStore | None) -> TaskExecutor:
+        plan = self.plan
+        executor = TaskExecutor.empty(
             store,
             max_workers=2,
             limits=dict(plan.limits) or None,
             breakers={group: CircuitBreaker(window=2, min_calls=2) for group, _ in plan.limits}
             if plan.breaks
             else None,
-            guards=[self._guard] if plan.guards else (),
+            guards=[self._handlers.guard] if plan.guards else (),
             strict_persistence=plan.strict,
             clock=VirtualClock(),
         )
-        self.executor.register(PLAIN, self._handle)
-        self.executor.register(ASYNC, self._handle_async)
-        self.tasks = self._make_tasks()
-        self.graphs = [self._make_graph(number, self.tasks) for number in range(len(plan.graphs))]
-        if plan.earlier_run and store is not None and self.graphs:
-            self._run_earlier(store)
-        subscribers = [_Reaction(self, subscriber) for subscriber in plan.subscribers]
-        at = len(subscribers) if plan.log_last else 0
-        for callback in [*subscribers[:at], self._note_event, *subscribers[at:]]:
-            self.executor.events.subscribe(callback)
+        executor.register(PLAIN, self._handlers.handle)
+        executor.register(ASYNC, self._handlers.handle_async)
+        return executor
 
     def _run_earlier(self, store: Shelf | SQLiteStore) -> None:
         """Run the first graph as another process might have; only its first task succeeds."""
@@ -209,83 +174,6 @@ class World:
                 on_dep_failure=node.policy,
             )
         return graph
-
-    # What the user's code does
-
-    def _guard(self, _context: TaskContext) -> None:
-        self.user("guard")
-
-    def _handle(self, context: TaskContext) -> Any:
-        self.user("handler")
-        step, call = self._enter(context)
-        try:
-            self._report(context, step)
-            if step.kind == "nested":
-                self._run_inner(step)
-            elif step.seconds:
-                if step.stubborn:
-                    sleep(step.seconds)
-                elif context.wait_cancelled(step.seconds):
-                    context.raise_if_cancelled()
-            return self._end(step)
-        finally:
-            self._leave(context, call)
-
-    async def _handle_async(self, context: TaskContext) -> Any:
-        self.user("coroutine")
-        step, call = self._enter(context)
-        try:
-            self._report(context, step)
-            if step.seconds:
-                await asyncio.sleep(step.seconds)
-            return self._end(step)
-        finally:
-            self._leave(context, call)
-
-    def _enter(self, context: TaskContext) -> tuple[Step, int]:
-        inner = self._inner.get(context.title)
-        steps = (inner,) if inner else self.plan.tasks[context.payload].steps
-        kind = "cancelled" if context.cancelled else ""
-        self._calls += 1
-        self.log.append(Entry("call", context.title, kind, context.attempt, call=self._calls))
-        return steps[min(context.attempt, len(steps)) - 1], self._calls
-
-    def _leave(self, context: TaskContext, call: int) -> None:
-        kind = "cancelled" if context.cancelled else ""
-        self.log.append(Entry("return", context.title, kind, context.attempt, call=call))
-
-    def _report(self, context: TaskContext, step: Step) -> None:
-        for number in range(step.reports):
-            if number % 2:
-                context.emit_progress(50)
-            else:
-                context.emit_output(f"line {number}\n")
-
-    def _end(self, step: Step) -> Any:
-        if step.kind == "fail":
-            raise Boom("failed")
-        if step.kind == "cancelled":
-            raise TaskCancelled
-        if step.kind == "frozen":
-            raise Frozen("failed")
-        if step.kind == "exit":
-            raise SystemExit(3)
-        if step.kind == "odd":
-            return Odd()
-        return "done"
-
-    def _run_inner(self, step: Step) -> None:
-        """Run a graph in a handler; its tasks take as long as the step."""
-        number = self._graphs = self._graphs + 1
-        graph = TaskGraph(f"inner {number}")
-        after: list[Task] = []
-        for name in ("task", "cleanup"):
-            task = Task(f"inner {name} {number}", None, PLAIN)
-            self._inner[task.title] = Step("ok", step.seconds, step.stubborn)
-            graph.add(task, after=after, finally_=name == "cleanup")
-            after = [task]
-        graph.run(self.executor, 1)
-        graph.raise_for_failure()
 
     def _note_store(self, what: str) -> None:
         self.user(what)
@@ -338,8 +226,7 @@ class World:
             sleep(action.target)
             return
         name = repr(action)
-        self._calls += 1
-        call = self._calls
+        call = self.new_call()
         thread = self.explorer.current.number
         self.log.append(Entry("begin", name, actor=thread, call=call))
         how = "returned"
@@ -368,7 +255,7 @@ class World:
 
     def _call(self, action: Action, task: Task | None) -> None:
         options: dict[str, Any] = dict(action.options)
-        executor, target = self.executor, action.target
+        executor, target = self.executors[options.pop("executor", 0)], action.target
         match action.verb:
             case "run":
                 self.graphs[target].run(executor, **options)
@@ -377,6 +264,8 @@ class World:
             case "submit":
                 future = executor.submit(task or self.tasks[target])
                 self.futures.append((task or self.tasks[target], future))
+                if then := options.get("then"):
+                    future.add_done_callback(lambda _: self.act(then, -1))
             case "cancel":
                 executor.cancel(self.tasks[target])
             case "cancel task":
@@ -384,7 +273,7 @@ class World:
             case "cancel graph":
                 self.graphs[target].cancel()
             case "arun" | "aexecute":
-                asyncio.run(self._await(action))
+                asyncio.run(self._await(executor, action))
             case "save":
                 assert executor.store is not None
                 executor.store.tasks.save(self.tasks[target])
@@ -400,40 +289,12 @@ class World:
             case _:
                 raise AssertionError(action)
 
-    async def _await(self, action: Action) -> None:
+    async def _await(self, executor: TaskExecutor, action: Action) -> None:
         options: dict[str, Any] = dict(action.options)
+        options.pop("executor", None)
         patience = options.pop("patience", None)
         if action.verb == "arun":
-            waited: Any = self.graphs[action.target].arun(self.executor, **options)
+            waited: Any = self.graphs[action.target].arun(executor, **options)
         else:
-            waited = self.executor.aexecute(self.tasks[action.target])
+            waited = executor.aexecute(self.tasks[action.target])
         await asyncio.wait_for(waited, patience)
-
-
-ENDS = frozenset({"succeeded", "failed", "cancelled", "blocked", "skipped"})
-
-
-class _Reaction:
-    """A subscriber that does what a plan says."""
-
-    def __init__(self, world: World, plan: Subscriber) -> None:
-        self._world = world
-        self._plan = plan
-        self._left = plan.times
-
-    def __call__(self, event: TaskEvent) -> None:
-        self._world.user("subscriber")
-        plan = self._plan
-        if not self._left or event.task is None:
-            return
-        if plan.kind is not None and plan.kind != event.type.value:
-            return
-        if plan.title is not None and event.task.title != f"t{plan.title}":
-            return
-        self._left -= 1
-        if plan.action.verb == "raise":
-            raise Boom("subscriber")
-        if plan.action.verb == "raise frozen":
-            raise Frozen("subscriber")
-        task = event.task if plan.action.target < 0 else None
-        self._world.act(plan.action, -1, task)

@@ -19,6 +19,7 @@ from ttasks import sync
 if TYPE_CHECKING:
     from ttasks.backends.base import Job
     from ttasks.backends.loop_thread import LoopThread
+    from ttasks.model.cancel import CancelToken
 
 
 _NOTHING: AbstractContextManager[object] = nullcontext()
@@ -48,7 +49,7 @@ class LoopBackend:
         self._working = working
         self._lock = sync.Lock()  # protects the three below
         self._holders = 0
-        self._jobs: set[Job] = set()
+        self._jobs: dict[Job, CancelToken] = {}
         self._thread: LoopThread | None = None
 
     def start(self, job: Job) -> None:
@@ -74,7 +75,7 @@ class LoopBackend:
                     from ttasks.backends.loop_thread import LoopThread  # imports asyncio
 
                     self._thread = LoopThread(self._abandoned, self._working)
-                self._jobs.add(job)
+                self._jobs[job] = job.context.cancel_token
                 thread = self._thread
         except BaseException as error:
             coroutine.close()
@@ -85,7 +86,7 @@ class LoopBackend:
     def _forget(self, job: Job) -> None:
         """A job has ended; on the loop's thread."""
         with self._lock:
-            self._jobs.discard(job)
+            self._jobs.pop(job, None)
             if self._holders or self._jobs:
                 return
             thread, self._thread = self._thread, None
@@ -110,7 +111,7 @@ class LoopBackend:
     def close(self) -> None:
         """See `Backend`. Does nothing while somebody holds the loop or jobs are to go on."""
         with self._lock:
-            if self._holders or any(not job.context.cancelled for job in self._jobs):
+            if self._holders or any(not token.cancelled for token in self._jobs.values()):
                 return
             thread, self._thread = self._thread, None
         if thread is not None:

@@ -210,6 +210,7 @@ class Run:
         self._began = self._clock.now()
         self._ended: float | None = None
         self._supervisor: int | None = None
+        self._unfollow: list[Callable[[], None]] = []  # not empty from `register` on
         self._outer = outer
         self.budget = RetryBudget(options.retry_budget)
         self.error: BaseException | None = None
@@ -221,10 +222,8 @@ class Run:
     def supervise(self) -> None:
         """Carry the plan out, and return when every task has ended and every thread is gone."""
         self._supervisor = sync.get_ident()
-        outer_tokens = self._scheduler.outer_tokens(self._outer)
-        unfollow = [self._token.follow(token) for token in outer_tokens]
-        unfollow.append(self._token.add_callback(self._on_token))
-        self._scheduler.add_run(self)
+        if not self._unfollow:
+            self.register()
         self._scheduler.hold()
         try:
             if self._requests.cancel:
@@ -234,10 +233,21 @@ class Run:
         finally:
             self._join()
             self._scheduler.let_go()
-            self._scheduler.remove_run(self)
-            for end in unfollow:
-                end()
+            self.unregister()
             self._ended = self._clock.now()
+
+    def register(self) -> None:
+        """Hear of stops and of free places from now on; comes before the first worker."""
+        outer = self._scheduler.outer_tokens(self._outer)
+        self._unfollow = [self._token.follow(token) for token in outer]
+        self._unfollow.append(self._token.add_callback(self._on_token))
+        self._scheduler.add_run(self)
+
+    def unregister(self) -> None:
+        """Undo `register`."""
+        self._scheduler.remove_run(self)
+        for end in self._unfollow:
+            end()
 
     def _wait_for_end(self) -> None:
         """Wait for the end, and do what is due meanwhile."""
@@ -533,11 +543,13 @@ class Run:
             if lifecycle_of(task).status is TaskStatus.FAILED and self._was_run_elsewhere(work):
                 self._release(node)
                 return self._end(node, work, task.status)
-            if work.awaited and self._is_stopped(work):
+            if self._stop_error is not None and self._is_stopped(work):
                 work.decision = Decision(node, TaskStatus.CANCELLED)
             if work.decision is not None:
                 self._release(node)
                 return self._carry_out(work.decision)
+            if task.type not in self._handlers:
+                return self._without_handler(node, work)
             attempt = self._attempt(node, work)
             if attempt is None:
                 return self._refused(node, work)
@@ -568,13 +580,7 @@ class Run:
             may_start, work.may_start = work.may_start, None
             if not may_start():
                 return None
-        found = self._handlers.get(task.type)
-        if found is None:
-            known = sorted(type.value for type in list(self._handlers))
-            error = HandlerNotFoundError(task.type.value, known)
-            if settle(self._services.recorder, task, TaskStatus.FAILED, error, owner=work.prior):
-                self.errors[task.id] = error
-            return None
+        found = self._handlers[task.type]
         backend = found[0] or self._scheduler.backend_of(task.payload)
         if work.retry is not None and work.tries is None:
             work.tries = Tries(work.retry, self._clock, self.budget)
@@ -597,6 +603,19 @@ class Run:
             self._outer,
             node,
         )
+
+    def _without_handler(self, node: int, work: Work) -> TaskStatus:
+        """End a task whose type has no handler."""
+        task, recorder = work.task, self._services.recorder
+        known = sorted(type.value for type in list(self._handlers))
+        error = HandlerNotFoundError(task.type.value, known)
+        if not settle(recorder, task, TaskStatus.FAILED, error, owner=work.prior):
+            return self._refused(node, work)
+        self._release(node)
+        self.errors[task.id] = error
+        if work.is_required:
+            self._on_failure(work)
+        return self._end(node, work, TaskStatus.FAILED)
 
     def _watch(self, attempt: Attempt, timeout: float) -> None:
         """Have the supervisor end an attempt in time, unless it is ended by its backend."""
@@ -790,6 +809,8 @@ class Run:
                     self.errors[task.id] = error
                 elif self._plan.is_cleaned_up(node) and self._await_owner(node, work):
                     return TaskStatus.RUNNING
+                elif not self._is_shared:
+                    self.errors.setdefault(task.id, error)  # it runs elsewhere
             elif not settle(
                 recorder,
                 task,

@@ -205,7 +205,7 @@ class Scheduler:
         return [self.ending] if context is None else [context.cancel_token, self.ending]
 
     def add_run(self, run: Run) -> None:
-        """A run begins: it hears of places that become free. May be called again."""
+        """A run begins: it hears of places that become free."""
         with self.lock:
             self._runs[run] = None
 
@@ -267,10 +267,20 @@ class Scheduler:
         if run is not None and run.add(work):
             return
         new = self._new_submissions()
+        new.register()  # before anybody can add to it
+        is_begun = False
+        try:
+            is_begun = self._begin(new, work)
+        finally:
+            if not is_begun:
+                new.unregister()
+
+    def _begin(self, new: Run, work: Work) -> bool:
+        """Have a thread supervise submitted tasks; False if another thread was faster."""
         with self._submitting:
             run = self._submissions
             if run is not None and run.add(work):
-                return  # another thread was faster
+                return False
             new.add(work, start=False)
             # No daemon, so that what was submitted is done before the interpreter exits.
             thread = sync.Thread(
@@ -278,15 +288,13 @@ class Scheduler:
             )
             with self.lock:
                 self._under_way += 1
-            # Before anybody else can add to it, and have that wait for a place.
-            self.add_run(new)
             try:
                 thread.start()
             except BaseException:
-                self.remove_run(new)
                 self._leave()
                 raise
             self._submissions = new
+            return True
 
     def _new_submissions(self) -> Run:
         return Run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import pytest
 
@@ -40,7 +39,7 @@ def test_it_has_no_more_threads_than_its_size_each_with_a_slot_of_its_own() -> N
     crew = Crew(work, 3, "crew-test")
     threads = [hire(crew) for _ in range(3)]
     assert hire(crew) is None
-    assert crew.size == crew.busy == 3
+    assert (crew.size, crew.all_work) == (3, True)
     for thread in threads:
         assert thread is not None
         assert thread.daemon
@@ -57,7 +56,7 @@ def test_one_that_rests_is_woken_before_another_is_started() -> None:
     crew = Crew(idle, 2, "crew-test")
     assert hire(crew) is not None
     crew.rest(wake := locked())
-    assert (crew.size, crew.busy) == (1, 1)
+    assert (crew.size, crew.all_work) == (1, False)
     assert crew.helper() is wake
     assert Crew.begin(wake)
     assert wake.acquire(False)
@@ -108,14 +107,3 @@ def test_closing_wakes_all_who_rest_and_starts_nobody() -> None:
     assert crew.closing
     assert hire(crew) is None
     assert crew.close() == ([], threads)
-
-
-@pytest.mark.parametrize(
-    ("actions", "busy"),
-    [((), 1), ((hire,), 1), ((hire, hire), 2), ((hire, hire, lambda crew: crew.rest(locked())), 1)],
-)
-def test_at_least_one_is_busy(actions: tuple[Callable[[Crew], object], ...], busy: int) -> None:
-    crew = Crew(idle, 3, "crew-test")
-    for action in actions:
-        action(crew)
-    assert crew.busy == busy
