@@ -42,7 +42,7 @@ POINTS: dict[str, tuple[Any, str, int]] = {
     "task-written": (store, "update_state", 86),
     "event-written": (codec, "insert_events", 86),
     "recorded": (store.SQLiteStore, "record", 86),
-    "delivered": (EventBus, "publish", 86),
+    "delivered": (EventBus, "deliver", 86),
     "command-started": (Child, "start", 43),
     "orphans-ended": (trees, "end_orphans", 1),
     "interruption-written": (Recorder, "write", 2),

@@ -60,6 +60,7 @@ class Oracle:
         self.running: set[int] = set()
         self.delayed: set[int] = set()
         self.retried: set[int] = set()  # ready again after a delay
+        self.awaited: set[int] = set()  # put aside since the stop, for somebody else runs them
         self.decided: dict[int, Fate] = {}  # will not run, and have not ended
         self.strangers: dict[str, int] = dict.fromkeys(case.limits, 0)  # places that others hold
         self.stopped = False
@@ -81,8 +82,11 @@ class Oracle:
         self.told.setdefault(node, SUCCEEDED)
 
     def delay(self, node: int) -> None:
-        self.running.remove(node)
+        self.running.discard(node)
+        self.decided.pop(node, None)
         self.delayed.add(node)
+        if self.stopped:
+            self.awaited.add(node)
 
     def retry(self, node: int) -> None:
         self.delayed.remove(node)
@@ -95,6 +99,7 @@ class Oracle:
 
     def stop(self, also_finally: bool) -> None:
         self.stopped = True
+        self.awaited.clear()
         self.stopped_all = self.stopped_all or also_finally
 
     # What follows from it
@@ -102,7 +107,8 @@ class Oracle:
     def fate(self, node: int) -> Fate:
         """What is to become of a node that has neither started nor ended nor been decided."""
         case = self.case
-        if self.stopped_all or (self.stopped and node not in case.finally_):
+        stopped = self.stopped_all or (self.stopped and node not in case.finally_)
+        if stopped and node not in self.awaited:
             return CANCEL
         if node in self.delayed:
             return WAIT
@@ -168,8 +174,10 @@ class Oracle:
         own = [node for node in self.running if self.case.groups.get(node) == group]
         return len(own) + self.strangers[group]
 
-    def may_be_delayed(self, node: int) -> bool:
-        """True if a running node may be tried again after this attempt."""
+    def may_be_delayed(self, node: int, why: str) -> bool:
+        """True if a node may be tried again ("retry"), or wait for who runs it ("duplicate")."""
+        if why == "duplicate":
+            return not self.stopped_all
         return not (self.stopped_all or (self.stopped and node not in self.case.finally_))
 
     def _order(self, node: int) -> tuple[float, bool, datetime | None, int]:

@@ -102,6 +102,7 @@ class Driver:
         self.could_run: dict[int, tuple[float, int | None]] = {}  # and which upstream let it
         self.taken: dict[int, list[tuple[float, int]]] = {}  # and the slot
         self.put_aside: dict[int, list[tuple[float, str]]] = {}  # and why
+        self.was_decided: set[int] = set()  # and then waited for somebody else who runs them
         self.ended: dict[int, float] = {}
         self.slots: dict[int, int] = {}  # of what is running
         tasks = NODES[: len(case.upstreams)]
@@ -149,6 +150,8 @@ class Driver:
                 actions.append(self.unlock)
         if oracle.decided:
             actions += [self.end_decided] * 2
+            if self.disturbed and self.retries:
+                actions.append(self.postpone_decided)
         if oracle.delayed:
             actions.append(self.resume)
             if self.disturbed and random.random() < 0.3:
@@ -178,7 +181,8 @@ class Driver:
         if node is None:
             return False
         assert node not in self.oracle.ended
-        assert all(other in self.oracle.told for other in self.case.upstreams[node])
+        if node not in self.was_decided:
+            assert all(other in self.oracle.told for other in self.case.upstreams[node])
         self.started[node] += 1
         self.slots[node] = slot
         self.taken.setdefault(node, []).append((self.now, slot))
@@ -210,9 +214,9 @@ class Driver:
 
     def postpone(self) -> None:
         node = self.random.choice(sorted(self.oracle.running))
-        allowed = self.oracle.may_be_delayed(node)
-        self.give_back(node)
         why = self.random.choice(["retry", "duplicate"])
+        allowed = self.oracle.may_be_delayed(node, why)
+        self.give_back(node)
         assert self.plan.postpone(node, why, self.now) is allowed
         if allowed:
             self.retries -= 1
@@ -223,6 +227,18 @@ class Driver:
         else:
             self.seen["retry refused"] += 1
             self.finish(node, FAILED)
+
+    def postpone_decided(self) -> None:
+        """Somebody else runs a node that is not to run here."""
+        node = self.random.choice(sorted(self.oracle.decided))
+        allowed = self.oracle.may_be_delayed(node, "duplicate")
+        assert self.plan.postpone(node, "duplicate", self.now) is allowed
+        if allowed:
+            self.retries -= 1
+            self.oracle.delay(node)
+            self.was_decided.add(node)
+            self.put_aside.setdefault(node, []).append((self.now, "duplicate"))
+            self.seen["waits although decided"] += 1
 
     def resume(self) -> None:
         node = self.random.choice(sorted(self.oracle.delayed))
@@ -361,7 +377,7 @@ class Driver:
             assert self.started[node] <= 1
         # A driver with free capacity relies on this to look for work.
         assert plan.queue or oracle.next() is None
-        for node in ready - self.could_run.keys():
+        for node in ready - self.could_run.keys() - self.was_decided:
             ends = [other for other in oracle.told if other in case.upstreams[node]]
             self.could_run[node] = self.now, ends[-1] if ends else None
         for node in case.nodes:
@@ -377,7 +393,7 @@ class Driver:
             assert (ready, plan.unlocked_by[node]) == self.could_run[node]
             moments = [moment for moment in (ready, started, ended) if moment is not None]
             assert moments == sorted(moments)
-        else:
+        elif node not in self.was_decided:
             assert started is None
         waits = plan.waits.get(node, [])
         if taken:
@@ -391,7 +407,6 @@ class Driver:
         """Check that the pieces of what a node waited for follow from each other, in order."""
         ready = self.plan.ready[node]
         before, last = "worker", -inf if ready is None else ready
-        is_taken = node in self.taken
         for at, what, detail in waits:
             assert last <= at <= self.now
             last = at
@@ -401,13 +416,15 @@ class Driver:
                     assert before in ("worker", "group")
                     assert detail == self.case.groups[node]
                 case "worker":
-                    assert before in ("group", "retry", "duplicate")
+                    # What was decided may be in the queue twice.
+                    assert before in ("group", "retry", "duplicate") or node in self.was_decided
                 case "running":
                     assert before in ("worker", "group")
                 case "retry" | "duplicate":
-                    # That it was taken for the first time is no piece of its own.
-                    assert is_taken
-                    assert before == "running" or put_first(waits) == at
+                    # That it was taken for the first time is no piece of its own; nor is what
+                    # was decided taken at all.
+                    is_first = (at, what) == self.put_aside[node][0]
+                    assert before == "running" or is_first or node in self.was_decided
                 case _:
                     raise AssertionError(what)
             before = what
@@ -415,11 +432,6 @@ class Driver:
             assert before in ("retry", "duplicate")
         elif self.plan.state(node) is State.READY:
             assert before in ("worker", "group")
-
-
-def put_first(waits: list[tuple[float, str, str | int | None]]) -> float:
-    """When a node was put aside for the first time."""
-    return next(at for at, what, _ in waits if what in ("retry", "duplicate"))
 
 
 def play(seed: int) -> Counter[str]:
@@ -460,7 +472,7 @@ def test_the_plan_does_at_every_step_what_the_oracle_says(part: int) -> None:
         *("stop", "stop all", "finally after stop", "final statuses"),
         *("retry", "retry refused", "cancelled while delayed"),
         *("stranger", "group full", "others pass a full group"),
-        *("unlock", "added", "retry cancelled"),
+        *("unlock", "added", "retry cancelled", "waits although decided"),
     ]
     assert {situation: seen[situation] for situation in situations if seen[situation] < 5} == {}
 

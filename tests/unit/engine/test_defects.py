@@ -12,13 +12,13 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import closing
-from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import callkit
+from callkit import bare_main
 from support import (
     WAIT,
     FailingStore,
@@ -30,7 +30,6 @@ from support import (
     make,
     run,
     statuses,
-    threads,
     wait,
 )
 from ttasks import (
@@ -49,6 +48,8 @@ from ttasks import (
     TaskTimeoutError,
 )
 from ttasks.testing import FakeClock
+
+__all__ = ["bare_main"]
 
 SECRET = "s3cr3t-t0ken"
 CUT = "x" * 50 + SECRET
@@ -216,7 +217,6 @@ def test_a_subscriber_may_shut_down_while_a_coroutine_task_ends(
     bounded(executor.shutdown)
     assert task.is_succeeded
     recorder.check()
-    eventually(lambda: threads() == [], "the end of all threads")
 
 
 # Whatever a handler returns
@@ -254,19 +254,12 @@ def test_a_value_that_cannot_say_its_class_is_a_value(way: str, is_async: bool) 
 # Exceptions that cannot be changed, and those that are raised again and again
 
 
-@dataclass(frozen=True)
-class FrozenError(Exception):
-    """An exception that takes no notes and no traceback from Python code."""
-
-    text: str
-
-
 @pytest.mark.parametrize("way", ["graph", "execute", "submit"])
 def test_a_frozen_exception_of_a_subscriber_breaks_nothing(way: str) -> None:
     executor, _ = executor_with(FakeHandler())
 
     def subscriber(event: TaskEvent) -> None:
-        raise FrozenError("no")
+        raise callkit.FrozenError("no")
 
     executor.events.subscribe(subscriber)
     heard: list[TaskEventType] = []
@@ -280,7 +273,24 @@ def test_a_frozen_exception_of_a_subscriber_breaks_nothing(way: str) -> None:
     else:
         assert executor.submit(task).result(WAIT).status is TaskStatus.SUCCEEDED
     assert heard == [TaskEventType.STARTED, TaskEventType.SUCCEEDED]
-    assert [type(error) for error in executor.events.errors] == [FrozenError, FrozenError]
+    assert [type(error) for error in executor.events.errors] == [callkit.FrozenError] * 2
+
+
+@pytest.mark.usefixtures("bare_main")
+def test_a_frozen_exception_in_a_worker_process_fails_its_task_alone() -> None:
+    def far(func: Callable[..., Any]) -> Task:
+        return Task.python(func, backend="process")
+
+    graph = TaskGraph()
+    first = graph.add(far(callkit.pid))
+    broken = graph.add(far(callkit.raise_frozen), after=first)
+    last = graph.add(far(callkit.pid), after=broken, finally_=True)
+    with TaskExecutor() as executor:
+        run(graph, executor, 1)
+    assert broken.result is not None
+    assert broken.result.failure is not None
+    assert broken.result.failure.type == "callkit.FrozenError"
+    assert first.value == last.value
 
 
 def test_an_exception_that_is_raised_again_and_again_gets_one_note() -> None:
@@ -327,14 +337,18 @@ def test_ctrl_c_while_execute_saves_leaves_store_events_and_task_of_one_mind(
     recorder.check()
 
 
-def is_asleep(thread: threading.Thread) -> bool:
-    """True if a thread of this process waits in the kernel."""
-    stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_bytes()
-    return stat.rpartition(b") ")[2][:1] == b"S"
+def sleeps(thread: threading.Thread, looks: int = 20) -> bool:
+    """True if a thread waits in the kernel, and not just for the interpreter lock."""
+    for _ in range(looks):
+        stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_bytes()
+        if stat.rpartition(b") ")[2][:1] != b"S":
+            return False
+        time.sleep(0.001)  # so that it can have the lock
+    return True
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_ctrl_c_is_noticed_although_it_interrupts_no_wait() -> None:
+def test_ctrl_c_is_noticed_although_it_interrupts_no_wait(tmp_path: Path) -> None:
     # A signal that comes just before a wait ends it no more than one that another thread takes.
     executor = TaskExecutor()
     running = threading.Event()
@@ -343,15 +357,16 @@ def test_ctrl_c_is_noticed_although_it_interrupts_no_wait() -> None:
 
     def press() -> None:
         wait(running)
-        eventually(lambda: is_asleep(main), "the main thread to wait")
+        eventually(lambda: sleeps(main), "the main thread to wait")
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
-    task = Task.bash("echo running; sleep 5")
+    task = Task.bash("echo running; sleep 5; touch over", cwd=tmp_path)
     pressing = background(press)
     with executor, pytest.raises(KeyboardInterrupt):
         executor.execute(task)
     pressing.result(WAIT)
     assert task.is_cancelled
+    assert not (tmp_path / "over").exists()
 
 
 # The order of events
@@ -550,7 +565,7 @@ def test_a_task_that_waits_for_its_next_attempt_holds_no_place_and_no_thread(
     clock.wait_for_waits()
     second = make("second", group="db")
     assert executor.submit(second).result(WAIT).status is TaskStatus.SUCCEEDED
-    assert not first.is_terminal
+    assert handler.calls == ["first", "second"]
     clock.advance_to_next()
     future.result(WAIT)
     assert handler.calls == ["first", "second", "first"]
@@ -560,39 +575,39 @@ def test_a_task_that_waits_for_its_next_attempt_holds_no_place_and_no_thread(
 # What stays in memory
 
 
-class Held:
-    """Something that a task keeps for as long as it is kept itself."""
-
-
-HELD: ContextVar[Held | None] = ContextVar("HELD", default=None)
-
-
 @pytest.mark.parametrize("is_async", [False, True])
 def test_attempts_that_have_ended_do_not_stay_in_memory_until_their_time_would_be_up(
     is_async: bool,
 ) -> None:
-    left: list[weakref.ref[Held]] = []
+    class OddError(Exception):
+        """Nobody but its attempt keeps it, because that is tried again."""
+
+    left: list[weakref.ref[OddError]] = []
     alive: list[int] = []
 
     def work(context: TaskContext) -> None:
         if context.title == "last":
             gc.collect()
             alive.append(sum(ref() is not None for ref in left))
-            return
-        held = Held()
-        HELD.set(held)
-        left.append(weakref.ref(held))
+        elif context.attempt == 1:
+            error = OddError()
+            left.append(weakref.ref(error))
+            try:
+                raise error
+            finally:
+                del error
 
     async def coroutine(context: TaskContext) -> None:
         work(context)
 
     executor, recorder = executor_with(coroutine if is_async else work)
     graph = TaskGraph()
-    tasks = [graph.add(make(str(number), timeout=3600.0)) for number in range(20)]
-    graph.add(make("last", timeout=3600.0), after=tasks)
+    retry = RetryPolicy(2)
+    tasks = [graph.add(make(str(at), timeout=3600.0, retry=retry)) for at in range(20)]
+    graph.add(make("last"), after=tasks)
     assert run(graph, executor, 2).ok
     assert len(left) == 20
-    # Whoever has run a task last may still hold on to it.
+    # A worker that has ended an attempt may still hold on to it.
     assert alive[0] <= 2
     recorder.check()
 
