@@ -72,14 +72,14 @@ class TaskExecutor:
         store: where every transition is saved before it is announced; None keeps nothing.
         max_workers: threads for ``submit``, at least 1; None means the number of CPUs plus 4, at
             most 32. Graph runs have their own, see `TaskGraph.run`.
-        limits: group name to how many of its tasks run at once, at least 1, over all graph runs
-            and submissions of this executor. ``execute`` runs at once and does not count.
+        limits: group name to how many of its tasks run at once, at least 1, over all work of this
+            executor. ``execute`` waits for a place as all others do.
         breakers: group name to a CircuitBreaker, over all work of this executor. While it is open,
             attempts of the group's tasks fail with CircuitOpenError.
         guards: called in turn with the `TaskContext` of each attempt before its handler. One that
             raises makes the attempt fail with TaskRejectedError; it is not tried again.
-        redact: strs and compiled patterns that are replaced by ``***`` in output, errors and
-            failures before events, results and the store see them.
+        redact: strs and compiled patterns that are replaced by ``***`` in output, errors,
+            failures, titles and payloads before events, results and the store see them.
         capture_locals: keep reprs of the local variables where a handler failed.
         strict_persistence: a write to the store that fails stops the run; otherwise it is kept in
             ``persistence_errors`` and announced, and the work goes on.
@@ -249,19 +249,25 @@ class TaskExecutor:
         Events, each saved before it is delivered: STARTED, any PROGRESS and OUTPUT, then
         SUCCEEDED, FAILED or CANCELLED; the same again for each retry.
 
+        If an earlier execution of the task has just ended, this waits until that was announced.
+
         Args:
-            task: any task that can start: not RUNNING, SUCCEEDED or CANCELLED.
+            task: any task that can start: not RUNNING, SUCCEEDED or CANCELLED, and not between two
+                attempts of another execution.
             upstream: id to task; what the handler sees as ``context.upstream``.
             retry_policy: instead of the task's own; None means that one.
 
         Raises:
             TaskExecutionError, TaskTimeoutError, TaskCancelled, or whatever else the handler
-                raised, after the task has ended.
+                raised, after the task has ended. TaskCancelled also if the caller is a handler
+                that was left behind; then the task is unchanged.
             HandlerNotFoundError: its type has no handler; the task is FAILED.
-            InvalidTransitionError: it cannot start; it is unchanged.
+            InvalidTransitionError: it cannot start, or the caller is a subscriber that is being
+                told of its end; it is unchanged.
             RuntimeError: the executor is shut down; or it was called in a coroutine that this
                 executor runs: use ``await executor.aexecute(task)`` there.
-            KeyboardInterrupt: Ctrl-C, after the task has been ended; it is CANCELLED.
+            KeyboardInterrupt: Ctrl-C in the main thread, after the task has ended; it is CANCELLED
+                unless it had ended before.
         """
         tasks = self._check(task, upstream, retry_policy)
         self._refuse_loop("use await executor.aexecute(task) in a coroutine")
@@ -288,7 +294,7 @@ class TaskExecutor:
         *,
         retry_policy: RetryPolicy | None = None,
     ) -> Future[TaskResult]:
-        """Run a task on a thread of the pool, as ``execute`` does.
+        """Run a task on a thread of the executor, as ``execute`` does, and return at once.
 
         Cancelling the future cancels the task if it has not started. Arguments as for `execute`;
         ``upstream`` is copied.

@@ -397,11 +397,13 @@ class TaskGraph:
 
         Tasks that SUCCEEDED before satisfy their dependents and do not run again; FAILED, BLOCKED
         and SKIPPED ones are tried again. Failures of tasks do not raise: look at ``ok`` or call
-        ``raise_for_failure``. Blocks; may be called from any thread, also from a handler.
+        ``raise_for_failure``. Blocks; may be called from any thread, also from a handler. A task
+        that another run begins meanwhile is not run here: what becomes of it there counts.
 
         Args:
             executor: whose handlers, store and subscribers to use.
-            max_workers: threads at most, at least 1.
+            max_workers: threads at most, at least 1; coroutines and retries take none while they
+                wait.
             fail_fast: stop as ``cancel`` does at the first failure of a required task.
             timeout: seconds, above 0; then stop as ``cancel`` does. None means no limit.
             finally_timeout: seconds that all finally tasks together may take once the run has been
@@ -425,6 +427,7 @@ class TaskGraph:
                 finally tasks have run; at a second Ctrl-C at once.
             RuntimeError: the executor is shut down; or it was called in a coroutine that this
                 executor runs: use ``await graph.arun(executor)`` there.
+            TaskCancelled: the caller is a handler that was left behind; nothing has started.
         """
         options = RunOptions(
             max_workers,

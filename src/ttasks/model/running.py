@@ -55,7 +55,7 @@ class GraphStatistics:
         counts: number of tasks by status; a status without tasks counts 0. A task that waits for
             another attempt is PENDING (see `Task.is_retrying`).
         running: titles of the tasks that are running, in insertion order.
-        waiting: tasks that wait for another attempt.
+        waiting: tasks that wait for another attempt, or for another run that executes them.
         elapsed: seconds since the run began, or that the latest one took; 0.0 before the first.
         retries: attempts after the first of their task that the run has started.
     """
@@ -80,7 +80,7 @@ class RunHandle(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Tasks that wait for another attempt."""
+        """Tasks that wait for another attempt, or for another run that executes them."""
 
     def cancel(self) -> None:
         """See `TaskGraph.cancel`."""

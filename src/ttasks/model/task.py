@@ -373,12 +373,16 @@ class Task(Reference):
 
     @property
     def result(self) -> TaskResult | None:
-        """What the latest execution gave; None before it, while running, and if it never ran."""
+        """What the latest attempt gave; None before the first, while running, and if none ran."""
         return self._lifecycle.result
 
     @property
     def error(self) -> str | None:
-        """Message of the failure or cancellation, else None."""
+        """Why the task did not succeed, or None.
+
+        The message of the failure, or the reason why it was cancelled, blocked or skipped. Between
+        two attempts that of the attempt that failed.
+        """
         return self._lifecycle.error
 
     @property
