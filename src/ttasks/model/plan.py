@@ -410,7 +410,6 @@ class Plan:
 
     def _settle(self, node: int, decisions: list[Decision], now: float) -> None:
         """Queue or decide a node whose upstreams are all finished."""
-        self.ready[node] = now
         if node in self._finally:
             self._enqueue(node)
             return
