@@ -560,7 +560,7 @@ class Run:
             if not attempt.start():
                 self._live.pop(node, None)
                 self._forget_moment(attempt)
-                return self._refused(node, work)
+                return self._refused(node, work, again=not self._is_shared)
             if attempt.detach():
                 return TaskStatus.RUNNING
             return LEFT_BEHIND if attempt.left else self._after(attempt)
@@ -679,11 +679,14 @@ class Run:
         self.errors.setdefault(task.id, TaskExecutionError(task.error or "Task failed"))
         return True
 
-    def _refused(self, node: int, work: Work) -> TaskStatus:
-        """A task could not start; RUNNING means that it may later."""
+    def _refused(self, node: int, work: Work, *, again: bool = False) -> TaskStatus:
+        """A task could not start; RUNNING means that it may later.
+
+        ``again``: it starts as soon as nobody owns it, if its status allows that.
+        """
         self._release(node)
         task = work.task
-        if self._await_owner(node, work):
+        if self._await_owner(node, work, again=again):
             return TaskStatus.RUNNING
         status = task.status
         if status.is_active or not self._is_shared:
@@ -698,13 +701,13 @@ class Run:
             self._on_failure(work)
         return self._end(node, work, task.status)
 
-    def _await_owner(self, node: int, work: Work) -> bool:
+    def _await_owner(self, node: int, work: Work, *, again: bool = False) -> bool:
         """Put a node aside until whoever owns its task lets go of it; False if nobody does."""
         life = lifecycle_of(work.task)
         if not self._is_shared and life.status.is_active:
             return False
-        if life.owner is None and (self._is_shared or life.status.is_sink):
-            return False  # else it could start now
+        if life.owner is None and not (again and not life.status.is_sink):
+            return False
         with self._lock:
             if not self._plan.postpone(node, "duplicate", self._clock.now()):
                 return False
