@@ -17,6 +17,7 @@ from collections import namedtuple
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -95,6 +96,17 @@ def echo(value: Any) -> Any:
 def append(items: list[int]) -> list[int]:
     items.append(0)
     return items
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """An exception that takes no notes and no traceback from Python code."""
+
+    text: str
+
+
+def raise_frozen() -> None:
+    raise FrozenError("cannot be changed")
 
 
 def pid() -> int:

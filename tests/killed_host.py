@@ -26,7 +26,7 @@ from ttasks.commands.spawn import Child
 from ttasks.engine import resume
 from ttasks.engine.bus import EventBus
 from ttasks.engine.recorder import Recorder
-from ttasks.stores.sqlite import ledger, store
+from ttasks.stores.sqlite import codec, ledger, store
 from ttasks.stores.sqlite.graphs import LedgerGraphs
 from ttasks.stores.sqlite.writer import Writer
 
@@ -40,9 +40,9 @@ POINTS: dict[str, tuple[Any, str, int]] = {
     "graph-saved": (LedgerGraphs, "save", 1),
     "committed": (Writer, "_commit", 90),
     "task-written": (store, "update_state", 86),
-    "event-written": (store, "insert_events", 86),
+    "event-written": (codec, "insert_events", 86),
     "recorded": (store.SQLiteStore, "record", 86),
-    "delivered": (EventBus, "_deliver", 45),
+    "delivered": (EventBus, "deliver", 86),
     "command-started": (Child, "start", 43),
     "orphans-ended": (trees, "end_orphans", 1),
     "interruption-written": (Recorder, "write", 2),

@@ -9,6 +9,7 @@ behind.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,10 @@ from ttasks import sync
 if TYPE_CHECKING:
     from ttasks.backends.base import Job
     from ttasks.backends.loop_thread import LoopThread
+    from ttasks.model.cancel import CancelToken
+
+
+_NOTHING: AbstractContextManager[object] = nullcontext()
 
 
 class LoopBackend:
@@ -29,16 +34,22 @@ class LoopBackend:
     Args:
         abandoned: called with +1 for each thread that is left behind, and with -1 when it ends;
             from any thread.
+        working: entered by the loop's thread for as long as it lives.
     """
 
     kills = False
     frees_worker = True
 
-    def __init__(self, abandoned: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        abandoned: Callable[[int], object],
+        working: AbstractContextManager[object] = _NOTHING,
+    ) -> None:
         self._abandoned = abandoned
+        self._working = working
         self._lock = sync.Lock()  # protects the three below
         self._holders = 0
-        self._jobs: set[Job] = set()
+        self._jobs: dict[Job, CancelToken] = {}
         self._thread: LoopThread | None = None
 
     def start(self, job: Job) -> None:
@@ -52,18 +63,19 @@ class LoopBackend:
             job.end(None, error)
             return
         if type(value) is CoroutineType:
-            self._start(job, value)
+            self.adopt(job, value)
         else:
             job.end(value, None)
 
-    def _start(self, job: Job, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def adopt(self, job: Job, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run the coroutine that the handler of a job has returned."""
         try:
             with self._lock:
                 if self._thread is None:
                     from ttasks.backends.loop_thread import LoopThread  # imports asyncio
 
-                    self._thread = LoopThread(self._abandoned)
-                self._jobs.add(job)
+                    self._thread = LoopThread(self._abandoned, self._working)
+                self._jobs[job] = job.context.cancel_token
                 thread = self._thread
         except BaseException as error:
             coroutine.close()
@@ -74,7 +86,7 @@ class LoopBackend:
     def _forget(self, job: Job) -> None:
         """A job has ended; on the loop's thread."""
         with self._lock:
-            self._jobs.discard(job)
+            self._jobs.pop(job, None)
             if self._holders or self._jobs:
                 return
             thread, self._thread = self._thread, None
@@ -99,7 +111,7 @@ class LoopBackend:
     def close(self) -> None:
         """See `Backend`. Does nothing while somebody holds the loop or jobs are to go on."""
         with self._lock:
-            if self._holders or any(not job.context.cancelled for job in self._jobs):
+            if self._holders or any(not token.cancelled for token in self._jobs.values()):
                 return
             thread, self._thread = self._thread, None
         if thread is not None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,9 @@ class LoopThread:
         threads: runs what coroutines give to threads.
     """
 
-    def __init__(self, abandoned: Count) -> None:
+    def __init__(self, abandoned: Count, working: AbstractContextManager[object]) -> None:
         self._abandoned = abandoned
+        self._working = working
         # Owns the four below: whether a job comes before the end, and who of thread and `stop` is
         # first.
         self._lock = sync.Lock()
@@ -58,14 +59,12 @@ class LoopThread:
         """True on the loop's own thread."""
         return sync.current_thread() is self._thread
 
-    def run(
-        self, job: Job, coroutine: Coroutine[Any, Any, Any], on_end: Callable[[], None]
-    ) -> None:
-        """Run a coroutine for a job; from any thread. ``on_end`` is called after ``job.end``.
+    def run(self, job: Job, coroutine: Coroutine[Any, Any, Any], leave: Callable[[], None]) -> None:
+        """Run a coroutine for a job; from any thread. ``leave`` is called before ``job.end``.
 
         A job that is cancelled before the loop comes to it does not begin.
         """
-        run = _Run(self, job, coroutine, on_end)
+        run = _Run(self, job, coroutine, leave)
         with self._lock:
             is_closed = self._closed
             if not is_closed:
@@ -99,8 +98,9 @@ class LoopThread:
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self._run_forever()
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            with self._working:
+                self._run_forever()
+                self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
@@ -161,10 +161,8 @@ class _Run:
     def drop(self) -> None:
         """End the job, which has been cancelled, before it has begun."""
         self._coroutine.close()
-        try:
-            self._job.end(None, self._job.context.cancel_token.error())
-        finally:
-            self._leave()
+        self._leave()
+        self._job.end(None, self._job.context.cancel_token.error())
 
     def _cancel(self) -> None:
         """Cancel the coroutine, from any thread; nothing happens if it has ended."""
@@ -182,11 +180,11 @@ class _Run:
             error = TaskCancelled()
         elif (error := task.exception()) is None:
             value = task.result()
+        self._leave()  # first: whoever lets go of the loop after that end waits for its thread
         try:
             self._job.end(value, error)
         finally:
             self._thread.forget()
-            self._leave()
 
 
 class _DaemonThreads(ThreadPoolExecutor):

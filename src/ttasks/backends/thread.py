@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CoroutineType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,7 +27,15 @@ class ThreadBackend:
 
     def start(self, job: Job) -> None:
         """See `Backend`."""
-        self._loop.start(job)
+        try:
+            value = job.variables.run(job.handler, job.context)
+        except BaseException as error:
+            job.end(None, error)
+            return
+        if type(value) is CoroutineType:
+            self._loop.adopt(job, value)
+        else:
+            job.end(value, None)
 
     def close(self) -> None:
         """See `Backend`; there is nothing to end."""

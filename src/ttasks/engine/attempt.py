@@ -11,7 +11,6 @@ and there is no other way for it to end::
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from contextvars import Context
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -20,7 +19,7 @@ from ttasks import sync
 from ttasks.engine import outcome
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import ask_guards
-from ttasks.engine.reports import Reports
+from ttasks.engine.reports import EMIT_PATIENCE, Reports
 from ttasks.errors import InvalidTransitionError, TaskCancelled, TaskTimeoutError
 from ttasks.model.breaker import CircuitState
 from ttasks.model.cancel import CancelToken
@@ -49,10 +48,6 @@ _NO_REASON = TaskCancelled().args
 
 class Keeper(Protocol):
     """The run of an attempt, as the attempt knows it."""
-
-    @property
-    def working(self) -> AbstractContextManager[None]:
-        """Marks the thread as working for the executor, in a ``with`` block."""
 
     def ring(self) -> None:
         """Have the supervisor look at what is due."""
@@ -97,45 +92,35 @@ class Attempt:
         held: limited groups in which this task, or one that it runs in, has a place.
         outer: the attempt that this one runs in; None if there is none.
         is_started: the task became RUNNING.
+        has_ended: its end is over, and the task let go of, unless it waits for another attempt.
         left: its worker was left behind.
+        context: what the handler is given. It reports to the attempt, so the two hold each other;
+            the worker takes them apart at the end, which spares the garbage collector that.
+        variables: the context variables of the handler, ``context`` among them.
         node: number of the task in its run, for the run.
+        reports: what its handler reports; None if it never did.
         ticket: of its entry in the agenda of the run, for the run.
     """
 
-    __slots__ = (
-        "_detached",
-        "_ended",
-        "_is_leaving",
-        "_lock",
-        "_run",
-        "_services",
-        "_sheltered",
-        "_started",
-        "_started_at",
-        "_ticket",
-        "_upstream",
-        "backend",
-        "context",
-        "deadline",
-        "error",
-        "handler",
-        "held",
-        "is_started",
-        "left",
-        "node",
-        "number",
-        "outer",
-        "prior",
-        "reports",
-        "retry_in",
-        "status",
-        "task",
-        "ticket",
-        "token",
-        "tries",
-        "trouble",
-        "variables",
-    )
+    # What most attempts never change is kept by the class.
+    number = 1
+    deadline: float | None = None
+    status: TaskStatus | None = None
+    error: BaseException | None = None
+    retry_in: float | None = None
+    trouble: BaseException | None = None
+    ticket: int | None = None
+    is_started = False
+    has_ended = False
+    left = False
+    reports: Reports | None = None
+    _is_announced = False  # the start
+    _is_closed = False
+    _drained: sync.Event | None = None  # set when the start has been announced
+    _detached = False
+    _sheltered = 0
+    _is_leaving = False
+    _ticket: tuple[str, int] | None = None  # group, and of its circuit breaker
 
     _started_at: datetime
     context: TaskContext
@@ -143,12 +128,11 @@ class Attempt:
     def __init__(
         self,
         services: Services,
+        run: Keeper,
         task: Task,
         backend: Backend,
         handler: Handler,
         variables: Context,
-        run: Keeper,
-        *,
         upstream: tuple[Task, ...] = (),
         tries: Tries | None = None,
         prior: Attempt | None = None,
@@ -157,36 +141,21 @@ class Attempt:
         node: int = 0,
     ) -> None:
         self._services = services
+        self._run = run
         self.task = task
         self.backend = backend
         self.handler = handler
         self.variables = variables
-        self._run = run
         self._upstream = upstream
         self.tries = tries
         self.prior = prior
         self.held = held
         self.outer = outer
         self.node = node
-        self.ticket: int | None = None
-        self.number = 1
         self.token = CancelToken()
-        self.reports = Reports(services.recorder, services.redactor, task)
-        self._started = 0.0
-        self.deadline: float | None = None
-        self.status: TaskStatus | None = None
-        self.error: BaseException | None = None
-        self.retry_in: float | None = None
-        self.trouble: BaseException | None = None
-        self.is_started = False
-        self.left = False
-        self._ticket: tuple[str, int] | None = None  # group, and of its circuit breaker
-        # Owns the fields below and `left`; orders the end against `detach`.
+        # Owns the fields with an underscore below, `left` and `reports`. It orders the end of the
+        # attempt against its start, its reports and `detach`.
         self._lock = sync.Lock()
-        self._detached = False
-        self._ended = False
-        self._sheltered = 0
-        self._is_leaving = False
 
     # From RUNNING to the handler
 
@@ -201,24 +170,38 @@ class Attempt:
         services, task = self._services, self.task
         self._started_at = datetime.now(UTC)
         self._started = services.clock.now()
-        # The report of the start begins before the task can end, which waits for it.
-        self.reports.enter()
         before = lifecycle_of(task).start(self, self.prior)
         if before is None:
-            self.reports.exit()
             return False
         self.is_started = True
         if self.prior is not None:
             before = TaskStatus.FAILED  # the last that was announced
             self.prior = None
         if self.tries is not None:
-            self.number = self.reports.number = self.tries.next_number()
+            self.number = self.tries.next_number()
         services.running[task.id] = self
         try:
-            self._announce_start(before)
+            try:
+                services.recorder.transition(
+                    TaskEventType.STARTED,
+                    task,
+                    before,
+                    TaskStatus.RUNNING,
+                    self._started_at,
+                    None,
+                    self.number,
+                )
+            except BaseException as error:
+                self.trouble = error
+                raise
+            finally:
+                with self._lock:
+                    self._is_announced = True
+                    if self._drained is not None:
+                        self._drained.set()
             self.context = TaskContext(
                 task,
-                self.reports,
+                self,
                 self.token,
                 self.number,
                 self._upstream,
@@ -240,23 +223,6 @@ class Attempt:
             self.end(None, error)
         return True
 
-    def _announce_start(self, before: TaskStatus) -> None:
-        try:
-            self._services.recorder.transition(
-                TaskEventType.STARTED,
-                self.task,
-                before,
-                TaskStatus.RUNNING,
-                self._started_at,
-                None,
-                self.number,
-            )
-        except BaseException as error:
-            self.trouble = error
-            raise
-        finally:
-            self.reports.exit()
-
     def _ask(self) -> None:
         """Ask the guards and the circuit; raises what they refuse with."""
         services = self._services
@@ -274,9 +240,46 @@ class Attempt:
         If so, the run is told of its end (`Keeper.ended`) on the thread that brings it about. If
         not, either the attempt has ended, or this worker was left behind (``left``).
         """
+        if self.has_ended:
+            return False
         with self._lock:
-            self._detached = not (self._ended or self.left)
+            self._detached = not (self.has_ended or self.left)
             return self._detached
+
+    # What the handler reports; see `ttasks.model.context.Reporter`
+
+    def progress(self, percent: float | None, message: str | None) -> None:
+        """Announce progress."""
+        self._reports().progress(percent, message)
+
+    def output(self, stream: str, text: str) -> None:
+        """Announce and collect text."""
+        self._reports().output(stream, text)
+
+    def sink(self, stream: str) -> Callable[[str], None] | None:
+        """A function that announces one piece of a stream, or None if nobody listens."""
+        return self._reports().sink(stream)
+
+    def _reports(self) -> Reports:
+        with self._lock:
+            if self.reports is None:
+                services = self._services
+                self.reports = Reports(services.recorder, services.redactor, self.task, self.number)
+                if self._is_closed:
+                    self.reports.close()
+            return self.reports
+
+    def _close(self) -> None:
+        """Wait until the start and every report has been announced; let no more begin."""
+        with self._lock:
+            self._is_closed = True
+            if not self._is_announced:
+                self._drained = sync.Event()
+            reports = self.reports
+        if self._drained is not None:
+            self._drained.wait(EMIT_PATIENCE)
+        if reports is not None:
+            reports.close()
 
     # Stopping it
 
@@ -353,8 +356,7 @@ class Attempt:
 
     def end(self, value: Any, error: BaseException | None) -> None:
         """End the attempt with what the handler returned or raised; the backend calls this."""
-        with self._run.working:
-            self._end(value, error)
+        self._end(value, error)
 
     def _end(self, value: Any, error: BaseException | None, *, left: bool = False) -> bool:
         """Bring the attempt to its end; False if somebody else does.
@@ -365,10 +367,11 @@ class Attempt:
         life = lifecycle_of(self.task)
         if not life.begin_end(self):
             return False
-        with self._lock:
-            self.left = left and not self._detached
+        if left:
+            with self._lock:
+                self.left = not self._detached
         try:
-            self.reports.close()
+            self._close()
             result = self._decide(value, error)
         except BaseException as problem:  # a bug, or an exception out of the blue
             result = self._decide(None, problem, plainly=True)
@@ -377,15 +380,26 @@ class Attempt:
         try:
             if self._ticket is not None:
                 self._leave_circuit(result.status)
-            self._announce_end(result)
+            failure = result.failure
+            self._services.recorder.transition(
+                EVENT_OF_STATUS[result.status],
+                self.task,
+                TaskStatus.RUNNING,
+                result.status,
+                result.finished_at,
+                None if failure is None else failure.message,
+                self.number,
+                self.retry_in,
+            )
         except BaseException as problem:
             self.trouble = self.trouble or problem
         if self.retry_in is None:
-            self._let_go()
+            for callback in life.release(self):
+                callback()
         elif not life.wait(self, self.token):
             self._cancel_retry()
         with self._lock:
-            self._ended = True
+            self.has_ended = True
             detached = self._detached
         if detached:
             self._run.ended(self)
@@ -398,12 +412,21 @@ class Attempt:
         task, life, services = self.task, lifecycle_of(self.task), self._services
         finished_at = datetime.now(UTC)
         duration = services.clock.now() - self._started
-        raised = self._translate(raised)
+        if raised is not None or self.token.cancelled:
+            raised = self._translate(raised)
         spent = ""
         if self.tries is not None and not plainly:
             self.tries.note_end(duration)
             if raised is not None and not is_to_be_cancelled(self.token):
                 self.retry_in, spent = self.tries.decide(raised)
+        elif raised is None and self.reports is None and not services.redactor:
+            # What most attempts come to, without the detours.
+            result = outcome.success(
+                task.id, self._started_at, finished_at, duration, self.number, value
+            )
+            if life.finish(self, self.token, result, None, False):
+                return result
+            raised = self._as_moved(None, life.status, result.status)
         timing = outcome.Timing(self._started_at, finished_at, duration)
         while True:
             if plainly and raised is not None:
@@ -411,11 +434,10 @@ class Attempt:
             else:
                 result = self._result(value, raised, timing, spent)
             message = None if result.failure is None else result.failure.message
-            retry = self.retry_in is not None and result.status is TaskStatus.FAILED
-            if life.finish(self, self.token, result, message, retry):
+            if life.finish(self, self.token, result, message, self.retry_in is not None):
                 break
             raised = self._as_moved(raised, life.status, result.status)
-        if self.retry_in is not None and not retry:
+        if self.retry_in is not None and result.status is not TaskStatus.FAILED:
             self.retry_in = None
             assert self.tries is not None
             self.tries.take_back()
@@ -454,7 +476,8 @@ class Attempt:
     def _result(
         self, value: Any, raised: BaseException | None, timing: outcome.Timing, spent: str
     ) -> TaskResult:
-        services, emitted = self._services, self.reports.texts()
+        services = self._services
+        emitted = None if self.reports is None else self.reports.texts()
         if raised is None:
             result = outcome.success(
                 self.task.id, *timing, self.number, value, emitted, services.redactor
@@ -476,19 +499,6 @@ class Attempt:
                 spent=spent,
             )
         return result if self.tries is None else self.tries.in_result(result)
-
-    def _announce_end(self, result: TaskResult) -> None:
-        failure = result.failure
-        self._services.recorder.transition(
-            EVENT_OF_STATUS[result.status],
-            self.task,
-            TaskStatus.RUNNING,
-            result.status,
-            result.finished_at,
-            None if failure is None else failure.message,
-            self.number,
-            self.retry_in,
-        )
 
     def _leave_circuit(self, status: TaskStatus) -> None:
         """Tell the circuit breaker how the call ended, and subscribers if that changed it."""
@@ -530,7 +540,3 @@ class Attempt:
         except BaseException as problem:
             self.trouble = self.trouble or problem
         self.retry_in = None  # only now: the run goes on when it sees that
-
-    def _let_go(self) -> None:
-        for callback in lifecycle_of(self.task).release(self):
-            callback()

@@ -20,6 +20,9 @@ class EventBus:
     Thread-safe. A subscriber that is removed while an event is being delivered may still receive
     that one.
 
+    Attributes:
+        subscriptions: by type of event; for the library.
+
     Example:
         >>> bus = EventBus()
         >>> unsubscribe = bus.subscribe(print, types=[TaskEventType.FAILED])
@@ -30,7 +33,7 @@ class EventBus:
         # Owns the table of subscribers and the errors. The table is replaced and never changed, so
         # that publishing needs no lock, and none is held while a subscriber runs.
         self._lock = sync.Lock()
-        self._subscriptions: dict[TaskEventType, tuple[Subscription, ...]] = dict.fromkeys(
+        self.subscriptions: dict[TaskEventType, tuple[Subscription, ...]] = dict.fromkeys(
             TaskEventType, ()
         )
         self._errors: deque[BaseException] = deque(maxlen=ERRORS_KEPT)
@@ -58,16 +61,16 @@ class EventBus:
         wanted = _check_types(types)
         subscription = Subscription(callback)
         with self._lock:
-            self._subscriptions = {
+            self.subscriptions = {
                 kind: (*present, subscription) if kind in wanted else present
-                for kind, present in self._subscriptions.items()
+                for kind, present in self.subscriptions.items()
             }
 
         def unsubscribe() -> None:
             with self._lock:
-                self._subscriptions = {
+                self.subscriptions = {
                     kind: tuple(item for item in present if item is not subscription)
-                    for kind, present in self._subscriptions.items()
+                    for kind, present in self.subscriptions.items()
                 }
 
         return unsubscribe
@@ -88,11 +91,15 @@ class EventBus:
 
     def wants(self, kind: TaskEventType) -> bool:
         """True if somebody subscribed to this kind of event."""
-        return bool(self._subscriptions[kind])
+        return bool(self.subscriptions[kind])
 
     def publish(self, event: TaskEvent) -> None:
         """Deliver an event; returns when every subscriber has. Never raises an Exception."""
-        for subscription in self._subscriptions[event.type]:
+        self.deliver(event, self.subscriptions[event.type])
+
+    def deliver(self, event: TaskEvent, subscriptions: Iterable[Subscription]) -> None:
+        """The same to subscriptions that were looked up before."""
+        for subscription in subscriptions:
             try:
                 subscription.callback(event)
             except BaseException as error:

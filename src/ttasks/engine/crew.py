@@ -17,6 +17,9 @@ class Crew:
         work: what each thread runs, given its slot.
         size: threads at most.
         name: beginning of their names.
+
+    Attributes:
+        all_work: nobody rests and there can be no more threads, so that ``helper`` is None.
     """
 
     def __init__(self, work: Callable[[int], None], size: int, name: str) -> None:
@@ -28,11 +31,14 @@ class Crew:
         self._free: list[int] = []  # slots of threads that are gone
         self._started = 0
         self.closing = False
+        self.all_work = False
 
     def helper(self) -> sync.Lock | sync.Thread | None:
         """One more to do work, for ``begin``: one that rests or a new one; None if all work."""
         if self._resting:
-            return self._resting.pop()
+            wake = self._resting.pop()
+            self._count()
+            return wake
         if len(self._slots) >= self._size or self.closing:
             return None
         self._started += 1
@@ -42,6 +48,7 @@ class Crew:
             target=self._work, args=(slot,), name=f"{self._name}-{self._started}", daemon=True
         )
         self._slots[thread] = slot
+        self._count()
         return thread
 
     @staticmethod
@@ -59,25 +66,25 @@ class Crew:
     def rest(self, wake: sync.Lock) -> None:
         """The caller has nothing to do; it then waits for ``wake``."""
         self._resting.append(wake)
+        self.all_work = False
 
     def drop(self, thread: sync.Thread) -> None:
         """A thread could not be started, or is left behind."""
         slot = self._slots.pop(thread, None)
         if slot is not None:
             self._free.append(slot)
+            self._count()
 
     @property
     def size(self) -> int:
         """Threads there are."""
         return len(self._slots)
 
-    @property
-    def busy(self) -> int:
-        """Threads that do not rest, at least 1."""
-        return max(1, len(self._slots) - len(self._resting))
-
     def close(self) -> tuple[list[sync.Lock], list[sync.Thread]]:
         """Let all threads end; returns those to wake and those to join."""
         self.closing = True
         resting, self._resting = self._resting, []
         return resting, list(self._slots)
+
+    def _count(self) -> None:
+        self.all_work = not self._resting and len(self._slots) >= self._size

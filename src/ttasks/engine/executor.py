@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
 
 from ttasks.backends.call import call_python
 from ttasks.backends.loop import LoopBackend
-from ttasks.backends.process import ProcessBackend
 from ttasks.backends.thread import ThreadBackend
 from ttasks.engine.attempt import Handler, Services
 from ttasks.engine.breakers import Breakers
@@ -23,9 +22,9 @@ from ttasks.engine.limits import Places
 from ttasks.engine.recorder import Recorder
 from ttasks.engine.resume import reuse_one
 from ttasks.engine.run import Requests, Work
-from ttasks.engine.scheduler import Scheduler
+from ttasks.engine.scheduler import Scheduler, Working
 from ttasks.engine.signals import Signals
-from ttasks.errors import HandlerNotFoundError, InvalidTransitionError
+from ttasks.errors import InvalidTransitionError
 from ttasks.model.attributes import check_retry, check_task_type
 from ttasks.model.breaker import BreakerStatus, CircuitBreaker
 from ttasks.model.call import Call
@@ -123,21 +122,26 @@ class TaskExecutor:
         self._recorder = Recorder(store, self._bus, strict=strict, redactor=redactor)
         self._clock = clock = SYSTEM_CLOCK if clock is None else clock
         self._breakers = Breakers(breakers, clock)
+        self._capture_locals = check_bool("capture_locals", capture_locals)
         services = Services(
             self._recorder,
             {},
             clock,
             redactor,
-            check_bool("capture_locals", capture_locals),
+            self._capture_locals,
             check_guards(guards),
             self._breakers or None,
         )
-        self._loop = LoopBackend(self._count_abandoned)
+        working = Working()
+        self._handlers: dict[TaskType, tuple[Backend | None, Handler]] = {}
+        self._loop = LoopBackend(self._count_abandoned, working)
         self._scheduler = Scheduler(
             services,
-            self._handler_of,
+            self._handlers,
+            self._backend_of,
             Places(limits),
             max_workers,
+            working,
             self._loop.hold,
             self._loop.let_go,
             self._close_all,
@@ -147,9 +151,8 @@ class TaskExecutor:
         self._backends: dict[str, Backend] = {
             "thread": self._thread,
             "asyncio": self._loop,
-            "process": ProcessBackend(capture_locals=capture_locals),
         }
-        self._handlers = self._first_handlers()
+        self._handlers.update(self._first_handlers())
         self._replaced: list[Handler] = []  # handlers that are to be closed all the same
 
     def _first_handlers(self) -> dict[TaskType, tuple[Backend | None, Handler]]:
@@ -166,17 +169,16 @@ class TaskExecutor:
             TaskType.PYTHON: (None, call_python),  # the call says where it runs
         }
 
-    def _handler_of(self, task: Task) -> tuple[Backend, Handler]:
-        """Where a task runs, and its handler; raises HandlerNotFoundError if there is none."""
-        found = self._handlers.get(task.type)
-        if found is None:
-            known = sorted(type.value for type in list(self._handlers))
-            raise HandlerNotFoundError(task.type.value, known)
-        backend, handler = found
+    def _backend_of(self, payload: object) -> Backend:
+        """Where a Python task runs."""
+        name = payload.backend if type(payload) is Call else "thread"
+        backend = self._backends.get(name)
         if backend is None:
-            payload = task.payload
-            backend = self._backends[payload.backend if type(payload) is Call else "thread"]
-        return backend, handler
+            from ttasks.backends.process import ProcessBackend  # imports pickle
+
+            made = ProcessBackend(capture_locals=self._capture_locals)
+            backend = self._backends.setdefault("process", made)
+        return backend
 
     def _count_abandoned(self, change: int) -> None:
         with self._scheduler.lock:
@@ -494,7 +496,7 @@ class TaskExecutor:
 
     def _close_all(self) -> None:
         """End what the backends keep, when nothing runs any more."""
-        for backend in self._backends.values():
+        for backend in list(self._backends.values()):
             backend.close()
 
     def close(self) -> None:

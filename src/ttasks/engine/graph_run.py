@@ -90,6 +90,8 @@ class GraphRun:
                     "end before you run this graph"
                 )
         prepare_ledger(graph, nodes, topology, self._store, self._recorder, options.resume)
+        redactor = self._recorder.redactor
+        title = graph.title if redactor is None else redactor.text(graph.title)
         outer = self._outer
         places = RunPlaces(
             Places(options.limits),
@@ -114,7 +116,7 @@ class GraphRun:
             places,
             options,
             copy_context(),
-            f"ttasks-{graph.title or 'graph'}",
+            f"ttasks-{title or 'graph'}",
             self._requests,
             outer=outer,
             label="The graph run",

@@ -46,16 +46,16 @@ def success(
 ) -> TaskResult:
     """The result of a handler that returned ``raw`` and emitted that text by stream."""
     # By its own type: `isinstance` asks the object for its class, which may do anything.
-    if issubclass(type(raw), (CompletedProcess, PromptReply)):
-        timing = Timing(started_at, finished_at, duration)
-        if issubclass(type(raw), PromptReply):
+    kind = type(raw)
+    output, error = "", None
+    if issubclass(kind, (CompletedProcess, PromptReply)):
+        if issubclass(kind, PromptReply):
             fields = _of_prompt(raw, emitted or {}, redactor)
         else:
             fields = _of_command(raw)
+        timing = (started_at, finished_at, duration)
         return make_result(task_id, TaskStatus.SUCCEEDED, *timing, attempts=attempt, **fields)
-    output = ""
-    error: str | None = None
-    if issubclass(type(raw), str):
+    if issubclass(kind, str):
         output = raw if redactor is None else redactor.text(raw)
     if emitted is not None:
         output = emitted.get("stdout") or output

@@ -66,9 +66,9 @@ class Recorder:
         failed: Exception | None = None
         if self.redactor is not None:
             task = redacted_task(task, self.redactor)
-        is_wanted = self._bus.wants(kind)
+        subscriptions = self._bus.subscriptions[kind]
         event = None
-        if is_wanted or self._record is not None:
+        if subscriptions or self._record is not None:
             event = make_event(
                 kind, task.id, task, timestamp, previous, status, error, attempt, retry_in
             )
@@ -81,8 +81,8 @@ class Recorder:
             except Exception as raised:
                 failed = raised
                 self._note(task, raised)
-        if is_wanted and event is not None:
-            self._bus.publish(event)
+        if subscriptions and event is not None:
+            self._bus.deliver(event, subscriptions)
         if failed is not None and self._strict:
             raise StoreError(f"Task {task.title!r} could not be saved: {failed}") from failed
 

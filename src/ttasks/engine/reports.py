@@ -26,33 +26,19 @@ class Reports:
     No report begins once `close` was called, and `close` waits for those that have begun. So
     nothing is announced after the last event of the attempt.
 
-    Attributes:
-        number: of the attempt.
     """
 
-    __slots__ = (
-        "_closed",
-        "_drained",
-        "_emitted",
-        "_emitting",
-        "_lock",
-        "_recorder",
-        "_redactor",
-        "_shown",
-        "_streams",
-        "_task",
-        "number",
-    )
-
-    def __init__(self, recorder: Recorder, redactor: Redactor | None, task: Task) -> None:
+    def __init__(
+        self, recorder: Recorder, redactor: Redactor | None, task: Task, number: int
+    ) -> None:
         self._recorder = recorder
         self._redactor = redactor
         self._task = task
-        self.number = 1
+        self._number = number
         # Owns the fields below; it is not held while subscribers run.
         self._lock = sync.Lock()
+        self._emitting = 0  # reports that are being delivered
         self._closed = False
-        self._emitting: list[int] | None = None  # threads that are delivering a report
         self._drained: sync.Event | None = None
         self._emitted: dict[str, list[str]] | None = None
         self._streams: dict[str, Any] | None = None
@@ -60,7 +46,7 @@ class Reports:
 
     def progress(self, percent: float | None, message: str | None) -> None:
         """See `ttasks.model.context.Reporter`."""
-        if not self._recorder.wants(TaskEventType.PROGRESS) or not self.enter():
+        if not self._recorder.wants(TaskEventType.PROGRESS) or not self._enter():
             return
         try:
             if message is not None and self._redactor is not None:
@@ -69,11 +55,11 @@ class Reports:
                 TaskEventType.PROGRESS, progress_percent=percent, progress_message=message
             )
         finally:
-            self.exit()
+            self._exit()
 
     def output(self, stream: str, text: str) -> None:
         """See `ttasks.model.context.Reporter`."""
-        if not self.enter():
+        if not self._enter():
             return
         try:
             if self._redactor is not None:
@@ -85,7 +71,7 @@ class Reports:
                     text = self._streams[stream].feed(text)
             self._emit(stream, text)
         finally:
-            self.exit()
+            self._exit()
 
     def sink(self, stream: str) -> Callable[[str], None] | None:
         """See `ttasks.model.context.Reporter`."""
@@ -93,45 +79,40 @@ class Reports:
             return None
 
         def announce(chunk: str) -> None:
-            if self.enter():
+            if self._enter():
                 try:
                     self._publish(TaskEventType.OUTPUT, output_stream=stream, output_chunk=chunk)
                 finally:
-                    self.exit()
+                    self._exit()
 
         return announce
 
-    def enter(self) -> bool:
-        """Begin a report; False if the attempt has ended. `exit` follows."""
-        me = sync.get_ident()
+    def _enter(self) -> bool:
+        """Begin a report; False if the attempt has ended. `_exit` follows."""
         with self._lock:
             if self._closed:
                 return False
-            if self._emitting is None:
-                self._emitting = [me]
-            else:
-                self._emitting.append(me)
+            self._emitting += 1
             return True
 
-    def exit(self) -> None:
+    def _exit(self) -> None:
         """End a report."""
         with self._lock:
-            assert self._emitting is not None
-            self._emitting.remove(sync.get_ident())
+            self._emitting -= 1
             if self._drained is not None and not self._emitting:
                 self._drained.set()
 
     def close(self) -> None:
         """Let no report begin any more, wait for those under way, deliver what was held back."""
-        me = sync.get_ident()
         with self._lock:
             self._closed = True
-            # What this thread is delivering itself would be waited for in vain.
-            if self._emitting and any(thread != me for thread in self._emitting):
+            if self._emitting:
                 self._drained = sync.Event()
         if self._drained is not None:
             self._drained.wait(EMIT_PATIENCE)
-        for stream, filtered in (self._streams or {}).items():
+        if self._streams is None:
+            return
+        for stream, filtered in self._streams.items():
             self._emit(stream, filtered.finish())
 
     def texts(self) -> dict[str, str] | None:
@@ -163,7 +144,7 @@ class Reports:
                 datetime.now(UTC),
                 status,
                 status,
-                attempt=self.number,
+                attempt=self._number,
                 **fields,
             )
         )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -179,6 +178,7 @@ class Run:
     ) -> None:
         self._scheduler = scheduler
         self._services = scheduler.services
+        self._handlers = scheduler.handlers
         self._clock = scheduler.services.clock
         self._lock = scheduler.lock
         self._works = works
@@ -193,6 +193,7 @@ class Run:
         self._closed = False
         self._must_work = False  # no other thread could be started
         self._grouped = plan.grouped
+        self._held = places.held_by(None)
         self._crew = Crew(self._serve, options.max_workers, name)
         self._agenda: Agenda[int | Attempt] = Agenda()
         self._requests = requests
@@ -466,11 +467,6 @@ class Run:
         """Tasks that wait for another attempt, or for somebody else who runs them."""
         return self._plan.delayed
 
-    @property
-    def working(self) -> AbstractContextManager[None]:
-        """See `ttasks.engine.attempt.Keeper`."""
-        return self._scheduler.working
-
     def ring(self) -> None:
         """See `ttasks.engine.attempt.Keeper`."""
         self._requests.ring()
@@ -488,7 +484,7 @@ class Run:
     def _work(self, slot: int) -> None:
         """Take nodes and run them until none is left."""
         lock, plan, crew, now = self._lock, self._plan, self._crew, self._clock.now
-        take_place = self._places.take
+        take_place, is_open = self._places.take, self._is_open
         me = sync.current_thread()
         wake = sync.Lock()
         wake.acquire()
@@ -503,11 +499,16 @@ class Run:
             while not lock.acquire(False):
                 sync.sleep(0)
             try:
+                moment = now()
                 if finished is not None:
-                    decisions.extend(self._finish(finished, outcome))
+                    unlocked = plan.finish(finished, outcome, moment)
+                    if unlocked:
+                        decisions.extend(unlocked)
+                    if is_open:
+                        self._forget(finished)
                     finished = None
-                node = None if decisions else plan.take(take_place, now(), slot)
-                if plan.queue:
+                node = None if decisions else plan.take(take_place, moment, slot)
+                if plan.queue and not crew.all_work:
                     helper = crew.helper()
                 if node is None and not decisions:
                     if not plan.unfinished:
@@ -538,9 +539,8 @@ class Run:
         """Run one attempt of a node; RUNNING means that it goes on, or that there is another."""
         work = self._works[node]
         task = work.task
-        attempt = None
         try:
-            if self._was_run_elsewhere(work):
+            if lifecycle_of(task).status is TaskStatus.FAILED and self._was_run_elsewhere(work):
                 self._release(node)
                 return self._end(node, work, task.status)
             if self._stop_error is not None and self._is_stopped(work):
@@ -548,11 +548,13 @@ class Run:
             if work.decision is not None:
                 self._release(node)
                 return self._carry_out(work.decision)
+            if task.type not in self._handlers:
+                return self._without_handler(node, work)
             attempt = self._attempt(node, work)
             if attempt is None:
                 return self._refused(node, work)
             self._live[node] = (attempt, me)
-            if self._is_stopped(work):
+            if self._stop_error is not None and self._is_stopped(work):
                 # The stop came between taking the node and here.
                 attempt.cancel(self._stop_reason, message=self._stop_message)
             if task.timeout is not None:
@@ -561,8 +563,9 @@ class Run:
                 self._live.pop(node, None)
                 self._forget_moment(attempt)
                 return self._refused(node, work, again=not self._is_shared)
-            if attempt.detach():
+            if not attempt.has_ended and attempt.detach():
                 return TaskStatus.RUNNING
+            attempt.context = attempt.variables = _NOTHING  # see `Attempt.context`
             return LEFT_BEHIND if attempt.left else self._after(attempt)
         except BaseException as error:  # the engine has a bug: nothing may hang
             self._live.pop(node, None)
@@ -577,29 +580,42 @@ class Run:
             may_start, work.may_start = work.may_start, None
             if not may_start():
                 return None
-        try:
-            backend, handler = self._scheduler.handler_of(task)
-        except HandlerNotFoundError as error:
-            if settle(self._services.recorder, task, TaskStatus.FAILED, error, owner=work.prior):
-                self.errors[task.id] = error
-            return None
+        found = self._handlers[task.type]
+        backend = found[0] or self._scheduler.backend_of(task.payload)
         if work.retry is not None and work.tries is None:
             work.tries = Tries(work.retry, self._clock, self.budget)
         prior, work.prior = work.prior, None
+        held = self._held
+        if self._grouped:
+            held = self._places.held_by(self._plan.group_of(node))
+        variables = (self._context if work.context is None else work.context).copy()
         return Attempt(
             self._services,
+            self,
             task,
             backend,
-            handler,
-            (self._context if work.context is None else work.context).copy(),
-            self,
-            upstream=work.upstream,
-            tries=work.tries,
-            prior=prior,
-            held=self._places.held_by(self._plan.group_of(node)),
-            outer=self._outer,
-            node=node,
+            found[1],
+            variables,
+            work.upstream,
+            work.tries,
+            prior,
+            held,
+            self._outer,
+            node,
         )
+
+    def _without_handler(self, node: int, work: Work) -> TaskStatus:
+        """End a task whose type has no handler."""
+        task, recorder = work.task, self._services.recorder
+        known = sorted(type.value for type in list(self._handlers))
+        error = HandlerNotFoundError(task.type.value, known)
+        if not settle(recorder, task, TaskStatus.FAILED, error, owner=work.prior):
+            return self._refused(node, work)
+        self._release(node)
+        self.errors[task.id] = error
+        if work.is_required:
+            self._on_failure(work)
+        return self._end(node, work, TaskStatus.FAILED)
 
     def _watch(self, attempt: Attempt, timeout: float) -> None:
         """Have the supervisor end an attempt in time, unless it is ended by its backend."""
@@ -621,8 +637,10 @@ class Run:
         node = attempt.node
         work = self._works[node]
         self._live.pop(node, None)
-        self._forget_moment(attempt)
-        self._release(node)
+        if attempt.ticket is not None:
+            self._forget_moment(attempt)
+        if self._grouped:
+            self._release(node)
         if attempt.trouble is not None:
             self._on_trouble(work, attempt.trouble)
         if attempt.retry_in is not None and self._postpone(work, attempt):
@@ -632,7 +650,7 @@ class Run:
             self.errors[work.task.id] = attempt.error
         if attempt.status is TaskStatus.FAILED and work.is_required:
             self._on_failure(work)
-        return self._end(node, work, attempt.status)
+        return attempt.status if work.on_end is None else self._end(node, work, attempt.status)
 
     def _postpone(self, work: Work, attempt: Attempt) -> bool:
         """Put a node aside until its next attempt; False if there will be none after all."""
@@ -725,8 +743,7 @@ class Run:
 
     def ended(self, attempt: Attempt) -> None:
         """See `ttasks.engine.attempt.Keeper`."""
-        with self._scheduler.working:
-            self._go_on(attempt.node, self._after(attempt))
+        self._go_on(attempt.node, self._after(attempt))
 
     def retry_cancelled(self, attempt: Attempt) -> None:
         """See `ttasks.engine.attempt.Keeper`."""
@@ -756,10 +773,14 @@ class Run:
         """Tell the plan of an outcome; with the lock held."""
         decisions = self._plan.finish(node, outcome, self._clock.now())
         if self._is_open:
-            self.errors.pop(self._works[node].task.id, None)
-            self._works[node] = _NOTHING
-            self._plan.forget(node)
+            self._forget(node)
         return decisions
+
+    def _forget(self, node: int) -> None:
+        """Forget a task of an open run that has ended; with the lock held."""
+        self.errors.pop(self._works[node].task.id, None)
+        self._works[node] = _NOTHING
+        self._plan.forget(node)
 
     def _carry_out_all(self, decisions: Iterable[Decision]) -> None:
         """Carry out decisions and what follows from them, then see to the rest of the work."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from functools import partial
 from types import TracebackType
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from ttasks.backends.base import Backend
     from ttasks.engine.attempt import Handler
     from ttasks.model.task import Task
+    from ttasks.model.task_type import TaskType
 
 _ONE = RunOptions(max_workers=1)
 
 
-class _Working:
+class Working:
     """Marks threads as being at work for the executor: they must not wait for the end of it all."""
 
     def __init__(self) -> None:
@@ -61,15 +62,16 @@ class Scheduler:
 
     Args:
         services: for attempts.
-        handler_of: the backend and the handler of a task; raises HandlerNotFoundError.
+        handlers: where tasks of a type run, and what runs them; each change is one operation.
+        backend_of: where a task with this payload runs, for types that have no backend.
         places: in groups, over all runs.
         max_workers: threads for submitted tasks.
+        working: marks a thread as working for the executor, in a ``with`` block.
         hold: keeps what tasks share from one to the next, until ``let_go``.
         let_go: undoes one ``hold``.
         on_close: called once nothing is under way any more after ``close``; may be called again.
 
     Attributes:
-        working: marks a thread as working for the executor, in a ``with`` block.
         ending: cancelled by ``shutdown(cancel=True)``.
         abandoned: threads that were left behind with a handler and still run.
     """
@@ -77,9 +79,11 @@ class Scheduler:
     def __init__(
         self,
         services: Services,
-        handler_of: Callable[[Task], tuple[Backend, Handler]],
+        handlers: Mapping[TaskType, tuple[Backend | None, Handler]],
+        backend_of: Callable[[object], Backend],
         places: Places,
         max_workers: int,
+        working: Working,
         hold: Callable[[], None],
         let_go: Callable[[], None],
         on_close: Callable[[], None],
@@ -87,7 +91,8 @@ class Scheduler:
         self.lock = sync.Lock()
         self._idle = sync.Condition(self.lock)
         self.services = services
-        self.handler_of = handler_of
+        self.handlers = handlers
+        self.backend_of = backend_of
         self.places = places
         self._submission_options = RunOptions(max_workers=max_workers)
         self._runs: dict[Run, None] = {}  # an ordered set
@@ -100,7 +105,7 @@ class Scheduler:
         self.abandoned = 0
         self.hold = hold
         self.let_go = let_go
-        self.working = _Working()
+        self.working = working
         self.ending = CancelToken()
 
     # What is under way

@@ -166,7 +166,7 @@ class Lifecycle:
         """
         with self.lock:
             if self.status is RUNNING:
-                if is_to_be_cancelled(token) and result.status is not CANCELLED:
+                if token.cancelled and result.status is not CANCELLED and is_to_be_cancelled(token):
                     return False
                 self.error = error
             elif self.status is not result.status:

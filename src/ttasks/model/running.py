@@ -52,7 +52,8 @@ class GraphStatistics:
     """A look at a graph, during a run or after it.
 
     Attributes:
-        counts: number of tasks by status; a status without tasks counts 0.
+        counts: number of tasks by status; a status without tasks counts 0. A task that waits for
+            another attempt is PENDING (see `Task.is_retrying`).
         running: titles of the tasks that are running, in insertion order.
         waiting: tasks that wait for another attempt.
         elapsed: seconds since the run began, or that the latest one took; 0.0 before the first.

@@ -442,6 +442,15 @@ class Task(Reference):
         return self._lifecycle.status is TaskStatus.SKIPPED
 
     @property
+    def is_retrying(self) -> bool:
+        """True between two attempts: the last one failed, and another will follow.
+
+        The task is FAILED while that is being announced, and PENDING from then on. It keeps the
+        error and the result of the last attempt until the next one starts.
+        """
+        return self._lifecycle.is_retrying
+
+    @property
     def is_terminal(self) -> bool:
         """True unless PENDING or RUNNING."""
         return not self._lifecycle.status.is_active

@@ -211,7 +211,7 @@ def test_cancel_is_idempotent_and_spares_what_succeeded(status: TaskStatus) -> N
 def test_cancel_asks_the_attempt_that_is_running_to_stop() -> None:
     task = task_in(PENDING)
     token = CancelToken()
-    lifecycle_of(task).move(RUNNING, None, token)
+    lifecycle_of(task).start(token)
     task.cancel()
     assert task.is_cancelled
     assert token.cancelled
@@ -221,7 +221,7 @@ def test_cancel_asks_the_attempt_that_is_running_to_stop() -> None:
 def test_moving_to_cancelled_asks_the_attempt_that_is_running_to_stop() -> None:
     task = task_in(PENDING)
     token = CancelToken()
-    lifecycle_of(task).move(RUNNING, None, token)
+    lifecycle_of(task).start(token)
     task.transition_to(CANCELLED, "enough")
     assert token.cancelled
     assert task.error == "enough"

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from ttasks.model.task import Task
 from ttasks.stores.sqlite import SQLiteStore
 from ttasks.stores.sqlite import connection as connection_module
 from ttasks.stores.sqlite.ledger import Ledger
-from ttasks.stores.sqlite.writer import Writer
+from ttasks.stores.sqlite.writer import Writer, _Ticket
 
 
 @pytest.fixture
@@ -109,6 +110,31 @@ def test_a_write_that_fails_does_not_harm_its_companions(writer: Writer, ledger:
     assert isinstance(again, StoreError)
     assert "UNIQUE" in str(again)
     assert notes(ledger) == ["a", "b"]
+
+
+def test_many_that_wait_for_a_locked_file_give_up_together(
+    writer: Writer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[str] = []
+
+    def give_up(path: str, action: object) -> object:
+        waits.append(path)
+        raise StoreError("other processes keep it locked")
+
+    monkeypatch.setattr("ttasks.stores.sqlite.writer.patiently", give_up)
+    waiting = _Ticket(note("a"))  # of another thread
+    writer._queue.append(waiting)
+    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        thread = ThreadPoolExecutor(1)
+        with thread, pytest.raises(StoreError, match="keep it locked") as caught:
+            thread.submit(writer.write, note("b")).result(10)
+        blocker.execute("ROLLBACK")
+    assert len(waits) == 1
+    assert str(waiting.error) == str(caught.value)
+    assert waiting.error is not caught.value
+    assert notes(ledger) == []
+    assert writer.write(note("c")) == "c"
 
 
 def test_an_interrupted_write_leaves_nobody_waiting(writer: Writer, ledger: Ledger) -> None:

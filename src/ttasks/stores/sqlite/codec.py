@@ -1,4 +1,4 @@
-"""Tasks to and from rows.
+"""Tasks to and from rows, and events to rows.
 
 A task has a row in three tables: ``tasks`` for its state, ``works`` for what it does, ``results``
 for what came of it (see `schema`). A transition writes the first and, at an end, the third.
@@ -7,12 +7,15 @@ for what came of it (see `schema`). A transition writes the first and, at an end
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
+from operator import attrgetter
 from time import time_ns
 from typing import Any, NamedTuple
 
 from ttasks.errors import StoreError
+from ttasks.model.checks import wrong_type
+from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, lifecycle_of
@@ -81,8 +84,17 @@ SELECT seq, {", ".join("?" * len(_RESULT))} FROM tasks WHERE id=?
 """
 _DELETE_RESULT = "DELETE FROM results WHERE task=(SELECT seq FROM tasks WHERE id=?)"
 
+_INSERT_EVENT = """
+INSERT INTO events (task, type, at, previous, status, attempt, error, details, chunk)
+SELECT seq, ?, ?, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
+"""
+
 # `status.value` is two calls of Python functions.
 STATUS_NAMES = {status: status.value for status in TaskStatus}
+_EVENT_DETAILS = ("retry_in", "percent", "message", "stream")
+_get_event_details = attrgetter("retry_in", "progress_percent", "progress_message", "output_stream")
+_NO_EVENT_DETAILS = (None,) * len(_EVENT_DETAILS)
+_EVENT_NAMES = {kind: kind.value for kind in TaskEventType}
 _RUNNING = TaskStatus.RUNNING.value
 _RESULT_STARTS = {status: f'{{"status":"{status.value}","started":' for status in TaskStatus}
 
@@ -172,8 +184,13 @@ def encode_task(task: Task, owner: int | None, pickles: bool) -> Row:
     )
 
 
-def update_state(connection: sqlite3.Connection, state: State) -> bool:
-    """Write the state of a task; False if the ledger has no such task, or a newer state."""
+def update_state(
+    connection: sqlite3.Connection, state: State, events: Sequence[tuple[Any, ...]] = ()
+) -> bool:
+    """Write the state of a task, and events of it.
+
+    False, and nothing is written, if the ledger has no such task, or a newer state.
+    """
     values, result = state
     if connection.execute(_UPDATE_STATE, values).rowcount == 0:
         return False
@@ -181,6 +198,8 @@ def update_state(connection: sqlite3.Connection, state: State) -> bool:
         connection.execute(_REPLACE_RESULT, result)
     elif values[0] != _RUNNING:
         connection.execute(_DELETE_RESULT, (values[5],))
+    if events:
+        insert_events(connection, events)
     return True
 
 
@@ -197,6 +216,40 @@ def save_task(connection: sqlite3.Connection, row: Row, *, new: bool = False) ->
             connection.execute(_REPLACE_RESULT, result)
     elif new:
         save_task(connection, row)
+
+
+def encode_event(event: TaskEvent) -> tuple[Any, ...]:
+    """The row of an event, with the id of its task last."""
+    if not isinstance(event, TaskEvent):
+        raise wrong_type("event", event, "a TaskEvent")
+    facts = _get_event_details(event)
+    details = None
+    if facts != _NO_EVENT_DETAILS:
+        named = zip(_EVENT_DETAILS, facts, strict=True)
+        details = to_json({name: value for name, value in named if value is not None})
+    error, chunk = event.error, event.output_chunk
+    return (
+        _EVENT_NAMES[event.type],
+        (event.timestamp - EPOCH) // MICROSECOND,
+        STATUS_NAMES[event.previous_status],
+        STATUS_NAMES[event.status],
+        event.attempt,
+        error if error is None else to_text(error),
+        details,
+        chunk if chunk is None else to_text(chunk),
+        event.task_id,
+    )
+
+
+def insert_events(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
+    """Insert rows of `encode_event`.
+
+    Raises:
+        StoreError: the task of one was never saved.
+    """
+    for row in rows:
+        if connection.execute(_INSERT_EVENT, row).rowcount == 0:
+            raise StoreError(f"The ledger has no task {row[-1]!r} for an event; save it first")
 
 
 def decode_task(row: Sequence[Any], pickles: bool = False) -> Task:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
 from ttasks.errors import StoreError
@@ -15,15 +14,12 @@ from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
-from ttasks.stores.sqlite.codec import STATUS_NAMES
+from ttasks.stores.sqlite.codec import DAMAGE, encode_event, insert_events
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
-    EPOCH,
-    MICROSECOND,
     from_json,
     from_micros,
     from_optional,
-    to_json,
     to_text,
 )
 
@@ -34,10 +30,6 @@ LIFECYCLE = frozenset(TaskEventType) - {
 }
 """The events that a journal keeps if nothing else is asked for."""
 
-_INSERT = """
-INSERT INTO events (task, type, at, previous, status, attempt, error, details, chunk)
-SELECT seq, ?, ?, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
-"""
 _SELECT = """
 SELECT events.seq, tasks.id, works.title, events.type, at, previous, events.status, attempt,
     events.error, events.details, chunk
@@ -52,11 +44,6 @@ AND EXISTS (
         AND nodes.graph = (SELECT seq FROM graphs WHERE id=?)
 )
 """
-
-_DETAILS = ("retry_in", "percent", "message", "stream")
-_get_details = attrgetter("retry_in", "progress_percent", "progress_message", "output_stream")
-_NO_DETAILS = (None,) * len(_DETAILS)
-_TYPE_NAMES = {kind: kind.value for kind in TaskEventType}
 
 _PAGE = 1000
 _MOST = 2**62  # fits into an integer of SQLite
@@ -243,40 +230,6 @@ def _seq(entries: Sequence[JournalEntry]) -> int:
     return entries[-1].seq if entries else 0
 
 
-def insert_events(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
-    """Insert rows of `encode_event`.
-
-    Raises:
-        StoreError: the task of one was never saved.
-    """
-    for row in rows:
-        if connection.execute(_INSERT, row).rowcount == 0:
-            raise StoreError(f"The ledger has no task {row[-1]!r} for an event; save it first")
-
-
-def encode_event(event: TaskEvent) -> tuple[Any, ...]:
-    """The row of an event, with the id of its task last."""
-    if not isinstance(event, TaskEvent):
-        raise wrong_type("event", event, "a TaskEvent")
-    facts = _get_details(event)
-    details = None
-    if facts != _NO_DETAILS:
-        named = zip(_DETAILS, facts, strict=True)
-        details = to_json({name: value for name, value in named if value is not None})
-    error, chunk = event.error, event.output_chunk
-    return (
-        _TYPE_NAMES[event.type],
-        (event.timestamp - EPOCH) // MICROSECOND,
-        STATUS_NAMES[event.previous_status],
-        STATUS_NAMES[event.status],
-        event.attempt,
-        error if error is None else to_text(error),
-        details,
-        chunk if chunk is None else to_text(chunk),
-        event.task_id,
-    )
-
-
 def _decode(row: Sequence[Any]) -> JournalEntry:
     seq, task_id, title, kind, at, previous, status, attempt, error, details, chunk = row
     try:
@@ -297,5 +250,5 @@ def _decode(row: Sequence[Any]) -> JournalEntry:
             facts.get("stream"),
             from_optional(chunk),
         )
-    except (ValueError, TypeError, AttributeError, ArithmeticError) as problem:
+    except DAMAGE as problem:
         raise StoreError(f"The ledger's row of event {seq} is damaged: {problem!r}") from problem

@@ -51,6 +51,8 @@ class Ledger:
         StoreError: it cannot be opened, or is no ledger.
     """
 
+    generation = 0  # `owners` asks for it; it counted forks
+
     def __init__(self, path: str, durability: str) -> None:
         self.path = path
         self._closed = sync.Event()
@@ -60,8 +62,6 @@ class Ledger:
         self.writer = Writer(path, _open_writer(path, durability))
         self._connections = _Connections(path, self.writer)
         self._finalizer = weakref.finalize(self, self._connections.close)
-
-    generation = 0  # of processes, which `owners` asks for
 
     def writing(self) -> AbstractContextManager[sqlite3.Connection]:
         """The connection for writing, for one thread at a time."""

@@ -1,13 +1,14 @@
 """Writer: the one way into the file, with group commit and without a thread of its own.
 
-Whoever writes puts a ticket into the queue and takes the lock. Who gets the lock runs all tickets
-that are in the queue, in one transaction, and takes them out. The others then get the lock in turn
-and find their tickets gone: what they wrote is committed. So under load threads share commits, and
-a write that nobody else waits for is one transaction under one lock.
+Whoever writes puts a ticket into the queue. The first in the queue takes the lock and runs all
+tickets that are there, in one transaction; then it takes them out, wakes their owners, and wakes
+the new first. So under load threads share commits, and a write that nobody else waits for is one
+transaction under one lock.
 
-An interrupt (Ctrl-C, for example) may come between any two lines. What became of the batch that was
-being written is therefore found out by `_settle`, which asks SQLite, may itself be interrupted, and
-is called again by whoever takes the lock next.
+An interrupt (Ctrl-C, for example) may come between any two lines. So nobody relies on being woken:
+who has waited for a while takes the lock as if it were the first. And what became of the batch that
+was being written is found out by `_settle`, which asks SQLite, may itself be interrupted, and is
+called again by whoever takes the lock next.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
@@ -29,6 +30,8 @@ from ttasks.stores.sqlite.connection import (
     translated,
 )
 
+PATIENCE_SECONDS = 0.05
+"""How long to wait for being woken by others."""
 LOOK_SECONDS = 0.1
 """How often to look whether the file is still there."""
 
@@ -36,12 +39,17 @@ Work = Callable[[sqlite3.Connection], Any]
 
 
 class _Ticket:
-    """One piece of work, with what became of it once it has left the queue."""
+    """One piece of work, with what became of it once it has left the queue.
 
-    __slots__ = ("error", "result", "work")
+    ``wake`` is released when the ticket has left the queue, or has become the first.
+    """
+
+    __slots__ = ("error", "result", "wake", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
+        self.wake = sync.Lock()
+        self.wake.acquire()
         self.result: Any = None
         self.error: Exception | None = None
 
@@ -62,6 +70,7 @@ class Writer:
         self._connection: sqlite3.Connection | None = connection
         self._batch: list[_Ticket] = []  # what is being written
         self._is_committing = False  # True from just before COMMIT
+        self._company = 1  # how many shared the latest transaction
         self._file = identity(path)
         self._look_at = 0.0
 
@@ -81,13 +90,21 @@ class Writer:
         ticket = _Ticket(work)
         try:
             self._queue.append(ticket)
-            with self._lock:
-                if self._batch:  # of somebody who was interrupted
-                    self._settle()
-                if ticket in self._queue:
-                    self._commit(self._queue[:])
+            while ticket in self._queue:
+                is_first = self._queue[:1] == [ticket]
+                if is_first or not ticket.wake.acquire(timeout=PATIENCE_SECONDS):
+                    with self._lock:
+                        if self._batch:  # of somebody who was interrupted
+                            self._settle()
+                        # Who shared the latest transaction is likely to want the next one too.
+                        # With "power" and 8 threads a save takes 180 us this way, else 250.
+                        if len(self._queue) < self._company:
+                            sync.sleep(0)
+                        if ticket in self._queue:
+                            self._commit(self._queue[:])
         except BaseException:
-            ticket.work = _nothing  # if it is still in the queue, nobody waits for it any more
+            with suppress(ValueError):
+                self._queue.remove(ticket)  # nobody waits for it any more
             raise
         if ticket.error is not None:
             raise ticket.error
@@ -99,11 +116,12 @@ class Writer:
         if connection is None:
             raise StoreError(f"Ledger {self._path!r} is closed")
         failed: Exception | None = None
+        is_begun = False
         self._batch, self._is_committing = batch, False
+        self._company = len(batch)
         try:
             try:
                 if monotonic() >= self._look_at:
-                    self._look_at = monotonic() + LOOK_SECONDS
                     self._check_file()
                 try:
                     connection.execute("BEGIN IMMEDIATE")
@@ -111,6 +129,7 @@ class Writer:
                     if not is_busy(error):
                         raise
                     patiently(self._path, lambda: connection.execute("BEGIN IMMEDIATE"))
+                is_begun = True
                 for ticket in batch:
                     ticket.error = None
                     ticket.result = ticket.work(connection)
@@ -125,15 +144,22 @@ class Writer:
                 self._settle()
         if failed is None:
             return
-        if len(batch) > 1:
+        if is_begun and len(batch) > 1:
             for ticket in batch:
-                self._commit([ticket])
+                if ticket in self._queue:
+                    self._commit([ticket])
             return
-        if isinstance(failed, (sqlite3.Error, OverflowError)):
-            cause, failed = failed, store_error(self._path, failed)
-            failed.__cause__ = cause
-        batch[0].error = failed
-        self._queue.remove(batch[0])
+        for ticket in batch:
+            ticket.error = self._own(failed)
+        self._leave(batch)
+
+    def _own(self, error: Exception) -> Exception:
+        """An exception for one thread alone, of one that several may get."""
+        if isinstance(error, (sqlite3.Error, OverflowError)):
+            translation = store_error(self._path, error)
+            translation.__cause__ = error
+            return translation
+        return StoreError(*error.args) if type(error) is StoreError else error
 
     def _settle(self) -> None:
         """Undo what was not committed; take what was out of the queue."""
@@ -142,12 +168,22 @@ class Writer:
             return
         if connection.in_transaction:
             self._is_committing = False
-            connection.execute("ROLLBACK")
+            with translated(self._path):
+                connection.execute("ROLLBACK")
         elif self._is_committing:
-            for ticket in self._batch:
-                if ticket in self._queue:
-                    self._queue.remove(ticket)
+            self._leave(self._batch)
         self._batch = []
+
+    def _leave(self, batch: list[_Ticket]) -> None:
+        """Take tickets out of the queue, and wake their owners and who is the first now."""
+        for ticket in batch:
+            try:
+                self._queue.remove(ticket)
+            except ValueError:
+                pass  # its owner was interrupted
+        for ticket in batch + self._queue[:1]:
+            if ticket.wake.locked():
+                ticket.wake.release()
 
     def _check_file(self) -> None:
         if identity(self._path) != self._file:
@@ -155,6 +191,7 @@ class Writer:
                 f"Ledger {self._path!r} was deleted or replaced while it was open; what is saved "
                 f"now would be lost, so open a new store"
             )
+        self._look_at = monotonic() + LOOK_SECONDS
 
     @contextmanager
     def exclusive(self) -> Iterator[sqlite3.Connection]:
@@ -184,7 +221,3 @@ class Writer:
                 f"cannot be used on both sides of a fork: start processes by spawn or forkserver, "
                 f"or open the store in the child only"
             )
-
-
-def _nothing(connection: sqlite3.Connection) -> None:
-    """The work of a ticket that was given up."""
