@@ -179,8 +179,7 @@ def _described(
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
         trace = trace.tb_next
-    error.__traceback__ = trace
-    text = "".join(format_exception(error))
+    text = "".join(format_exception(type(error), error, trace))
     variables = {} if capture is None else captured_locals(trace, capture[0])
     kind = type(error)
     try:

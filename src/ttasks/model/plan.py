@@ -198,6 +198,7 @@ class Plan:
     def forget(self, node: int) -> None:
         """Use the number of an added node that is FINISHED again."""
         self.waits.pop(node, None)
+        self._unlocked.discard(node)
         self._groups.pop(node, None)
         self._free.append(node)
 
@@ -432,6 +433,8 @@ class Plan:
         else:
             # BLOCK with skipped upstreams only; any other was decided early.
             decisions.append(self._decide(node, SKIPPED, tally.first))
+        if self._state[node] is State.READY:
+            self.ready[node] = now
 
 
 _STOPPABLE = (State.WAITING, State.READY, State.DELAYED)
