@@ -427,7 +427,8 @@ class Run:
             self._stop_all = self._stop_all or also_finally
             decisions = self._plan.stop(also_finally=also_finally)
         for attempt, _thread in self._alive():
-            if also_finally or not self._works[attempt.node].is_finally:
+            # An open run has no finally tasks, and may have forgotten the task by now.
+            if also_finally or self._is_open or not self._works[attempt.node].is_finally:
                 attempt.cancel(reason, message=message)
         self._carry_out_all(decisions)
 
