@@ -157,6 +157,50 @@ def ctrl_c_while_a_ledger_is_written(random: Random) -> Plan:
     return Plan((TaskPlan(),) * 3, (), saves, store="ledger", interrupt_line=line)
 
 
+def place_free_before_the_first_submission(random: Random) -> Plan:
+    """A place in a group becomes free while the first submitted task is being taken in."""
+    tasks = (TaskPlan(group="g"), TaskPlan((Step("fail"),), group="g"))
+    graph = GraphPlan((Node(0), Node(1, finally_=random.random() < 0.5)))
+    submit = (Action("submit", 1),)
+    return Plan(tasks, (graph,), ((RUN,), submit, submit), limits=(("g", 1),))
+
+
+def shutdown_as_a_cancellation_is_announced(random: Random) -> Plan:
+    """The subscriber is called on the thread that cancels, and the run waits for that thread."""
+    task = TaskPlan(is_async=random.random() < 0.5)
+    cancel = random.choice([Action("cancel"), Action("cancel graph")])
+    return Plan(
+        (task, TaskPlan()),
+        (CHAIN,),
+        ((RUN,), (cancel,)),
+        (Subscriber("cancelled", SHUTDOWN, title=0),),
+    )
+
+
+def blocked_while_it_runs_elsewhere(random: Random) -> Plan:
+    """A graph would block a task that was submitted by itself, and then succeeds."""
+    tasks = (TaskPlan((Step("fail"),)), TaskPlan((Step("ok", 2.0),)), TaskPlan())
+    last = Node(2, (1,), finally_=random.random() < 0.5)
+    graph = GraphPlan((Node(0), Node(1, (0,)), last))
+    run = Action("run", 0, (("max_workers", 2), ("fail_fast", random.random() < 0.5)))
+    return Plan(tasks, (graph,), ((run,), (Action("submit", 1),)))
+
+
+def left_behind_as_it_begins_a_graph(random: Random) -> Plan:
+    """A handler is out of time just as it begins a graph of its own; then it is tried again."""
+    slow = Subscriber("started", Action("sleep", 1), 2)
+    task = TaskPlan((Step("nested", 1.0),), timeout=random.choice([1.0, 1.5]), attempts=2)
+    return Plan((task, TaskPlan()), (CHAIN,), ((RUN,),), (slow,) if random.random() < 0.5 else ())
+
+
+def shutdown_while_submitting(random: Random) -> Plan:
+    """What was submitted just before ``shutdown(cancel=True)`` does not begin after it."""
+    end = Action("shutdown", 0, (("wait", False), ("cancel", True)))
+    submits = (Action("submit", 0), Action("submit", 1))
+    tasks = (TaskPlan((Step("ok", 1.0),)), TaskPlan(is_async=random.random() < 0.5))
+    return Plan(tasks, (), (submits, (end,)))
+
+
 FOUND: dict[str, Callable[[Random], Plan]] = {
     plan.__name__: plan
     for plan in (
@@ -178,6 +222,11 @@ FOUND: dict[str, Callable[[Random], Plan]] = {
         ctrl_c_at_a_line_of_execute,
         ctrl_c_in_run,
         ctrl_c_while_a_ledger_is_written,
+        place_free_before_the_first_submission,
+        shutdown_as_a_cancellation_is_announced,
+        blocked_while_it_runs_elsewhere,
+        left_behind_as_it_begins_a_graph,
+        shutdown_while_submitting,
     )
 }
 """By name; seeds of these are played as ``name:number``, like those of the families."""

@@ -142,6 +142,9 @@ class _Run:
     ) -> None:
         self._thread = thread
         self._job = job
+        # Of its own, because the engine takes a job apart that has ended before it began.
+        self._context = job.context
+        self._variables = job.variables
         self._coroutine = coroutine
         self._leave = leave
         self._task: asyncio.Task[Any] | None = None
@@ -149,20 +152,19 @@ class _Run:
 
     def begin(self) -> None:
         """Let it run; on the loop's thread."""
-        job = self._job
-        if job.context.cancelled:
+        if self._context.cancelled:
             self.drop()
             self._thread.forget()
             return
-        self._task = self._thread.loop.create_task(self._coroutine, context=job.variables)
+        self._task = self._thread.loop.create_task(self._coroutine, context=self._variables)
         self._task.add_done_callback(self._end)
-        self._forget = job.context.cancel_token.add_callback(self._cancel)
+        self._forget = self._context.cancel_token.add_callback(self._cancel)
 
     def drop(self) -> None:
         """End the job, which has been cancelled, before it has begun."""
         self._coroutine.close()
         self._leave()
-        self._job.end(None, self._job.context.cancel_token.error())
+        self._job.end(None, self._context.cancel_token.error())
 
     def _cancel(self) -> None:
         """Cancel the coroutine, from any thread; nothing happens if it has ended."""
@@ -173,7 +175,7 @@ class _Run:
     def _end(self, task: asyncio.Task[Any]) -> None:
         assert self._forget is not None
         self._forget()
-        self._thread.threads.leave(self._job.context)
+        self._thread.threads.leave(self._context)
         value: Any = None
         error: BaseException | None = None
         if task.cancelled():

@@ -280,8 +280,10 @@ def _raised(
         # The latter would be taken for a Ctrl-C here.
         note = "" if error is not None else " (the exception itself cannot be pickled)"
         error = TaskExecutionError(f"{name} raised {kind}: {message}{note}")
-    error.__cause__ = RemoteTraceback(text, variables)
-    return error
+    try:
+        raise error from RemoteTraceback(text, variables)  # also sets it on a frozen exception
+    except BaseException as raised:
+        return raised.with_traceback(None)
 
 
 def _portable(func: Any) -> Any:

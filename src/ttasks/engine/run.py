@@ -427,7 +427,8 @@ class Run:
             self._stop_all = self._stop_all or also_finally
             decisions = self._plan.stop(also_finally=also_finally)
         for attempt, _thread in self._alive():
-            if also_finally or not self._works[attempt.node].is_finally:
+            # An open run has no finally tasks, and may have forgotten the task by now.
+            if also_finally or self._is_open or not self._works[attempt.node].is_finally:
                 attempt.cancel(reason, message=message)
         self._carry_out_all(decisions)
 
@@ -562,7 +563,7 @@ class Run:
             if not attempt.start():
                 self._live.pop(node, None)
                 self._forget_moment(attempt)
-                return self._refused(node, work)
+                return self._refused(node, work, again=not self._is_shared)
             if not attempt.has_ended and attempt.detach():
                 return TaskStatus.RUNNING
             attempt.context = attempt.variables = _NOTHING  # see `Attempt.context`
@@ -697,11 +698,14 @@ class Run:
         self.errors.setdefault(task.id, TaskExecutionError(task.error or "Task failed"))
         return True
 
-    def _refused(self, node: int, work: Work) -> TaskStatus:
-        """A task could not start; RUNNING means that it may later."""
+    def _refused(self, node: int, work: Work, *, again: bool = False) -> TaskStatus:
+        """A task could not start; RUNNING means that it may later.
+
+        ``again``: it starts as soon as nobody owns it, if its status allows that.
+        """
         self._release(node)
         task = work.task
-        if self._await_owner(node, work):
+        if self._await_owner(node, work, again=again):
             return TaskStatus.RUNNING
         status = task.status
         if status.is_active or not self._is_shared:
@@ -716,13 +720,13 @@ class Run:
             self._on_failure(work)
         return self._end(node, work, task.status)
 
-    def _await_owner(self, node: int, work: Work) -> bool:
+    def _await_owner(self, node: int, work: Work, *, again: bool = False) -> bool:
         """Put a node aside until whoever owns its task lets go of it; False if nobody does."""
         life = lifecycle_of(work.task)
         if not self._is_shared and life.status.is_active:
             return False
-        if life.owner is None and (self._is_shared or life.status.is_sink):
-            return False  # else it could start now
+        if life.owner is None and not (again and not life.status.is_sink):
+            return False
         with self._lock:
             if not self._plan.postpone(node, "duplicate", self._clock.now()):
                 return False

@@ -410,13 +410,11 @@ class Plan:
 
     def _settle(self, node: int, decisions: list[Decision], now: float) -> None:
         """Queue or decide a node whose upstreams are all finished."""
-        self.ready[node] = now
-        if node in self._finally:
-            self._enqueue(node)
-            return
         tally = self._tallies.get(node) if self._tallies else None
         policy = self._policies[node]
-        if policy is DependencyPolicy.ON_FAILURE:
+        if node in self._finally:
+            self._enqueue(node)
+        elif policy is DependencyPolicy.ON_FAILURE:
             if tally is not None and tally.failures:
                 self._enqueue(node)
             else:

@@ -289,7 +289,8 @@ def test_a_frozen_exception_in_a_worker_process_fails_its_task_alone() -> None:
         run(graph, executor, 1)
     assert broken.result is not None
     assert broken.result.failure is not None
-    assert broken.result.failure.type == "callkit.FrozenError"
+    # It cannot be unpickled, as that would change it; so another one stands for it.
+    assert "raise_frozen raised callkit.FrozenError: cannot be changed" in (broken.error or "")
     assert first.value == last.value
 
 
