@@ -24,6 +24,7 @@ from ttasks.engine.resume import reuse_one
 from ttasks.engine.run import Requests, Work
 from ttasks.engine.scheduler import Scheduler, Working
 from ttasks.engine.signals import Signals
+from ttasks.engine.single import SingleTasks
 from ttasks.errors import InvalidTransitionError
 from ttasks.model.attributes import check_retry, check_task_type
 from ttasks.model.breaker import BreakerStatus, CircuitBreaker
@@ -140,12 +141,12 @@ class TaskExecutor:
             self._handlers,
             self._backend_of,
             Places(limits),
-            max_workers,
             working,
             self._loop.hold,
             self._loop.let_go,
             self._close_all,
         )
+        self._single = SingleTasks(self._scheduler, max_workers)
         self._running = services.running
         self._thread = ThreadBackend(self._loop, kills=False)
         self._backends: dict[str, Backend] = {
@@ -279,7 +280,7 @@ class TaskExecutor:
             try:
                 if not self._reuse(task, tasks):
                     work = Work(task, tasks, retry_policy or task.retry)
-                    error = scheduler.execute(work, requests, outer)
+                    error = self._single.execute(work, requests, outer)
             finally:
                 scheduler.leave(outer)
         if error is not None:
@@ -325,7 +326,7 @@ class TaskExecutor:
                 if self._reuse(task, tasks):
                     promise.end(TaskStatus.SUCCEEDED, None)
                 else:
-                    self._scheduler.submit(work)
+                    self._single.submit(work)
             except RuntimeError as error:  # no thread could be started
                 promise.end(TaskStatus.FAILED, error)
             finally:

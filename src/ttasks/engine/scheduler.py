@@ -1,26 +1,21 @@
-"""Scheduler: what all runs of one executor share, and the ways to start one."""
+"""Scheduler: what the runs of one executor share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextvars import Context, copy_context
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ttasks import sync
 from ttasks.engine.attempt import Attempt, Services
 from ttasks.engine.ending import settle
 from ttasks.engine.limits import Places, RunPlaces
-from ttasks.engine.run import Requests, Run, Work
-from ttasks.errors import InvalidTransitionError, TaskCancelled
+from ttasks.errors import TaskCancelled
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT
-from ttasks.model.plan import Plan
-from ttasks.model.running import RunOptions
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import lifecycle_of
-from ttasks.model.topology import Topology
 
 if TYPE_CHECKING:
     from ttasks.backends.base import Backend
@@ -28,7 +23,15 @@ if TYPE_CHECKING:
     from ttasks.model.task import Task
     from ttasks.model.task_type import TaskType
 
-_ONE = RunOptions(max_workers=1)
+
+class Sharer(Protocol):
+    """A run, as the scheduler knows it."""
+
+    def unpark(self, group: str) -> bool:
+        """A place has become free; with the lock held. True if a task may take it."""
+
+    def provide_worker(self) -> None:
+        """See to it that somebody takes what is queued."""
 
 
 class Working:
@@ -65,7 +68,6 @@ class Scheduler:
         handlers: where tasks of a type run, and what runs them; each change is one operation.
         backend_of: where a task with this payload runs, for types that have no backend.
         places: in groups, over all runs.
-        max_workers: threads for submitted tasks.
         working: marks a thread as working for the executor, in a ``with`` block.
         hold: keeps what tasks share from one to the next, until ``let_go``.
         let_go: undoes one ``hold``.
@@ -82,7 +84,6 @@ class Scheduler:
         handlers: Mapping[TaskType, tuple[Backend | None, Handler]],
         backend_of: Callable[[object], Backend],
         places: Places,
-        max_workers: int,
         working: Working,
         hold: Callable[[], None],
         let_go: Callable[[], None],
@@ -94,11 +95,7 @@ class Scheduler:
         self.handlers = handlers
         self.backend_of = backend_of
         self.places = places
-        self._submission_options = RunOptions(max_workers=max_workers)
-        self._runs: dict[Run, None] = {}  # an ordered set
-        # Owns the making of a run for submitted tasks.
-        self._submitting = sync.Lock()
-        self._submissions: Run | None = None
+        self._runs: dict[Sharer, None] = {}  # an ordered set
         self._under_way = 0
         self._closed = False
         self._on_close = on_close
@@ -161,9 +158,15 @@ class Scheduler:
         if outer is not None:
             outer.unshelter()
         self.working.__exit__(None, None, None)
-        self._leave()
+        self.done()
 
-    def _leave(self) -> None:
+    def begun(self) -> None:
+        """Count what goes on by itself, on a thread of its own; `done` follows."""
+        with self.lock:
+            self._under_way += 1
+
+    def done(self) -> None:
+        """It is over."""
         with self.lock:
             self._under_way -= 1
             self._idle.notify_all()
@@ -204,12 +207,12 @@ class Scheduler:
         context = CURRENT.get()
         return [self.ending] if context is None else [context.cancel_token, self.ending]
 
-    def add_run(self, run: Run) -> None:
+    def add_run(self, run: Sharer) -> None:
         """A run begins: it hears of places that become free."""
         with self.lock:
             self._runs[run] = None
 
-    def remove_run(self, run: Run) -> None:
+    def remove_run(self, run: Sharer) -> None:
         """A run is over."""
         with self.lock:
             self._runs.pop(run, None)
@@ -221,101 +224,6 @@ class Scheduler:
             unparked = [run for run in self._runs if run.unpark(group)]
         for run in unparked:
             run.provide_worker()
-
-    # Single tasks
-
-    def execute(
-        self, work: Work, requests: Requests, outer: Attempt | None
-    ) -> BaseException | None:
-        """Run one task while the calling thread supervises; returns what it ended in.
-
-        ``outer`` is what `enter` has returned.
-
-        Raises:
-            InvalidTransitionError: the calling thread is just announcing the end of the task.
-        """
-        task = work.task
-        life = lifecycle_of(task)
-        if life.ender == sync.get_ident():
-            # In a subscriber that hears of the end: nobody but this thread could let go of it.
-            raise InvalidTransitionError(
-                task.id, task.title, task.status.value, TaskStatus.RUNNING.value
-            )
-        run = Run(
-            self,
-            [],
-            Plan(Topology([], []), []),
-            RunPlaces(Places(), self.places, frozenset() if outer is None else outer.held),
-            _ONE,
-            copy_context(),
-            "ttasks-execute",
-            requests,
-            outer=outer,
-            is_shared=False,
-        )
-        run.add(work, start=False)
-        run.supervise()
-        return run.errors.get(task.id)
-
-    def submit(self, work: Work) -> None:
-        """Run one task on a thread of the pool.
-
-        Raises:
-            RuntimeError: no thread could be started; the task has not been touched.
-        """
-        run = self._submissions
-        if run is not None and run.add(work):
-            return
-        new = self._new_submissions()
-        new.register()  # before anybody can add to it
-        is_begun = False
-        try:
-            is_begun = self._begin(new, work)
-        finally:
-            if not is_begun:
-                new.unregister()
-
-    def _begin(self, new: Run, work: Work) -> bool:
-        """Have a thread supervise submitted tasks; False if another thread was faster."""
-        with self._submitting:
-            run = self._submissions
-            if run is not None and run.add(work):
-                return False
-            new.add(work, start=False)
-            # No daemon, so that what was submitted is done before the interpreter exits.
-            thread = sync.Thread(
-                target=self._supervise, args=(new,), name="ttasks-submit", daemon=False
-            )
-            with self.lock:
-                self._under_way += 1
-            try:
-                thread.start()
-            except BaseException:
-                self._leave()
-                raise
-            self._submissions = new
-            return True
-
-    def _new_submissions(self) -> Run:
-        return Run(
-            self,
-            [],
-            Plan(Topology([], []), []),
-            RunPlaces(Places(), self.places, frozenset()),
-            self._submission_options,
-            Context(),
-            "ttasks-submit",
-            Requests(self.services.clock),
-            is_shared=False,
-            is_open=True,
-        )
-
-    def _supervise(self, run: Run) -> None:
-        try:
-            with self.working:
-                run.supervise()
-        finally:
-            self._leave()
 
     def cancel(self, task: Task) -> bool:
         """See `TaskExecutor.cancel`."""
