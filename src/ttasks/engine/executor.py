@@ -16,12 +16,13 @@ from ttasks.backends.thread import ThreadBackend
 from ttasks.engine.attempt import Handler, Services
 from ttasks.engine.breakers import Breakers
 from ttasks.engine.bus import EventBus
+from ttasks.engine.dispatch import Work
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import Guard, check_guards
 from ttasks.engine.limits import Places
 from ttasks.engine.recorder import Recorder
+from ttasks.engine.requests import Requests
 from ttasks.engine.resume import reuse_one
-from ttasks.engine.run import Requests, Work
 from ttasks.engine.scheduler import Scheduler, Working
 from ttasks.engine.signals import Signals
 from ttasks.engine.single import SingleTasks

@@ -7,11 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ttasks.engine.dispatch import Work
 from ttasks.engine.ending import settle
 from ttasks.engine.interrupted import INTERRUPTED
 from ttasks.engine.limits import Places, RunPlaces
+from ttasks.engine.requests import Requests
 from ttasks.engine.resume import in_order, prepare_ledger
-from ttasks.engine.run import Requests, Run, Work
+from ttasks.engine.run import Run
 from ttasks.errors import GraphError, TaskExecutionError
 from ttasks.model.graph import state_of, topology_of
 from ttasks.model.plan import Plan

@@ -6,8 +6,10 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 
 from ttasks import sync
+from ttasks.engine.dispatch import Work
 from ttasks.engine.limits import Places, RunPlaces
-from ttasks.engine.run import Requests, Run, Work
+from ttasks.engine.requests import Requests
+from ttasks.engine.run import Run
 from ttasks.errors import InvalidTransitionError
 from ttasks.model.plan import Plan
 from ttasks.model.running import RunOptions

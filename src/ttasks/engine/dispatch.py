@@ -1,0 +1,689 @@
+"""Dispatch: takes the nodes of a plan to their outcomes, on threads.
+
+Workers take nodes from the plan, run them and report the outcome. The worker that finishes a node
+takes the next one itself, so a chain of tasks needs no hand-off between threads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextvars import Context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ttasks import sync
+from ttasks.engine.agenda import Agenda
+from ttasks.engine.attempt import Attempt
+from ttasks.engine.crew import Crew
+from ttasks.engine.ending import settle
+from ttasks.engine.retry import RetryBudget, Tries
+from ttasks.errors import (
+    HandlerNotFoundError,
+    InvalidTransitionError,
+    TaskCancelled,
+    TaskExecutionError,
+)
+from ttasks.model.plan import Decision, Plan
+from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of
+
+if TYPE_CHECKING:
+    from ttasks.engine.limits import RunPlaces
+    from ttasks.engine.scheduler import Scheduler
+    from ttasks.model.policy import RetryPolicy
+    from ttasks.model.task import Task
+
+SUPERVISOR = 0
+"""Slot of a supervisor that has to work itself."""
+
+LEFT_BEHIND = TaskStatus.PENDING
+"""Stands for the outcome of a node whose worker was left behind."""
+
+_NOTHING: Any = None
+"""Stands in an open run for a task that has ended."""
+
+
+@dataclass(slots=True)
+class Work:
+    """A task of a run, and what its attempts need.
+
+    Attributes:
+        task: the task.
+        upstream: its direct dependencies.
+        retry: its policy; None for one attempt.
+        is_finally, is_required: its flags in the graph.
+        context: context variables of its handler; None for those of the run.
+        may_start: asked before its first attempt; False if somebody has cancelled it.
+        on_end: told of its outcome, on the thread that brings it about, without any lock.
+        is_tried_again: it had ended without success before the run began.
+        tries: its attempts so far; kept by the run.
+        prior: the attempt that waits for the next one; kept by the run.
+        awaited: somebody else was running the task when it was its turn; kept by the run.
+        decision: it will not run unless whoever runs it has success; kept by the run.
+    """
+
+    task: Task
+    upstream: tuple[Task, ...] = ()
+    retry: RetryPolicy | None = None
+    is_finally: bool = False
+    is_required: bool = True
+    context: Context | None = None
+    may_start: Callable[[], bool] | None = None
+    on_end: Callable[[TaskStatus, BaseException | None], None] | None = None
+    tries: Tries | None = None
+    prior: Attempt | None = None
+    is_tried_again: bool = False
+    awaited: bool = False
+    decision: Decision | None = None
+
+
+class Watcher(Protocol):
+    """Who supervises a dispatch; told on the threads where it happens, without any lock."""
+
+    def ring(self) -> None:
+        """Something is due, or everything has ended."""
+
+    def failed(self, work: Work) -> None:
+        """A required task has FAILED for good."""
+
+    def troubled(self, error: BaseException) -> None:
+        """The engine, or a store that has to work, does not; nothing new must start."""
+
+    def helpless(self, error: BaseException) -> None:
+        """No thread can be had; nothing can run any more, finally tasks neither."""
+
+
+class Dispatch:
+    """Carries a plan out.
+
+    The lock of the scheduler owns the plan, the crew, the agenda and the places in groups; it is
+    never held while handlers, subscribers, guards or stores run. An entry of ``_live`` is set by
+    the worker of the node and removed by whoever ends the attempt, each with one operation.
+
+    Args:
+        scheduler: of the executor.
+        works: the tasks, by node.
+        plan: what may run; belongs to the dispatch from now on.
+        places: in groups.
+        max_workers: threads at most.
+        context: context variables that handlers see.
+        name: beginning of the names of the threads.
+        budget: of the retries.
+        watcher: who supervises.
+        outer: the attempt that all this is part of; None if there is none.
+        is_shared: what somebody else runs is waited for; else it is an error.
+        is_open: tasks may be added until every one has ended (see ``add``).
+
+    Attributes:
+        errors: exception by task id.
+        has_decided: tasks did not run because of what became of others, or of a stop.
+        must_work: no thread could be started, so that the supervisor has to work (``work_here``).
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        works: list[Work],
+        plan: Plan,
+        places: RunPlaces,
+        max_workers: int,
+        context: Context,
+        name: str,
+        budget: RetryBudget,
+        watcher: Watcher,
+        *,
+        outer: Attempt | None = None,
+        is_shared: bool = True,
+        is_open: bool = False,
+    ) -> None:
+        self._scheduler = scheduler
+        self._services = scheduler.services
+        self._handlers = scheduler.handlers
+        self._clock = scheduler.services.clock
+        self._lock = scheduler.lock
+        self._works = works
+        self._plan = plan
+        self._places = places
+        self._context = context
+        self._budget = budget
+        self._watcher = watcher
+        self._ring = watcher.ring
+        self._outer = outer
+        self._is_shared = is_shared
+        self._is_open = is_open
+        self._closed = False
+        self._grouped = plan.grouped
+        self._held = places.held_by(None)
+        self._crew = Crew(self._serve, max_workers, name)
+        self._agenda: Agenda[int | Attempt] = Agenda()
+        self._live: dict[int, tuple[Attempt, sync.Thread]] = {}
+        self._stop_error: BaseException | None = None
+        self._stop_reason = "cancelled"
+        self._stop_message: str | None = None
+        self._stop_all = False
+        self.errors: dict[str, BaseException] = {}
+        self.has_decided = False
+        self.must_work = False
+
+    # For the supervisor
+
+    def begin(self) -> None:
+        """Start the work."""
+        self._carry_out_all(self._plan.begin())
+
+    def is_over(self) -> bool:
+        """True once every node is finished; nothing can be added then."""
+        with self._lock:
+            self._closed = not self._plan.unfinished
+            return self._closed
+
+    @property
+    def unfinished(self) -> int:
+        """Nodes that are not finished."""
+        return self._plan.unfinished
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that wait for another attempt, or for somebody else who runs them."""
+        return self._plan.delayed
+
+    def work_here(self) -> None:
+        """Work on this thread until nothing may start."""
+        self.must_work = False
+        self._work(SUPERVISOR)
+
+    def next_moment(self) -> float | None:
+        """When something is due next, by the clock; None if nothing is. See ``take_due``."""
+        with self._lock:
+            return self._agenda.next()
+
+    def take_due(self, now: float) -> Attempt | None:
+        """Queue what is to be tried again; returns an attempt whose time is up, if there is one."""
+        item: int | Attempt | None = 0
+        while isinstance(item, int):
+            with self._lock:
+                item = self._agenda.take(now)
+                if isinstance(item, int):
+                    self._plan.resume(item, now)
+        if item is not None:
+            item.ticket = None
+        self.provide_worker()
+        return item
+
+    def alive(self) -> list[Attempt]:
+        """The attempts that are under way."""
+        return [attempt for attempt, _thread in self._live.copy().values()]
+
+    def leave(self, attempt: Attempt) -> bool:
+        """End an attempt whose handler has not returned; False if it is to be waited for."""
+        if not attempt.is_started:
+            return True  # its worker will find it cancelled
+        if not attempt.leave():
+            return attempt.status is not None or not attempt.ends_itself
+        if attempt.left:
+            with self._lock:
+                entry = self._live.get(attempt.node)
+                if entry is not None and entry[0] is attempt:
+                    self._crew.drop(entry[1])
+                self._scheduler.abandoned += 1
+            self._go_on(attempt.node, self._after(attempt))
+        return True
+
+    def stop(self, reason: str, message: str | None, *, also_finally: bool = False) -> None:
+        """Cancel what has not started, and what is running; finally tasks only if asked to.
+
+        Args:
+            reason: "cancelled" or "interrupted".
+            message: why, for people; None for the words of a single task.
+            also_finally: the finally tasks too.
+        """
+        with self._lock:
+            self._stop_reason, self._stop_message = reason, message
+            self._stop_error = TaskCancelled() if message is None else TaskCancelled(message)
+            self._stop_all = self._stop_all or also_finally
+            decisions = self._plan.stop(also_finally=also_finally)
+        for attempt in self.alive():
+            # An open run has no finally tasks, and may have forgotten the task by now.
+            if also_finally or self._is_open or not self._works[attempt.node].is_finally:
+                attempt.cancel(reason, message=message)
+        self._carry_out_all(decisions)
+
+    def join(self) -> None:
+        """Wait for the end of all workers that are not left behind."""
+        with self._lock:
+            resting, threads = self._crew.close()
+        for wake in resting:
+            wake.release()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+
+    # For the scheduler, and for whoever adds tasks
+
+    def unpark(self, group: str) -> bool:
+        """A place has become free; with the lock held. True if a node may take it."""
+        return self._plan.unpark(group, self._clock.now())
+
+    def add(self, work: Work, *, start: bool = True) -> bool:
+        """Add a task to an open run, or to one that has not begun (``start=False``).
+
+        Returns:
+            False if the run has just ended.
+        """
+        task = work.task
+        group = task.group if task.group in self._places else None
+        with self._lock:
+            if self._closed:
+                return False
+            node = self._plan.add((task.priority, task.deadline), group, self._clock.now())
+            if node == len(self._works):
+                self._works.append(work)
+            else:
+                self._works[node] = work
+            self._grouped = self._plan.grouped
+        if start:
+            self.provide_worker()
+        return True
+
+    def provide_worker(self) -> None:
+        """See to it that somebody takes what is queued."""
+        with self._lock:
+            helper = self._crew.helper() if self._plan.queue else None
+        if helper is not None:
+            self._begin(helper)
+
+    def _begin(self, helper: sync.Lock | sync.Thread) -> None:
+        """Wake or start a helper; where no thread can be had, do with those there are."""
+        if Crew.begin(helper):
+            return
+        assert isinstance(helper, sync.Thread)
+        with self._lock:
+            self._crew.drop(helper)
+            alone = not self._crew.size
+        if alone and self._is_open:
+            self.must_work = True
+            self._ring()
+        elif alone and not self._stop_all:
+            self._watcher.helpless(RuntimeError("no thread could be started for the run"))
+
+    # On the workers' threads
+
+    def _serve(self, slot: int) -> None:
+        with self._scheduler.working:
+            self._work(slot)
+
+    def _work(self, slot: int) -> None:
+        """Take nodes and run them until none is left."""
+        lock, plan, crew, now = self._lock, self._plan, self._crew, self._clock.now
+        take_place, is_open = self._places.take, self._is_open
+        me = sync.current_thread()
+        wake = sync.Lock()
+        wake.acquire()
+        decisions: deque[Decision] = deque()
+        finished: int | None = None
+        outcome = LEFT_BEHIND
+        while True:
+            helper = None
+            # By trying and yielding, never by queueing for it: a thread that queued would be handed
+            # the lock while it still waits for the interpreter lock, and the thread that runs would
+            # then run into it, so that every task costs a context switch (a lock convoy).
+            while not lock.acquire(False):
+                sync.sleep(0)
+            try:
+                moment = now()
+                if finished is not None:
+                    unlocked = plan.finish(finished, outcome, moment)
+                    if unlocked:
+                        decisions.extend(unlocked)
+                    if is_open:
+                        self._forget(finished)
+                    finished = None
+                node = None if decisions else plan.take(take_place, moment, slot)
+                if plan.queue and not crew.all_work:
+                    helper = crew.helper()
+                if node is None and not decisions:
+                    if not plan.unfinished:
+                        self._ring()
+                    if crew.closing or slot == SUPERVISOR:
+                        break
+                    crew.rest(wake)
+            finally:
+                lock.release()
+            if helper is not None:
+                self._begin(helper)
+            if decisions:
+                decision = decisions.popleft()
+                node, outcome = decision.node, self._carry_out(decision)
+            elif node is None:
+                wake.acquire()
+                continue
+            else:
+                outcome = self._run(node, me)
+                if outcome is LEFT_BEHIND:
+                    with lock:
+                        self._scheduler.abandoned -= 1
+                    return
+            if outcome is not TaskStatus.RUNNING:
+                finished = node
+
+    def _run(self, node: int, me: sync.Thread) -> TaskStatus:
+        """Run one attempt of a node; RUNNING means that it goes on, or that there is another."""
+        work = self._works[node]
+        task = work.task
+        try:
+            if lifecycle_of(task).status is TaskStatus.FAILED and self._was_run_elsewhere(work):
+                self._release(node)
+                return self._end(node, work, task.status)
+            if self._stop_error is not None and self._is_stopped(work):
+                work.decision = Decision(node, TaskStatus.CANCELLED)
+            if work.decision is not None:
+                self._release(node)
+                return self._carry_out(work.decision)
+            if task.type not in self._handlers:
+                return self._without_handler(node, work)
+            attempt = self._attempt(node, work)
+            if attempt is None:
+                return self._refused(node, work)
+            self._live[node] = (attempt, me)
+            if self._stop_error is not None and self._is_stopped(work):
+                # The stop came between taking the node and here.
+                attempt.cancel(self._stop_reason, message=self._stop_message)
+            if task.timeout is not None:
+                self._watch(attempt, task.timeout)
+            if not attempt.start():
+                self._live.pop(node, None)
+                self._forget_moment(attempt)
+                return self._refused(node, work, again=not self._is_shared)
+            if not attempt.has_ended and attempt.detach():
+                return TaskStatus.RUNNING
+            attempt.context = attempt.variables = _NOTHING  # see `Attempt.context`
+            return LEFT_BEHIND if attempt.left else self._after(attempt)
+        except BaseException as error:  # the engine has a bug: nothing may hang
+            self._live.pop(node, None)
+            self.errors[task.id] = error
+            self._trouble(work, error)
+            return self._end(node, work, TaskStatus.FAILED)
+
+    def _attempt(self, node: int, work: Work) -> Attempt | None:
+        """The next attempt of a node; None if there can be none."""
+        task = work.task
+        if work.may_start is not None:
+            may_start, work.may_start = work.may_start, None
+            if not may_start():
+                return None
+        found = self._handlers[task.type]
+        backend = found[0] or self._scheduler.backend_of(task.payload)
+        if work.retry is not None and work.tries is None:
+            work.tries = Tries(work.retry, self._clock, self._budget)
+        prior, work.prior = work.prior, None
+        held = self._held
+        if self._grouped:
+            held = self._places.held_by(self._plan.group_of(node))
+        variables = (self._context if work.context is None else work.context).copy()
+        return Attempt(
+            self._services,
+            self,
+            task,
+            backend,
+            found[1],
+            variables,
+            work.upstream,
+            work.tries,
+            prior,
+            held,
+            self._outer,
+            node,
+        )
+
+    def _without_handler(self, node: int, work: Work) -> TaskStatus:
+        """End a task whose type has no handler."""
+        task, recorder = work.task, self._services.recorder
+        known = sorted(type.value for type in list(self._handlers))
+        error = HandlerNotFoundError(task.type.value, known)
+        if not settle(recorder, task, TaskStatus.FAILED, error, owner=work.prior):
+            return self._refused(node, work)
+        self._release(node)
+        self.errors[task.id] = error
+        if work.is_required:
+            self._watcher.failed(work)
+        return self._end(node, work, TaskStatus.FAILED)
+
+    def _watch(self, attempt: Attempt, timeout: float) -> None:
+        """Have the supervisor end an attempt in time, unless it is ended by its backend."""
+        attempt.deadline = self._clock.now() + timeout
+        if attempt.backend.kills:
+            return
+        with self._lock:
+            attempt.ticket, is_first = self._agenda.add(attempt.deadline, attempt)
+        if is_first:
+            self._ring()
+
+    def _forget_moment(self, attempt: Attempt) -> None:
+        if attempt.ticket is not None:
+            with self._lock:
+                self._agenda.drop(attempt.ticket)
+
+    def _after(self, attempt: Attempt) -> TaskStatus:
+        """What follows from the end of an attempt; RUNNING means another one, later."""
+        node = attempt.node
+        work = self._works[node]
+        self._live.pop(node, None)
+        if attempt.ticket is not None:
+            self._forget_moment(attempt)
+        if self._grouped:
+            self._release(node)
+        if attempt.trouble is not None:
+            self._trouble(work, attempt.trouble)
+        if attempt.retry_in is not None and self._postpone(work, attempt):
+            return TaskStatus.RUNNING
+        assert attempt.status is not None
+        if attempt.error is not None:
+            self.errors[work.task.id] = attempt.error
+        if attempt.status is TaskStatus.FAILED and work.is_required:
+            self._watcher.failed(work)
+        return attempt.status if work.on_end is None else self._end(node, work, attempt.status)
+
+    def _postpone(self, work: Work, attempt: Attempt) -> bool:
+        """Put a node aside until its next attempt; False if there will be none after all."""
+        node = attempt.node
+        with self._lock:
+            retry_in = attempt.retry_in
+            if retry_in is None:
+                return False  # cancelled just now
+            now = self._clock.now()
+            if self._plan.postpone(node, "retry", now):
+                work.prior = attempt
+                attempt.ticket, is_first = self._agenda.add(now + retry_in, node)
+                if is_first:
+                    self._ring()
+                return True
+        # The retry that was announced is not to be: the run has been stopped.
+        attempt.cancel(self._stop_reason, message=self._stop_message)
+        return False
+
+    def _end(self, node: int, work: Work, status: TaskStatus) -> TaskStatus:
+        """A node has its outcome; returns it, for the plan."""
+        if work.on_end is not None:
+            work.on_end(status, self.errors.get(work.task.id))
+        return status
+
+    def _release(self, node: int) -> None:
+        """Give back the place of a node in its group."""
+        if self._grouped:
+            group = self._plan.group_of(node)
+            if group is not None:
+                self._scheduler.give_back(self._places, group)
+
+    # Tasks that somebody else runs
+
+    def _was_run_elsewhere(self, work: Work) -> bool:
+        """True if another run has run the task, without success, since this one began."""
+        task = work.task
+        if task.status is not TaskStatus.FAILED or work.prior is not None:
+            return False
+        if lifecycle_of(task).owner is not None:
+            return False  # it may be tried again there
+        if not self._is_shared or (work.is_tried_again and not work.awaited):
+            return False
+        self.errors.setdefault(task.id, TaskExecutionError(task.error or "Task failed"))
+        return True
+
+    def _refused(self, node: int, work: Work, *, again: bool = False) -> TaskStatus:
+        """A task could not start; RUNNING means that it may later.
+
+        ``again``: it starts as soon as nobody owns it, if its status allows that.
+        """
+        self._release(node)
+        task = work.task
+        if self._await_owner(node, work, again=again):
+            return TaskStatus.RUNNING
+        status = task.status
+        if status.is_active or not self._is_shared:
+            refusal = InvalidTransitionError(
+                task.id, task.title, status.value, TaskStatus.RUNNING.value
+            )
+            self.errors.setdefault(
+                task.id, TaskCancelled() if status is TaskStatus.CANCELLED else refusal
+            )
+            return self._end(node, work, TaskStatus.FAILED if status.is_active else status)
+        if task.status is TaskStatus.FAILED and work.is_required:
+            self._watcher.failed(work)
+        return self._end(node, work, task.status)
+
+    def _await_owner(self, node: int, work: Work, *, again: bool = False) -> bool:
+        """Put a node aside until whoever owns its task lets go of it; False if nobody does."""
+        life = lifecycle_of(work.task)
+        if not self._is_shared and life.status.is_active:
+            return False
+        if life.owner is None and not (again and not life.status.is_sink):
+            return False
+        with self._lock:
+            if not self._plan.postpone(node, "duplicate", self._clock.now()):
+                return False
+        work.awaited = self._is_shared
+        if not life.on_release(lambda: self._retake(node)):
+            self._retake(node)
+        return True
+
+    def _retake(self, node: int) -> None:
+        with self._lock:
+            self._plan.resume(node, self._clock.now())
+        self.provide_worker()
+
+    # Decisions, and ends that no worker waits for
+
+    def ended(self, attempt: Attempt) -> None:
+        """See `ttasks.engine.attempt.Keeper`."""
+        self._go_on(attempt.node, self._after(attempt))
+
+    def retry_cancelled(self, attempt: Attempt) -> None:
+        """See `ttasks.engine.attempt.Keeper`."""
+        node = attempt.node
+        with self._lock:
+            work = self._works[node]
+            is_waiting = work is not _NOTHING and work.prior is attempt
+            is_mine = is_waiting and self._plan.retract(node)
+            if is_mine and attempt.ticket is not None:
+                self._agenda.drop(attempt.ticket)
+        if is_waiting and attempt.error is not None:
+            self.errors[work.task.id] = attempt.error
+        if is_mine:
+            work.prior = None
+            if attempt.trouble is not None:
+                self._trouble(work, attempt.trouble)
+            self._go_on(node, self._end(node, work, TaskStatus.CANCELLED))
+
+    def _go_on(self, node: int, outcome: TaskStatus) -> None:
+        """Tell the plan of an outcome that no worker waits for."""
+        if outcome is not TaskStatus.RUNNING:
+            with self._lock:
+                decisions = self._finish(node, outcome)
+            self._carry_out_all(decisions)
+
+    def _finish(self, node: int, outcome: TaskStatus) -> list[Decision]:
+        """Tell the plan of an outcome; with the lock held."""
+        decisions = self._plan.finish(node, outcome, self._clock.now())
+        if self._is_open:
+            self._forget(node)
+        return decisions
+
+    def _forget(self, node: int) -> None:
+        """Forget a task of an open run that has ended; with the lock held."""
+        self.errors.pop(self._works[node].task.id, None)
+        self._works[node] = _NOTHING
+        self._plan.forget(node)
+
+    def _carry_out_all(self, decisions: Iterable[Decision]) -> None:
+        """Carry out decisions and what follows from them, then see to the rest of the work."""
+        left = deque(decisions)
+        while left:
+            decision = left.popleft()
+            outcome = self._carry_out(decision)
+            if outcome is not TaskStatus.RUNNING:
+                with self._lock:
+                    left.extend(self._finish(decision.node, outcome))
+        if not self._plan.unfinished:
+            self._ring()
+        self.provide_worker()
+
+    def _carry_out(self, decision: Decision) -> TaskStatus:
+        """End a task that will not run; returns its outcome, RUNNING if that is not known yet."""
+        self.has_decided = True
+        node, status = decision.node, decision.status
+        work = self._works[node]
+        work.decision = decision
+        task, recorder = work.task, self._services.recorder
+        try:
+            if status is TaskStatus.CANCELLED:
+                error = self._stop_error
+                assert error is not None
+                if work.prior is not None:
+                    work.prior.cancel(self._stop_reason, message=self._stop_message)
+                elif settle(recorder, task, status, error, reason=self._stop_reason):
+                    self.errors[task.id] = error
+                elif self._plan.is_cleaned_up(node) and self._await_owner(node, work):
+                    return TaskStatus.RUNNING
+                elif not self._is_shared:
+                    self.errors.setdefault(task.id, error)  # it runs elsewhere
+            elif not settle(
+                recorder,
+                task,
+                status,
+                because=self._reason(decision),
+                blocked_by=self._blocker(decision),
+            ) and self._await_owner(node, work):
+                return TaskStatus.RUNNING
+        except BaseException as error:
+            self._trouble(work, error)
+        # It may have been cancelled before, or be in the hands of somebody else.
+        return self._end(node, work, task.status if task.is_terminal else status)
+
+    def _blocker(self, decision: Decision) -> str | None:
+        if decision.status is not TaskStatus.BLOCKED or decision.because is None:
+            return None
+        return self._works[decision.because].task.id
+
+    def _reason(self, decision: Decision) -> str:
+        """Why a task is BLOCKED or SKIPPED."""
+        if decision.because is None:
+            return "skipped: nothing that it stands in for has failed"
+        upstream = self._works[decision.because].task
+        title = self._services.recorder.shown(upstream).title
+        if decision.status is TaskStatus.BLOCKED:
+            return f"blocked by {title!r}"
+        return f"skipped: {title!r} was {upstream.status.value}"
+
+    def ring(self) -> None:
+        """See `ttasks.engine.attempt.Keeper`."""
+        self._ring()
+
+    def _is_stopped(self, work: Work) -> bool:
+        return self._stop_error is not None and (self._stop_all or not work.is_finally)
+
+    def _trouble(self, work: Work, error: BaseException) -> None:
+        """The engine or a store that has to work does not; this is the end of the run."""
+        if self._is_shared:
+            self._watcher.troubled(error)
+        else:  # a run of its own is only the task itself
+            self.errors.setdefault(work.task.id, error)
