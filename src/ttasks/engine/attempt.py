@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 Handler = Callable[[TaskContext], Any]
 
 
-_NO_REASON = TaskCancelled().args
+_NO_REASON = TaskCancelled().args[:1]
 
 
 class Keeper(Protocol):
@@ -455,8 +455,13 @@ class Attempt:
             return raised
         if token.reason == "timeout" and timeout is not None:
             return TaskTimeoutError(timeout)  # whatever it returned came too late
-        if raised is not None and token.message is not None and raised.args == _NO_REASON:
-            return token.error()  # it says more
+        if (
+            kind is TaskCancelled
+            and isinstance(raised, TaskCancelled)
+            and token.message is not None
+            and raised.args[:1] == _NO_REASON
+        ):
+            return TaskCancelled(token.message, raised.completed)  # it says more
         return raised
 
     def _as_moved(

@@ -407,7 +407,13 @@ class TaskExecutor:
         check_task("task", task)
         check_str("parent_id", parent_id, empty=False)
         with self._scheduler.working:
-            is_blocked = settle(self._recorder, task, TaskStatus.BLOCKED, blocked_by=parent_id)
+            is_blocked = settle(
+                self._recorder,
+                task,
+                TaskStatus.BLOCKED,
+                because=f"blocked by task {parent_id}",
+                blocked_by=parent_id,
+            )
         if not is_blocked:
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.BLOCKED.value

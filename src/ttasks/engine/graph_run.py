@@ -120,6 +120,7 @@ class GraphRun:
             copy_context(),
             f"ttasks-{title or 'graph'}",
             self._requests,
+            scheduler.outer_tokens(outer),
             outer=outer,
             label="The graph run",
         )

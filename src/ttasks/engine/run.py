@@ -8,7 +8,7 @@ workers of a `Dispatch`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ class Run:
         context: context variables that handlers see.
         name: beginning of the names of the threads.
         requests: stop it; the supervisor carries them out.
+        follows: stop it when they are cancelled.
         outer: the attempt that the run is part of; None if there is none.
         label: what the messages of tasks say was stopped; None for a run of single tasks.
         is_shared: what somebody else runs is waited for; else it is an error.
@@ -66,6 +67,7 @@ class Run:
         context: Context,
         name: str,
         requests: Requests,
+        follows: Iterable[CancelToken],
         *,
         outer: Attempt | None = None,
         label: str | None = None,
@@ -76,9 +78,9 @@ class Run:
         self._clock = scheduler.services.clock
         self._lock = scheduler.lock
         self._options = options
-        self._token = CancelToken()  # follows whatever the run is part of
+        self._token = CancelToken()  # is cancelled with any of those
+        self._follows = tuple(follows)
         self._requests = requests
-        self._outer = outer
         self._label = label
         self._overdue: list[Attempt] = []  # their time is up, but they wait for what ends itself
         self._stuck: dict[Attempt, float] = {}  # cancelled: when first seen running on
@@ -129,8 +131,7 @@ class Run:
 
     def register(self) -> None:
         """Hear of stops and of free places from now on; comes before the first worker."""
-        outer = self._scheduler.outer_tokens(self._outer)
-        self._unfollow = [self._token.follow(token) for token in outer]
+        self._unfollow = [self._token.follow(token) for token in self._follows]
         self._unfollow.append(self._token.add_callback(self._on_token))
         self._scheduler.add_run(self._dispatch)
 

@@ -70,6 +70,7 @@ class SingleTasks:
             copy_context(),
             "ttasks-execute",
             requests,
+            self._scheduler.outer_tokens(outer),
             outer=outer,
             is_shared=False,
         )
@@ -125,6 +126,7 @@ class SingleTasks:
             Context(),
             "ttasks-submit",
             Requests(self._scheduler.services.clock),
+            (self._scheduler.ending,),  # and not what submits the first of them
             is_shared=False,
             is_open=True,
         )

@@ -422,6 +422,18 @@ def test_a_graph_that_is_cancelled_while_its_run_reads_the_ledger_is_cancelled(
         assert store.tasks[b.id].is_cancelled
 
 
+def test_a_command_that_was_running_when_a_run_stopped_says_why() -> None:
+    graph = TaskGraph()
+    running = graph.add(Task.bash("sleep 60"))
+    with TaskExecutor() as executor:
+        executor.events.subscribe(
+            lambda event: graph.cancel() if event.task is running else None,
+            types=TaskEventType.STARTED,
+        )
+        graph.run(executor)
+    assert running.error == "The graph run was cancelled"
+
+
 @pytest.mark.parametrize("how", ["cancel", "fail_fast", "timeout"])
 def test_what_was_running_when_a_run_stopped_says_why_like_what_was_waiting(how: str) -> None:
     clock, reached, gate = FakeClock(), threading.Event(), Gate()

@@ -532,3 +532,26 @@ def test_a_subscriber_may_submit() -> None:
     futures[0].result(WAIT)
     bounded(executor.shutdown)
     recorder.check()
+
+
+def test_what_a_handler_submits_first_shares_its_fate_with_nobody() -> None:
+    gate = Gate()
+    inner: list[Future[TaskResult]] = []
+
+    def handler(context: TaskContext) -> None:
+        if context.title == "outer":
+            inner.append(executor.submit(make("inner")))
+            context.cancel_token.cancel()
+            context.raise_if_cancelled()
+        else:
+            gate(context)
+
+    executor, recorder = executor_with(handler)
+    with executor:
+        with pytest.raises(TaskCancelled):
+            executor.execute(make("outer"))
+        other = executor.submit(make("other"))
+        gate.open()
+        assert inner[0].result(WAIT).status is TaskStatus.SUCCEEDED
+        assert other.result(WAIT).status is TaskStatus.SUCCEEDED
+    recorder.check()
