@@ -387,13 +387,13 @@ def test_ctrl_c_inside_a_write_of_the_store(host: Any) -> None:
 def test_ctrl_c_between_the_last_task_and_the_return(host: Any) -> None:
     run = host(
         """
-        from ttasks.engine.run import Run
-        join = Run._join
+        from ttasks.engine.dispatch import Dispatch
+        join = Dispatch.join
         def slowly(self):
             join(self)
             say("ready")
             time.sleep(0.3)
-        Run._join = slowly
+        Dispatch.join = slowly
         """
     )
     run.wait_for("ready")
