@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,17 +52,43 @@ class Promise:
 
 
 async def wait_submitted(future: Future[T], cancel: Callable[[], object]) -> T:
-    """Await a future of another thread; if cancelled, cancel the work and wait for its end."""
+    """Await a future of another thread; if cancelled, cancel the work and wait for its end.
+
+    The exception of the future is raised as it is. ``asyncio.wrap_future`` would take some for
+    others, and on Python 3.11 a StopIteration would make it wait for ever.
+    """
     import asyncio
 
-    waiter = asyncio.wrap_future(future)
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def wake(_: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(set_done)
+
+    def set_done() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    future.add_done_callback(wake)
     try:
-        return await asyncio.shield(waiter)
+        await asyncio.shield(done)
     except asyncio.CancelledError:
-        if waiter.cancelled():
-            raise
-        await _finish(waiter, cancel)
+        await _wait_for_end(done, cancel)
         raise
+    return future.result()
+
+
+async def _wait_for_end(done: asyncio.Future[None], cancel: Callable[[], object]) -> None:
+    """Wait for the end of work that is being cancelled, also if cancelled again meanwhile."""
+    import asyncio
+
+    cancel()
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError:
+            cancel()
 
 
 async def run_off_loop(work: Callable[[], None], cancel: Callable[[], object]) -> None:
@@ -78,17 +105,3 @@ async def run_off_loop(work: Callable[[], None], cancel: Callable[[], object]) -
 
     sync.Thread(target=copy_context().run, args=(target,), name="ttasks-arun", daemon=True).start()
     await wait_submitted(future, cancel)
-
-
-async def _finish(waiter: asyncio.Future[T], cancel: Callable[[], object]) -> None:
-    """Wait for the end of work that is being cancelled, also if cancelled again meanwhile."""
-    import asyncio
-
-    cancel()
-    while not waiter.done():
-        try:
-            await asyncio.wait([waiter])
-        except asyncio.CancelledError:
-            cancel()
-    if not waiter.cancelled():
-        waiter.exception()  # it has been seen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -604,3 +605,23 @@ def test_coroutines_with_a_timeout_take_no_thread_each() -> None:
     bounded(lambda: graph.run(executor, 2))
     assert graph.ok
     assert most <= 3  # two workers and the loop
+
+
+@pytest.mark.parametrize("error", [StopIteration(3), CancelledError("mine")])
+def test_aexecute_raises_what_asyncio_takes_for_something_else(error: Exception) -> None:
+    def handler(context: TaskContext) -> None:
+        raise error
+
+    executor, recorder = executor_with(handler)
+    task = make("t")
+
+    async def main() -> BaseException | None:
+        try:
+            await executor.aexecute(task)
+        except (RuntimeError, CancelledError) as raised:
+            return raised.__cause__ if isinstance(raised, RuntimeError) else raised
+        return None
+
+    assert arun(main()) is error  # a coroutine raises a StopIteration as a RuntimeError
+    assert task.is_failed
+    recorder.check()
