@@ -22,7 +22,6 @@ from ttasks.engine.guards import Guard, check_guards
 from ttasks.engine.limits import Places
 from ttasks.engine.recorder import Recorder
 from ttasks.engine.requests import Requests
-from ttasks.engine.resume import reuse_one
 from ttasks.engine.scheduler import Scheduler, Working
 from ttasks.engine.signals import Signals
 from ttasks.engine.single import SingleTasks
@@ -439,8 +438,11 @@ class TaskExecutor:
 
     def _reuse(self, task: Task, upstream: tuple[Task, ...]) -> bool:
         """Take over the result of an equal task of the store, where that is wanted."""
-        store = self._store
-        return store is not None and reuse_one(task, upstream, store, self._recorder)
+        if self._store is None:
+            return False
+        from ttasks.engine.resume import reuse_one
+
+        return reuse_one(task, upstream, self._store, self._recorder)
 
     def _refuse_loop(self, hint: str) -> None:
         """Raise RuntimeError if the caller is a coroutine that would then wait for itself."""

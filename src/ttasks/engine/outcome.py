@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from subprocess import CompletedProcess
+from sys import modules
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttasks.errors import (
@@ -23,6 +23,8 @@ from ttasks.model.result import Failure, TaskResult, make_result
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
     from ttasks.model.redact import Redactor
 
 
@@ -48,7 +50,7 @@ def success(
     # By its own type: `isinstance` asks the object for its class, which may do anything.
     kind = type(raw)
     output, error = "", None
-    if issubclass(kind, (CompletedProcess, PromptReply)):
+    if issubclass(kind, PromptReply) or ("subprocess" in modules and _is_command(kind)):
         if issubclass(kind, PromptReply):
             fields = _of_prompt(raw, emitted or {}, redactor)
         else:
@@ -167,13 +169,19 @@ def _message(raised: BaseException) -> str:
         return f"{type(raised).__name__} (whose text raised {type(error).__name__})"
 
 
+def _is_command(kind: type) -> bool:
+    """True for ``subprocess.CompletedProcess``; that module is imported only where it is used."""
+    subprocess = modules.get("subprocess")
+    return subprocess is not None and issubclass(kind, subprocess.CompletedProcess)
+
+
 def _completed(raised: BaseException) -> CompletedProcess[str] | None:
     """The command that an exception is about; None if there is none or it cannot be had."""
     try:
         completed = getattr(raised, "completed", None)
     except BaseException:  # the exception may be of any class
         return None
-    return completed if issubclass(type(completed), CompletedProcess) else None
+    return completed if _is_command(type(completed)) else None
 
 
 def _of_command(completed: CompletedProcess[str]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from random import random
 from typing import TYPE_CHECKING
 
 from ttasks import sync
@@ -57,7 +56,7 @@ class Tries:
         policy: RetryPolicy,
         clock: Clock,
         budget: RetryBudget | None = None,
-        random: Callable[[], float] = random,
+        random: Callable[[], float] | None = None,
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -79,7 +78,7 @@ class Tries:
     def decide(self, error: BaseException) -> tuple[float | None, str]:
         """Seconds until the next attempt, None for none; and which budget forbids it, or ""."""
         policy = self._policy
-        if isinstance(error, NEVER_RETRIED) or not policy.allows(self._number, error):
+        if issubclass(type(error), NEVER_RETRIED) or not policy.allows(self._number, error):
             return None, ""
         delay = policy.delay(self._number, self._random)
         elapsed = self._clock.now() - self._began

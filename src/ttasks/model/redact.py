@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -189,6 +188,8 @@ def _forms(secret: str) -> set[str]:
     """A secret as it stands in text, and inside of the repr or JSON of a str."""
     # Which quotes a repr escapes depends on the whole str.
     parts = [repr('"' + part)[2:-1] for part in secret.split("'")]
+    import json
+
     in_json = {json.dumps(secret, ensure_ascii=ascii)[1:-1] for ascii in (True, False)}
     return {secret, "'".join(parts), "\\'".join(parts), *in_json}
 
