@@ -102,11 +102,6 @@ class Recorder:
         except Exception as error:
             raise StoreError(f"Task {task.title!r} could not be saved: {error}") from error
 
-    @property
-    def has_ledger(self) -> bool:
-        """True if each transition is a commit."""
-        return self._record is not None
-
     def wants(self, kind: TaskEventType) -> bool:
         """True if somebody subscribed to this kind of event, or a journal keeps it."""
         return self._bus.wants(kind) or (self._journal is not None and self._journal.wants(kind))

@@ -51,8 +51,6 @@ class Ledger:
         StoreError: it cannot be opened, or is no ledger.
     """
 
-    generation = 0  # `owners` asks for it; it counted forks
-
     def __init__(self, path: str, durability: str) -> None:
         self.path = path
         self._closed = sync.Event()

@@ -94,8 +94,7 @@ class SQLiteStore:
         self._path = name if name == MEMORY else os.path.abspath(name)
         self._durability = durability
         self._ledger = Ledger(self._path, durability)
-        self._owners = Owners(self._ledger, self._ledger.writer)
-        self._owner: int | None = None  # the row of this process; made when it first runs a task
+        self._owners = Owners(self._ledger)
         self._tasks = LedgerTasks(self._ledger, self._encode, self._decode)
         self._graphs = LedgerGraphs(self._ledger, self._encode, self._decode)
         kinds = LIFECYCLE | {TaskEventType.OUTPUT} if journal_output else LIFECYCLE
@@ -103,12 +102,8 @@ class SQLiteStore:
 
     def _own(self, task: Task) -> int | None:
         """The row of this process if it runs the task, else None."""
-        # Only who executes a task has the token of its attempt in it; a copy has not.
-        if lifecycle_of(task).owner is None:
-            return None
-        if self._owner is None:
-            self._owner = self._owners.mine()
-        return self._owner
+        # Only the task that is being executed has an owner; a copy of it has none.
+        return None if lifecycle_of(task).owner is None else self._owners.mine()
 
     def _encode(self, task: Task) -> Row:
         return encode_task(task, self._own(task), self._pickle_values)
