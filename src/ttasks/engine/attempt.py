@@ -116,11 +116,11 @@ class Attempt:
     reports: Reports | None = None
     _is_announced = False  # the start
     _is_closed = False
-    _drained: sync.Event | None = None  # set when the start has been announced
+    _announced: sync.Event | None = None  # set when the start has been announced
     _detached = False
     _sheltered = 0
     _is_leaving = False
-    _ticket: tuple[str, int] | None = None  # group, and of its circuit breaker
+    _circuit: tuple[str, int] | None = None  # its group, and the ticket that it gave
 
     _started_at: datetime
     context: TaskContext
@@ -197,8 +197,8 @@ class Attempt:
             finally:
                 with self._lock:
                     self._is_announced = True
-                    if self._drained is not None:
-                        self._drained.set()
+                    if self._announced is not None:
+                        self._announced.set()
             self.context = TaskContext(
                 task,
                 self,
@@ -232,7 +232,7 @@ class Attempt:
                 self.token.cancel("timeout")
                 raise self.token.error()
         if services.breakers is not None and not self.token.cancelled:
-            self._ticket = services.breakers.enter(self.task.group)
+            self._circuit = services.breakers.enter(self.task.group)
 
     def detach(self) -> bool:
         """The worker would go on without the job; True if the job has not ended.
@@ -274,10 +274,10 @@ class Attempt:
         with self._lock:
             self._is_closed = True
             if not self._is_announced:
-                self._drained = sync.Event()
+                self._announced = sync.Event()
             reports = self.reports
-        if self._drained is not None:
-            self._drained.wait(EMIT_PATIENCE)
+        if self._announced is not None:
+            self._announced.wait(EMIT_PATIENCE)
         if reports is not None:
             reports.close()
 
@@ -378,7 +378,7 @@ class Attempt:
         self._services.running.pop(self.task.id, None)
         self.status = result.status
         try:
-            if self._ticket is not None:
+            if self._circuit is not None:
                 self._leave_circuit(result.status)
             failure = result.failure
             self._services.recorder.transition(
@@ -509,8 +509,8 @@ class Attempt:
         """Tell the circuit breaker how the call ended, and subscribers if that changed it."""
         breakers = self._services.breakers
         assert breakers is not None
-        assert self._ticket is not None
-        group, ticket = self._ticket
+        assert self._circuit is not None
+        group, ticket = self._circuit
         failed = None if status is TaskStatus.CANCELLED else status is TaskStatus.FAILED
         changed = breakers.leave(group, ticket, failed)
         if changed is None:

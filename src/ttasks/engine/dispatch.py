@@ -148,7 +148,7 @@ class Dispatch:
         self._context = context
         self._budget = budget
         self._watcher = watcher
-        self._ring = watcher.ring
+        self.ring = watcher.ring  # see `ttasks.engine.attempt.Keeper`
         self._outer = outer
         self._is_shared = is_shared
         self._is_open = is_open
@@ -303,7 +303,7 @@ class Dispatch:
             alone = not self._crew.size
         if alone and self._is_open:
             self.must_work = True
-            self._ring()
+            self.ring()
         elif alone and not self._stop_all:
             self._watcher.helpless(RuntimeError("no thread could be started for the run"))
 
@@ -344,7 +344,7 @@ class Dispatch:
                     helper = crew.helper()
                 if node is None and not decisions:
                     if not plan.unfinished:
-                        self._ring()
+                        self.ring()
                     if crew.closing or slot == SUPERVISOR:
                         break
                     crew.rest(wake)
@@ -374,7 +374,7 @@ class Dispatch:
         try:
             if lifecycle_of(task).status is TaskStatus.FAILED and self._was_run_elsewhere(work):
                 self._release(node)
-                return self._end(node, work, task.status)
+                return self._end(work, task.status)
             if self._stop_error is not None and self._is_stopped(work):
                 work.decision = Decision(node, TaskStatus.CANCELLED)
             if work.decision is not None:
@@ -403,7 +403,7 @@ class Dispatch:
             self._live.pop(node, None)
             self.errors[task.id] = error
             self._trouble(work, error)
-            return self._end(node, work, TaskStatus.FAILED)
+            return self._end(work, TaskStatus.FAILED)
 
     def _attempt(self, node: int, work: Work) -> Attempt | None:
         """The next attempt of a node; None if there can be none."""
@@ -447,7 +447,7 @@ class Dispatch:
         self.errors[task.id] = error
         if work.is_required:
             self._watcher.failed(work)
-        return self._end(node, work, TaskStatus.FAILED)
+        return self._end(work, TaskStatus.FAILED)
 
     def _watch(self, attempt: Attempt, timeout: float) -> None:
         """Have the supervisor end an attempt in time, unless it is ended by its backend."""
@@ -457,7 +457,7 @@ class Dispatch:
         with self._lock:
             attempt.ticket, is_first = self._agenda.add(attempt.deadline, attempt)
         if is_first:
-            self._ring()
+            self.ring()
 
     def _forget_moment(self, attempt: Attempt) -> None:
         if attempt.ticket is not None:
@@ -482,7 +482,7 @@ class Dispatch:
             self.errors[work.task.id] = attempt.error
         if attempt.status is TaskStatus.FAILED and work.is_required:
             self._watcher.failed(work)
-        return attempt.status if work.on_end is None else self._end(node, work, attempt.status)
+        return attempt.status if work.on_end is None else self._end(work, attempt.status)
 
     def _postpone(self, work: Work, attempt: Attempt) -> bool:
         """Put a node aside until its next attempt; False if there will be none after all."""
@@ -496,13 +496,13 @@ class Dispatch:
                 work.prior = attempt
                 attempt.ticket, is_first = self._agenda.add(now + retry_in, node)
                 if is_first:
-                    self._ring()
+                    self.ring()
                 return True
         # The retry that was announced is not to be: the run has been stopped.
         attempt.cancel(self._stop_reason, message=self._stop_message)
         return False
 
-    def _end(self, node: int, work: Work, status: TaskStatus) -> TaskStatus:
+    def _end(self, work: Work, status: TaskStatus) -> TaskStatus:
         """A node has its outcome; returns it, for the plan."""
         if work.on_end is not None:
             work.on_end(status, self.errors.get(work.task.id))
@@ -546,10 +546,10 @@ class Dispatch:
             self.errors.setdefault(
                 task.id, TaskCancelled() if status is TaskStatus.CANCELLED else refusal
             )
-            return self._end(node, work, TaskStatus.FAILED if status.is_active else status)
+            return self._end(work, TaskStatus.FAILED if status.is_active else status)
         if task.status is TaskStatus.FAILED and work.is_required:
             self._watcher.failed(work)
-        return self._end(node, work, task.status)
+        return self._end(work, task.status)
 
     def _await_owner(self, node: int, work: Work, *, again: bool = False) -> bool:
         """Put a node aside until whoever owns its task lets go of it; False if nobody does."""
@@ -592,7 +592,7 @@ class Dispatch:
             work.prior = None
             if attempt.trouble is not None:
                 self._trouble(work, attempt.trouble)
-            self._go_on(node, self._end(node, work, TaskStatus.CANCELLED))
+            self._go_on(node, self._end(work, TaskStatus.CANCELLED))
 
     def _go_on(self, node: int, outcome: TaskStatus) -> None:
         """Tell the plan of an outcome that no worker waits for."""
@@ -624,7 +624,7 @@ class Dispatch:
                 with self._lock:
                     left.extend(self._finish(decision.node, outcome))
         if not self._plan.unfinished:
-            self._ring()
+            self.ring()
         self.provide_worker()
 
     def _carry_out(self, decision: Decision) -> TaskStatus:
@@ -657,7 +657,7 @@ class Dispatch:
         except BaseException as error:
             self._trouble(work, error)
         # It may have been cancelled before, or be in the hands of somebody else.
-        return self._end(node, work, task.status if task.is_terminal else status)
+        return self._end(work, task.status if task.is_terminal else status)
 
     def _blocker(self, decision: Decision) -> str | None:
         if decision.status is not TaskStatus.BLOCKED or decision.because is None:
@@ -674,12 +674,8 @@ class Dispatch:
             return f"blocked by {title!r}"
         return f"skipped: {title!r} was {upstream.status.value}"
 
-    def ring(self) -> None:
-        """See `ttasks.engine.attempt.Keeper`."""
-        self._ring()
-
     def _is_stopped(self, work: Work) -> bool:
-        return self._stop_error is not None and (self._stop_all or not work.is_finally)
+        return self._stop_all or not work.is_finally
 
     def _trouble(self, work: Work, error: BaseException) -> None:
         """The engine or a store that has to work does not; this is the end of the run."""

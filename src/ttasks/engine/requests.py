@@ -40,10 +40,8 @@ class Requests:
 
     def interrupt(self, reason: str = "interrupted") -> None:
         """Ask to stop the run; the second time, to kill what is left of it."""
-        self.reason = reason
-        self.cancel = True
         self.interrupts += 1
-        self.ring()
+        self.ask_cancel(reason)
 
     def ring(self) -> None:
         """End the wait of the supervisor, or the next one."""

@@ -164,22 +164,22 @@ class Run:
     def _do_due(self) -> None:
         now, options, requests = self._clock.now(), self._options, self._requests
         if requests.cancel:
-            self._stop(requests.reason, requests.reason)
+            self._stop(requests.reason)
         if requests.interrupts > 1 and not self._killed:
             self._killed = True
-            self._stop_finally("killed")
+            self._stop_finally()
             for attempt in self._dispatch.alive():
                 attempt.cancel("interrupted", kill=True)
         if options.timeout is not None and now >= self._began + options.timeout:
             error = TaskTimeoutError(options.timeout, what="Graph")
-            if self._stop("cancelled", None, str(error)):
+            if self._stop("cancelled", str(error)):
                 self.error = error
         limit = options.finally_timeout
         if self._stopped_at is not None:
             if limit is not None and now >= self._stopped_at + limit and not self._finally_over:
                 late = TaskTimeoutError(limit, what="Finally tasks")
                 self.error = self.error or late
-                self._stop_finally(None, str(late))
+                self._stop_finally(str(late))
             self._leave_stuck(now)
         self._leave_overdue()
         self._take_due(now)
@@ -231,7 +231,7 @@ class Run:
         if sync.get_ident() == self._supervisor:
             self._requests.ask_cancel()
         else:
-            self._stop("cancelled", "cancelled")
+            self._stop("cancelled")
 
     def _on_token(self) -> None:
         reason = self._token.reason or "cancelled"
@@ -241,29 +241,27 @@ class Run:
         elif sync.get_ident() == self._supervisor:
             self._requests.ask_cancel(reason)
         else:
-            self._stop(reason, reason)
+            self._stop(reason)
 
-    def _stop(self, reason: str, how: str | None, message: str | None = None) -> bool:
-        """Stop all but finally tasks; False if that has been done before."""
+    def _stop(self, reason: str, message: str | None = None) -> bool:
+        """Stop all but finally tasks; False if that was done before."""
         with self._lock:
             if self._stopped_at is not None:
                 return False
             self._stopped_at = self._clock.now()
         with self._scheduler.working:  # on whatever thread the ends are announced
-            self._cancel_rest(reason, how, message)
+            self._cancel_rest(reason, message)
         self._requests.ring()
         return True
 
-    def _stop_finally(self, how: str | None, message: str | None = None) -> None:
-        """Stop finally tasks too."""
+    def _stop_finally(self, message: str | None = None) -> None:
+        """Stop finally tasks too; None for the message means that the run is killed."""
         self._finally_over = True
-        self._cancel_rest(self._requests.reason, how, message, also_finally=True)
+        self._cancel_rest(self._requests.reason, message, also_finally=True)
 
-    def _cancel_rest(
-        self, reason: str, how: str | None, message: str | None, *, also_finally: bool = False
-    ) -> None:
+    def _cancel_rest(self, reason: str, message: str | None, *, also_finally: bool = False) -> None:
         if message is None and self._label is not None:
-            message = f"{self._label} was {how}"
+            message = f"{self._label} was {'killed' if also_finally else reason}"
         elif message is None and reason == "interrupted":
             message = "Task was interrupted"
         if reason == "interrupted" and not also_finally:
@@ -280,19 +278,17 @@ class Run:
         """See `ttasks.engine.dispatch.Watcher`."""
         if self._options.fail_fast:
             title = self._scheduler.services.recorder.shown(work.task).title
-            self._stop(
-                "cancelled", None, f"The graph run was stopped: {title!r} failed (fail_fast)"
-            )
+            self._stop("cancelled", f"The graph run was stopped: {title!r} failed (fail_fast)")
 
     def troubled(self, error: BaseException) -> None:
         """See `ttasks.engine.dispatch.Watcher`."""
         self.error = self.error or error
-        self._stop("cancelled", None, f"The graph run was stopped: {error}")
+        self._stop("cancelled", f"The graph run was stopped: {error}")
 
     def helpless(self, error: BaseException) -> None:
         """See `ttasks.engine.dispatch.Watcher`."""
         self.error = self.error or error
-        self._cancel_rest("cancelled", None, str(error), also_finally=True)
+        self._cancel_rest("cancelled", str(error), also_finally=True)
 
     # What others ask
 

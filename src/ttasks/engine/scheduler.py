@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from ttasks import sync
@@ -43,12 +42,7 @@ class Working:
     def __enter__(self) -> None:
         self._here.depth = getattr(self._here, "depth", 0) + 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._here.depth -= 1
 
     @property
@@ -157,7 +151,7 @@ class Scheduler:
         """It is over."""
         if outer is not None:
             outer.unshelter()
-        self.working.__exit__(None, None, None)
+        self.working.__exit__()
         self.done()
 
     def begun(self) -> None:
@@ -232,7 +226,7 @@ class Scheduler:
             return self._cancel(task)
 
     def _cancel(self, task: Task) -> bool:
-        life = lifecycle_of(task)
+        life, recorder = lifecycle_of(task), self.services.recorder
         while True:
             owner = life.owner
             if owner is not None:
@@ -241,14 +235,9 @@ class Scheduler:
                 if life.status.is_sink:
                     return life.status is TaskStatus.CANCELLED
                 # It has just ended, and that is being announced.
-                if life.on_release(partial(self._cancel_later, task)):
+                if life.on_release(partial(self.cancel, task)):
                     return True
-            elif self._settle_cancelled(task) or life.status.is_sink:
+            elif settle(recorder, task, TaskStatus.CANCELLED, TaskCancelled()):
+                return True
+            elif life.status.is_sink:
                 return life.status is TaskStatus.CANCELLED
-
-    def _cancel_later(self, task: Task) -> None:
-        self.cancel(task)
-
-    def _settle_cancelled(self, task: Task) -> bool:
-        recorder = self.services.recorder
-        return settle(recorder, task, TaskStatus.CANCELLED, TaskCancelled())

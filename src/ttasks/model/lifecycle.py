@@ -77,7 +77,7 @@ class Lifecycle:
         self.ender: int | None = None
         self.is_retrying = False
         self.edited = False
-        self._on_release: list[Callable[[], None]] | None = None
+        self._on_release: list[Callable[[], object]] | None = None
 
     # Moves by hand
 
@@ -233,7 +233,7 @@ class Lifecycle:
             self.is_retrying = False
             return before
 
-    def release(self, owner: Owner) -> list[Callable[[], None]]:
+    def release(self, owner: Owner) -> list[Callable[[], object]]:
         """Let go of the task; returns what is to be called now. Nothing happens to non-owners."""
         with self.lock:
             if self.owner is not owner:
@@ -244,7 +244,7 @@ class Lifecycle:
 
     # What others ask
 
-    def on_release(self, callback: Callable[[], None]) -> bool:
+    def on_release(self, callback: Callable[[], object]) -> bool:
         """Have ``callback`` called once the owner lets go of the task; False if there is none."""
         with self.lock:
             if self.owner is None:

@@ -138,8 +138,7 @@ class Plan:
         self.ended: list[float | None] = [None] * count
         self.slots: list[int] = [0] * count
         self.waits: dict[int, list[tuple[float, str, str | int | None]]] = {}
-        self._first_added = count
-        self._added = 0
+        self._last_key = count  # of the added nodes
         self._free: list[int] = []  # numbers of added nodes that were forgotten
         self._initial: list[Decision] = []
         # What had ended before is settled first, so that nothing becomes ready by mistake.
@@ -186,8 +185,8 @@ class Plan:
             for moments in (self.ready, self.unlocked_by, self.started, self.ended):
                 moments.append(None)
             self.slots.append(0)
-        self._added += 1
-        self._keys[node] = (*_key(order), self._first_added + self._added)
+        self._last_key += 1
+        self._keys[node] = (*_key(order), self._last_key)
         if group is not None:
             self._groups[node] = group
         self.unfinished += 1

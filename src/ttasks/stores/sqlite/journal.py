@@ -196,7 +196,8 @@ class Journal:
                 _SELECT + where.sql + _ORDER, (after, *where.values, limit)
             ).fetchall()
         entries = [_decode(row) for row in rows]
-        return entries, entries[-1].seq if len(rows) == limit else max(last, _seq(entries))
+        end = entries[-1].seq if entries else 0
+        return entries, end if len(rows) == limit else max(last, end)
 
 
 class _Filter:
@@ -224,10 +225,6 @@ def _id_of(name: str, value: object, kind: type[Task] | type[TaskGraph]) -> Any:
 
 def _last(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
-
-
-def _seq(entries: Sequence[JournalEntry]) -> int:
-    return entries[-1].seq if entries else 0
 
 
 def _decode(row: Sequence[Any]) -> JournalEntry:
