@@ -396,7 +396,7 @@ class Attempt:
         if self.retry_in is None:
             for callback in life.release(self):
                 callback()
-        elif not life.wait(self, self.token):
+        elif not life.wait(self.token):
             self._cancel_retry()
         with self._lock:
             self.has_ended = True
@@ -424,7 +424,7 @@ class Attempt:
             result = outcome.success(
                 task.id, self._started_at, finished_at, duration, self.number, value
             )
-            if life.finish(self, self.token, result, None, False):
+            if life.finish(self.token, result, None, False):
                 return result
             raised = self._as_moved(None, life.status, result.status)
         timing = outcome.Timing(self._started_at, finished_at, duration)
@@ -434,7 +434,7 @@ class Attempt:
             else:
                 result = self._result(value, raised, timing, spent)
             message = None if result.failure is None else result.failure.message
-            if life.finish(self, self.token, result, message, self.retry_in is not None):
+            if life.finish(self.token, result, message, self.retry_in is not None):
                 break
             raised = self._as_moved(raised, life.status, result.status)
         if self.retry_in is not None and result.status is not TaskStatus.FAILED:

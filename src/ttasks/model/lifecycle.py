@@ -149,13 +149,12 @@ class Lifecycle:
             return True
 
     def finish(
-        self, owner: Owner, token: CancelToken, result: TaskResult, error: str | None, retry: bool
+        self, token: CancelToken, result: TaskResult, error: str | None, retry: bool
     ) -> bool:
-        """Set what an attempt ended in; called by the one for whom `begin_end` was True.
+        """Set the outcome of an attempt; for the caller to whom `begin_end` returned True.
 
         Args:
-            owner: the attempt.
-            token: its signal to stop.
+            token: the attempt's signal to stop.
             result: its result.
             error: message of a failure or cancellation.
             retry: if it FAILED, another attempt will follow; see `wait`.
@@ -179,7 +178,7 @@ class Lifecycle:
             self.phase = Phase.DECIDED
             return True
 
-    def wait(self, owner: Owner, token: CancelToken) -> bool:
+    def wait(self, token: CancelToken) -> bool:
         """Let the owner keep the task, which is PENDING again, until the next attempt.
 
         Returns:
