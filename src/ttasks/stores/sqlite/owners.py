@@ -1,4 +1,4 @@
-"""Owners: which process runs a task, by the ledger."""
+"""Owners: which process runs a task, according to the ledger."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ WHERE tasks.status = 'running' AND listed ORDER BY tasks.seq
 
 @dataclass(frozen=True, slots=True)
 class RunningTask:
-    """A task that is RUNNING by the ledger.
+    """A task that is RUNNING according to the ledger.
 
     Attributes:
         task_id, title: the task.
         since: when that was saved, aware UTC.
-        owner: the process that runs it; None if it was saved by nobody who executes it.
+        owner: the process that runs it; None if the program that saved it did not execute it.
         liveness: whether that process still runs; GONE if there is none.
     """
 
@@ -55,7 +55,7 @@ class Owners:
         return self._mine
 
     def running(self) -> list[RunningTask]:
-        """The tasks that are RUNNING by the ledger, in the order of first saving."""
+        """The tasks that are RUNNING according to the ledger, in the order of first saving."""
         with self._ledger.reading() as connection:
             rows = connection.execute(_RUNNING).fetchall()
         known: dict[ProcessIdentity, Liveness] = {}
