@@ -1,8 +1,8 @@
-"""What a process is, to this library: a pid and a start time, in one boot and one space of pids.
+"""Processes, each identified by its pid and start time.
 
-A pid alone names whoever has that number now. Pid and start time together name one process, within
-one boot of the machine and one pid namespace (each container has its own). Everything here looks at
-processes or signals one of them; `ttasks.trees` knows which of them belong together.
+A pid alone may belong to another process later. Pid and start time together identify one process,
+within one boot of the machine and one pid namespace (each container has its own). This module looks
+at processes and signals single ones; `ttasks.trees` knows which of them belong together.
 
 All functions are thread-safe.
 """
@@ -24,16 +24,16 @@ from typing import NamedTuple
 _DEAD = b"ZXx"
 _STOPPED = b"Tt"
 _CLOCK_SECONDS = 2.0
-"""How far two start times of one process may differ where psutil computes them from the clock."""
+"""How far two start times of a process may differ, as psutil computes them from the clock."""
 
 
 class Row(NamedTuple):
-    """One process of the system, as of one look at it.
+    """A process of the system at one moment.
 
     Attributes:
         pid, parent, group, session: ids.
         state: one letter, as in ``ps``.
-        start: when it started, in a unit of the system's own.
+        start: when it started, in a unit that depends on the system.
     """
 
     pid: int
@@ -62,8 +62,8 @@ class System(NamedTuple):
     Attributes:
         scan: all processes.
         row: the process with a pid, None if there is none.
-        environment: the environment that a process started with, as NAME=value with a NUL byte
-            between; "?" if it cannot be read. It may leave out all but `ttasks.trees.MARKER`.
+        environment: the environment that a process started with, as NAME=value separated by NUL
+            bytes; "?" if it cannot be read. It may leave out all but `ttasks.trees.MARKER`.
     """
 
     scan: Callable[[], Iterable[Row]]
@@ -93,7 +93,7 @@ def read_proc(pid: int) -> Row | None:
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             data = file.read(1024)
-        # The name is in parentheses and may itself hold blanks and parentheses.
+        # The name is in parentheses, and may itself hold spaces and parentheses.
         fields = data[data.rindex(b")") + 2 :].split()
         return Row(pid, int(fields[1]), int(fields[2]), int(fields[3]), fields[0], int(fields[19]))
     except (OSError, ValueError, IndexError) as error:
@@ -157,7 +157,7 @@ def environment_psutil(pid: int) -> bytes:
 
 
 def send(system: System, row: Row, number: int) -> None:
-    """Send a signal to this very process, never to another one that has its pid by now."""
+    """Send a signal to this process, but not to another one that has its pid by now."""
     fd = -1
     with contextlib.suppress(OSError):
         try:
@@ -175,9 +175,9 @@ def send(system: System, row: Row, number: int) -> None:
 
 
 def open_exit_fd(pid: int) -> int:
-    """A descriptor that becomes readable when the process ends; -1 if there is no such thing."""
+    """A descriptor that becomes readable when the process ends; -1 if the system has none."""
     if hasattr(os, "pidfd_open"):
-        # Old kernels and some sandboxes have none; out of descriptors is no reason to fail either.
+        # Fails on old kernels, in some sandboxes and without a free descriptor.
         with contextlib.suppress(OSError):
             return os.pidfd_open(pid)
     return -1
@@ -202,13 +202,13 @@ def adopts_orphans() -> bool:
     return failed == 0 and answer.value != 0
 
 
-# Processes of other programs, also after this one has ended
+# Processes of other programs, identified beyond the end of this one
 
 
 class Liveness(Enum):
-    """What is known of a process. Values are the lower-case names.
+    """Whether a process runs. Values are the lower-case names.
 
-    UNKNOWN is one on another host or in another container, which cannot be looked at from here.
+    UNKNOWN is a process on another host or in another container, which cannot be checked from here.
     """
 
     ALIVE = "alive"
@@ -218,15 +218,15 @@ class Liveness(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """A process, so that no other can ever be taken for it.
+    """A process, identified beyond its end and the reboot of its machine.
 
     Attributes:
-        host: name of the machine or container, for people. It decides nothing where ``boot`` is
-            equal: a machine may be renamed while it runs.
-        boot: what tells one start of the machine, and one space of pids, from another; empty where
-            start times do that.
+        host: name of the machine or container, for people. It is ignored if ``boot`` is equal, as
+            a machine may be renamed while it runs.
+        boot: identifies one boot of the machine and one pid namespace; empty where start times do
+            that.
         pid: id of the process.
-        started: when it started: clock ticks since the boot on Linux, else seconds since 1970.
+        started: when it started: clock ticks since the boot on Linux, elsewhere seconds since 1970.
     """
 
     host: str
@@ -256,7 +256,7 @@ class ProcessIdentity:
 
 
 def _boot() -> str:
-    """On Linux the id of this boot and the space of pids, joined by "/"; elsewhere empty."""
+    """On Linux, the ids of this boot and of the pid namespace, joined by "/"; elsewhere empty."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip()
@@ -266,7 +266,7 @@ def _boot() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process started, as text; None if there is none, or only its zombie."""
+    """When a process started, as text; None if there is none or it is a zombie."""
     if sys.platform.startswith("linux"):
         row = read_proc(pid)
         return str(row.start) if row is not None and row.is_alive else None

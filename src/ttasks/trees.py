@@ -1,16 +1,16 @@
-"""Process trees: all processes of a command or worker, also what has run away from it.
+"""Process trees: all processes of a command or worker, including those that have left it.
 
-A process belongs to the tree when one of these holds; each catches what the others miss:
+A process belongs to the tree if one of these holds; each catches processes that the others miss:
 
 - it is in the session or process group of the root (children, also orphaned ones);
 - a member is its parent (children that called ``setsid``, while their parent lives);
 - its environment carries the mark of the root (daemons: ``setsid`` *and* orphaned).
 
-What hides from all three, a daemon that also cleaned its environment, is not found.
+A daemon that has also cleaned its environment is not found.
 
-A mark holds the id of a task. By that `end_orphans` finds what a killed program has left running,
-whoever asks for it. What cannot be found is a process whose environment may not be read (on Linux
-the program of another user, such as one below ``sudo``), unless it is the child of one that is.
+A mark holds the id of a task. With that `end_orphans` finds the processes that a killed program has
+left running, from any other program. It cannot find a process whose environment may not be read (on
+Linux one of another user, for example below ``sudo``), unless it finds its parent.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ttasks import processes, sync
 from ttasks.processes import Row, System, this_system
 
 MARKER = "TTASKS_TASK"
-"""The environment variable with the mark: the id of the task (if there is one), a dot and something
-random. The marks of nested commands are joined by "/"."""
+"""The environment variable with the mark: the id of the task (if there is one), a dot and random
+characters. The marks of nested commands are joined by "/"."""
 
 TERM_SECONDS = 2.0
 """How long orphans may take to end after TERM."""
@@ -41,7 +41,7 @@ _KERNEL_THREADS = 2  # parent of those, on Linux
 
 
 def joined(outer: str | None, mark: str) -> str:
-    """The value of ``TTASKS_TASK`` for what starts below a process that has ``outer``."""
+    """The value of ``TTASKS_TASK`` for a process started below one that has ``outer``."""
     return mark if outer is None else f"{outer}/{mark}"
 
 
@@ -55,7 +55,7 @@ class Snapshot:
 
     Args:
         system: how to look.
-        everyone: read the marks of all processes, also of those that this program cannot have
+        everyone: read the marks of all processes, even those that this program cannot have
             started; slower.
     """
 
@@ -73,8 +73,10 @@ class Snapshot:
         }
 
     def _orphans(self) -> list[int]:
-        """What does not descend from this program, but is younger. Reading an environment is
-        slow, and everything else is known by its session or by its parents."""
+        """Processes that are younger than this program and do not descend from it.
+
+        Reading an environment is slow, and all others are known by their session or parents.
+        """
         host = self.rows.get(os.getpid())
         below: set[int] = set()
         # A program that adopts orphans, such as the first of a container, has them as children.
@@ -94,7 +96,7 @@ class Snapshot:
     def _mark(self, system: System, row: Row) -> bytes:
         environment = system.environment(row.pid)
         while environment == b"" and row.parent != _KERNEL_THREADS and self._patience > 0:
-            # It has none, or is about to become another program: then it shows it soon.
+            # It has none, or is about to execute a program, and soon has one.
             self._patience -= 1
             sync.sleep(0.0005)
             environment = system.environment(row.pid)
@@ -103,9 +105,9 @@ class Snapshot:
 
 
 class Scanner:
-    """Takes snapshots, one at a time, and gives one to all who asked before it was begun.
+    """Takes snapshots, one at a time, and shares each with all who asked before it was begun.
 
-    Without that, ending hundreds of commands at once would look at every process of the machine
+    Otherwise, ending hundreds of commands at once would look at every process of the machine
     hundreds of times. Thread-safe. Arguments as for `Snapshot`.
     """
 
@@ -119,7 +121,7 @@ class Scanner:
     def snapshot(self) -> Snapshot:
         """All processes, as of some moment after the call."""
         asked = monotonic()
-        # In a process forked meanwhile the lock may be held for ever: do without it then.
+        # In a forked process the lock may be held for ever; do without it then.
         locked = self._lock.acquire(timeout=1)
         try:
             if self._latest is None or self._begun <= asked or not locked:
@@ -144,8 +146,8 @@ class Tree:
     Args:
         root: pid of the process that leads, or led, a session or group of its own.
         mark: what identifies it in the environment variable ``TTASKS_TASK``.
-        start: when the root started, as its `Row` said. None means to look now; the caller then
-            guarantees that the root has not been reaped.
+        start: when the root started, according to its `Row`. None means to look now; the root must
+            not have been reaped then.
     """
 
     def __init__(
@@ -163,7 +165,7 @@ class Tree:
                 self._start = 0 if row is None else row.start
 
     def find(self) -> list[Row]:
-        """Look at the system; remember and return the members that are alive now."""
+        """Look at the system; remember and return the members that are alive."""
         try:
             snapshot = self._scanner.snapshot()
         except OSError:
@@ -191,8 +193,10 @@ class Tree:
         return alive
 
     def _group(self) -> list[Row]:
-        """One row for the whole group: no descriptor is free to look at the system, and a group
-        can be signalled without one."""
+        """One row for the whole group, if no descriptor is free to look at the system.
+
+        A group can be signalled without one.
+        """
         try:
             if self.root > 0:
                 os.killpg(self.root, 0)
@@ -205,20 +209,20 @@ class Tree:
         return self._mark in mark
 
     def _has_its_number(self, rows: dict[int, Row]) -> bool:
-        """False if somebody else has the root's pid by now, and so perhaps a group of that number.
+        """False if another process has the root's pid by now, and so perhaps a group of that id.
 
-        The system gives a number away only when no process, group or session has it any more.
+        The system reuses a pid only when no process, group or session has it any more.
         """
         return self.root > 0 and (
             self.root not in rows or not self._start or _is(rows[self.root], self._start)
         )
 
     def is_gone(self) -> bool:
-        """Whether nothing of the tree runs any more; cheap as long as something known does."""
+        """Whether nothing of the tree runs any more; cheap while a known member does."""
         return not self.known_lives() and not self.find()
 
     def known_lives(self) -> bool:
-        """Whether a member lives that the last look at the system has found."""
+        """Whether a member that `find` found last is still alive."""
         for pid, start in self._members.items():
             try:
                 row = self._system.row(pid)
@@ -226,7 +230,7 @@ class Tree:
                 return bool(self._group())
             if row is not None and row.start == start and row.is_alive:
                 if row.is_stopped:
-                    # A stopped process takes TERM only when it goes on.
+                    # A stopped process handles TERM only when it goes on.
                     processes.send(self._system, row, signal.SIGCONT)
                 return True
         return False
@@ -235,7 +239,7 @@ class Tree:
         """Find the members and send them a signal; False if there were none."""
         rows = self.find()
         if any(row.group == self.root for row in rows):
-            # One call for the group: nothing in it can slip away by forking meanwhile.
+            # One call for the group, so that no member can escape by forking meanwhile.
             with contextlib.suppress(OSError):
                 os.killpg(self.root, number)
         for row in rows:
@@ -251,7 +255,7 @@ def _is(row: Row | None, start: int) -> bool:
 
 
 class OrphanTree(Tree):
-    """The processes of commands whose own process is gone, by the ids of their tasks."""
+    """The processes of commands whose program is gone, by the ids of their tasks."""
 
     def __init__(self, task_ids: frozenset[str], scanner: Scanner | None = None) -> None:
         super().__init__(-1, "", scanner or Scanner(this_system(), everyone=True))
@@ -262,12 +266,12 @@ class OrphanTree(Tree):
 
 
 def end_orphans(task_ids: Iterable[str]) -> int:
-    """End every process that was started for these tasks, whichever program started it.
+    """End every process that was started for these tasks, by any program.
 
-    TERM first, KILL after two seconds. Blocks until they are gone, at most for three seconds.
+    TERM first, KILL after two seconds. Blocks until they are gone, for at most three seconds.
 
     Returns:
-        How many there were.
+        The number of processes found.
     """
     wanted = frozenset(task_ids)
     if not wanted:
@@ -294,7 +298,7 @@ def _wait_gone(tree: Tree, seconds: float) -> bool:
 
 
 def end_with_psutil(task_ids: frozenset[str]) -> int:
-    """The same where processes have neither sessions nor TERM. Not run on Windows yet."""
+    """`end_orphans` for systems without sessions and TERM. Not yet tested on Windows."""
     import psutil
 
     found = []

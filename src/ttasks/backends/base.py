@@ -41,7 +41,7 @@ class Job(Protocol):
     def end(self, value: Any, error: BaseException | None) -> None:
         """Take what the handler returned, or what it raised. Does not raise.
 
-        The backend calls this exactly once per job, on any thread, also for a job that the engine
+        The backend calls this exactly once per job, on any thread, even for a job that the engine
         has left behind.
         """
 
@@ -50,8 +50,8 @@ class Backend(Protocol):
     """A place where handlers run. Implementations are thread-safe.
 
     Attributes:
-        kills: a job whose token is cancelled or whose time is up ends by itself within a bounded
-            time. The engine leaves a job of any other backend behind when its time is up.
+        kills: a job that is cancelled or times out ends by itself within a bounded time. The
+            engine leaves behind a job of any other backend that does not end.
         frees_worker: ``start`` returns at once, and the job ends on another thread.
     """
 
@@ -64,16 +64,16 @@ class Backend(Protocol):
     def start(self, job: Job) -> None:
         """Run a job, on this thread or another one, and call ``job.end`` when it has ended.
 
-        A backend with ``frees_worker`` false may return before the end all the same, when a plain
-        handler returned a coroutine.
+        Even if ``frees_worker`` is false this may return before the end, when a plain handler
+        returned a coroutine.
 
-        Whatever goes wrong, also in the backend itself, goes to ``job.end`` and is not raised. The
-        one exception is the KeyboardInterrupt of a Ctrl-C in the main thread: if it comes outside
-        of the handler it is raised, and ``job.end`` may or may not have been called.
+        Every error, even one of the backend itself, goes to ``job.end`` and is not raised. The only
+        exception is the KeyboardInterrupt of a Ctrl-C in the main thread: outside of the handler it
+        is raised, and ``job.end`` may or may not have been called.
         """
 
     def close(self) -> None:
-        """End what the backend keeps between jobs: threads, processes, descriptors.
+        """Release what the backend keeps between jobs: threads, processes, descriptors.
 
         The executor calls this at the end of its shutdown, when no job runs any more. Idempotent.
         """

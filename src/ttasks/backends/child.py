@@ -26,10 +26,10 @@ KILL_PATIENCE = 5.0
 """Seconds until a killed process is given up on; only the kernel can hold it that long."""
 
 SIGNAL_SECONDS = 0.1
-"""How long the main thread waits at once: a signal that comes just before does not end a wait."""
+"""Longest single wait of the main thread: a signal that comes just before does not end it."""
 
 LONGEST_WAIT = 86_400.0
-"""How long other threads wait at once, in seconds: poll() takes no more than some weeks."""
+"""Longest single wait of other threads, in seconds: poll() takes no more than a few weeks."""
 
 
 class Child:
@@ -84,7 +84,7 @@ class Child:
 
     @contextmanager
     def watching(self, context: TaskContext, deadline: float | None) -> Iterator[None]:
-        """In this ``with`` block `receive` follows the token of an attempt, and its deadline."""
+        """In this ``with`` block, `receive` follows the token and the deadline of an attempt."""
         self._context, self._deadline = context, deadline
         remove = context.cancel_token.add_callback(self._ring)
         try:
@@ -94,18 +94,18 @@ class Child:
             self._context = None
 
     def wait_ready(self, name: str) -> None:
-        """Wait until it takes calls."""
+        """Wait until it accepts calls."""
         if not self._ready:
             kind, _ = self.receive(name)
             self._ready = kind == READY
 
     def send(self, message: bytes) -> None:
-        """Send a message to it; that it has died is noticed by `receive`."""
+        """Send it a message; if it has died, `receive` raises."""
         with suppress(OSError):
             self._pipe.send_bytes(message)
 
     def receive(self, name: str) -> Any:
-        """Its next message; ``name`` is of the function, for errors.
+        """Its next message; ``name`` is that of the function, for errors.
 
         Raises:
             TaskCancelled: the token has been cancelled.
@@ -137,12 +137,12 @@ class Child:
                 self._alarm.recv_bytes()
 
     def dismiss(self) -> None:
-        """Let it end when it is idle; does not wait."""
+        """Let it end when it is idle, without waiting."""
         with suppress(OSError):
             self._pipe.close()
 
     def kill(self, patience: float = 0.0) -> None:
-        """Kill it and what it has started; wait up to that long until nothing is left of it."""
+        """Kill it and what it has started; wait at most that many seconds until all are gone."""
         give_up = monotonic() + patience
         tree = Tree(self._pid, self._mark, start=self._start)
         while self._kill(tree) and monotonic() < give_up:
@@ -154,7 +154,7 @@ class Child:
         return tree.signal(signal.SIGKILL)
 
     def end(self, patience: float = 0.0) -> None:
-        """Wait that long for its end, then kill it, with all that it has started; forget it."""
+        """Wait that many seconds for its end, then kill what is left of it; release it."""
         if patience:
             connection.wait([self._exit], patience)
         self.kill(KILL_PATIENCE)
@@ -178,13 +178,13 @@ class Child:
             self._opened = -1
 
     def _death(self, name: str) -> TaskExecutionError:
-        """Why there is nothing more to be had from it."""
+        """The error for a process that has ended."""
         connection.wait([self._exit], KILL_PATIENCE)
         code = self._process.exitcode
         for _ in range(100):
             if code is not None:
                 break
-            # Another thread is just waiting for it too, as multiprocessing does at every start.
+            # Another thread is reaping it, as multiprocessing does at every start.
             sync.sleep(0.001)
             code = self._process.exitcode
         how = _how_ended(code)
@@ -212,7 +212,7 @@ def _how_ended(code: int | None) -> str:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """What is started in this ``with`` block ignores Ctrl-C until it unblocks SIGINT."""
+    """A process started in this ``with`` block ignores Ctrl-C until it unblocks SIGINT."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -224,7 +224,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _refuse_to_start() -> NoReturn:
-    """A worker that is just loading the script has come to where the script starts workers."""
+    """End a worker whose import of the main script has come to where it starts workers."""
     sys.stderr.write(
         "ttasks: a worker process loads this script and must not run it; put what starts tasks "
         "under 'if __name__ == \"__main__\":'\n"

@@ -26,15 +26,15 @@ _NOTHING: AbstractContextManager[object] = nullcontext()
 
 
 class LoopBackend:
-    """Runs coroutines on one event loop, on a thread of its own that lives while it is used.
+    """Runs coroutines on one event loop, whose thread lives while it is used.
 
     A coroutine that awaits ends soon after its token is cancelled, but one that blocks the loop
-    does not, so this backend does not count as one that kills.
+    does not, so ``kills`` is false.
 
     Args:
-        abandoned: called with +1 for each thread that is left behind, and with -1 when it ends;
-            from any thread.
-        working: entered by the loop's thread for as long as it lives.
+        abandoned: called from any thread, with +1 for each thread that is left behind and with -1
+            when it ends.
+        working: the loop's thread spends its life in this context.
     """
 
     kills = False
@@ -53,9 +53,9 @@ class LoopBackend:
         self._thread: LoopThread | None = None
 
     def start(self, job: Job) -> None:
-        """See `Backend`. The handler is called here; the coroutine that it gives runs on the loop.
+        """See `Backend`. The handler is called here, and its coroutine runs on the loop.
 
-        What is no coroutine is the value of the job.
+        If the handler returns anything else, that is the value of the job.
         """
         try:
             value = job.variables.run(job.handler, job.context)
@@ -84,7 +84,7 @@ class LoopBackend:
         thread.run(job, coroutine, partial(self._forget, job))
 
     def _forget(self, job: Job) -> None:
-        """A job has ended; on the loop's thread."""
+        """Forget a job that has ended; called on the loop's thread."""
         with self._lock:
             self._jobs.pop(job, None)
             if self._holders or self._jobs:
@@ -101,8 +101,8 @@ class LoopBackend:
     def let_go(self) -> None:
         """Undo one `hold`.
 
-        The last one to leave waits a moment for the end of the loop's thread, unless there are
-        jobs that are to go on. Those that have been cancelled get no more time than that.
+        The last one waits a moment for the end of the loop's thread, unless jobs are to go on.
+        Cancelled jobs get no more time than that.
         """
         with self._lock:
             self._holders -= 1

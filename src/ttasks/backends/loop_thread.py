@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from ttasks.model.context import TaskContext
 
 LOOP_PATIENCE = 1.0
-"""Seconds that the last user of a loop waits for its end."""
+"""Seconds that the last user of a loop waits for the end of its thread."""
 
-_MOST_THREADS = 32  # as many as those of the standard library's executor at most
+_MOST_THREADS = 32  # like the default of ThreadPoolExecutor
 
 Count = Callable[[int], object]
 """Told of threads that were left behind (+1), and of their end (-1)."""
@@ -38,8 +38,8 @@ class LoopThread:
     def __init__(self, abandoned: Count, working: AbstractContextManager[object]) -> None:
         self._abandoned = abandoned
         self._working = working
-        # Owns the four below: whether a job comes before the end, and who of thread and `stop` is
-        # first.
+        # Owns the four below. It orders new jobs against the end of the loop, and the end of the
+        # thread against `stop`.
         self._lock = sync.Lock()
         self._jobs = 0
         self._closed = self._ended = self._left = False
@@ -74,16 +74,16 @@ class LoopThread:
             run.drop()
 
     def forget(self) -> None:
-        """A job has ended."""
+        """Note that a job has ended."""
         with self._lock:
             self._jobs -= 1
 
     def stop(self) -> None:
-        """End the loop, and all that still runs in it; waits a moment, unless on its thread."""
+        """End the loop and everything in it; wait a moment, unless on its own thread."""
         self.loop.call_soon_threadsafe(self._stop)
         if self.is_current:
             return
-        # A coroutine that blocks the loop must not block whoever waits for its timeout.
+        # A coroutine that blocks the loop must not block the caller for ever.
         self._thread.join(LOOP_PATIENCE)
         with self._lock:
             if self._ended:
@@ -111,8 +111,8 @@ class LoopThread:
                 self._abandoned(-1)
 
     def _run_forever(self) -> None:
-        # A SystemExit or KeyboardInterrupt of one coroutine, which also comes out of here, is
-        # its own result and must not end the others.
+        # A SystemExit or KeyboardInterrupt of one coroutine comes out of here too. It is that
+        # coroutine's result, and must not end the others.
         while not self._over:
             with suppress(SystemExit, KeyboardInterrupt):
                 self.loop.run_forever()
@@ -124,7 +124,7 @@ class LoopThread:
                 self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
     def _has_work(self) -> bool:
-        """True while anything is left to be ended; no job is taken any more if there is not."""
+        """True while anything still runs; if nothing does, no more jobs are accepted."""
         with self._lock:
             self._closed = not self._jobs and not asyncio.all_tasks(self.loop)
             return not self._closed
@@ -142,7 +142,7 @@ class _Run:
     ) -> None:
         self._thread = thread
         self._job = job
-        # Of its own, because the engine takes a job apart that has ended before it began.
+        # Copied, because the engine clears these of a job that has ended before it began.
         self._context = job.context
         self._variables = job.variables
         self._coroutine = coroutine
@@ -161,7 +161,7 @@ class _Run:
         self._forget = self._context.cancel_token.add_callback(self._cancel)
 
     def drop(self) -> None:
-        """End the job, which has been cancelled, before it has begun."""
+        """End a cancelled job that has not begun."""
         self._coroutine.close()
         self._leave()
         self._job.end(None, self._context.cancel_token.error())
@@ -182,7 +182,7 @@ class _Run:
             error = TaskCancelled()
         elif (error := task.exception()) is None:
             value = task.result()
-        self._leave()  # first: whoever lets go of the loop after that end waits for its thread
+        self._leave()  # first: `LoopBackend.let_go` after the end waits for the loop's thread
         try:
             self._job.end(value, error)
         finally:

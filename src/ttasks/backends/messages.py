@@ -1,4 +1,4 @@
-"""What goes through the pipe between a worker process and its parent, each message pickled.
+"""The pickled messages between a worker process and its parent.
 
 - to the worker: ``(Order, bytes of [func, args, kwargs])``;
 - from the worker: ``(READY, 0)`` once, then ``(kind, number of the call, ...)``, with the kinds
@@ -17,7 +17,7 @@ READY, PROGRESS, OUTPUT, LOG, DONE, FAILED = range(6)
 
 
 class Order(NamedTuple):
-    """What a worker has to know of the attempt that it works for.
+    """What a worker needs to know of an attempt.
 
     Attributes:
         number: of the call, unique in the worker.
@@ -25,7 +25,7 @@ class Order(NamedTuple):
         attempt: its number.
         remaining: seconds left, None without a timeout.
         name: of the function, for messages.
-        capture: None, or what hides secrets in the local variables that are to be kept.
+        capture: None to keep no local variables; otherwise a tuple of the redactor for them.
         log_levels: None if the parent does not use ``logging``.
     """
 
@@ -44,7 +44,7 @@ class Order(NamedTuple):
 
 
 def call_method(kind: Any, state: dict[str, Any], name: str, /, *args: Any, **kwargs: Any) -> Any:
-    """Call a method of an object that is made anew from its state."""
+    """Rebuild an object from its state and call one of its methods."""
     made = kind.__new__(kind)
     made.__setstate__(state)
     return getattr(made, name)(*args, **kwargs)

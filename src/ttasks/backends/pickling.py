@@ -1,4 +1,4 @@
-"""Pickle what crosses to another process, and say by its path what cannot be pickled."""
+"""Pickle objects for another process, and name what cannot be pickled by its path."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ttasks.errors import TaskExecutionError, describe
 
 PROTOCOL = pickle.HIGHEST_PROTOCOL
 TRIES = 2000
-"""Parts that are tried in the search for what cannot be pickled."""
+"""Parts to try in the search for what cannot be pickled."""
 
 
 def dumps(parts: dict[str, Any], what: str) -> bytes:
     """The values of a dict as a pickled list.
 
     Args:
-        parts: by how the user knows them: ``func``, ``args`` and so on.
-        what: for the message: what is to be done with them.
+        parts: by the name for the user: ``func``, ``args`` and so on.
+        what: beginning of the error message, for example "f cannot be sent to another process".
 
     Raises:
         TaskExecutionError: names the innermost part that cannot be pickled by its path.
@@ -65,7 +65,7 @@ def _culprit(path: str, value: object, reason: Exception) -> tuple[str, object, 
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What an object holds, with how to get at it."""
+    """The parts of an object, each with the path to it."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield f"[{key!r}]", item

@@ -1,6 +1,6 @@
-"""The process backend: calls in worker processes, one at a time each, with a real end at any time.
+"""The process backend: calls in worker processes, which can be killed at any time.
 
-The thread that starts a job sends the call to a worker and reads what it reports until the end::
+Each worker makes one call at a time. The thread of a job sends the call and reads the reports::
 
     thread of the job ── Order, call ──→ worker process
                       ←─ progress, output, log records, then value or failure
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
     from ttasks.model.context import TaskContext
 
 DISMISSAL_PATIENCE = 5.0
-"""Seconds that an idle worker has to end by itself, its exit handlers included."""
+"""Seconds that an idle worker has to end by itself, exit handlers included."""
 
 
 class ProcessBackend:
     """Makes the calls of Python tasks in worker processes. Thread-safe.
 
-    A worker starts when a job finds none idle. It ends with `close`, with the garbage collection
-    of this object, with the exit of the interpreter, or, at once, with the death of this program.
+    A worker is started when a job finds none idle. It ends with `close`, with the garbage
+    collection of this object, at the exit of the interpreter, or as soon as this program dies.
 
     Args:
-        capture_locals: bring the local variables of failures along.
+        capture_locals: keep the local variables of failures.
     """
 
     kills = True
@@ -81,12 +81,12 @@ class ProcessBackend:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """Make a call in a worker process and return its value; it follows timeout and token.
+        """Make a call in a worker process and return its value.
 
         Raises:
-            TaskExecutionError: something cannot be pickled, the worker died, or what the function
-                raised cannot be pickled.
-            TaskTimeoutError, TaskCancelled: the worker was killed, with all that it had started.
+            TaskExecutionError: something cannot be pickled, the worker died, or the exception that
+                the function raised cannot be pickled.
+            TaskTimeoutError, TaskCancelled: the worker was killed, with all processes it started.
             BaseException: what the function raised.
         """
         name = name_of(func)
@@ -129,8 +129,8 @@ class ProcessBackend:
 class _Workers:
     """The worker processes of a backend. Thread-safe.
 
-    A worker that is not idle belongs to the thread that took it. Exits of the interpreter end the
-    workers too; not those of a forked copy of this program.
+    A worker that is not idle belongs to the thread that took it. The exit of the interpreter ends
+    the workers too, but the exit of a forked copy of this program does not.
     """
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ class _Workers:
                 self._end(child)
 
     def give_back(self, child: Child, *, usable: bool) -> None:
-        """Keep a worker that was taken for the next call, or end it with all that it started."""
+        """Keep a worker for the next call, or end it with all processes that it started."""
         with self._lock:
             keep = usable and not self._closed
             if keep:
@@ -164,7 +164,7 @@ class _Workers:
             self._end(child)
 
     def close(self) -> None:
-        """End all workers: idle ones by themselves, with their exit handlers; idempotent."""
+        """End all workers; idle ones run their exit handlers. Idempotent."""
         me = sync.get_ident()
         if os.getpid() != self._pid or self._closer == me:  # garbage is collected during a close
             return
@@ -183,7 +183,7 @@ class _Workers:
         for child in idle:
             child.dismiss()
         for child in busy:
-            child.kill()  # whoever has it notices
+            child.kill()  # the thread that took it notices
         for child in idle:
             self._end(child, DISMISSAL_PATIENCE)
         atexit.unregister(self.close)
@@ -196,8 +196,8 @@ class _Workers:
     def _start(self) -> None:
         """Start a worker, and make it idle.
 
-        Not in the main thread, where the exception of a Ctrl-C may come between any two steps and
-        would lose descriptors or the process.
+        Not in the main thread: there a KeyboardInterrupt may come between any two steps, and
+        descriptors or the process would be lost.
         """
         if sync.current_thread() is not sync.main_thread():
             self._add()
@@ -225,16 +225,17 @@ class _Workers:
             self._all.add(child)
             self._idle.append(child)
         if first:
-            # After those of multiprocessing, which would wait for the workers; so it comes first.
+            # Registered after those of multiprocessing, which wait for the workers: so it runs
+            # before them.
             atexit.register(self.close)
 
 
 def _answer(child: Child, order: Order, context: TaskContext) -> tuple[int, list[Any]]:
-    """Pass on what the worker reports; returns its last message about this call."""
+    """Pass on the reports of the worker; return its last message about this call."""
     while True:
         kind, number, *facts = child.receive(order.name)
         if number != order.number:
-            continue  # of a thread that an earlier call has left running
+            continue  # from a thread that an earlier call left running
         if kind in (DONE, FAILED):
             return kind, facts
         if kind == PROGRESS:
@@ -269,7 +270,7 @@ def _value(data: bytes, name: str) -> Any:
 def _raised(
     name: str, data: bytes | None, kind: str, message: str, text: str, variables: dict[str, str]
 ) -> BaseException:
-    """The exception that the function raised in the worker, as good as it can be had here."""
+    """The exception that the function raised in the worker, or the closest substitute."""
     error: BaseException | None = None
     if data is not None:
         try:
@@ -277,7 +278,7 @@ def _raised(
         except Exception:
             pass
     if error is None or isinstance(error, KeyboardInterrupt):
-        # The latter would be taken for a Ctrl-C here.
+        # A KeyboardInterrupt would be taken for a Ctrl-C here.
         note = "" if error is not None else " (the exception itself cannot be pickled)"
         error = TaskExecutionError(f"{name} raised {kind}: {message}{note}")
     try:
@@ -291,7 +292,7 @@ def _portable(func: Any) -> Any:
     task = getattr(func, "__self__", None)
     if not isinstance(task, PythonTask):
         return func
-    # The method of a task in class form: without what became of it, and without its arguments.
+    # The method of a task in class form: without its result and its arguments.
     state = task.__getstate__()
     state |= {"payload": None, "result": None, "status": TaskStatus.RUNNING}
     state["extra"].pop("payload", None)

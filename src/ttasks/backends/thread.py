@@ -14,8 +14,8 @@ class ThreadBackend:
     """Calls the handler on the thread that starts the job.
 
     Args:
-        loop: where the coroutine goes on that a handler returns.
-        kills: whether the handlers that run here keep to timeout and cancellation themselves, as
+        loop: runs the coroutine that a handler returns.
+        kills: whether the handlers that run here obey timeout and cancellation by themselves, as
             those of commands and prompts do. Nothing can end any other handler in a thread.
     """
 

@@ -1,4 +1,4 @@
-"""What a worker process does: it takes calls from its pipe, makes them and reports."""
+"""The worker process: takes calls from its pipe, makes them and reports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class WorkerContext(TaskContext):
-    """`TaskContext` in a worker process: what it reports is sent to the parent.
+    """`TaskContext` in a worker process: it sends its reports to the parent.
 
     A cancellation ends the process, so ``cancelled`` never becomes true here.
     """
@@ -43,12 +43,12 @@ class WorkerContext(TaskContext):
 
     @property
     def payload(self) -> Any:
-        """Not there: the arguments are what the function was given."""
+        """Not available: the function was given its arguments."""
         raise RuntimeError("context.payload is not available in a worker process")
 
     @property
     def upstream(self) -> Mapping[str, Task]:
-        """Not there: hand the values over as arguments."""
+        """Not available: pass the values as arguments."""
         raise RuntimeError(
             "context.upstream is not available in a worker process; give the tasks to the function "
             "as arguments, and it gets their values"
@@ -94,13 +94,13 @@ class _CallReports:
 
 
 def serve(pipe: Connection, mark: str) -> None:
-    """The whole life of a worker process; ``mark`` is for the environment of what it starts.
+    """Run a worker process; ``mark`` goes into the environment of the processes it starts.
 
     When this returns, the process ends as any Python program does.
     """
     _settle(pipe)
     reports = _Reports(pipe)
-    with contextlib.suppress(EOFError, OSError):  # the parent lets it go, or is gone
+    with contextlib.suppress(EOFError, OSError):  # dismissed, or the parent is gone
         _serve(pipe, reports, mark, os.environ.get(MARKER))
 
 
@@ -109,7 +109,7 @@ def _serve(pipe: Connection, reports: _Reports, mark: str, outer: str | None) ->
     reports.send(READY, 0)
     while True:
         order, call = pickle.loads(pipe.recv_bytes())
-        # What it starts is found by the task's id, also after this process has been killed.
+        # By the id of the task its processes can be found, even after this one was killed.
         os.environ[MARKER] = joined(outer, f"{order.id}.{mark}")
         if order.log_levels is not None:
             from ttasks.backends.worker_log import Sender
@@ -121,7 +121,7 @@ def _serve(pipe: Connection, reports: _Reports, mark: str, outer: str | None) ->
 
 
 def _answer(order: Order, call: bytes, reports: _CallReports) -> tuple[Any, ...]:
-    """Make a call; returns the message about its end."""
+    """Make a call; return the message about its end."""
     number = order.number
     try:
         func, args, kwargs = _loaded(call, order.name)
@@ -173,7 +173,7 @@ def _awaited(value: Any) -> Any:
 def _described(
     error: BaseException, capture: tuple[Redactor | None] | None
 ) -> tuple[bytes | None, str, str, str, dict[str, str]]:
-    """An exception as plain data: pickled if it can be, type, message, traceback, locals."""
+    """An exception as data: its pickle if possible, type, message, traceback, locals."""
     from traceback import format_exception
 
     trace = error.__traceback__
@@ -191,7 +191,7 @@ def _described(
         data = pickle.dumps(error, PROTOCOL)
         if type(pickle.loads(data)) is not kind:
             data = None
-    except BaseException:  # whatever the class does
+    except BaseException:  # the class may raise anything
         data = None
     return data, f"{kind.__module__}.{kind.__qualname__}", message, text, variables
 
@@ -200,11 +200,11 @@ def _described(
 
 
 def _settle(pipe: Connection) -> None:
-    """Leave the terminal's group, and see to it that no worker outlives its parent."""
+    """Leave the terminal's group, and make sure that the process does not outlive its parent."""
     if sys.platform != "win32":
         os.setsid()
         os.set_inheritable(pipe.fileno(), False)
-        # What is forked here must not hold the pipe: its end would not be noticed.
+        # A process forked here must not hold the pipe, or nobody would notice its end.
         os.register_at_fork(after_in_child=lambda: _close(pipe))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = parent_process()
@@ -232,7 +232,7 @@ def _let_the_system_follow(sentinel: int) -> None:
 
 
 def _follow(sentinel: int) -> None:
-    """End when the parent has, also in the middle of a call, with all that was started here."""
+    """End with the parent, even during a call, and kill all processes started here."""
     connection.wait([sentinel])
     if hasattr(os, "killpg"):
         os.killpg(0, signal.SIGKILL)

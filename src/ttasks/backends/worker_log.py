@@ -14,7 +14,7 @@ Levels = tuple[int, dict[str, int]]
 
 
 def levels() -> Levels:
-    """What is disabled, and the levels that were set, by name of the logger ("" is the root)."""
+    """The disabled level, and the levels that are set by name of the logger ("" is the root)."""
     manager = logging.root.manager
     found = {"": logging.root.level}
     for name, logger in list(manager.loggerDict.items()):
@@ -24,7 +24,7 @@ def levels() -> Levels:
 
 
 def replay(facts: dict[str, Any]) -> None:
-    """Hand a record of a worker to the logger of its name, in this process."""
+    """Pass a record of a worker to the logger of the same name in this process."""
     record = logging.makeLogRecord(facts)
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):
@@ -40,7 +40,7 @@ class Sender(logging.Handler):
         self._levels: Levels | None = None
 
     def install(self, wanted: Levels) -> None:
-        """Take the place of the root's handlers, and take over the levels of the parent."""
+        """Replace the handlers of the root logger, and set the levels of the parent."""
         logging.root.handlers[:] = [self]
         if wanted != self._levels:
             self._levels = wanted
@@ -58,7 +58,7 @@ class Sender(logging.Handler):
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    """A record as plain data: message and traceback are text by now."""
+    """A record as plain data, with message and traceback as text."""
     facts = dict(record.__dict__)
     facts["msg"], facts["args"] = record.getMessage(), None
     if record.exc_info:
@@ -66,7 +66,7 @@ def _facts(record: logging.LogRecord) -> dict[str, Any]:
         facts["exc_info"] = None
     try:
         pickle.dumps(facts)
-    except Exception:  # what the user attached cannot be pickled
+    except Exception:  # something that the user attached cannot be pickled
         facts = {
             name: value if type(value) in (int, float, str, type(None)) else repr(value)
             for name, value in facts.items()

@@ -1,4 +1,4 @@
-"""Agenda: what a run has to do at certain moments."""
+"""Agenda: what a run has to do at which moment."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Item = TypeVar("Item")
 
 
 class Agenda(Generic[Item]):
-    """Items by the moment at which they are due. Belongs to the lock of the scheduler.
+    """Items by the moment at which they are due. Protected by the lock of the scheduler.
 
-    What is dropped is forgotten at once; what is left of it in the heap is a pair of numbers, and
-    at most half of the heap is such.
+    A dropped item is forgotten at once. Its pair of numbers stays in the heap for a while; such
+    pairs never make up more than half of a heap of any size.
     """
 
     __slots__ = ("_heap", "_items", "_last")
@@ -23,7 +23,7 @@ class Agenda(Generic[Item]):
         self._last = 0
 
     def add(self, moment: float, item: Item) -> tuple[int, bool]:
-        """Add an item; returns its ticket, and whether it is now the first."""
+        """Add an item; return its ticket, and whether it is now the first."""
         self._last += 1
         self._items[self._last] = item
         heappush(self._heap, (moment, self._last))

@@ -1,8 +1,7 @@
 """Attempt: one try of one task, from RUNNING to its end.
 
-An attempt is the job that a backend runs (`ttasks.backends.base.Job`). Whoever ends it, a handler
-that has returned, the supervisor whose patience is over, or a cancellation, calls `Attempt.end`,
-and there is no other way for it to end::
+An attempt is the job that a backend runs (`ttasks.backends.base.Job`). There is one way for it to
+end: the return of its handler, a timeout and a cancellation all go through `Attempt._end`::
 
     start ── STARTED ── guards ── backend ── handler ──┐
                      timeout, patience, cancellation ──┴─→ end ── result ── saved ── announced
@@ -47,16 +46,16 @@ _NO_REASON = TaskCancelled().args[:1]
 
 
 class Keeper(Protocol):
-    """The run of an attempt, as the attempt knows it."""
+    """The run of an attempt, as the attempt sees it."""
 
     def ring(self) -> None:
-        """Have the supervisor look at what is due."""
+        """Wake the supervisor."""
 
     def ended(self, attempt: Attempt) -> None:
-        """An attempt has ended that no worker waits for."""
+        """A detached attempt has ended; see `Attempt.detach`."""
 
     def retry_cancelled(self, attempt: Attempt) -> None:
-        """A task that waited for its next attempt has been CANCELLED."""
+        """A task has been CANCELLED while it waited for its next attempt."""
 
 
 class Services(NamedTuple):
@@ -78,31 +77,31 @@ class Services(NamedTuple):
 class Attempt:
     """One try of one task.
 
-    ``start`` belongs to a worker; the rest may be called from any thread. Who ends the attempt is
-    decided by the task's lifecycle, whose owner it is.
+    A worker calls ``start``; everything else may be called from any thread. The attempt owns the
+    lifecycle of its task, and the lifecycle decides who ends it.
 
     Attributes:
         number: from 1.
         token: the signal to stop.
-        status: what the attempt ended in; None before.
-        error: the exception behind that; None for success or before the end.
+        status: how the attempt ended; None before.
+        error: the exception behind that; None after a success or before the end.
         retry_in: seconds until the next attempt; None if there will be none.
         trouble: a failure of the store that stops the run, because the executor is strict.
-        deadline: when its time is up, by the executor's clock; None for never. Set by the run.
+        deadline: when it times out, by the executor's clock; None for never. Set by the run.
         held: limited groups in which this task, or one that it runs in, has a place.
         outer: the attempt that this one runs in; None if there is none.
         is_started: the task became RUNNING.
-        has_ended: its end is over, and the task let go of, unless it waits for another attempt.
+        has_ended: its end is over, and the task is released unless it waits for another attempt.
         left: its worker was left behind.
-        context: what the handler is given. It reports to the attempt, so the two hold each other;
-            the worker takes them apart at the end, which spares the garbage collector that.
+        context: what the handler is given. It refers to the attempt and the attempt to it; the
+            worker breaks that cycle at the end, to spare the garbage collector.
         variables: the context variables of the handler, ``context`` among them.
         node: number of the task in its run, for the run.
         reports: what its handler reports; None if it never did.
         ticket: of its entry in the agenda of the run, for the run.
     """
 
-    # What most attempts never change is kept by the class.
+    # Defaults that most attempts never change.
     number = 1
     deadline: float | None = None
     status: TaskStatus | None = None
@@ -116,11 +115,11 @@ class Attempt:
     reports: Reports | None = None
     _is_announced = False  # the start
     _is_closed = False
-    _drained: sync.Event | None = None  # set when the start has been announced
+    _announced: sync.Event | None = None  # set when the start has been announced
     _detached = False
     _sheltered = 0
     _is_leaving = False
-    _ticket: tuple[str, int] | None = None  # group, and of its circuit breaker
+    _circuit: tuple[str, int] | None = None  # its group, and the ticket that it gave
 
     _started_at: datetime
     context: TaskContext
@@ -197,8 +196,8 @@ class Attempt:
             finally:
                 with self._lock:
                     self._is_announced = True
-                    if self._drained is not None:
-                        self._drained.set()
+                    if self._announced is not None:
+                        self._announced.set()
             self.context = TaskContext(
                 task,
                 self,
@@ -224,7 +223,7 @@ class Attempt:
         return True
 
     def _ask(self) -> None:
-        """Ask the guards and the circuit; raises what they refuse with."""
+        """Ask the guards and the circuit breaker; raise what they refuse with."""
         services = self._services
         if services.guards:
             ask_guards(services.guards, self.context)
@@ -232,13 +231,14 @@ class Attempt:
                 self.token.cancel("timeout")
                 raise self.token.error()
         if services.breakers is not None and not self.token.cancelled:
-            self._ticket = services.breakers.enter(self.task.group)
+            self._circuit = services.breakers.enter(self.task.group)
 
     def detach(self) -> bool:
-        """The worker would go on without the job; True if the job has not ended.
+        """Let the worker go on while the job runs elsewhere.
 
-        If so, the run is told of its end (`Keeper.ended`) on the thread that brings it about. If
-        not, either the attempt has ended, or this worker was left behind (``left``).
+        Returns:
+            True if the job has not ended; the thread that ends it then calls `Keeper.ended`. False
+            if it has ended, or if this worker was left behind (``left``).
         """
         if self.has_ended:
             return False
@@ -257,7 +257,7 @@ class Attempt:
         self._reports().output(stream, text)
 
     def sink(self, stream: str) -> Callable[[str], None] | None:
-        """A function that announces one piece of a stream, or None if nobody listens."""
+        """A function that announces a piece of a stream; None if nobody listens."""
         return self._reports().sink(stream)
 
     def _reports(self) -> Reports:
@@ -270,14 +270,14 @@ class Attempt:
             return self.reports
 
     def _close(self) -> None:
-        """Wait until the start and every report has been announced; let no more begin."""
+        """Accept no more reports, and wait until the start and all reports are announced."""
         with self._lock:
             self._is_closed = True
             if not self._is_announced:
-                self._drained = sync.Event()
+                self._announced = sync.Event()
             reports = self.reports
-        if self._drained is not None:
-            self._drained.wait(EMIT_PATIENCE)
+        if self._announced is not None:
+            self._announced.wait(EMIT_PATIENCE)
         if reports is not None:
             reports.close()
 
@@ -286,9 +286,9 @@ class Attempt:
     def cancel(
         self, reason: str = "cancelled", *, kill: bool = False, message: str | None = None
     ) -> bool:
-        """Ask the attempt to stop; from any thread, does not wait.
+        """Ask the attempt to stop; may be called from any thread, and does not wait.
 
-        One that waits for the next attempt ends at once, on this thread.
+        A task that waits for its next attempt ends at once, on this thread.
 
         Returns:
             True if the task is or will be CANCELLED.
@@ -302,12 +302,12 @@ class Attempt:
         return life.will_be_cancelled(self, self.token)
 
     def shelter(self) -> bool:
-        """Count one more thing that ends by itself once cancelled and is waited for, here.
+        """Count a nested run, which ends by itself when it is cancelled.
 
-        Until `unshelter` the attempt is not left behind, nor are those that it runs in.
+        Until `unshelter`, neither this attempt nor those that it runs in are left behind.
 
         Returns:
-            False if this or an outer attempt is being left behind; then nothing may begin in it.
+            False if one of them is being left behind; nothing may begin in it then.
         """
         with self._lock:
             if self._is_leaving:
@@ -332,7 +332,7 @@ class Attempt:
 
     @property
     def ends_itself(self) -> bool:
-        """True if it needs nobody to leave it behind: it is killed, or waits for what ends."""
+        """True if it never has to be left behind: its backend kills it, or nested runs end."""
         return self.backend.kills or self._sheltered > 0
 
     def leave(self) -> bool:
@@ -341,7 +341,7 @@ class Attempt:
         If its worker is still with it, that is left behind (``left``).
 
         Returns:
-            False if it has ended, or just waits for what ends by itself.
+            False if it has ended, or waits for a nested run.
         """
         with self._lock:
             if self._sheltered:
@@ -355,14 +355,14 @@ class Attempt:
     # The end
 
     def end(self, value: Any, error: BaseException | None) -> None:
-        """End the attempt with what the handler returned or raised; the backend calls this."""
+        """End the attempt with what the handler returned or raised; called by the backend."""
         self._end(value, error)
 
     def _end(self, value: Any, error: BaseException | None, *, left: bool = False) -> bool:
-        """Bring the attempt to its end; False if somebody else does.
+        """End the attempt; False if somebody else does.
 
-        The end is decided, saved and announced before the task is let go of. Whatever goes wrong on
-        that way, the task does not stay RUNNING.
+        The end is decided, saved and announced before the task is released. Whatever goes wrong
+        on the way, the task does not stay RUNNING.
         """
         life = lifecycle_of(self.task)
         if not life.begin_end(self):
@@ -373,12 +373,12 @@ class Attempt:
         try:
             self._close()
             result = self._decide(value, error)
-        except BaseException as problem:  # a bug, or an exception out of the blue
+        except BaseException as problem:  # a bug, or an asynchronous exception
             result = self._decide(None, problem, plainly=True)
         self._services.running.pop(self.task.id, None)
         self.status = result.status
         try:
-            if self._ticket is not None:
+            if self._circuit is not None:
                 self._leave_circuit(result.status)
             failure = result.failure
             self._services.recorder.transition(
@@ -396,7 +396,7 @@ class Attempt:
         if self.retry_in is None:
             for callback in life.release(self):
                 callback()
-        elif not life.wait(self, self.token):
+        elif not life.wait(self.token):
             self._cancel_retry()
         with self._lock:
             self.has_ended = True
@@ -420,11 +420,11 @@ class Attempt:
             if raised is not None and not is_to_be_cancelled(self.token):
                 self.retry_in, spent = self.tries.decide(raised)
         elif raised is None and self.reports is None and not services.redactor:
-            # What most attempts come to, without the detours.
+            # The common case: success, nothing reported, nothing to redact.
             result = outcome.success(
                 task.id, self._started_at, finished_at, duration, self.number, value
             )
-            if life.finish(self, self.token, result, None, False):
+            if life.finish(self.token, result, None, False):
                 return result
             raised = self._as_moved(None, life.status, result.status)
         timing = outcome.Timing(self._started_at, finished_at, duration)
@@ -434,7 +434,7 @@ class Attempt:
             else:
                 result = self._result(value, raised, timing, spent)
             message = None if result.failure is None else result.failure.message
-            if life.finish(self, self.token, result, message, self.retry_in is not None):
+            if life.finish(self.token, result, message, self.retry_in is not None):
                 break
             raised = self._as_moved(raised, life.status, result.status)
         if self.retry_in is not None and result.status is not TaskStatus.FAILED:
@@ -467,7 +467,7 @@ class Attempt:
     def _as_moved(
         self, raised: BaseException | None, now: TaskStatus, wanted: TaskStatus
     ) -> BaseException | None:
-        """How the attempt ends if it was cancelled, or moved by hand, since the handler ended."""
+        """How the attempt ends if it was cancelled or moved by hand after the handler ended."""
         if now is TaskStatus.SUCCEEDED:
             return None
         if now is TaskStatus.FAILED:
@@ -506,11 +506,11 @@ class Attempt:
         return result if self.tries is None else self.tries.in_result(result)
 
     def _leave_circuit(self, status: TaskStatus) -> None:
-        """Tell the circuit breaker how the call ended, and subscribers if that changed it."""
+        """Tell the circuit breaker how the call ended, and announce a change of its state."""
         breakers = self._services.breakers
         assert breakers is not None
-        assert self._ticket is not None
-        group, ticket = self._ticket
+        assert self._circuit is not None
+        group, ticket = self._circuit
         failed = None if status is TaskStatus.CANCELLED else status is TaskStatus.FAILED
         changed = breakers.leave(group, ticket, failed)
         if changed is None:
@@ -544,4 +544,4 @@ class Attempt:
             )
         except BaseException as problem:
             self.trouble = self.trouble or problem
-        self.retry_in = None  # only now: the run goes on when it sees that
+        self.retry_in = None  # last: the run goes on when it sees this

@@ -1,4 +1,4 @@
-"""Futures of submitted tasks, and the way from an event loop to work on threads and back."""
+"""Futures of submitted tasks, and how an event loop waits for work on threads."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 class Promise:
-    """The future of a submitted task, and what keeps it.
+    """The future of a submitted task.
 
-    ``may_start`` and ``end`` are called one after the other, by whoever runs the task.
+    Whoever runs the task calls ``may_start`` and ``end``, never at the same time.
     """
 
     def __init__(self, task: Task, cancel: Callable[[Task], object]) -> None:
@@ -33,12 +33,12 @@ class Promise:
         self.future.add_done_callback(lambda done: cancel(task) if done.cancelled() else None)
 
     def may_start(self) -> bool:
-        """Note that the task starts; False if the future was cancelled before."""
+        """Mark the future as running; False if it was cancelled before."""
         self._is_started = self.future.set_running_or_notify_cancel()
         return self._is_started
 
     def end(self, status: TaskStatus, error: BaseException | None) -> None:
-        """Set what the task ended in."""
+        """Set the outcome of the task."""
         if self._is_started is None:
             self.may_start()
         if not self._is_started:

@@ -1,4 +1,4 @@
-"""EventBus: delivers events to subscribers, and survives them."""
+"""EventBus: delivers events to subscribers, and survives their exceptions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EventBus:
     that one.
 
     Attributes:
-        subscriptions: by type of event; for the library.
+        subscriptions: by type of event; for use by the library.
 
     Example:
         >>> bus = EventBus()
@@ -98,7 +98,7 @@ class EventBus:
         self.deliver(event, self.subscriptions[event.type])
 
     def deliver(self, event: TaskEvent, subscriptions: Iterable[Subscription]) -> None:
-        """The same to subscriptions that were looked up before."""
+        """Deliver an event to these subscriptions; see `publish`."""
         for subscription in subscriptions:
             try:
                 subscription.callback(event)
@@ -107,7 +107,7 @@ class EventBus:
                     isinstance(error, KeyboardInterrupt)
                     and sync.current_thread() is sync.main_thread()
                 ):
-                    raise  # not the subscriber's own: somebody pressed Ctrl-C
+                    raise  # not from the subscriber: somebody pressed Ctrl-C
                 _note(error, subscription.callback, event)
                 with self._lock:
                     self._errors.append(error)
@@ -120,7 +120,7 @@ class EventBus:
 
 
 class Subscription:
-    """One call of ``subscribe``: the same callback may be subscribed twice."""
+    """One call of ``subscribe``; the same callback may be subscribed twice."""
 
     __slots__ = ("callback",)
 
@@ -146,7 +146,7 @@ _NOTE = "raised by subscriber"
 
 
 def _note(error: BaseException, callback: Callback, event: TaskEvent) -> None:
-    """Say on an exception where it came from, once, if its class lets one."""
+    """Add a note to an exception that says where it came from, once and if its class allows it."""
     try:
         if not any(str(note).startswith(_NOTE) for note in getattr(error, "__notes__", ())):
             error.add_note(f"{_NOTE} {callback!r} at {event.type.value} of task {event.task_id}")

@@ -8,18 +8,19 @@ from ttasks import sync
 
 
 class Crew:
-    """Threads that are started when there is work for them and rest while there is none.
+    """Threads that are started when there is work for them and rest when there is none.
 
-    Belongs to the lock of the scheduler, which every method but ``begin`` is called with. Each
-    thread has a slot, from 1 up to ``size``, which another one gets after it.
+    Protected by the lock of the scheduler: call every method but ``begin`` with it held. Each
+    thread has a slot, from 1 to ``size``, which is used again after its end.
 
     Args:
         work: what each thread runs, given its slot.
-        size: threads at most.
-        name: beginning of their names.
+        size: maximum number of threads.
+        name: prefix for their names.
 
     Attributes:
-        all_work: nobody rests and there can be no more threads, so that ``helper`` is None.
+        closing: `close` was called.
+        all_work: none rests and no more can be started, so ``helper`` would return None.
     """
 
     def __init__(self, work: Callable[[int], None], size: int, name: str) -> None:
@@ -34,7 +35,7 @@ class Crew:
         self.all_work = False
 
     def helper(self) -> sync.Lock | sync.Thread | None:
-        """One more to do work, for ``begin``: one that rests or a new one; None if all work."""
+        """One more to do work, for ``begin``: a resting or a new thread; None if all work."""
         if self._resting:
             wake = self._resting.pop()
             self._count()
@@ -43,7 +44,7 @@ class Crew:
             return None
         self._started += 1
         slot = self._free.pop() if self._free else len(self._slots) + 1
-        # Daemons, so that one that is left behind cannot keep the interpreter from exiting.
+        # Daemons, so that those left behind do not keep the interpreter from exiting.
         thread = sync.Thread(
             target=self._work, args=(slot,), name=f"{self._name}-{self._started}", daemon=True
         )
@@ -64,12 +65,12 @@ class Crew:
         return True
 
     def rest(self, wake: sync.Lock) -> None:
-        """The caller has nothing to do; it then waits for ``wake``."""
+        """Note that the caller has nothing to do; it waits for ``wake`` next."""
         self._resting.append(wake)
         self.all_work = False
 
     def drop(self, thread: sync.Thread) -> None:
-        """A thread could not be started, or is left behind."""
+        """Forget a thread that could not be started, or is left behind."""
         slot = self._slots.pop(thread, None)
         if slot is not None:
             self._free.append(slot)
@@ -77,11 +78,11 @@ class Crew:
 
     @property
     def size(self) -> int:
-        """Threads there are."""
+        """Number of threads."""
         return len(self._slots)
 
     def close(self) -> tuple[list[sync.Lock], list[sync.Thread]]:
-        """Let all threads end; returns those to wake and those to join."""
+        """Let all threads end; return those to wake and those to join."""
         self.closing = True
         resting, self._resting = self._resting, []
         return resting, list(self._slots)

@@ -1,4 +1,4 @@
-"""Dispatch: takes the nodes of a plan to their outcomes, on threads.
+"""Dispatch: runs the nodes of a plan on threads.
 
 Workers take nodes from the plan, run them and report the outcome. The worker that finishes a node
 takes the next one itself, so a chain of tasks needs no hand-off between threads.
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from ttasks.model.task import Task
 
 SUPERVISOR = 0
-"""Slot of a supervisor that has to work itself."""
+"""The slot of a supervisor that runs tasks itself, because no thread could be started."""
 
 LEFT_BEHIND = TaskStatus.PENDING
-"""Stands for the outcome of a node whose worker was left behind."""
+"""In place of an outcome: the worker of this node was left behind."""
 
 _NOTHING: Any = None
-"""Stands in an open run for a task that has ended."""
+"""In an open run, in place of a task that has ended."""
 
 
 @dataclass(slots=True)
@@ -54,13 +54,13 @@ class Work:
         retry: its policy; None for one attempt.
         is_finally, is_required: its flags in the graph.
         context: context variables of its handler; None for those of the run.
-        may_start: asked before its first attempt; False if somebody has cancelled it.
-        on_end: told of its outcome, on the thread that brings it about, without any lock.
+        may_start: called before its first attempt; False if somebody has cancelled it.
+        on_end: called with its outcome on the thread that ends it, with no lock held.
         is_tried_again: it had ended without success before the run began.
         tries: its attempts so far; kept by the run.
-        prior: the attempt that waits for the next one; kept by the run.
-        awaited: somebody else was running the task when it was its turn; kept by the run.
-        decision: it will not run unless whoever runs it has success; kept by the run.
+        prior: the last attempt, while the task waits for the next one; kept by the run.
+        awaited: somebody else was running the task when its turn came; kept by the run.
+        decision: why it will not run, unless somebody else runs it to success; kept by the run.
     """
 
     task: Task
@@ -79,27 +79,27 @@ class Work:
 
 
 class Watcher(Protocol):
-    """Who supervises a dispatch; told on the threads where it happens, without any lock."""
+    """The supervisor of a dispatch. Called on any thread, with no lock held."""
 
     def ring(self) -> None:
-        """Something is due, or everything has ended."""
+        """Something has become due, or everything has ended."""
 
     def failed(self, work: Work) -> None:
         """A required task has FAILED for good."""
 
     def troubled(self, error: BaseException) -> None:
-        """The engine, or a store that has to work, does not; nothing new must start."""
+        """The engine, or the store of a strict executor, has failed; nothing new must start."""
 
     def helpless(self, error: BaseException) -> None:
-        """No thread can be had; nothing can run any more, finally tasks neither."""
+        """No thread could be started; nothing can run any more, not even finally tasks."""
 
 
 class Dispatch:
-    """Carries a plan out.
+    """Carries out a plan.
 
     The lock of the scheduler owns the plan, the crew, the agenda and the places in groups; it is
     never held while handlers, subscribers, guards or stores run. An entry of ``_live`` is set by
-    the worker of the node and removed by whoever ends the attempt, each with one operation.
+    the worker of the node and removed by whoever ends the attempt, each in one atomic operation.
 
     Args:
         scheduler: of the executor.
@@ -108,17 +108,17 @@ class Dispatch:
         places: in groups.
         max_workers: threads at most.
         context: context variables that handlers see.
-        name: beginning of the names of the threads.
-        budget: of the retries.
-        watcher: who supervises.
-        outer: the attempt that all this is part of; None if there is none.
-        is_shared: what somebody else runs is waited for; else it is an error.
-        is_open: tasks may be added until every one has ended (see ``add``).
+        name: prefix for the names of the threads.
+        budget: of retries.
+        watcher: the supervisor.
+        outer: the attempt that the run is part of; None if there is none.
+        is_shared: wait for a task that somebody else is running; otherwise that is an error.
+        is_open: accept more tasks until all have ended (see ``add``).
 
     Attributes:
         errors: exception by task id.
-        has_decided: tasks did not run because of what became of others, or of a stop.
-        must_work: no thread could be started, so that the supervisor has to work (``work_here``).
+        has_decided: some tasks did not run, because of others or of a stop.
+        must_work: no thread could be started, so the supervisor has to call ``work_here``.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Dispatch:
         self._context = context
         self._budget = budget
         self._watcher = watcher
-        self._ring = watcher.ring
+        self.ring = watcher.ring  # see `ttasks.engine.attempt.Keeper`
         self._outer = outer
         self._is_shared = is_shared
         self._is_open = is_open
@@ -185,7 +185,7 @@ class Dispatch:
 
     @property
     def waiting(self) -> int:
-        """Tasks that wait for another attempt, or for somebody else who runs them."""
+        """Tasks that wait for a retry, or for another run that is executing them."""
         return self._plan.delayed
 
     def work_here(self) -> None:
@@ -194,12 +194,12 @@ class Dispatch:
         self._work(SUPERVISOR)
 
     def next_moment(self) -> float | None:
-        """When something is due next, by the clock; None if nothing is. See ``take_due``."""
+        """When the next thing is due, by the clock; None if nothing is. See ``take_due``."""
         with self._lock:
             return self._agenda.next()
 
     def take_due(self, now: float) -> Attempt | None:
-        """Queue what is to be tried again; returns an attempt whose time is up, if there is one."""
+        """Queue the retries that are due; return an attempt that has timed out, if any."""
         item: int | Attempt | None = 0
         while isinstance(item, int):
             with self._lock:
@@ -216,7 +216,7 @@ class Dispatch:
         return [attempt for attempt, _thread in self._live.copy().values()]
 
     def leave(self, attempt: Attempt) -> bool:
-        """End an attempt whose handler has not returned; False if it is to be waited for."""
+        """End an attempt whose handler has not returned; False if the caller has to wait for it."""
         if not attempt.is_started:
             return True  # its worker will find it cancelled
         if not attempt.leave():
@@ -231,12 +231,12 @@ class Dispatch:
         return True
 
     def stop(self, reason: str, message: str | None, *, also_finally: bool = False) -> None:
-        """Cancel what has not started, and what is running; finally tasks only if asked to.
+        """Cancel what is running and what has not started.
 
         Args:
             reason: "cancelled" or "interrupted".
-            message: why, for people; None for the words of a single task.
-            also_finally: the finally tasks too.
+            message: why, for people; None stands for "Task was cancelled".
+            also_finally: cancel finally tasks too.
         """
         with self._lock:
             self._stop_reason, self._stop_message = reason, message
@@ -250,7 +250,7 @@ class Dispatch:
         self._carry_out_all(decisions)
 
     def join(self) -> None:
-        """Wait for the end of all workers that are not left behind."""
+        """Wait until all workers that are not left behind have ended."""
         with self._lock:
             resting, threads = self._crew.close()
         for wake in resting:
@@ -259,7 +259,7 @@ class Dispatch:
             if thread.ident is not None:
                 thread.join()
 
-    # For the scheduler, and for whoever adds tasks
+    # For the scheduler, and for those who add tasks
 
     def unpark(self, group: str) -> bool:
         """A place has become free; with the lock held. True if a node may take it."""
@@ -287,14 +287,14 @@ class Dispatch:
         return True
 
     def provide_worker(self) -> None:
-        """See to it that somebody takes what is queued."""
+        """Wake or start a worker if anything is queued."""
         with self._lock:
             helper = self._crew.helper() if self._plan.queue else None
         if helper is not None:
             self._begin(helper)
 
     def _begin(self, helper: sync.Lock | sync.Thread) -> None:
-        """Wake or start a helper; where no thread can be had, do with those there are."""
+        """Wake or start a helper; if no thread can be started, make do with those there are."""
         if Crew.begin(helper):
             return
         assert isinstance(helper, sync.Thread)
@@ -303,7 +303,7 @@ class Dispatch:
             alone = not self._crew.size
         if alone and self._is_open:
             self.must_work = True
-            self._ring()
+            self.ring()
         elif alone and not self._stop_all:
             self._watcher.helpless(RuntimeError("no thread could be started for the run"))
 
@@ -344,7 +344,7 @@ class Dispatch:
                     helper = crew.helper()
                 if node is None and not decisions:
                     if not plan.unfinished:
-                        self._ring()
+                        self.ring()
                     if crew.closing or slot == SUPERVISOR:
                         break
                     crew.rest(wake)
@@ -368,13 +368,13 @@ class Dispatch:
                 finished = node
 
     def _run(self, node: int, me: sync.Thread) -> TaskStatus:
-        """Run one attempt of a node; RUNNING means that it goes on, or that there is another."""
+        """Run one attempt of a node; RUNNING means that it has no outcome yet."""
         work = self._works[node]
         task = work.task
         try:
             if lifecycle_of(task).status is TaskStatus.FAILED and self._was_run_elsewhere(work):
                 self._release(node)
-                return self._end(node, work, task.status)
+                return self._end(work, task.status)
             if self._stop_error is not None and self._is_stopped(work):
                 work.decision = Decision(node, TaskStatus.CANCELLED)
             if work.decision is not None:
@@ -403,10 +403,10 @@ class Dispatch:
             self._live.pop(node, None)
             self.errors[task.id] = error
             self._trouble(work, error)
-            return self._end(node, work, TaskStatus.FAILED)
+            return self._end(work, TaskStatus.FAILED)
 
     def _attempt(self, node: int, work: Work) -> Attempt | None:
-        """The next attempt of a node; None if there can be none."""
+        """Make the next attempt of a node; None if the task has been cancelled."""
         task = work.task
         if work.may_start is not None:
             may_start, work.may_start = work.may_start, None
@@ -447,17 +447,17 @@ class Dispatch:
         self.errors[task.id] = error
         if work.is_required:
             self._watcher.failed(work)
-        return self._end(node, work, TaskStatus.FAILED)
+        return self._end(work, TaskStatus.FAILED)
 
     def _watch(self, attempt: Attempt, timeout: float) -> None:
-        """Have the supervisor end an attempt in time, unless it is ended by its backend."""
+        """Have the supervisor enforce the timeout, unless the backend does."""
         attempt.deadline = self._clock.now() + timeout
         if attempt.backend.kills:
             return
         with self._lock:
             attempt.ticket, is_first = self._agenda.add(attempt.deadline, attempt)
         if is_first:
-            self._ring()
+            self.ring()
 
     def _forget_moment(self, attempt: Attempt) -> None:
         if attempt.ticket is not None:
@@ -465,7 +465,7 @@ class Dispatch:
                 self._agenda.drop(attempt.ticket)
 
     def _after(self, attempt: Attempt) -> TaskStatus:
-        """What follows from the end of an attempt; RUNNING means another one, later."""
+        """Do what follows the end of an attempt; RUNNING means that another one comes later."""
         node = attempt.node
         work = self._works[node]
         self._live.pop(node, None)
@@ -482,10 +482,10 @@ class Dispatch:
             self.errors[work.task.id] = attempt.error
         if attempt.status is TaskStatus.FAILED and work.is_required:
             self._watcher.failed(work)
-        return attempt.status if work.on_end is None else self._end(node, work, attempt.status)
+        return attempt.status if work.on_end is None else self._end(work, attempt.status)
 
     def _postpone(self, work: Work, attempt: Attempt) -> bool:
-        """Put a node aside until its next attempt; False if there will be none after all."""
+        """Put a node aside until its next attempt; False if there is none after all."""
         node = attempt.node
         with self._lock:
             retry_in = attempt.retry_in
@@ -496,14 +496,14 @@ class Dispatch:
                 work.prior = attempt
                 attempt.ticket, is_first = self._agenda.add(now + retry_in, node)
                 if is_first:
-                    self._ring()
+                    self.ring()
                 return True
-        # The retry that was announced is not to be: the run has been stopped.
+        # The run has been stopped, so the announced retry does not take place.
         attempt.cancel(self._stop_reason, message=self._stop_message)
         return False
 
-    def _end(self, node: int, work: Work, status: TaskStatus) -> TaskStatus:
-        """A node has its outcome; returns it, for the plan."""
+    def _end(self, work: Work, status: TaskStatus) -> TaskStatus:
+        """Report the outcome of a task, and return it for the plan."""
         if work.on_end is not None:
             work.on_end(status, self.errors.get(work.task.id))
         return status
@@ -518,7 +518,7 @@ class Dispatch:
     # Tasks that somebody else runs
 
     def _was_run_elsewhere(self, work: Work) -> bool:
-        """True if another run has run the task, without success, since this one began."""
+        """True if the task has failed in another run since this one began."""
         task = work.task
         if task.status is not TaskStatus.FAILED or work.prior is not None:
             return False
@@ -546,13 +546,13 @@ class Dispatch:
             self.errors.setdefault(
                 task.id, TaskCancelled() if status is TaskStatus.CANCELLED else refusal
             )
-            return self._end(node, work, TaskStatus.FAILED if status.is_active else status)
+            return self._end(work, TaskStatus.FAILED if status.is_active else status)
         if task.status is TaskStatus.FAILED and work.is_required:
             self._watcher.failed(work)
-        return self._end(node, work, task.status)
+        return self._end(work, task.status)
 
     def _await_owner(self, node: int, work: Work, *, again: bool = False) -> bool:
-        """Put a node aside until whoever owns its task lets go of it; False if nobody does."""
+        """Put a node aside until the owner of its task releases it; False if it has no owner."""
         life = lifecycle_of(work.task)
         if not self._is_shared and life.status.is_active:
             return False
@@ -571,7 +571,7 @@ class Dispatch:
             self._plan.resume(node, self._clock.now())
         self.provide_worker()
 
-    # Decisions, and ends that no worker waits for
+    # Decisions, and attempts that end without a worker
 
     def ended(self, attempt: Attempt) -> None:
         """See `ttasks.engine.attempt.Keeper`."""
@@ -592,10 +592,10 @@ class Dispatch:
             work.prior = None
             if attempt.trouble is not None:
                 self._trouble(work, attempt.trouble)
-            self._go_on(node, self._end(node, work, TaskStatus.CANCELLED))
+            self._go_on(node, self._end(work, TaskStatus.CANCELLED))
 
     def _go_on(self, node: int, outcome: TaskStatus) -> None:
-        """Tell the plan of an outcome that no worker waits for."""
+        """Tell the plan of an outcome that no worker will report."""
         if outcome is not TaskStatus.RUNNING:
             with self._lock:
                 decisions = self._finish(node, outcome)
@@ -615,7 +615,7 @@ class Dispatch:
         self._plan.forget(node)
 
     def _carry_out_all(self, decisions: Iterable[Decision]) -> None:
-        """Carry out decisions and what follows from them, then see to the rest of the work."""
+        """Carry out decisions and those that follow from them, then have the work go on."""
         left = deque(decisions)
         while left:
             decision = left.popleft()
@@ -624,7 +624,7 @@ class Dispatch:
                 with self._lock:
                     left.extend(self._finish(decision.node, outcome))
         if not self._plan.unfinished:
-            self._ring()
+            self.ring()
         self.provide_worker()
 
     def _carry_out(self, decision: Decision) -> TaskStatus:
@@ -656,8 +656,8 @@ class Dispatch:
                 return TaskStatus.RUNNING
         except BaseException as error:
             self._trouble(work, error)
-        # It may have been cancelled before, or be in the hands of somebody else.
-        return self._end(node, work, task.status if task.is_terminal else status)
+        # It may have been cancelled before, or somebody else may be running it.
+        return self._end(work, task.status if task.is_terminal else status)
 
     def _blocker(self, decision: Decision) -> str | None:
         if decision.status is not TaskStatus.BLOCKED or decision.because is None:
@@ -674,16 +674,12 @@ class Dispatch:
             return f"blocked by {title!r}"
         return f"skipped: {title!r} was {upstream.status.value}"
 
-    def ring(self) -> None:
-        """See `ttasks.engine.attempt.Keeper`."""
-        self._ring()
-
     def _is_stopped(self, work: Work) -> bool:
-        return self._stop_error is not None and (self._stop_all or not work.is_finally)
+        return self._stop_all or not work.is_finally
 
     def _trouble(self, work: Work, error: BaseException) -> None:
-        """The engine or a store that has to work does not; this is the end of the run."""
+        """The engine, or the store of a strict executor, has failed: end the run."""
         if self._is_shared:
             self._watcher.troubled(error)
-        else:  # a run of its own is only the task itself
+        else:  # of a single task only that task has failed
             self.errors.setdefault(work.task.id, error)

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ttasks.model.task import Task
 
 
-class _Settlement:
-    """Owns a task while its end is saved and announced."""
+class Settlement:
+    """Owns a task that ends without running, while its end is saved and announced."""
 
     __slots__ = ()
 
     def cancel(self) -> bool:
-        """It is too late, see `ttasks.model.lifecycle.Owner`."""
+        """It is too late; see `ttasks.model.lifecycle.Owner`."""
         return False
 
 
@@ -40,7 +40,7 @@ def settle(
     owner: Owner | None = None,
     previous: TaskStatus | None = None,
 ) -> bool:
-    """End a task without running it: set its status, save it, announce it, let go of it.
+    """End a task without running it: set its status, save it, announce it, release it.
 
     Args:
         recorder: where to save and announce it.
@@ -48,13 +48,13 @@ def settle(
         status: FAILED, CANCELLED, BLOCKED or SKIPPED.
         error: becomes the failure of the result; needed for the first two.
         reason: the termination reason; None derives it from ``error``.
-        because: why, for people; becomes the task's error where there is no ``error``.
+        because: why, for people; becomes the task's error if there is no ``error``.
         blocked_by: id of the task that blocks it.
-        owner: who owns the task already; None where nobody does.
-        previous: the status that was announced last; None means the one before.
+        owner: the owner of the task; None if it has none.
+        previous: the status that was announced last; None means the current one.
 
     Returns:
-        False if the task is a sink already or somebody else owns it; nothing has changed then.
+        False if the task is final already or somebody else owns it; nothing has changed then.
 
     Raises:
         StoreError: the task could not be saved, and the executor is strict. The task has ended.
@@ -72,7 +72,7 @@ def settle(
         if status is TaskStatus.CANCELLED:
             result = _with_attempts(result, task.result)
             message = task.error or message
-    mine = owner or _Settlement()
+    mine = owner or Settlement()
     before = life.settle(mine, status, message, result, blocked_by)
     if before is None:
         return False
@@ -85,7 +85,7 @@ def settle(
 
 
 def _with_attempts(result: TaskResult, last: TaskResult | None) -> TaskResult:
-    """The result of a cancellation, with the attempts that there were before it."""
+    """The result of a cancellation, with the attempts that came before it."""
     if last is None:
         return result
     return replace(

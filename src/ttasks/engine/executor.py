@@ -1,4 +1,4 @@
-"""TaskExecutor: takes tasks, and graphs of them, to their results."""
+"""TaskExecutor: runs tasks and graphs of tasks."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ class TaskExecutor:
         redact: strs and compiled patterns that are replaced by ``***`` in output, errors,
             failures, titles and payloads before events, results and the store see them.
         capture_locals: keep reprs of the local variables where a handler failed.
-        strict_persistence: a write to the store that fails stops the run; otherwise it is kept in
-            ``persistence_errors`` and announced, and the work goes on.
+        strict_persistence: stop the run if a write to the store fails; otherwise the error is kept
+            in ``persistence_errors`` and announced, and the work goes on.
         clock: where times come from; None means the system's. Tests use `ttasks.testing.FakeClock`.
 
     Raises:
@@ -154,10 +154,10 @@ class TaskExecutor:
             "asyncio": self._loop,
         }
         self._handlers.update(self._first_handlers())
-        self._replaced: list[Handler] = []  # handlers that are to be closed all the same
+        self._replaced: list[Handler] = []  # to be closed by `shutdown` as well
 
     def _first_handlers(self) -> dict[TaskType, tuple[Backend | None, Handler]]:
-        """The handlers that an executor has from the start; no SDK is imported for them yet."""
+        """The built-in handlers; they import their SDKs on first use."""
         from ttasks.commands.shell import run_bash, run_powershell
         from ttasks.prompts import make_copilot_agent_handler, make_copilot_prompt_handler
 
@@ -201,10 +201,10 @@ class TaskExecutor:
             type: the type.
             handler: called with a `TaskContext`, on a worker thread; may be ``async def``.
                 Returning means success; raising `TaskCancelled` means cancelled; raising anything
-                else means failed. A plain handler that does not return when its time is up is left
-                behind, with its thread. One with a method ``close`` is closed by `shutdown`, once
-                nothing runs any more; if that does not wait it is closed at once, must let what it
-                is doing end, and may still be called for queued work.
+                else means failed. A plain handler that does not return after a timeout is left
+                behind, with its thread. If it has a method ``close``, `shutdown` calls that when
+                nothing runs any more. A `shutdown` that does not wait calls it at once: the handler
+                must then finish its current calls, and may still be called for queued work.
 
         Raises:
             TypeError: the type is no TaskType, or the handler cannot be called.
@@ -244,13 +244,13 @@ class TaskExecutor:
     ) -> TaskResult:
         """Run a task, all its attempts, and return its result.
 
-        The handler runs on a worker thread, while the calling thread waits for it; so Ctrl-C is
-        noticed at any moment.
+        The handler runs on a worker thread while the calling thread waits, so Ctrl-C is noticed at
+        any moment.
 
         Events, each saved before it is delivered: STARTED, any PROGRESS and OUTPUT, then
         SUCCEEDED, FAILED or CANCELLED; the same again for each retry.
 
-        If an earlier execution of the task has just ended, this waits until that was announced.
+        If an earlier execution of the task has just ended, this waits until its end is announced.
 
         Args:
             task: any task that can start: not RUNNING, SUCCEEDED or CANCELLED, and not between two
@@ -274,7 +274,7 @@ class TaskExecutor:
         self._refuse_loop("use await executor.aexecute(task) in a coroutine")
         scheduler, requests = self._scheduler, Requests(self._clock)
         error = None
-        # First, so that Ctrl-C comes before everything, or is noted, or comes after everything.
+        # Outermost, so that Ctrl-C strikes before or after all this, and is only noted within.
         with Signals(requests.interrupt):
             outer = scheduler.enter()
             try:
@@ -311,7 +311,7 @@ class TaskExecutor:
         tasks = self._check(task, upstream, retry_policy)
         promise = Promise(task, self.cancel)
         context = copy_context()
-        context.run(CURRENT.set, None)  # it is no part of the task that submits it
+        context.run(CURRENT.set, None)  # it is not part of the task that submits it
         work = Work(
             task,
             tasks,
@@ -376,12 +376,12 @@ class TaskExecutor:
                 self._scheduler.leave(outer)
 
     def cancel(self, task: Task) -> bool:
-        """Cancel a task, wherever it is in its life; from any thread, does not wait.
+        """Cancel a task in any state; may be called from any thread, and does not wait.
 
-        One that has not started, or waits for another attempt, is CANCELLED when this returns, and
-        that has been announced. One that is running is asked to stop and becomes CANCELLED when
-        its handler has ended, whatever that returned: a command is ended, a coroutine cancelled, a
-        plain handler sees ``context.cancelled``.
+        A task that has not started, or waits for a retry, is CANCELLED when this returns, and that
+        has been announced. A running task is asked to stop, and becomes CANCELLED when its handler
+        has ended, whatever that returned: a command is ended, a coroutine is cancelled, and a plain
+        handler sees ``context.cancelled``.
 
         Returns:
             True if the task is or will be CANCELLED, False if it SUCCEEDED before.
@@ -394,11 +394,11 @@ class TaskExecutor:
         return check_str("task_id", task_id) in self._running
 
     def mark_blocked(self, task: Task, parent_id: str) -> None:
-        """Make a task that does not run BLOCKED, save and announce it.
+        """Make a task that is not running BLOCKED; save and announce it.
 
         Args:
-            task: a task that is neither running nor SUCCEEDED nor CANCELLED.
-            parent_id: id of the task that it waits for in vain, becomes ``blocked_by``.
+            task: a task that is neither RUNNING, SUCCEEDED nor CANCELLED.
+            parent_id: id of the task that blocks it; becomes ``blocked_by``.
 
         Raises:
             InvalidTransitionError: the task cannot become BLOCKED; it is unchanged.
@@ -437,7 +437,7 @@ class TaskExecutor:
         return tuple(upstream.values())
 
     def _reuse(self, task: Task, upstream: tuple[Task, ...]) -> bool:
-        """Take over the result of an equal task of the store, where that is wanted."""
+        """Take over the result of an equal task in the store, if the task asks for that."""
         if self._store is None:
             return False
         from ttasks.engine.resume import reuse_one
@@ -445,15 +445,15 @@ class TaskExecutor:
         return reuse_one(task, upstream, self._store, self._recorder)
 
     def _refuse_loop(self, hint: str) -> None:
-        """Raise RuntimeError if the caller is a coroutine that would then wait for itself."""
+        """Raise RuntimeError in a coroutine on our loop, which would wait for itself."""
         if self._loop.is_current():
             raise RuntimeError(f"this blocks the event loop that its own tasks run on; {hint}")
 
-    # Looking at it
+    # Queries
 
     @property
     def store(self) -> Store | None:
-        """Where transitions are saved, None for nowhere."""
+        """Where transitions are saved; None for nowhere."""
         return self._store
 
     @property
@@ -478,7 +478,7 @@ class TaskExecutor:
 
     @property
     def abandoned(self) -> int:
-        """Threads that were left behind with a handler that would not end, and still run."""
+        """The number of threads that were left behind with their handler and still run."""
         return max(0, self._scheduler.abandoned)
 
     @property
@@ -489,13 +489,12 @@ class TaskExecutor:
     # The end
 
     def shutdown(self, wait: bool = True, cancel: bool = False) -> None:
-        """Take no more work; idempotent, from any thread.
+        """Accept no more work. Idempotent; may be called from any thread.
 
         Args:
-            wait: return when all that is queued or running has ended. A call from within a handler
-                or a subscriber, on a thread that works for this executor, never waits.
-            cancel: cancel all that is queued or running, instead of letting it end; finally tasks
-                of graphs still run.
+            wait: return when everything that is queued or running has ended. On a thread that works
+                for this executor (in a handler or subscriber) the call never waits.
+            cancel: cancel everything that is queued or running; finally tasks of graphs still run.
         """
         check_bool("wait", wait)
         check_bool("cancel", cancel)
@@ -511,12 +510,12 @@ class TaskExecutor:
         self._scheduler.close_when_idle()
 
     def _close_all(self) -> None:
-        """End what the backends keep, when nothing runs any more."""
+        """Close the backends, when nothing runs any more."""
         for backend in list(self._backends.values()):
             backend.close()
 
     def close(self) -> None:
-        """The same as ``shutdown()``."""
+        """Call ``shutdown()``."""
         self.shutdown()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The run of a graph: what comes before its first task and after its last one."""
+"""The run of a graph: what happens before its first task and after its last one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class GraphRun:
     """One run of a graph. It implements `ttasks.model.running.RunHandle`. Thread-safe.
 
-    Its graph knows it from before the ledger is read, so that a request to stop is never lost.
+    The graph refers to it even before the ledger is read, so that no request to stop is lost.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class GraphRun:
         with state.lock:
             if state.active:
                 raise GraphError(f"Graph {self._graph.title!r} is running already")
-            # In this order: what asks an active graph to stop asks this run.
+            # In this order, so that a request to stop an active graph reaches this run.
             before, state.handle = state.handle, self
             state.active = True
         try:
@@ -78,9 +78,9 @@ class GraphRun:
             state.active = False
 
     def _prepare(self) -> Run:
-        """Check the graph, bring it and the store together, and make the run.
+        """Check the graph, bring it in line with the store, and make the run.
 
-        What raises, raises before anything has started.
+        Errors are raised before anything has started.
         """
         graph, options, scheduler = self._graph, self._options, self._scheduler
         nodes = self._nodes = graph.nodes()
@@ -126,12 +126,12 @@ class GraphRun:
         )
 
     def _plan(self, nodes: list[Node], topology: Topology, places: RunPlaces) -> Plan:
-        """The plan of what is left to do."""
+        """The plan for what is left to do."""
         finished, orders, groups, finals = {}, {}, {}, []
         for number, node in enumerate(nodes):
             task = node.task
             status = task.status
-            # One that is still being announced is waited for like one that runs elsewhere.
+            # One whose end is still being announced is waited for, as if it ran elsewhere.
             if status.is_sink and lifecycle_of(task).owner is None:
                 finished[number] = status
             if task.priority or task.deadline is not None:
@@ -146,7 +146,7 @@ class GraphRun:
 
     def _carry_out(self, run: Run) -> None:
         for task in self._graph:
-            if task.is_running:  # with nobody running it: it was interrupted, and is tried again
+            if task.is_running:  # and without an owner: it was interrupted, and is tried again
                 settle(
                     self._recorder,
                     task,
@@ -161,7 +161,7 @@ class GraphRun:
             if run.has_decided:
                 self._note_downstream()
             if run.error is not None:
-                self._recorder.save_graph(self._graph)
+                self._recorder.save_outcome(self._graph)
 
     def _note_downstream(self) -> None:
         """Tell each failure which tasks did not run because of it."""
@@ -184,7 +184,7 @@ class GraphRun:
             if lifecycle_of(task).amend(partial(_with_downstream, tuple(downstream))):
                 self._recorder.resave(task)
 
-    # What its graph asks
+    # Calls from its graph
 
     def cancel(self) -> None:
         """Stop the run; see `TaskGraph.cancel`."""
@@ -194,12 +194,12 @@ class GraphRun:
             self._run.cancel()
 
     def request_cancel(self) -> None:
-        """Ask the supervisor to stop the run, and if asked again to kill what is left of it."""
+        """Ask the supervisor to stop the run; the second time, to kill what is left of it."""
         self._requests.interrupt("cancelled")
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began, or that it took."""
+        """Seconds since the run began, or how long it took."""
         return 0.0 if self._run is None else self._run.elapsed
 
     @property
@@ -209,7 +209,7 @@ class GraphRun:
 
     @property
     def waiting(self) -> int:
-        """Tasks that wait for another attempt, or for somebody else who runs them."""
+        """Tasks that wait for a retry, or for another run that is executing them."""
         return 0 if self._run is None else self._run.waiting
 
 

@@ -1,4 +1,4 @@
-"""Interrupted tasks: RUNNING by a ledger, although the process that ran them is gone."""
+"""Interrupted tasks: RUNNING according to a ledger, although their process is gone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ttasks.engine import outcome
+from ttasks.engine.ending import Settlement
 from ttasks.errors import GraphError, StoreError, TaskExecutionError
-from ttasks.model.cancel import CancelToken
 from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.graph import state_of
 from ttasks.model.status import TaskStatus
@@ -26,8 +26,9 @@ def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Tas
     """The tasks of a graph that are RUNNING although nobody runs them.
 
     Args:
-        graph: the graph that is about to run (``mine``), or an earlier one.
-        store: says who runs what.
+        graph: the graph that is about to run, or an earlier one.
+        store: knows who runs what.
+        mine: whether it is the graph that is about to run.
 
     Raises:
         GraphError: the graph, or one of its tasks, is run by somebody else.
@@ -63,11 +64,11 @@ def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Tas
 def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recorder) -> None:
     """End what the commands of interrupted tasks have left running.
 
-    Those of an earlier graph become FAILED, which is written and not announced: they are no part
-    of this run. Those of the graph that is run follow in its run, and are announced there.
+    Tasks of the earlier graph become FAILED, which is saved but not announced, because they are not
+    part of this run. Tasks of the graph itself become FAILED, and are announced, when it runs.
 
     Raises:
-        StoreError: it could not be written.
+        StoreError: a task could not be saved.
     """
     if not tasks:
         return
@@ -81,7 +82,7 @@ def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recor
         error = TaskExecutionError(INTERRUPTED)
         timing = outcome.Timing(now, now, 0.0)
         result = outcome.failure(task.id, error, timing, attempt=0, reason="interrupted")
-        life, owner = lifecycle_of(task), CancelToken()
+        life, owner = lifecycle_of(task), Settlement()
         previous = life.settle(owner, TaskStatus.FAILED, INTERRUPTED, result)
         if previous is None:
             continue

@@ -1,6 +1,6 @@
 """Places: how many tasks of a group run at once.
 
-Nothing here has a lock: all of it belongs to the lock of the scheduler.
+Nothing here has a lock of its own: the lock of the scheduler protects it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Places:
         return group in self._limits
 
     def take(self, group: str) -> bool:
-        """Take a place if one is free; True also for a group without a limit."""
+        """Take a place if one is free; always True for a group without a limit."""
         if group not in self._limits:
             return True
         if self._used[group] >= self._limits[group]:
@@ -42,8 +42,8 @@ class RunPlaces:
     Args:
         own: limits of this run alone.
         shared: limits over all runs of the executor.
-        held: groups in which the task that this run is part of has a place. The run shares that
-            place, one task at a time; asking for another one could wait for itself.
+        held: groups in which the outer task of this run has a place. The run uses that place, one
+            task at a time; if it asked for another, it could wait for itself.
     """
 
     def __init__(self, own: Places, shared: Places, held: frozenset[str]) -> None:
@@ -75,5 +75,5 @@ class RunPlaces:
             self._shared.give_back(group)
 
     def held_by(self, group: str | None) -> frozenset[str]:
-        """Groups in which a task of this run, being in ``group``, has a place."""
+        """The groups in which a task of this run that is in ``group`` has a place."""
         return self._held if group is None else self._held | {group}

@@ -46,8 +46,8 @@ def success(
     emitted: dict[str, str] | None = None,
     redactor: Redactor | None = None,
 ) -> TaskResult:
-    """The result of a handler that returned ``raw`` and emitted that text by stream."""
-    # By its own type: `isinstance` asks the object for its class, which may do anything.
+    """The result of a handler that returned ``raw``; ``emitted`` is its text by stream."""
+    # Not `isinstance`, which asks the object for its ``__class__``: that may run any code.
     kind = type(raw)
     output, error = "", None
     if issubclass(kind, PromptReply) or ("subprocess" in modules and _is_command(kind)):
@@ -97,12 +97,12 @@ def failure(
         raised: what the handler raised.
         timing: when it ran.
         attempt: its number; 0 if it never started.
-        raw: what the handler returned all the same.
+        raw: what the handler returned, if it did.
         reason: termination reason; None derives it from the class of ``raised``.
         emitted: text that the handler emitted, by stream.
         redactor: hides secrets in all text.
         capture_locals: keep the variables of the innermost user frame.
-        spent: which budget forbids another attempt; becomes part of the message.
+        spent: why there is no other attempt, if a budget forbids it; becomes part of the message.
     """
     details = describe_failure(raised, redactor, capture_locals=capture_locals)
     if spent:
@@ -155,7 +155,7 @@ def describe_failure(
             trace = "".join(format_exception(raised))
         if capture_locals:
             variables = _locals(raised, redactor)
-    except BaseException as error:  # whatever a class of exceptions does when it is looked at
+    except BaseException as error:  # the code of an exception class may raise anything
         trace = f"(no traceback: looking at the exception raised {type(error).__name__})"
     if redactor is not None:
         message, trace = redactor.text(message), redactor.text(trace)
@@ -176,10 +176,10 @@ def _is_command(kind: type) -> bool:
 
 
 def _completed(raised: BaseException) -> CompletedProcess[str] | None:
-    """The command that an exception is about; None if there is none or it cannot be had."""
+    """The completed command of an exception; None if it has none."""
     try:
         completed = getattr(raised, "completed", None)
-    except BaseException:  # the exception may be of any class
+    except BaseException:  # a property may raise anything
         return None
     return completed if _is_command(type(completed)) else None
 

@@ -1,4 +1,4 @@
-"""Recorder: writes every transition to the store, and then tells the subscribers."""
+"""Recorder: writes every transition to the store, then tells the subscribers."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Recorder:
 
     A store that has ``record`` and a journal, ``events``, gets task and event in one write.
 
-    A write that fails is kept by id and announced as PERSISTENCE_FAILED, and the work goes on;
-    if the recorder is strict, ``transition`` then also raises.
+    The error of a failed write is kept by id and announced as PERSISTENCE_FAILED, and the work
+    goes on; a strict recorder also raises it from ``transition`` and ``save_graph``.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Recorder:
         self._bus = bus
         self._strict = strict
         self.redactor = redactor
-        # Both are only ever assigned to and copied, each one atomic operation of a dict.
+        # Items are assigned and the dicts copied, each an atomic operation; so they need no lock.
         self.task_errors: dict[str, Exception] = {}
         self.graph_errors: dict[str, Exception] = {}
 
@@ -87,10 +87,10 @@ class Recorder:
             raise StoreError(f"Task {task.title!r} could not be saved: {failed}") from failed
 
     def write(self, task: Task, event: TaskEvent) -> None:
-        """Save a task, with an event for the journal, and tell nobody.
+        """Save a task with an event for the journal, without announcing it.
 
         Raises:
-            StoreError: the store could not.
+            StoreError: the write failed.
         """
         try:
             if self._record is not None:
@@ -102,17 +102,12 @@ class Recorder:
         except Exception as error:
             raise StoreError(f"Task {task.title!r} could not be saved: {error}") from error
 
-    @property
-    def has_ledger(self) -> bool:
-        """True if each transition is a commit."""
-        return self._record is not None
-
     def wants(self, kind: TaskEventType) -> bool:
         """True if somebody subscribed to this kind of event, or a journal keeps it."""
         return self._bus.wants(kind) or (self._journal is not None and self._journal.wants(kind))
 
     def report(self, event: TaskEvent) -> None:
-        """Write an event that is no transition to the journal if it keeps it; then publish it."""
+        """Publish an event that is no transition, after the journal if that keeps such events."""
         if self._journal is not None and self._journal.wants(event.type):
             try:
                 self._journal.append(event)
@@ -145,7 +140,7 @@ class Recorder:
             )
 
     def resave(self, task: Task) -> None:
-        """Save a task that has changed without a transition; a failure is kept."""
+        """Save a task that has changed without a transition; keep the error of a failed write."""
         task = self.shown(task)
         if self._save_task is not None:
             try:
@@ -172,3 +167,13 @@ class Recorder:
                 break
             if self._strict:
                 raise StoreError(f"Graph {graph.title!r} could not be saved: {error}") from error
+
+    def save_outcome(self, graph: TaskGraph) -> None:
+        """Save what ended the run of a graph, if the store can; a failure is kept."""
+        save = None if self._store is None else getattr(self._store.graphs, "save_outcome", None)
+        if save is None:
+            return
+        try:
+            save(graph)
+        except Exception as error:
+            self.graph_errors[graph.id] = error

@@ -1,4 +1,4 @@
-"""Reports: what a handler reports while it works, on its way to journal and subscribers."""
+"""Reports: progress and output of a handler, on their way to journal and subscribers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ if TYPE_CHECKING:
 
 EMIT_PATIENCE = 10.0
 """Seconds that the end of an attempt waits for reports that are being delivered. Only a subscriber
-that takes longer than that can see the end of an attempt before its own report."""
+that takes longer can see that end before its report has been delivered."""
 
 
 class Reports:
     """The reports of one attempt: a `ttasks.model.context.Reporter`. Thread-safe.
 
-    No report begins once `close` was called, and `close` waits for those that have begun. So
-    nothing is announced after the last event of the attempt.
-
+    No report begins after `close`, and `close` waits for those that have begun. So nothing is
+    announced after the last event of the attempt.
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class Reports:
                 self._drained.set()
 
     def close(self) -> None:
-        """Let no report begin any more, wait for those under way, deliver what was held back."""
+        """Accept no more reports, wait for those under way, and deliver what was held back."""
         with self._lock:
             self._closed = True
             if self._emitting:

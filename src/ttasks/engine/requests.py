@@ -1,4 +1,4 @@
-"""Requests: what a run is asked for, by signal handlers too."""
+"""Requests: how anyone, even a signal handler, asks a run to stop."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Requests:
-    """What a run was asked for, and the alarm that tells its supervisor.
+    """What was asked of a run, and the alarm that wakes its supervisor.
 
-    May exist before the run does. Every method is a few plain assignments and blocks on no lock, so
-    that signal handlers may call it between any two lines.
+    It may exist before the run does. No method waits for a lock except ``wait_until``, so a signal
+    handler may call them between any two lines.
 
     Attributes:
         cancel: the run is to be stopped.
-        interrupts: how often somebody asked in person; at the second time everything is killed.
+        interrupts: how often somebody asked in person; the second time, everything is killed.
         reason: "cancelled" or "interrupted".
     """
 
@@ -33,17 +33,15 @@ class Requests:
         self.reason = "cancelled"
 
     def ask_cancel(self, reason: str = "cancelled") -> None:
-        """Ask to stop the run; any number of times."""
+        """Ask to stop the run. Idempotent."""
         self.reason = reason
         self.cancel = True
         self.ring()
 
     def interrupt(self, reason: str = "interrupted") -> None:
         """Ask to stop the run; the second time, to kill what is left of it."""
-        self.reason = reason
-        self.cancel = True
         self.interrupts += 1
-        self.ring()
+        self.ask_cancel(reason)
 
     def ring(self) -> None:
         """End the wait of the supervisor, or the next one."""
@@ -53,5 +51,5 @@ class Requests:
             pass  # it rings already
 
     def wait_until(self, moment: float | None) -> None:
-        """Wait until it rings, or until that moment; None means without a limit."""
+        """Wait until it rings, or until that moment; None means no limit."""
         self._clock.wait_until(self._lock, moment)

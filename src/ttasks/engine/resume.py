@@ -36,13 +36,13 @@ def prepare_ledger(
     recorder: Recorder,
     resume: bool,
 ) -> None:
-    """Bring graph and store together before a run: who runs what, fingerprints, earlier results.
+    """Prepare a run with a store: check who runs what, set fingerprints, reuse earlier results.
 
-    What raises, raises before anything has changed.
+    Errors are raised before any task of the graph has changed.
 
     Raises:
         GraphError: the graph cannot be resumed, or one of its tasks is running elsewhere.
-        StoreError: the store cannot be read, or what was interrupted cannot be noted in it.
+        StoreError: the store cannot be read, or interrupted tasks cannot be saved in it.
     """
     if resume and graph.key is None:
         raise GraphError("resume=True needs a graph with a key: TaskGraph(title, key=...)")
@@ -84,7 +84,7 @@ def stamp_all(nodes: Sequence[Node], topology: Topology) -> None:
 
 
 def in_order(topology: Topology) -> Iterator[int]:
-    """The nodes, each after its dependencies."""
+    """The nodes in an order where each comes after its dependencies."""
     waiting = [len(ends) for ends in topology.dependencies]
     free = [number for number, count in enumerate(waiting) if not count]
     for number in free:  # grows while it is read
@@ -99,7 +99,7 @@ def in_order(topology: Topology) -> Iterator[int]:
 
 
 def latest(graph: TaskGraph, store: Store) -> TaskGraph | None:
-    """What the store has of the graph's key that was saved last.
+    """The graph with the same key that was saved last.
 
     None if there is none, or if that is the graph itself and it has run.
     """
@@ -115,7 +115,7 @@ def latest(graph: TaskGraph, store: Store) -> TaskGraph | None:
 
 
 def task_keys(tasks: Iterable[Task]) -> dict[str, list[Task]]:
-    """Tasks by the key that they were given, or else by their title if that is no key."""
+    """Tasks by their key, or those without one by their title unless that is a key."""
     given: dict[str, list[Task]] = {}
     titles: dict[str, list[Task]] = {}
     for task in tasks:
@@ -127,7 +127,7 @@ def task_keys(tasks: Iterable[Task]) -> dict[str, list[Task]]:
 
 
 def unique_keys(tasks: Iterable[Task]) -> dict[str, Task]:
-    """Tasks by a key that no other has.
+    """The tasks whose key or title no other has, by that.
 
     Raises:
         GraphError: two tasks were given the same key. The same title is allowed.
@@ -145,9 +145,9 @@ def unique_keys(tasks: Iterable[Task]) -> dict[str, Task]:
 def adopt(
     nodes: Sequence[Node], topology: Topology, keys: dict[str, Task], before: TaskGraph
 ) -> None:
-    """Take over what an earlier graph has finished.
+    """Take over the results of tasks that SUCCEEDED in an earlier graph.
 
-    The tasks become SUCCEEDED with the earlier result, marked as ``reused``; nothing is announced.
+    The tasks become SUCCEEDED with that result, marked as ``reused``; nothing is announced.
     """
     mine = {task.id: key for key, task in keys.items()}
     places = {node.task.id: node for node in before.nodes()}
@@ -184,7 +184,7 @@ def was_skipped(node: Node, old: Node) -> bool:
 
 
 class Finder:
-    """Finds SUCCEEDED tasks of a store by fingerprint; one that cannot is searched through once."""
+    """Finds SUCCEEDED tasks by fingerprint; reads a store that cannot do this through, once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -192,7 +192,7 @@ class Finder:
         self._found: dict[str, Task] | None = None
 
     def find(self, fingerprint: str) -> Task | None:
-        """One that SUCCEEDED, preferably the latest; None if there is none."""
+        """A task that SUCCEEDED, preferably the latest; None if there is none."""
         if self._find is not None:
             found: Task | None = self._find(fingerprint)
             return found
@@ -217,7 +217,7 @@ def reuse(nodes: Sequence[Node], topology: Topology, store: Store) -> None:
 
 
 def reuse_one(task: Task, upstream: Sequence[Task], store: Store, recorder: Recorder) -> bool:
-    """The same for a task that is run by itself; True if it has SUCCEEDED that way."""
+    """Do the same for a single task; True if it took over a result."""
     if task.is_terminal and not task.can_transition_to(TaskStatus.RUNNING):
         return False
     if not (task.reuse or keeps_fingerprints(store)):
@@ -262,7 +262,7 @@ def has_kept_result(task: Task) -> bool:
 
 
 def is_kept(value: Any) -> bool:
-    """False for what stands in place of a value that a store could not keep."""
+    """False for the placeholder of a value that a store could not keep."""
     return not getattr(type(value), "is_absent", False)
 
 

@@ -18,7 +18,7 @@ NEVER_RETRIED = (TaskCancelled, HandlerNotFoundError, TaskRejectedError, StoreEr
 
 
 class RetryBudget:
-    """How many retries a run may still make. Thread-safe; its lock owns the count.
+    """The number of retries that a run may still make. Thread-safe; its lock owns the count.
 
     Args:
         limit: at least 0; None means any number.
@@ -30,7 +30,7 @@ class RetryBudget:
         self.used = 0
 
     def take(self) -> bool:
-        """Use one up; False if none is left."""
+        """Use up one retry; False if none is left."""
         with self._lock:
             if self.limit is not None and self.used >= self.limit:
                 return False
@@ -46,7 +46,7 @@ class RetryBudget:
 class Tries:
     """Counts and times the attempts of one execution, and decides on the next one.
 
-    Used by one attempt after the other, so by one thread at a time.
+    Its attempts use it one after the other, so it is never used by two threads at once.
     """
 
     __slots__ = ("_began", "_budget", "_clock", "_durations", "_number", "_policy", "_random")
@@ -72,11 +72,11 @@ class Tries:
         return self._number
 
     def note_end(self, duration: float) -> None:
-        """An attempt has ended."""
+        """Note how long an attempt took."""
         self._durations += (duration,)
 
     def decide(self, error: BaseException) -> tuple[float | None, str]:
-        """Seconds until the next attempt, None for none; and which budget forbids it, or ""."""
+        """Seconds until the next attempt, None for none; and which budget forbids it, if any."""
         policy = self._policy
         if issubclass(type(error), NEVER_RETRIED) or not policy.allows(self._number, error):
             return None, ""
@@ -89,12 +89,12 @@ class Tries:
         return delay, ""
 
     def take_back(self) -> None:
-        """The next attempt that was decided on will not be."""
+        """Undo the latest decision for another attempt."""
         if self._budget is not None:
             self._budget.give_back()
 
     def in_result(self, result: TaskResult) -> TaskResult:
-        """The result with what is known of all attempts."""
+        """The result, with the durations of all attempts."""
         return replace(
             result,
             attempt_durations=self._durations,

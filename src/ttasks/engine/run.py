@@ -1,7 +1,7 @@
-"""Run: one run of a plan, from its begin to its end, and every way to stop it.
+"""Run: one run of a plan from start to end, and every way to stop it.
 
-The thread that calls ``supervise`` waits for the end and for what is due at a certain time (the
-next attempt of a task, the end of its time), and carries out requests to stop. In `TaskGraph.run`
+The thread that calls ``supervise`` waits for the end and for what falls due meanwhile (retries and
+timeouts), and carries out requests to stop. In `TaskGraph.run`
 and `TaskExecutor.execute` that is the calling thread, where Ctrl-C arrives. The work is done by the
 workers of a `Dispatch`.
 """
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from ttasks.model.running import RunOptions
 
 CANCEL_PATIENCE = 2.0
-"""Seconds after its cancellation until a handler that will not end is left behind."""
+"""Seconds that a cancelled handler has to end before it is left behind."""
 
 
 class Run:
     """One run: a plan, the threads that carry it out, and every way to stop it.
 
-    ``_overdue``, ``_stuck`` and what is known of the stop belong to the supervisor; who stops the
-    run first is decided under the lock of the scheduler.
+    The supervisor owns the private fields, except that the lock of the scheduler decides who is
+    the first to stop the run.
 
     Args:
         scheduler: of the executor.
@@ -43,16 +43,17 @@ class Run:
         places: in groups.
         options: how to run it.
         context: context variables that handlers see.
-        name: beginning of the names of the threads.
-        requests: stop it; the supervisor carries them out.
-        follows: stop it when they are cancelled.
+        name: prefix for the names of the threads.
+        requests: requests to stop the run, which the supervisor carries out.
+        follows: tokens that stop the run when they are cancelled.
         outer: the attempt that the run is part of; None if there is none.
-        label: what the messages of tasks say was stopped; None for a run of single tasks.
-        is_shared: what somebody else runs is waited for; else it is an error.
-        is_open: tasks may be added until every one has ended (see ``add``).
+        label: the subject of messages such as "The graph run was cancelled"; None for a run of
+            single tasks.
+        is_shared: wait for a task that somebody else is running; otherwise that is an error.
+        is_open: accept more tasks until all have ended (see ``add``).
 
     Attributes:
-        error: what ended the run as a whole before its time; None if nothing did.
+        error: why the run as a whole ended early; None if it did not.
         errors: exception by task id.
         add: adds a task, see `Dispatch.add`.
     """
@@ -78,12 +79,12 @@ class Run:
         self._clock = scheduler.services.clock
         self._lock = scheduler.lock
         self._options = options
-        self._token = CancelToken()  # is cancelled with any of those
+        self._token = CancelToken()  # cancelled with any of ``follows``
         self._follows = tuple(follows)
         self._requests = requests
         self._label = label
-        self._overdue: list[Attempt] = []  # their time is up, but they wait for what ends itself
-        self._stuck: dict[Attempt, float] = {}  # cancelled: when first seen running on
+        self._overdue: list[Attempt] = []  # timed out, but sheltering nested work
+        self._stuck: dict[Attempt, float] = {}  # cancelled, and when that was first seen
         self._stopped_at: float | None = None
         self._finally_over = False
         self._killed = False
@@ -142,7 +143,7 @@ class Run:
             end()
 
     def _wait_for_end(self) -> None:
-        """Wait for the end, and do what is due meanwhile."""
+        """Wait for the end, and meanwhile do what falls due."""
         raised: BaseException | None = None
         while not self._dispatch.is_over():
             try:
@@ -152,8 +153,8 @@ class Run:
                 if self._dispatch.unfinished:
                     self._requests.wait_until(self._next_moment())
             except BaseException as error:
-                # Whatever handlers of yet other signals raise is as good as Ctrl-C. At the third
-                # there is nothing left to be tried.
+                # An exception from the handler of another signal counts as Ctrl-C. After the
+                # third there is nothing left to try.
                 if self._requests.interrupts > 1:
                     raise
                 raised = raised or error
@@ -164,35 +165,35 @@ class Run:
     def _do_due(self) -> None:
         now, options, requests = self._clock.now(), self._options, self._requests
         if requests.cancel:
-            self._stop(requests.reason, requests.reason)
+            self._stop(requests.reason)
         if requests.interrupts > 1 and not self._killed:
             self._killed = True
-            self._stop_finally("killed")
+            self._stop_finally()
             for attempt in self._dispatch.alive():
                 attempt.cancel("interrupted", kill=True)
         if options.timeout is not None and now >= self._began + options.timeout:
             error = TaskTimeoutError(options.timeout, what="Graph")
-            if self._stop("cancelled", None, str(error)):
+            if self._stop("cancelled", str(error)):
                 self.error = error
         limit = options.finally_timeout
         if self._stopped_at is not None:
             if limit is not None and now >= self._stopped_at + limit and not self._finally_over:
                 late = TaskTimeoutError(limit, what="Finally tasks")
                 self.error = self.error or late
-                self._stop_finally(None, str(late))
+                self._stop_finally(str(late))
             self._leave_stuck(now)
         self._leave_overdue()
         self._take_due(now)
 
     def _take_due(self, now: float) -> None:
-        """Have tried again what is due, and end what has had its time."""
+        """Queue the retries that are due, and end the attempts that have timed out."""
         while (attempt := self._dispatch.take_due(now)) is not None:
             attempt.token.cancel("timeout")
             self._overdue.append(attempt)
             self._leave_overdue()
 
     def _next_moment(self) -> float | None:
-        """When something is due next, by the clock; None if nothing is."""
+        """When the next thing is due, by the clock; None if nothing is."""
         options = self._options
         moments = [self._dispatch.next_moment()]
         if self._stopped_at is None:
@@ -205,11 +206,11 @@ class Run:
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _leave_overdue(self) -> None:
-        """End the attempts whose time is up, unless they wait for what ends by itself."""
+        """End the attempts that have timed out, unless they shelter nested work."""
         self._overdue = [attempt for attempt in self._overdue if not self._dispatch.leave(attempt)]
 
     def _leave_stuck(self, now: float) -> None:
-        """Leave behind cancelled handlers that have had their time and cannot be ended."""
+        """Leave behind handlers that have not ended in time after their cancellation."""
         running = [
             attempt
             for attempt in self._dispatch.alive()
@@ -224,14 +225,15 @@ class Run:
     # Stopping
 
     def cancel(self) -> None:
-        """Stop the run; from any thread. On its supervisor's, ask for that instead.
+        """Stop the run; may be called from any thread.
 
-        There it may come from a signal handler that has interrupted a critical section.
+        On the supervisor's thread this only requests it: the caller may be a signal handler that
+        has interrupted a critical section.
         """
         if sync.get_ident() == self._supervisor:
             self._requests.ask_cancel()
         else:
-            self._stop("cancelled", "cancelled")
+            self._stop("cancelled")
 
     def _on_token(self) -> None:
         reason = self._token.reason or "cancelled"
@@ -241,36 +243,34 @@ class Run:
         elif sync.get_ident() == self._supervisor:
             self._requests.ask_cancel(reason)
         else:
-            self._stop(reason, reason)
+            self._stop(reason)
 
-    def _stop(self, reason: str, how: str | None, message: str | None = None) -> bool:
-        """Stop all but finally tasks; False if that has been done before."""
+    def _stop(self, reason: str, message: str | None = None) -> bool:
+        """Stop all but finally tasks; False if that was done before."""
         with self._lock:
             if self._stopped_at is not None:
                 return False
             self._stopped_at = self._clock.now()
         with self._scheduler.working:  # on whatever thread the ends are announced
-            self._cancel_rest(reason, how, message)
+            self._cancel_rest(reason, message)
         self._requests.ring()
         return True
 
-    def _stop_finally(self, how: str | None, message: str | None = None) -> None:
-        """Stop finally tasks too."""
+    def _stop_finally(self, message: str | None = None) -> None:
+        """Stop finally tasks too; None for the message means that the run is killed."""
         self._finally_over = True
-        self._cancel_rest(self._requests.reason, how, message, also_finally=True)
+        self._cancel_rest(self._requests.reason, message, also_finally=True)
 
-    def _cancel_rest(
-        self, reason: str, how: str | None, message: str | None, *, also_finally: bool = False
-    ) -> None:
+    def _cancel_rest(self, reason: str, message: str | None, *, also_finally: bool = False) -> None:
         if message is None and self._label is not None:
-            message = f"{self._label} was {how}"
+            message = f"{self._label} was {'killed' if also_finally else reason}"
         elif message is None and reason == "interrupted":
             message = "Task was interrupted"
         if reason == "interrupted" and not also_finally:
             self.error = TaskCancelled() if message is None else TaskCancelled(message)
         self._dispatch.stop(reason, message, also_finally=also_finally)
 
-    # What the dispatch tells
+    # Calls from the dispatch
 
     def ring(self) -> None:
         """See `ttasks.engine.dispatch.Watcher`."""
@@ -280,25 +280,23 @@ class Run:
         """See `ttasks.engine.dispatch.Watcher`."""
         if self._options.fail_fast:
             title = self._scheduler.services.recorder.shown(work.task).title
-            self._stop(
-                "cancelled", None, f"The graph run was stopped: {title!r} failed (fail_fast)"
-            )
+            self._stop("cancelled", f"The graph run was stopped: {title!r} failed (fail_fast)")
 
     def troubled(self, error: BaseException) -> None:
         """See `ttasks.engine.dispatch.Watcher`."""
         self.error = self.error or error
-        self._stop("cancelled", None, f"The graph run was stopped: {error}")
+        self._stop("cancelled", f"The graph run was stopped: {error}")
 
     def helpless(self, error: BaseException) -> None:
         """See `ttasks.engine.dispatch.Watcher`."""
         self.error = self.error or error
-        self._cancel_rest("cancelled", None, str(error), also_finally=True)
+        self._cancel_rest("cancelled", str(error), also_finally=True)
 
-    # What others ask
+    # Queries
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began, or that it took."""
+        """Seconds since the run began, or how long it took."""
         return (self._clock.now() if self._ended is None else self._ended) - self._began
 
     @property
@@ -308,10 +306,10 @@ class Run:
 
     @property
     def waiting(self) -> int:
-        """Tasks that wait for another attempt, or for somebody else who runs them."""
+        """Tasks that wait for a retry, or for another run that is executing them."""
         return self._dispatch.waiting
 
     @property
     def has_decided(self) -> bool:
-        """True if tasks did not run because of what became of others, or of a stop."""
+        """True if some tasks did not run, because of others or of a stop."""
         return self._dispatch.has_decided

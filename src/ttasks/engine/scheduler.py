@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from ttasks import sync
@@ -28,14 +27,14 @@ class Sharer(Protocol):
     """A run, as the scheduler knows it."""
 
     def unpark(self, group: str) -> bool:
-        """A place has become free; with the lock held. True if a task may take it."""
+        """A place has become free; True if a task may take it. Called with the lock held."""
 
     def provide_worker(self) -> None:
-        """See to it that somebody takes what is queued."""
+        """Wake or start a worker if anything is queued."""
 
 
 class Working:
-    """Marks threads as being at work for the executor: they must not wait for the end of it all."""
+    """Marks threads that work for the executor: they must not wait for its shutdown."""
 
     def __init__(self) -> None:
         self._here = sync.local()
@@ -43,12 +42,7 @@ class Working:
     def __enter__(self) -> None:
         self._here.depth = getattr(self._here, "depth", 0) + 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._here.depth -= 1
 
     @property
@@ -65,13 +59,13 @@ class Scheduler:
 
     Args:
         services: for attempts.
-        handlers: where tasks of a type run, and what runs them; each change is one operation.
-        backend_of: where a task with this payload runs, for types that have no backend.
+        handlers: backend and handler by type; each change is one atomic operation.
+        backend_of: the backend for a payload, for types that have none of their own.
         places: in groups, over all runs.
         working: marks a thread as working for the executor, in a ``with`` block.
-        hold: keeps what tasks share from one to the next, until ``let_go``.
+        hold: keeps alive what tasks share (the event loop) until ``let_go``.
         let_go: undoes one ``hold``.
-        on_close: called once nothing is under way any more after ``close``; may be called again.
+        on_close: called when nothing is under way any more after ``close``; may be called again.
 
     Attributes:
         ending: cancelled by ``shutdown(cancel=True)``.
@@ -118,23 +112,23 @@ class Scheduler:
             self._closed = True
 
     def enter(self) -> Attempt | None:
-        """Count one more thing that is under way; `leave` follows, on the same thread.
+        """Begin a piece of work; the same thread calls `leave` at its end.
 
-        Until then the thread counts as working for the executor. It is accepted after the end too,
-        as part of what was accepted before, if the caller is inside of that.
+        Until then the thread counts as working for the executor. After a shutdown only work that
+        was accepted before may begin more.
 
         Returns:
-            The attempt that it is part of, which is not left behind until `leave`; None if the
-            caller is no handler of this executor.
+            The attempt that the caller is part of, which is not left behind before `leave`; None
+            if the caller is no handler of this executor.
 
         Raises:
-            RuntimeError: nothing new is accepted.
+            RuntimeError: the executor is shut down.
             TaskCancelled: the caller is a handler that was left behind.
         """
         outer, context = self.ambient(), CURRENT.get()
         if outer is not None and not outer.shelter():
             raise outer.token.error()
-        # Asked second: an attempt that was left behind had been cancelled before it was gone.
+        # In this order: an attempt is cancelled before it is left behind.
         if outer is None and context is not None and context.cancelled:
             raise context.cancel_token.error()
         try:
@@ -146,7 +140,7 @@ class Scheduler:
         return outer
 
     def enter_alone(self, *, is_nested: bool = False) -> None:
-        """The same for what is part of nothing; ends with ``leave(None)``."""
+        """Begin work that is part of no attempt; ``leave(None)`` ends it."""
         with self.lock:
             if self._closed and not is_nested:
                 raise RuntimeError("the executor is shut down and takes no new work")
@@ -154,26 +148,26 @@ class Scheduler:
         self.working.__enter__()
 
     def leave(self, outer: Attempt | None) -> None:
-        """It is over."""
+        """End a piece of work; ``outer`` is what `enter` returned."""
         if outer is not None:
             outer.unshelter()
-        self.working.__exit__(None, None, None)
+        self.working.__exit__()
         self.done()
 
     def begun(self) -> None:
-        """Count what goes on by itself, on a thread of its own; `done` follows."""
+        """Begin work on another thread, which calls `done` at its end."""
         with self.lock:
             self._under_way += 1
 
     def done(self) -> None:
-        """It is over."""
+        """End work that `begun` has counted."""
         with self.lock:
             self._under_way -= 1
             self._idle.notify_all()
         self.close_when_idle()
 
     def close_when_idle(self) -> None:
-        """Let go of what tasks share, if nothing new is accepted and nothing is under way."""
+        """Call ``on_close`` if nothing is under way and nothing new is accepted."""
         with self.lock:
             is_over = self._closed and not self._under_way
         if is_over:
@@ -190,30 +184,30 @@ class Scheduler:
         return self.working.is_here or self.ambient() is not None
 
     def ambient(self) -> Attempt | None:
-        """The attempt of this executor that the calling code works for, until it ends."""
+        """The running attempt of this executor that the caller is part of, if any."""
         context = CURRENT.get()
         if context is None:
             return None
         attempt = self.services.running.get(context.id)
-        # Its context may be of an earlier attempt, which was left behind.
+        # The context may be that of an earlier attempt, which was left behind.
         is_same = attempt is not None and attempt.token is context.cancel_token
         return attempt if is_same else None
 
     def outer_tokens(self, outer: Attempt | None) -> list[CancelToken]:
-        """What cancels work that the calling code begins now, as part of ``outer``."""
+        """The tokens that cancel work which the caller begins as part of ``outer``."""
         if outer is not None:
-            # It shares the fate of the task alone: finally tasks outlive the end of all.
+            # Only the task decides: a finally task outlives ``shutdown(cancel=True)``.
             return [outer.token]
         context = CURRENT.get()
         return [self.ending] if context is None else [context.cancel_token, self.ending]
 
     def add_run(self, run: Sharer) -> None:
-        """A run begins: it hears of places that become free."""
+        """Tell a run of places that become free, from now on."""
         with self.lock:
             self._runs[run] = None
 
     def remove_run(self, run: Sharer) -> None:
-        """A run is over."""
+        """Undo `add_run`."""
         with self.lock:
             self._runs.pop(run, None)
 
@@ -227,12 +221,12 @@ class Scheduler:
 
     def cancel(self, task: Task) -> bool:
         """See `TaskExecutor.cancel`."""
-        # Its end is announced here, and a subscriber must not wait for the end of it all then.
+        # A subscriber that is told of the end here must not wait for the shutdown.
         with self.working:
             return self._cancel(task)
 
     def _cancel(self, task: Task) -> bool:
-        life = lifecycle_of(task)
+        life, recorder = lifecycle_of(task), self.services.recorder
         while True:
             owner = life.owner
             if owner is not None:
@@ -240,15 +234,10 @@ class Scheduler:
                     return True
                 if life.status.is_sink:
                     return life.status is TaskStatus.CANCELLED
-                # It has just ended, and that is being announced.
-                if life.on_release(partial(self._cancel_later, task)):
+                # Its end is being announced; try again after that.
+                if life.on_release(partial(self.cancel, task)):
                     return True
-            elif self._settle_cancelled(task) or life.status.is_sink:
+            elif settle(recorder, task, TaskStatus.CANCELLED, TaskCancelled()):
+                return True
+            elif life.status.is_sink:
                 return life.status is TaskStatus.CANCELLED
-
-    def _cancel_later(self, task: Task) -> None:
-        self.cancel(task)
-
-    def _settle_cancelled(self, task: Task) -> bool:
-        recorder = self.services.recorder
-        return settle(recorder, task, TaskStatus.CANCELLED, TaskCancelled())

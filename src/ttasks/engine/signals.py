@@ -11,20 +11,20 @@ from ttasks import sync
 
 
 def _nothing() -> None:
-    """Ask for nothing: the signal only waits."""
+    """Request nothing: the signal only waits."""
 
 
 class Signals:
-    """For a ``with`` block in the main thread: what SIGINT and SIGTERM raise comes at its end.
+    """In a ``with`` block in the main thread, delay what SIGINT and SIGTERM raise until its end.
 
     So no KeyboardInterrupt can strike in the middle of a state change. A handler that the program
-    has set itself is called at once as ever, and if it raises (SystemExit, say), that is kept as
-    well. In other threads nothing is installed. The old handlers are restored at the end, and then
-    the first of the exceptions is raised.
+    has installed is still called at once; if it raises (SystemExit, say), that is delayed as well.
+    At the end the old handlers are restored, and then the first of the exceptions is raised. In
+    other threads nothing happens.
 
     Args:
         request: called in the main thread, between any two of its bytecodes, for each signal
-            whose handler raises: it must not take a lock that this thread may hold.
+            whose handler raises; it must not take a lock that this thread may hold.
         handle_sigterm: treat SIGTERM as Ctrl-C, whoever handles it now.
     """
 
@@ -45,7 +45,7 @@ class Signals:
                     signal.signal(number, self._receive)
 
     def __exit__(self, *_error: object) -> None:
-        # SIGINT last: from then on it raises, perhaps before the next line.
+        # SIGINT last: from then on it may raise, even before the next line.
         for number, handler in reversed(self._old.items()):
             if signal.getsignal(number) == self._receive:  # else somebody set another meanwhile
                 signal.signal(number, handler)
@@ -62,6 +62,6 @@ class Signals:
             self._error = self._error or error
             self._request()
         else:
-            # Another run in this thread, around this one, keeps what was raised, and waits for us.
+            # An outer run in this thread has kept the exception, and waits for this one.
             if isinstance(getattr(handler, "__self__", None), Signals):
                 self._request()

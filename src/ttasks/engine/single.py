@@ -1,4 +1,4 @@
-"""Single tasks: what is executed or submitted without a graph."""
+"""Single tasks: those that are executed or submitted without a graph."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _ONE = RunOptions(max_workers=1)
 class SingleTasks:
     """Runs tasks one by one. Thread-safe.
 
-    What is executed is a run of one task. What is submitted goes into one run, which begins with
-    the first of such tasks and ends when all that have come meanwhile have ended.
+    An executed task is a run of its own. Submitted tasks share a run, which begins with the first
+    of them and ends when all that have been added meanwhile have ended.
 
     Args:
         scheduler: of the executor.
@@ -38,24 +38,24 @@ class SingleTasks:
     def __init__(self, scheduler: Scheduler, max_workers: int) -> None:
         self._scheduler = scheduler
         self._options = RunOptions(max_workers=max_workers)
-        # Owns the making of a run for submitted tasks.
+        # Protects ``_submissions``: only one thread makes a run for submitted tasks.
         self._submitting = sync.Lock()
         self._submissions: Run | None = None
 
     def execute(
         self, work: Work, requests: Requests, outer: Attempt | None
     ) -> BaseException | None:
-        """Run one task while the calling thread supervises; returns what it ended in.
+        """Run one task, supervised by the calling thread; returns its error, None for success.
 
-        ``outer`` is what `Scheduler.enter` has returned.
+        ``outer`` is what `Scheduler.enter` returned.
 
         Raises:
-            InvalidTransitionError: the calling thread is just announcing the end of the task.
+            InvalidTransitionError: the calling thread is announcing the end of the task.
         """
         task = work.task
         life = lifecycle_of(task)
         if life.ender == sync.get_ident():
-            # In a subscriber that hears of the end: nobody but this thread could let go of it.
+            # In a subscriber that is told of the end: only this thread could release the task.
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.RUNNING.value
             )
@@ -79,7 +79,7 @@ class SingleTasks:
         return run.errors.get(task.id)
 
     def submit(self, work: Work) -> None:
-        """Run one task on a thread of the pool.
+        """Run one task on a worker thread.
 
         Raises:
             RuntimeError: no thread could be started; the task has not been touched.
@@ -103,7 +103,7 @@ class SingleTasks:
             if run is not None and run.add(work):
                 return False
             new.add(work, start=False)
-            # No daemon, so that what was submitted is done before the interpreter exits.
+            # Not a daemon, so that submitted tasks are done before the interpreter exits.
             thread = sync.Thread(
                 target=self._supervise, args=(new,), name="ttasks-submit", daemon=False
             )
@@ -126,7 +126,7 @@ class SingleTasks:
             Context(),
             "ttasks-submit",
             Requests(self._scheduler.services.clock),
-            (self._scheduler.ending,),  # and not what submits the first of them
+            (self._scheduler.ending,),  # but not the task that submits the first of them
             is_shared=False,
             is_open=True,
         )

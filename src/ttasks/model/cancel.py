@@ -14,13 +14,13 @@ class CancelToken:
     """A one-way flag with two levels: ``cancelled``, then ``killed``.
 
     Thread-safe. Callbacks are called once per level, on the thread that cancels; they must be quick
-    and must not raise: they wake up whoever is waiting.
+    and must not raise; they wake up whoever is waiting.
 
     Attributes:
         cancelled: the work should stop.
-        killed: it should stop without any grace.
+        killed: it should stop without a grace period.
         reason: why: "cancelled", "timeout" or "interrupted"; None before.
-        message: the same for people; None stands for "Task was cancelled".
+        message: the same, for people; None stands for "Task was cancelled".
     """
 
     __slots__ = ("_callbacks", "_lock", "cancelled", "killed", "message", "reason")
@@ -43,7 +43,7 @@ class CancelToken:
         The first call decides on reason and message.
 
         Returns:
-            True if this call changed something, False if the signal stood already.
+            True if this call changed something, False if the signal was set already.
         """
         with self._lock:
             if self.cancelled and (self.killed or not kill):
@@ -62,32 +62,32 @@ class CancelToken:
         return TaskCancelled() if self.message is None else TaskCancelled(self.message)
 
     def add_callback(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call ``callback`` at each signal, at once if one stands already; returns its removal."""
+        """Call ``callback`` at each signal, at once if it is set; return its removal."""
         with self._lock:
             self._callbacks.append(callback)
-            stands = self.cancelled
+            is_set = self.cancelled
 
         def remove() -> None:
             with self._lock:
                 if callback in self._callbacks:
                     self._callbacks.remove(callback)
 
-        if stands:
+        if is_set:
             callback()
         return remove
 
     def follow(self, outer: CancelToken) -> Callable[[], None]:
-        """Be cancelled whenever ``outer`` is; returns the end of that."""
+        """Be cancelled whenever ``outer`` is; return a function to stop following it."""
 
         def pass_on() -> None:
-            # That the time of the outer task is up does not mean that the time of this one is.
+            # A timeout of the outer task is no timeout of this one.
             reason = "interrupted" if outer.reason == "interrupted" else "cancelled"
             self.cancel(reason, kill=outer.killed)
 
         return outer.add_callback(pass_on)
 
     def wait(self, seconds: float, clock: Clock = SYSTEM_CLOCK) -> bool:
-        """Wait up to ``seconds`` for the signal; True if it stands."""
+        """Wait up to ``seconds`` for the signal; True if it is set."""
         if not self.cancelled:
             moment = clock.now() + seconds
             rung = sync.Lock()

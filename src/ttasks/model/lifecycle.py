@@ -16,40 +16,40 @@ SUCCEEDED, FAILED, CANCELLED = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStat
 
 
 class Owner(Protocol):
-    """Who executes a task: one attempt, or who ends the task without running it."""
+    """What executes a task: an attempt, or whatever ends the task without running it."""
 
     def cancel(self) -> bool:
-        """Ask it to stop; from any thread, does not wait. True if the task will be CANCELLED."""
+        """Ask it to stop, from any thread, without waiting; True if the task will be CANCELLED."""
 
 
 class Phase(Enum):
     """How far the owner of a task has come."""
 
     ACTIVE = auto()  # its handler may run
-    ENDING = auto()  # somebody ends the attempt; nobody else can any more
-    DECIDED = auto()  # the status is there, and is being saved and announced
+    ENDING = auto()  # one thread is ending the attempt; no other can
+    DECIDED = auto()  # the status is set, and is being saved and announced
     WAITING = auto()  # for the next attempt
 
 
 class Lifecycle:
     """Status, error, result and ``blocked_by`` of one task, and who executes it.
 
-    ``lock`` owns every field. Each method takes it, runs no foreign code, and answers None or False
-    where it refuses, so that of two racing callers exactly one wins. Single fields may be read
-    without the lock.
+    ``lock`` owns every field. Each method takes it, runs no foreign code, and returns None or False
+    if it refuses, so that exactly one of two racing callers wins. Single fields may be read without
+    the lock.
 
-    The owner holds the task from the start of an attempt until the end of that attempt has been
-    announced, and from there to the next attempt if there is one. Nobody else can start the task or
-    end it meanwhile, so its events come in order.
+    The owner holds the task from the start of an attempt until its end has been announced, and on
+    to the next attempt if there is one. Nobody else can start or end the task meanwhile, so its
+    events come in order.
 
     Attributes:
-        owner: who executes the task; None where nobody does.
-        phase: how far the owner has come; None without one.
-        ender: the thread that ends the task and announces that; None before and after.
+        owner: what executes the task; None if nothing does.
+        phase: how far the owner has come; None if there is none.
+        ender: the thread that ends the task and announces it; None before and after.
         is_retrying: the last attempt failed and there will be another. The task is FAILED until
             that has been announced, and PENDING from then on.
-        edited: whether an attribute of the task may have been written since it was made. It is only
-            ever set, before the attribute, and belongs to no lock.
+        edited: whether an attribute of the task may have been assigned to since it was made. Set
+            before the attribute and never cleared, without the lock.
     """
 
     __slots__ = (
@@ -77,12 +77,12 @@ class Lifecycle:
         self.ender: int | None = None
         self.is_retrying = False
         self.edited = False
-        self._on_release: list[Callable[[], None]] | None = None
+        self._on_release: list[Callable[[], object]] | None = None
 
     # Moves by hand
 
     def move(self, target: TaskStatus, error: str | None) -> TaskStatus | None:
-        """Make a move of the public table; returns the status before, or None if refused."""
+        """Make a move of the public table; return the status before, or None if refused."""
         with self.lock:
             before = self.status
             if target not in TRANSITIONS[before] or (target is RUNNING and self.owner is not None):
@@ -107,7 +107,7 @@ class Lifecycle:
             return True
 
     def amend(self, change: Callable[[TaskResult], TaskResult | None]) -> bool:
-        """Replace the result of a task that nobody executes, unless ``change`` gives None."""
+        """Replace the result of a task without an owner, unless ``change`` returns None."""
         with self.lock:
             if self.owner is not None or self.result is None:
                 return False
@@ -120,7 +120,7 @@ class Lifecycle:
     # What owners do, in this order
 
     def start(self, owner: Owner, prior: Owner | None = None) -> TaskStatus | None:
-        """Become RUNNING and owned; returns the status before, or None if refused.
+        """Become RUNNING and owned; return the status before, or None if refused.
 
         Args:
             owner: the attempt that begins.
@@ -140,7 +140,7 @@ class Lifecycle:
             return before
 
     def begin_end(self, owner: Owner) -> bool:
-        """Take the end of an attempt upon oneself; True for exactly one caller."""
+        """Claim the end of an attempt; True for exactly one caller."""
         with self.lock:
             if self.owner is not owner or self.phase is not Phase.ACTIVE:
                 return False
@@ -149,20 +149,19 @@ class Lifecycle:
             return True
 
     def finish(
-        self, owner: Owner, token: CancelToken, result: TaskResult, error: str | None, retry: bool
+        self, token: CancelToken, result: TaskResult, error: str | None, retry: bool
     ) -> bool:
-        """Set what an attempt ended in; called by the one for whom `begin_end` was True.
+        """Set the outcome of an attempt; for the caller to whom `begin_end` returned True.
 
         Args:
-            owner: the attempt.
-            token: its signal to stop.
+            token: the attempt's signal to stop.
             result: its result.
             error: message of a failure or cancellation.
             retry: if it FAILED, another attempt will follow; see `wait`.
 
         Returns:
-            False if the result does not fit any more, because somebody has moved the task by hand
-            or asked for its cancellation. Look at ``status`` and try again.
+            False if the result no longer fits, because somebody has moved the task by hand or
+            cancelled it. Look at ``status`` and try again.
         """
         with self.lock:
             if self.status is RUNNING:
@@ -179,7 +178,7 @@ class Lifecycle:
             self.phase = Phase.DECIDED
             return True
 
-    def wait(self, owner: Owner, token: CancelToken) -> bool:
+    def wait(self, token: CancelToken) -> bool:
         """Let the owner keep the task, which is PENDING again, until the next attempt.
 
         Returns:
@@ -195,7 +194,7 @@ class Lifecycle:
             return True
 
     def end_wait(self, owner: Owner) -> bool:
-        """Take it upon oneself to end a task that waits for its next attempt; True for one."""
+        """Claim the end of a task that waits for its next attempt; True for exactly one caller."""
         with self.lock:
             if self.owner is not owner or self.phase is not Phase.WAITING:
                 return False
@@ -211,11 +210,11 @@ class Lifecycle:
         result: TaskResult | None,
         blocked_by: str | None = None,
     ) -> TaskStatus | None:
-        """End a task without running it; returns the status before, or None if refused.
+        """End a task without running it; return the status before, or None if refused.
 
-        The caller owns it from here on. Wider than the public table in one way: what a rerun was
-        going to try again (FAILED, BLOCKED, SKIPPED) may end as any of those, as if it had gone
-        through PENDING.
+        ``owner`` owns it from now on. This allows more than the public table in one way: what a
+        rerun was about to try again (FAILED, BLOCKED, SKIPPED) may end as any of those, as if it
+        had gone through PENDING.
         """
         with self.lock:
             before = self.status
@@ -233,8 +232,8 @@ class Lifecycle:
             self.is_retrying = False
             return before
 
-    def release(self, owner: Owner) -> list[Callable[[], None]]:
-        """Let go of the task; returns what is to be called now. Nothing happens to non-owners."""
+    def release(self, owner: Owner) -> list[Callable[[], object]]:
+        """Release the task; return what to call now. Does nothing for anyone but the owner."""
         with self.lock:
             if self.owner is not owner:
                 return []
@@ -242,10 +241,10 @@ class Lifecycle:
             waiting, self._on_release = self._on_release, None
             return waiting or []
 
-    # What others ask
+    # For everybody else
 
-    def on_release(self, callback: Callable[[], None]) -> bool:
-        """Have ``callback`` called once the owner lets go of the task; False if there is none."""
+    def on_release(self, callback: Callable[[], object]) -> bool:
+        """Have ``callback`` called when the owner releases the task; False if there is none."""
         with self.lock:
             if self.owner is None:
                 return False
@@ -265,5 +264,5 @@ class Lifecycle:
 
 
 def is_to_be_cancelled(token: CancelToken) -> bool:
-    """True if an attempt with this token cannot but end as CANCELLED."""
+    """True if an attempt with this token can only end as CANCELLED."""
     return token.cancelled and token.reason != "timeout"

@@ -5,8 +5,8 @@ A pure state machine over node numbers: no I/O, threads, locks or clock. Whoever
 1. calls ``take`` for a node to run, as often as there is capacity;
 2. calls ``finish`` with the outcome of a node that ran, after it has told the world about it;
 3. carries out each ``Decision`` that comes back (a node that will not run), and then calls
-   ``finish`` for that node too. So a node's dependents are never unlocked before its own end has
-   been announced.
+   ``finish`` for that node too. So the dependents of a node are never unlocked before its own end
+   has been announced.
 
 A whole run costs O((V + E) log V).
 """
@@ -40,7 +40,7 @@ class State(IntEnum):
     WAITING = 0  # for upstreams
     READY = 1  # may start, in the queue or parked by a full group
     RUNNING = 2  # taken, not finished
-    DELAYED = 3  # will be tried again at a later time, which the driver knows
+    DELAYED = 3  # will be tried again when the driver says so
     DECIDED = 4  # will not run; handed out as a Decision, not finished
     FINISHED = 5
 
@@ -57,7 +57,7 @@ class Decision(NamedTuple):
 
 
 class _Tally:
-    """What became of the upstreams of a node that did not all succeed."""
+    """The outcomes of the upstreams of a node, if not all succeeded."""
 
     __slots__ = ("broken", "failures", "first", "first_bad", "skipped")
 
@@ -77,19 +77,19 @@ class Plan:
 
     Args:
         topology: the checked edges.
-        policies: for each node what it does when an upstream did not succeed.
-        finally_: nodes that run once all their upstreams are finished, whatever became of them,
-            also after ``stop``.
+        policies: for each node, what it does if an upstream does not succeed.
+        finally_: nodes that run once all their upstreams are finished, whatever their outcome,
+            even after ``stop``.
         orders: priority and deadline of nodes that have any.
-        groups: group of each node that has one with a limit.
-        finished: outcome of nodes that have ended before this run and are not tried again.
+        groups: group of each node that is in a limited one.
+        finished: outcome of nodes that ended before this run and are not tried again.
         now: the moment at which the run begins.
 
     Attributes:
         unfinished: nodes that are not FINISHED.
         active: nodes that are RUNNING or DECIDED, that is, in the hands of the driver.
         delayed: nodes that are DELAYED.
-        queue: not empty if ``take`` may find something, nodes that no full group holds back.
+        queue: not empty if ``take`` may find a node; excludes those parked by a full group.
         ready: for each node when it could first have run; None before.
         unlocked_by: for each node the upstream that was finished last; None where there was none.
         started: for each node when it was first taken; None before.
@@ -138,11 +138,10 @@ class Plan:
         self.ended: list[float | None] = [None] * count
         self.slots: list[int] = [0] * count
         self.waits: dict[int, list[tuple[float, str, str | int | None]]] = {}
-        self._first_added = count
-        self._added = 0
+        self._last_key = count  # of the added nodes
         self._free: list[int] = []  # numbers of added nodes that were forgotten
         self._initial: list[Decision] = []
-        # What had ended before is settled first, so that nothing becomes ready by mistake.
+        # Nodes that ended before come first, so that none becomes ready by mistake.
         finished = finished or {}
         for node in finished:
             self._state[node] = State.FINISHED
@@ -154,15 +153,15 @@ class Plan:
             self._unlock(node, outcome, self._initial, now)
 
     def begin(self) -> list[Decision]:
-        """Decisions that stand before anything has run; to be carried out like any other."""
+        """Decisions made before anything has run; carry them out like any others."""
         decisions, self._initial = self._initial, []
         return decisions
 
     def add(self, order: Order = (0.0, None), group: str | None = None, now: float = 0.0) -> int:
         """Add a node without edges, which may start at once, to a plan that has begun.
 
-        It comes after all that are there, of those with the same order. Numbers that were given to
-        `forget` are used again.
+        It is queued behind all present nodes of the same order. Numbers given to `forget` are used
+        again.
 
         Returns:
             Its number.
@@ -186,8 +185,8 @@ class Plan:
             for moments in (self.ready, self.unlocked_by, self.started, self.ended):
                 moments.append(None)
             self.slots.append(0)
-        self._added += 1
-        self._keys[node] = (*_key(order), self._first_added + self._added)
+        self._last_key += 1
+        self._keys[node] = (*_key(order), self._last_key)
         if group is not None:
             self._groups[node] = group
         self.unfinished += 1
@@ -196,7 +195,7 @@ class Plan:
         return node
 
     def forget(self, node: int) -> None:
-        """Use the number of an added node that is FINISHED again."""
+        """Let `add` use the number of an added node again, which is FINISHED."""
         self.waits.pop(node, None)
         self._unlocked.discard(node)
         self._groups.pop(node, None)
@@ -211,7 +210,7 @@ class Plan:
         """Take the first node that may start, or None.
 
         Args:
-            acquire: asked for a place in a group; where it says no, the node is parked until
+            acquire: takes a place in a group; if it returns False, the node is parked until
                 ``unpark`` and the next one is tried. The driver gives the place back.
             now: the moment.
             slot: of the worker that will run it.
@@ -265,7 +264,7 @@ class Plan:
     def unlock(self, node: int, now: float = 0.0) -> list[Decision]:
         """Let the dependents of a RUNNING node go on before it ends, as if it had SUCCEEDED.
 
-        For what is ready long before it is over. How it ends in the end is of no interest to them.
+        For a service that is ready long before it ends. Its outcome does not affect them.
         """
         decisions: list[Decision] = []
         if self._state[node] is State.RUNNING and node not in self._unlocked:
@@ -277,7 +276,7 @@ class Plan:
         """Note the outcome of a node that is RUNNING or DECIDED.
 
         Returns:
-            The nodes whose fate that decides without running them, in the order of the decision.
+            The nodes that will not run because of it, in the order of the decisions.
         """
         decisions: list[Decision] = []
         self._state[node] = State.FINISHED
@@ -291,8 +290,8 @@ class Plan:
     def postpone(self, node: int, why: str = "retry", now: float = 0.0) -> bool:
         """Put a RUNNING or DECIDED node aside until ``resume``; False if ``stop`` forbids that.
 
-        ``why`` is "retry", which every ``stop`` of the node forbids, or "duplicate" where somebody
-        else runs the same task, which only the stop of the finally nodes forbids.
+        ``why`` is "retry", which any ``stop`` of the node forbids, or "duplicate" (somebody else
+        runs the same task), which only the stop of the finally nodes forbids.
         """
         if self._stopped_all or (why == "retry" and self._stopped and node not in self._finally):
             return False
@@ -312,7 +311,7 @@ class Plan:
         return True
 
     def retract(self, node: int) -> bool:
-        """Take a DELAYED node to be finished instead; False if it is not DELAYED any more."""
+        """Take a DELAYED node in order to finish it; False if it is no longer DELAYED."""
         if self._state[node] is not State.DELAYED:
             return False
         self.delayed -= 1
@@ -333,8 +332,8 @@ class Plan:
                 if state is State.DELAYED:
                     self.delayed -= 1
                 decisions.append(self._decide(node, CANCELLED))
-        # The node that was unparked for a free place may be among them. What still waits for a
-        # place asks again, or nobody would ever unpark it.
+        # One of them may have been unparked for a place that is free now. So all parked nodes ask
+        # again, or nobody would ever unpark them.
         for parked in self._parked.values():
             for entry in parked:
                 heappush(self.queue, entry)
@@ -346,7 +345,7 @@ class Plan:
         return self._state[node]
 
     def _entry(self, node: int) -> Any:
-        """What stands for a node in a heap: itself, or where any node has an order a tuple."""
+        """The entry of a node in a heap: its number, or a tuple if any node has an order."""
         return node if self._keys is None else (*self._keys.get(node, _NO_ORDER), node)
 
     def _note(self, node: int, now: float, what: str, detail: str | int | None) -> None:
@@ -364,7 +363,7 @@ class Plan:
     def _unlock(
         self, node: int, outcome: TaskStatus, decisions: list[Decision], now: float
     ) -> None:
-        """Tell the dependents of a finished node what became of it."""
+        """Tell the dependents of a finished node its outcome."""
         waiting, state = self._waiting, self._state
         succeeded = outcome is SUCCEEDED
         for dependent in self._dependents[node]:
@@ -397,7 +396,7 @@ class Plan:
             tally.first_bad = node
 
     def _decide_early(self, node: int) -> Decision | None:
-        """What an upstream that did not succeed settles while others may still be running."""
+        """What an upstream that did not succeed decides while others may still be running."""
         if node in self._finally:
             return None
         tally = self._tallies[node]

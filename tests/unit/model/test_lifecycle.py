@@ -49,8 +49,8 @@ def ending() -> tuple[Lifecycle, Attempt]:
 def waiting() -> tuple[Lifecycle, Attempt]:
     """A task that waits for its next attempt."""
     life, attempt = ending()
-    assert life.finish(attempt, attempt.token, BROKEN, "oops", retry=True)
-    assert life.wait(attempt, attempt.token)
+    assert life.finish(attempt.token, BROKEN, "oops", retry=True)
+    assert life.wait(attempt.token)
     return life, attempt
 
 
@@ -132,7 +132,7 @@ def test_what_has_an_owner_takes_no_earlier_result(
 def test_a_result_is_amended_only_when_nobody_executes_the_task() -> None:
     life, attempt = ending()
     assert not life.amend(lambda result: replace(result, output="more"))
-    assert life.finish(attempt, attempt.token, BROKEN, "oops", retry=False)
+    assert life.finish(attempt.token, BROKEN, "oops", retry=False)
     assert not life.amend(lambda result: replace(result, output="more"))
     life.release(attempt)
     assert not life.amend(lambda result: None)
@@ -158,7 +158,7 @@ def test_an_attempt_starts_what_the_public_table_lets_run(status: TaskStatus) ->
 
 def test_a_task_has_one_owner_until_that_lets_go() -> None:
     life, attempt = ending()
-    assert life.finish(attempt, attempt.token, BROKEN, "oops", retry=False)
+    assert life.finish(attempt.token, BROKEN, "oops", retry=False)
     assert life.start(Attempt()) is None  # the failure is still to be announced
     assert life.owner is attempt
     life.release(attempt)
@@ -179,7 +179,7 @@ def test_the_thread_that_ends_a_task_is_known_until_it_lets_go() -> None:
     life, attempt = owned()
     assert life.ender is None
     assert life.begin_end(attempt)
-    assert life.finish(attempt, attempt.token, DONE, None, retry=False)
+    assert life.finish(attempt.token, DONE, None, retry=False)
     assert life.ender == get_ident()
     life.release(attempt)
     assert life.ender is None
@@ -190,7 +190,7 @@ def test_a_finish_sets_status_error_and_result(result: TaskResult, error: str | 
     life, attempt = ending()
     if result is ENDED:
         attempt.cancel()
-    assert life.finish(attempt, attempt.token, result, error, retry=False)
+    assert life.finish(attempt.token, result, error, retry=False)
     assert (life.status, life.error, life.result) == (result.status, error, result)
     assert (life.owner, life.phase, life.is_retrying) == (attempt, Phase.DECIDED, False)
 
@@ -199,31 +199,31 @@ def test_a_finish_sets_status_error_and_result(result: TaskResult, error: str | 
 def test_no_other_end_overrules_a_cancellation(result: TaskResult) -> None:
     life, attempt = ending()
     attempt.cancel()
-    assert not life.finish(attempt, attempt.token, result, None, retry=False)
+    assert not life.finish(attempt.token, result, None, retry=False)
     assert (life.status, life.result) == (RUNNING, None)
-    assert life.finish(attempt, attempt.token, ENDED, "stopped", retry=False)
+    assert life.finish(attempt.token, ENDED, "stopped", retry=False)
     assert (life.status, life.error, life.result) == (CANCELLED, "stopped", ENDED)
 
 
 def test_a_timeout_ends_as_a_failure() -> None:
     life, attempt = ending()
     attempt.token.cancel("timeout")
-    assert life.finish(attempt, attempt.token, BROKEN, "too late", retry=False)
+    assert life.finish(attempt.token, BROKEN, "too late", retry=False)
     assert (life.status, life.error) == (FAILED, "too late")
 
 
 def test_a_finish_fits_what_the_task_was_moved_to_by_hand() -> None:
     life, attempt = ending()
     assert life.move(CANCELLED, None) is RUNNING
-    assert not life.finish(attempt, attempt.token, DONE, None, retry=False)
-    assert life.finish(attempt, attempt.token, ENDED, "stopped", retry=False)
+    assert not life.finish(attempt.token, DONE, None, retry=False)
+    assert life.finish(attempt.token, ENDED, "stopped", retry=False)
     assert (life.status, life.error, life.result) == (CANCELLED, "stopped", ENDED)
 
 
 def test_a_finish_keeps_the_error_that_was_given_by_hand() -> None:
     life, attempt = ending()
     assert life.move(FAILED, "given up from outside") is RUNNING
-    assert life.finish(attempt, attempt.token, BROKEN, "late", retry=False)
+    assert life.finish(attempt.token, BROKEN, "late", retry=False)
     assert (life.error, life.result) == ("given up from outside", BROKEN)
 
 
@@ -232,9 +232,9 @@ def test_a_finish_keeps_the_error_that_was_given_by_hand() -> None:
 
 def test_a_task_that_will_be_tried_again_is_told_apart() -> None:
     life, attempt = ending()
-    assert life.finish(attempt, attempt.token, BROKEN, "oops", retry=True)
+    assert life.finish(attempt.token, BROKEN, "oops", retry=True)
     assert (life.status, life.is_retrying) == (FAILED, True)  # while that is announced
-    assert life.wait(attempt, attempt.token)
+    assert life.wait(attempt.token)
     assert (life.status, life.is_retrying, life.phase) == (PENDING, True, Phase.WAITING)
     assert (life.error, life.result, life.owner) == ("oops", BROKEN, attempt)
     assert life.ender is None
@@ -245,7 +245,7 @@ def test_only_a_failure_is_tried_again(result: TaskResult) -> None:
     life, attempt = ending()
     if result is ENDED:
         attempt.cancel()
-    assert life.finish(attempt, attempt.token, result, None, retry=True)
+    assert life.finish(attempt.token, result, None, retry=True)
     assert not life.is_retrying
 
 
@@ -263,7 +263,7 @@ def test_no_attempt_follows_before_the_last_one_is_over() -> None:
     life, attempt = owned()
     assert life.start(Attempt(), attempt) is None
     assert life.begin_end(attempt)
-    assert life.finish(attempt, attempt.token, BROKEN, "oops", retry=True)
+    assert life.finish(attempt.token, BROKEN, "oops", retry=True)
     assert life.start(Attempt(), attempt) is None
 
 
@@ -272,12 +272,12 @@ def test_a_task_does_not_wait_if_it_was_cancelled_while_its_failure_was_announce
     by_hand: bool,
 ) -> None:
     life, attempt = ending()
-    assert life.finish(attempt, attempt.token, BROKEN, "oops", retry=True)
+    assert life.finish(attempt.token, BROKEN, "oops", retry=True)
     if by_hand:
         assert life.move(CANCELLED, None) is FAILED
     else:
         attempt.cancel()
-    assert not life.wait(attempt, attempt.token)
+    assert not life.wait(attempt.token)
     assert life.settle(attempt, CANCELLED, "stopped", ENDED) is (CANCELLED if by_hand else FAILED)
     assert (life.status, life.error, life.is_retrying) == (CANCELLED, "stopped", False)
 
@@ -365,8 +365,8 @@ def test_those_who_wait_for_a_release_wait_over_all_attempts() -> None:
     life, attempt = owned()
     assert life.on_release(lambda: None)
     assert life.begin_end(attempt)
-    assert life.finish(attempt, attempt.token, BROKEN, "oops", retry=True)
-    assert life.wait(attempt, attempt.token)
+    assert life.finish(attempt.token, BROKEN, "oops", retry=True)
+    assert life.wait(attempt.token)
     following = Attempt()
     assert life.start(following, attempt) is PENDING
     assert life.release(attempt) == []
@@ -393,14 +393,14 @@ def test_a_running_task_will_be_cancelled_unless_its_time_was_up_before(
 @pytest.mark.parametrize("result", [DONE, BROKEN])
 def test_what_is_decided_will_not_be_cancelled(result: TaskResult) -> None:
     life, attempt = ending()
-    assert life.finish(attempt, attempt.token, result, None, retry=False)
+    assert life.finish(attempt.token, result, None, retry=False)
     attempt.cancel()
     assert not life.will_be_cancelled(attempt, attempt.token)
 
 
 def test_what_will_be_tried_again_will_be_cancelled() -> None:
     life, attempt = ending()
-    assert life.finish(attempt, attempt.token, BROKEN, "oops", retry=True)
+    assert life.finish(attempt.token, BROKEN, "oops", retry=True)
     attempt.cancel()
     assert life.will_be_cancelled(attempt, attempt.token)
 
@@ -456,8 +456,8 @@ def test_a_cancel_that_races_with_the_end_of_an_attempt_is_never_lost() -> None:
     def finish(number: int) -> None:
         life, attempt = lives[number]
         assert life.begin_end(attempt)
-        if not life.finish(attempt, attempt.token, DONE, None, retry=False):
-            assert life.finish(attempt, attempt.token, ENDED, "stopped", retry=False)
+        if not life.finish(attempt.token, DONE, None, retry=False):
+            assert life.finish(attempt.token, ENDED, "stopped", retry=False)
         life.release(attempt)
 
     def cancel(number: int) -> None:

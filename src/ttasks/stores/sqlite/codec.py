@@ -49,18 +49,18 @@ _STATE = ("id", "status", "created_at", "blocked_by", "error")
 _WORK = ("type", "title", "payload_kind", "payload", "key", "details", "fingerprint")
 _RESULT = ("value_kind", "result", "output", "value", "result_error")
 COLUMNS = (*_STATE, *_WORK, *_RESULT)
-"""The columns that `decode_task` wants, in this order."""
+"""The columns that `decode_task` expects, in this order."""
 SELECTED = ", ".join(f"tasks.{name}" if name in _STATE else name for name in COLUMNS)
 """The same for a SELECT from ``tasks`` joined with `PARTS`."""
-# A task that runs again has no result any more.
+# A task that runs again has no result.
 PARTS = """
 LEFT JOIN works ON works.task=tasks.seq
 LEFT JOIN results ON results.task=tasks.seq AND tasks.status!='running'
 """
 
-# A task never leaves SUCCEEDED or CANCELLED, so a state that would is older than the one in the
-# ledger: a snapshot from before, or one that was taken while another thread saved. It is ignored.
-# Who saves a task that is running may not be who runs it; then (NULL) its owner stays.
+# A task never leaves SUCCEEDED or CANCELLED. So a state that would make it leave is older than the
+# one in the ledger (an earlier snapshot, or one taken while another thread saved) and is ignored.
+# A process may save a running task without running it; the owner is NULL then, and stays.
 _UPDATE_STATE = """
 UPDATE tasks SET listed=1, status=?, updated_at=?, blocked_by=?, error=?,
     owner=nullif(coalesce(?, owner), 0)
@@ -70,7 +70,7 @@ _INSERT_STATE = """
 INSERT INTO tasks (id, created_at, status, updated_at, blocked_by, error, owner)
 VALUES (?, ?, ?, ?, ?, ?, nullif(?, 0)) ON CONFLICT (id) DO NOTHING
 """
-# Where nothing has changed no page is written.
+# If nothing has changed, no page is written.
 _UPSERT_WORK = f"""
 INSERT INTO works (task, {", ".join(_WORK)})
 SELECT seq, {", ".join("?" * len(_WORK))} FROM tasks WHERE id=?
@@ -99,14 +99,14 @@ _RUNNING = TaskStatus.RUNNING.value
 _RESULT_STARTS = {status: f'{{"status":"{status.value}","started":' for status in TaskStatus}
 
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""What reading a row can raise if somebody else has written it."""
+"""What decoding a row can raise if another program has changed it."""
 
 State = tuple[tuple[Any, ...], tuple[Any, ...] | None]
-"""Parameters of `_UPDATE_STATE` and, for a task with a result, of `_REPLACE_RESULT`."""
+"""Parameters of `_UPDATE_STATE` and, if the task has a result, of `_REPLACE_RESULT`."""
 
 
 class Row(NamedTuple):
-    """What the three tables hold of a task."""
+    """A task as the three tables hold it."""
 
     id: str
     created_at: int
@@ -115,7 +115,7 @@ class Row(NamedTuple):
 
 
 def encode_state(task: Task, owner: int | None, pickles: bool) -> State:
-    """What a transition writes; ``owner`` stands for this process, None for whoever it was."""
+    """The state that a transition writes; None for the owner keeps the one in the ledger."""
     life = lifecycle_of(task)
     with life.lock:
         status, error, result, blocked_by = life.status, life.error, life.result, life.blocked_by
@@ -139,7 +139,7 @@ def encode_state(task: Task, owner: int | None, pickles: bool) -> State:
 
 def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any, ...]:
     """The columns of a result."""
-    # A JSON encoder takes longer than all of the rest, and mostly there is nothing for it.
+    # Most results need no JSON encoder, which would take longer than all the rest.
     seconds = result.duration
     duration = repr(seconds) if type(seconds) is float and isfinite(seconds) else to_json(seconds)
     text = (
@@ -166,7 +166,7 @@ def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any
 
 
 def encode_task(task: Task, owner: int | None, pickles: bool) -> Row:
-    """All that the ledger keeps of a task as it is now."""
+    """Everything that the ledger keeps of a task, as it is now."""
     payload_kind, payload = encode_object(task.payload)
     return Row(
         task.id,
@@ -204,7 +204,7 @@ def update_state(
 
 
 def save_task(connection: sqlite3.Connection, row: Row, *, new: bool = False) -> None:
-    """Write a whole task, unless the ledger has a newer state; ``new`` if it is not there yet."""
+    """Write a whole task, unless the ledger has a newer state; ``new`` expects it to be absent."""
     if not new and update_state(connection, row.state):
         connection.execute(_UPSERT_WORK, (*row.work, row.id))
         return
@@ -256,7 +256,7 @@ def decode_task(row: Sequence[Any], pickles: bool = False) -> Task:
     """A new task in the state of the row.
 
     Raises:
-        StoreError: the row makes no sense.
+        StoreError: the row is damaged.
     """
     try:
         fields = dict(zip(COLUMNS, row, strict=False))

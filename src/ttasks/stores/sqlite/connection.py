@@ -1,4 +1,4 @@
-"""Connections to a SQLite file: how one is opened, and what its errors become."""
+"""Connections to a SQLite file: opening one, and translating its errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ttasks.errors import StoreError
 MEMORY = ":memory:"
 
 LOCK_TIMEOUT_SECONDS = 30.0
-"""How long to try while other processes have the file locked."""
+"""How long to retry while other processes have the file locked."""
 
 # SQLite itself waits this long for a lock, deaf to Ctrl-C. Longer waits are repeated in Python.
 _WAIT_SECONDS = 0.1
@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 
 def connect(path: str, options: str = "mode=rwc") -> sqlite3.Connection:
-    """Open a connection that any one thread at a time may use and that begins nothing by itself."""
+    """Open a connection for one thread at a time, which begins no transactions by itself."""
     uri = MEMORY if path == MEMORY else f"file:{quote(os.fsencode(path))}?{options}"
     return sqlite3.connect(
         uri, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False, uri=True
@@ -49,7 +49,7 @@ def connect(path: str, options: str = "mode=rwc") -> sqlite3.Connection:
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """What tells a file from others, whatever its name; None if there is none."""
+    """Device and inode of a file, whatever its name; None if there is no file."""
     if path == MEMORY:
         return None
     try:
@@ -60,10 +60,10 @@ def identity(path: str) -> tuple[int, int] | None:
 
 
 def patiently(path: str, action: Callable[[], Result]) -> Result:
-    """Repeat what other connections may be in the way of, for 30 s at most.
+    """Call ``action`` again while other connections block it, for at most 30 s.
 
     Raises:
-        StoreError: they still are.
+        StoreError: they still do.
     """
     give_up = monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
@@ -74,12 +74,12 @@ def patiently(path: str, action: Callable[[], Result]) -> Result:
                 raise
             if monotonic() >= give_up:
                 raise store_error(path, error) from error
-        # SQLite has just waited. The random rest keeps processes from retrying in step.
+        # SQLite itself has waited already. The random sleep keeps processes from retrying in step.
         sync.sleep(random.uniform(0.0, 0.005))
 
 
 def error_code(error: sqlite3.Error) -> int:
-    """The primary result code of SQLite, 0 if the error is one of its Python module."""
+    """The primary result code of SQLite; 0 if the error comes from the sqlite3 module."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
@@ -90,7 +90,7 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 @contextmanager
 def translated(path: str) -> Iterator[None]:
-    """Raise StoreError, which names the file and the reason, for every error of SQLite."""
+    """Turn every error of SQLite into a StoreError that names the file and the reason."""
     try:
         yield
     except sqlite3.Error as error:
@@ -104,6 +104,6 @@ def store_error(path: str, error: sqlite3.Error | OverflowError) -> StoreError:
     else:
         reason = _REASONS.get(error_code(error))
     if reason is None:
-        # What the statements of this library cannot cause by themselves: "no such table", say.
+        # The statements of this library cannot cause it by themselves: "no such table", say.
         return StoreError(f"Ledger {path!r} is damaged or was changed by somebody else: {error}")
     return StoreError(f"Ledger {path!r}: {reason} ({error})")

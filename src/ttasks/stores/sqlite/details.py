@@ -1,6 +1,6 @@
-"""What rows hold as JSON: options of a task, seldom facts of a result, the error of a run.
+"""What rows hold as JSON: rare attributes of a task or result, and the error of a run.
 
-A value that most tasks have is left out.
+Usual values are left out.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ get_facts = attrgetter(*(attribute for _, attribute, _ in _FACTS))
 
 
 def encode_details(task: Task) -> str | None:
-    """JSON of the attributes that are seldom used, without those that have their default."""
+    """JSON of the rarely used attributes that differ from their defaults."""
     values = _get_details(task)
     if not any(values):
         return None
@@ -65,7 +65,7 @@ def encode_details(task: Task) -> str | None:
 
 
 def decode_details(text: str | None) -> dict[str, Any]:
-    """The attributes that the JSON of `encode_details` stands for."""
+    """The attributes in the JSON of `encode_details`."""
     details = from_json(text) or {}
     deadline = details.get("deadline")
     retry = details.get("retry")
@@ -93,9 +93,9 @@ def _decode_retry(facts: dict[str, Any]) -> RetryPolicy:
 
 
 def _exception(name: str) -> type[BaseException]:
-    """The class of this name, if its module is loaded: a ledger must not run code by being read.
+    """The class of this name if its module is loaded: reading a ledger must not run code.
 
-    Otherwise it is Exception, with a warning, so that the task is tried again rather too often.
+    Otherwise Exception, with a warning, so that the task is retried too often rather than never.
     """
     module, _, path = name.partition(":")
     found: Any = sys.modules.get(module)
@@ -132,7 +132,7 @@ def encode_facts(task_id: str, result: TaskResult, known: tuple[Any, ...]) -> di
 def decode_facts(
     facts: Mapping[str, Any], value: Any, output: str, error: str | None
 ) -> dict[str, Any]:
-    """The attributes of a result that `encode_facts` is about."""
+    """The attributes in the facts of `encode_facts`."""
     known = {attribute: facts.get(name, usual) for name, attribute, usual in _FACTS}
     if known["failure"] is not None:
         known["failure"] = _decode_failure(known["failure"])
@@ -211,8 +211,8 @@ def _encode_stream(text: object, result: TaskResult) -> str | list[str] | None:
     return [text]
 
 
-# The error of a run as a whole. Those that the engine gives a run come back as they were, all
-# others as a GraphError with their text.
+# The error of a run as a whole. Errors of the engine come back as they were, all others as a
+# GraphError with their text.
 
 
 def encode_error(error: BaseException | None) -> str | None:
@@ -226,7 +226,7 @@ def encode_error(error: BaseException | None) -> str | None:
 
 
 def decode_error(text: str | None) -> BaseException | None:
-    """The error that the JSON of `encode_error` stands for."""
+    """The error in the JSON of `encode_error`."""
     if text is None:
         return None
     facts = from_json(text)

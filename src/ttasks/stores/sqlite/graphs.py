@@ -24,7 +24,7 @@ from ttasks.stores.sqlite.plain import (
 )
 from ttasks.stores.sqlite.tasks import LedgerCollection
 
-# A later saving has a later time even if the clock was set back: `keyed` goes by it.
+# A later save gets a later time even if the clock was set back: `keyed` sorts by it.
 _UPSERT_GRAPH = """
 INSERT INTO graphs (id, title, key, created_at, updated_at, shape, run_error)
 VALUES (?, ?, ?, ?, max(?, (SELECT coalesce(max(updated_at) + 1, 0) FROM graphs WHERE key=?)), ?, ?)
@@ -47,9 +47,9 @@ Values = tuple[Any, ...]
 
 
 class LedgerGraphs(LedgerCollection[TaskGraph]):
-    """Graphs by id; what comes out is a copy, with its tasks as they were saved last.
+    """Graphs by id; reading one gives a copy, with its tasks as they were saved last.
 
-    Thread-safe. Every graph that is read has tasks of its own.
+    Thread-safe. Each copy has tasks of its own.
     """
 
     _type, _table, _counts = TaskGraph, "graphs", "1"
@@ -66,9 +66,9 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         self._ledger.writer.write(lambda connection: _save(connection, row, tasks, nodes, shape))
 
     def save_outcome(self, item: TaskGraph) -> None:
-        """Write what became of the latest run as a whole, ``run_error``; nothing of the tasks.
+        """Write the ``run_error`` of a graph, and nothing of its tasks.
 
-        Does nothing to a graph that was never saved.
+        Does nothing if the graph was never saved.
         """
         self._check(item)
         row = (encode_error(state_of(item).error), item.id)
@@ -101,7 +101,7 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         return found
 
     def keyed(self, key: str) -> list[str]:
-        """Ids of the graphs with this key, the one that was saved last first."""
+        """Ids of the graphs with this key, the latest saved first."""
         check_str("key", key)
         with self._ledger.reading() as connection:
             rows = connection.execute(
@@ -120,8 +120,8 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
 def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Values]]:
     """The tasks that a graph needs, and the rows of its nodes.
 
-    A dependency that is not in the graph yet gets a node as well, which is no member; so edges are
-    numbers of nodes throughout.
+    A dependency outside of the graph gets a node as well, which is no member, so that every edge is
+    the number of a node.
     """
     members = graph.nodes()
     tasks = {node.task.id: node.task for node in members}
@@ -165,7 +165,7 @@ def _save(
 
 
 def delete_graph(connection: sqlite3.Connection, key: str) -> bool:
-    """Delete a graph, not its tasks; False if there is none."""
+    """Delete a graph but not its tasks; False if there is none."""
     found = connection.execute("SELECT seq FROM graphs WHERE id=?", (to_text(key),)).fetchone()
     if found is None:
         return False
@@ -175,7 +175,7 @@ def delete_graph(connection: sqlite3.Connection, key: str) -> bool:
 
 
 def prune(connection: sqlite3.Connection, before: int) -> int:
-    """Delete old graphs that have ended, then old tasks that have; the number of tasks."""
+    """Delete old graphs that have ended, then old tasks; return the number of tasks."""
     old = connection.execute(
         f"""
         SELECT id FROM graphs WHERE updated_at<? AND NOT EXISTS (
@@ -200,7 +200,7 @@ def prune(connection: sqlite3.Connection, before: int) -> int:
 
 
 def delete_stray_events(connection: sqlite3.Connection) -> None:
-    """Delete the events of deleted tasks, but never the newest, lest its number be given again."""
+    """Delete the events of deleted tasks; not the newest event, whose number would be reused."""
     connection.execute(
         """
         DELETE FROM events WHERE seq < (SELECT max(seq) FROM events) AND NOT EXISTS (
@@ -211,7 +211,7 @@ def delete_stray_events(connection: sqlite3.Connection) -> None:
 
 
 def _delete_nodes(connection: sqlite3.Connection, graph: int) -> None:
-    """Delete the nodes of a graph, and the deleted tasks that only it still had."""
+    """Delete the nodes of a graph, and deleted tasks that no other graph has."""
     hidden = connection.execute(
         "SELECT seq FROM nodes JOIN tasks ON seq=task WHERE graph=? AND NOT listed", (graph,)
     ).fetchall()

@@ -1,4 +1,4 @@
-"""Ledger: the file, with the one connection that writes it and the few that read it."""
+"""Ledger: the file, one connection that writes it and a few that read it."""
 
 from __future__ import annotations
 
@@ -36,22 +36,20 @@ class Ledger:
     Readers see the latest commit and never wait for the writer: the file has a write-ahead log.
     In memory there is one connection for both, so there they wait.
 
-    A process that is forked while the file is open cannot use it, neither through this object nor
-    by opening it again. The child inherits the table in which SQLite keeps the locks of its
-    process, but not the locks, so its connections would work without any.
+    A process that is forked while the file is open cannot use it, not even by opening it again: the
+    child inherits SQLite's table of the locks of its process, but not the locks, so its connections
+    would work without any.
 
     Args:
         path: absolute path, or ":memory:".
         durability: "process" or "power".
 
     Attributes:
-        writer: the way to write.
+        writer: the only way to write.
 
     Raises:
         StoreError: it cannot be opened, or is no ledger.
     """
-
-    generation = 0  # `owners` asks for it; it counted forks
 
     def __init__(self, path: str, durability: str) -> None:
         self.path = path
@@ -64,12 +62,12 @@ class Ledger:
         self._finalizer = weakref.finalize(self, self._connections.close)
 
     def writing(self) -> AbstractContextManager[sqlite3.Connection]:
-        """The connection for writing, for one thread at a time."""
+        """The writing connection, for one thread at a time."""
         return self.writer.exclusive()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection for reading, of this thread alone inside the block.
+        """A connection for reading, for this thread alone inside the block.
 
         Errors of SQLite become StoreError.
         """
@@ -99,9 +97,9 @@ class Ledger:
                 self._connections.close()
 
     def close(self) -> None:
-        """Close every connection that is idle; those in use are closed after their use.
+        """Close the idle connections; those in use are closed after their use.
 
-        Does nothing in a process that was forked meanwhile.
+        Does nothing in a process that was forked since.
         """
         if self._connections.are_inherited:
             return
@@ -110,18 +108,18 @@ class Ledger:
 
     @property
     def is_closed(self) -> bool:
-        """True once it was closed."""
+        """True after `close`."""
         return self._closed.is_set()
 
     def wait_closed(self, seconds: float) -> None:
-        """Wait until it is closed, or for this long."""
+        """Wait until it is closed, at most that many seconds."""
         self._closed.wait(seconds)
 
 
 class _Connections:
-    """The connections of a ledger, apart from it so that they can be closed when it is gone.
+    """The connections of a ledger, separate so that they can be closed after it is collected.
 
-    Lists are only changed by single operations, which are atomic.
+    Lists are only changed by single, atomic operations.
     """
 
     def __init__(self, path: str, writer: Writer) -> None:
@@ -138,14 +136,14 @@ class _Connections:
 
     def close(self) -> None:
         if self.are_inherited:
-            # To close them could undo what the parent is writing, in memory that both share. So
-            # they get a reference that nobody gives back, not even the end of the interpreter.
+            # Closing them could undo what the parent is writing, in memory that both share. So
+            # they get a reference that is never released, not even at exit.
             import ctypes
 
             for connection in (*self.idle, self.writer):
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
             return
-        # The writer goes last: the last connection to a file takes its log away.
+        # The writer last: the last connection to a file removes its log.
         while self.idle:
             self.idle.pop().close()
         self.writer.close()
@@ -153,8 +151,8 @@ class _Connections:
             _open.remove(self)
 
 
-# What is open in this process, or was in its parent when that forked. It has to be known for all
-# ledgers together, because SQLite keeps one table of locks for the process.
+# What is open in this process, or was open in its parent at the fork: of all ledgers together,
+# because SQLite keeps one table of locks per process.
 _open: list[_Connections] = []
 
 
@@ -172,18 +170,18 @@ def _open_writer(path: str, durability: str) -> sqlite3.Connection:
             if not patiently(path, lambda: schema.is_current(connection, path)):
                 patiently(path, lambda: connection.execute("BEGIN EXCLUSIVE"))
                 if schema.upgrade(connection, path) and path != MEMORY:
-                    # For its owner only, and so are the files that SQLite puts beside it. Not by
-                    # opening it: to close it again would drop the locks of this process.
+                    # For its owner only, and so for the files that SQLite puts beside it. Not by
+                    # opening the file: closing it again would drop the locks of this process.
                     with suppress(PermissionError):
                         os.chmod(path, 0o600)
                 connection.execute("COMMIT")
-            # Only now, so that the header of a new file says at once whose it is.
+            # Only now, so that the header of a new file names its application at once.
             patiently(path, lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone())
             for pragma in _PRAGMAS[durability]:
                 connection.execute(pragma)
             connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             connection.execute(f"PRAGMA journal_size_limit={_LOG_LIMIT_BYTES}")
-            # SQLite opens a file that it may only read without a word, until something writes.
+            # SQLite opens a read-only file without complaint, until something is written.
             patiently(path, lambda: connection.execute("DELETE FROM owners WHERE 0"))
         except BaseException:
             connection.close()  # which undoes what was not committed

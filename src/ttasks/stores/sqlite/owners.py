@@ -1,4 +1,4 @@
-"""Owners: which process runs a task, by the ledger."""
+"""Owners: which process runs a task, according to the ledger."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 from ttasks.processes import Liveness, ProcessIdentity
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import from_micros, from_optional, to_text
-from ttasks.stores.sqlite.writer import Writer
 
 _RUNNING = """
-SELECT tasks.id, title, updated_at, host, boot, pid, started, opened_at
+SELECT tasks.id, title, updated_at, host, boot, pid, started
 FROM tasks LEFT JOIN works ON works.task = tasks.seq LEFT JOIN owners ON owners.seq = tasks.owner
 WHERE tasks.status = 'running' AND listed ORDER BY tasks.seq
 """
@@ -22,12 +21,12 @@ WHERE tasks.status = 'running' AND listed ORDER BY tasks.seq
 
 @dataclass(frozen=True, slots=True)
 class RunningTask:
-    """A task that is RUNNING by the ledger.
+    """A task that is RUNNING according to the ledger.
 
     Attributes:
         task_id, title: the task.
         since: when that was saved, aware UTC.
-        owner: the process that runs it; None if it was saved by nobody who executes it.
+        owner: the process that runs it; None if the program that saved it did not execute it.
         liveness: whether that process still runs; GONE if there is none.
     """
 
@@ -41,24 +40,22 @@ class RunningTask:
 class Owners:
     """The processes that use a ledger. Thread-safe."""
 
-    def __init__(self, ledger: Ledger, writer: Writer) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._writer = writer
-        self._mine: tuple[int, int] | None = None  # generation of the ledger, and the row
+        self._mine: int | None = None
 
     def mine(self) -> int:
-        """The row of this process; made on first use.
+        """The row of this process, made on first use.
 
-        Two threads may make two at once, which does no harm.
+        Two threads may each make one at the same time, which does no harm.
         """
-        generation = self._ledger.generation
-        if self._mine is None or self._mine[0] != generation:
-            row = ProcessIdentity.current()
-            self._mine = (generation, self._writer.write(lambda at: _insert(at, row)))
-        return self._mine[1]
+        if self._mine is None:
+            owner = ProcessIdentity.current()
+            self._mine = int(self._ledger.writer.write(lambda at: _insert(at, owner)))
+        return self._mine
 
     def running(self) -> list[RunningTask]:
-        """The tasks that are RUNNING by the ledger, in the order of first saving."""
+        """The tasks that are RUNNING according to the ledger, in the order of first saving."""
         with self._ledger.reading() as connection:
             rows = connection.execute(_RUNNING).fetchall()
         known: dict[ProcessIdentity, Liveness] = {}
@@ -75,7 +72,7 @@ def _insert(connection: sqlite3.Connection, owner: ProcessIdentity) -> int:
 
 
 def _decode(row: tuple[Any, ...], known: dict[ProcessIdentity, Liveness]) -> RunningTask:
-    task_id, title, since, host, boot, pid, started, _ = row
+    task_id, title, since, host, boot, pid, started = row
     owner, liveness = None, Liveness.GONE
     if pid is not None:
         owner = ProcessIdentity(from_optional(host) or "", boot, pid, started)

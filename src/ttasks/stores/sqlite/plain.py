@@ -1,6 +1,6 @@
-"""Values as SQLite and JSON hold them, and what stands in place of those that they cannot hold.
+"""Values as SQLite and JSON hold them, and the placeholder for those that they cannot hold.
 
-Only what comes back exactly as it was is held as JSON; for all else there is a `NotStored`.
+A value is held as JSON only if it comes back exactly as it was; otherwise it is a `NotStored`.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _lenient = json.JSONEncoder(separators=(",", ":"), default=str).encode
 Text = str | bytes
 """Text in a row: bytes where UTF-8 cannot hold it."""
 
-# How a row holds a payload or a value. Text is kept as it is, for whoever reads it with other
-# tools. "output" means that the value is the text in the column of that name, "pickle" a base64
-# pickle of what is no JSON, in a ledger that was opened with ``pickle_values=True``.
+# How a row holds a payload or a value. Text is kept as it is, for readers with other tools.
+# "output" means that the value is the text in the column of that name; "pickle" is a base64 pickle
+# of a value that is not JSON, in a ledger opened with ``pickle_values=True``.
 TEXT, JSON, ABSENT, NONE = "text", "json", "absent", "none"
 OUTPUT, PICKLE = "output", "pickle"
 
 
 class NotStored:
-    """Stands for a payload, value or raw result that is no JSON and so was not stored.
+    """In place of a payload, value or raw result that is not JSON and so was not stored.
 
-    Using it fails with a message that says what it stands for; two are equal if that is the same.
+    Using it raises an error that says what it replaces. Two are equal if they replace the same.
 
     Attributes:
         what: "payload", "value" or "raw".
-        kind: qualified name of its type, or of itself if it was a function or class.
+        kind: qualified name of its type, or of the object itself if it was a function or class.
     """
 
     __slots__ = ("kind", "what")
@@ -86,7 +86,7 @@ class NotStored:
 
 
 def kind_of(value: object) -> str:
-    """How `NotStored` names an object: never by its repr, which may hold secrets."""
+    """The name of an object for `NotStored`; never its repr, which may hold secrets."""
     kind = type(value)
     if kind is NotStored:
         return value.kind  # type: ignore[attr-defined, no-any-return]
@@ -103,7 +103,7 @@ def kind_of(value: object) -> str:
 
 
 def encode_object(value: object, pickles: bool = False) -> tuple[str, Text]:
-    """How a row holds an object: its kind and its text."""
+    """The kind and the text with which a row holds an object."""
     if type(value) is str:
         return TEXT, to_text(value)
     text = exact_json(value)
@@ -138,8 +138,8 @@ def decode_object(what: str, kind: str, text: Text | None, pickles: bool = False
 def exact_json(value: object) -> str | None:
     """JSON from which exactly this value can be read again, or None.
 
-    Exactly means: equal and of the same types throughout. So there is no tuple, no int as a key,
-    no NaN and no subclass in it, for they would come back as something else.
+    Exactly means equal and of the same types throughout. So it holds no tuple, no int as a key, no
+    NaN and no instance of a subclass, which would come back as something else.
     """
     try:
         return _exact(value) if _is_exact(value) else None
@@ -165,7 +165,7 @@ def _is_exact(value: object) -> bool:
 
 
 def to_json(value: object) -> str:
-    """JSON of plain data of this library; what is none by mistake becomes its str."""
+    """JSON of data of this library; anything that is not JSON by mistake becomes its str."""
     return _lenient(value)
 
 
@@ -175,7 +175,7 @@ def from_json(text: Text | None) -> Any:
 
 
 def to_text(text: str) -> Text:
-    """A str for a row. SQLite takes no lone surrogates, which stand for undecodable bytes."""
+    """A str for a row; as bytes if it has lone surrogates, which SQLite does not accept."""
     if not text.isascii():
         try:
             text.encode()

@@ -54,12 +54,12 @@ Item = TypeVar("Item", Task, TaskGraph)
 class LedgerCollection(MutableMapping[str, Item], Generic[Item]):
     """A mapping from id to detached copies of what was saved, in the order of first saving.
 
-    Iteration goes page by page: it sees what is there when it comes by.
+    Iteration reads page by page, each as of that moment.
 
-    A subclass says what it holds, in which table, and which rows of that count.
+    A subclass says what it holds, in which table, and which rows of it count.
 
     Args:
-        encode, decode: tasks to and from what the tables hold.
+        encode, decode: convert tasks to and from rows.
     """
 
     _type: type[Item]
@@ -106,7 +106,7 @@ class LedgerCollection(MutableMapping[str, Item], Generic[Item]):
             with self._ledger.reading() as connection:
                 rows = connection.execute(self._page, (seq, size)).fetchall()
             for _, key in rows:
-                if "\0" in key:  # what a file reads as whose end was cut off
+                if "\0" in key:  # the end of the file was cut off
                     raise StoreError(f"Ledger {self._ledger.path!r} is damaged: an id is {key!r}")
                 yield key
             if len(rows) < size:
@@ -118,7 +118,7 @@ class LedgerCollection(MutableMapping[str, Item], Generic[Item]):
             return int(connection.execute(self._count).fetchone()[0])
 
     def _fetch_one(self, sql: str, key: str) -> Any:
-        # Ids are ASCII as a rule; what SQLite cannot even compare is the id of nothing.
+        # Ids are ASCII; a str that SQLite cannot even compare is the id of nothing.
         try:
             with self._ledger.reading() as connection:
                 return connection.execute(sql, (key,)).fetchone()
@@ -128,7 +128,7 @@ class LedgerCollection(MutableMapping[str, Item], Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class TaskSummary:
-    """What a list shows of a task.
+    """A task in a list.
 
     Attributes:
         id, title, type, status, key, created_at, error: see `Task`.
@@ -150,8 +150,8 @@ class TaskPage:
     """A page of a list of tasks.
 
     Attributes:
-        tasks: what is on it, in order.
-        after: give this to `LedgerTasks.list` for the next page; None if there is none.
+        tasks: the tasks on it, in order.
+        after: pass this to `LedgerTasks.list` for the next page; None if there is none.
     """
 
     tasks: tuple[TaskSummary, ...]
@@ -159,12 +159,10 @@ class TaskPage:
 
 
 class LedgerTasks(LedgerCollection[Task]):
-    """Tasks by id; what comes out is a copy of what was saved last. Thread-safe.
+    """Tasks by id; reading one gives a copy of what was saved last. Thread-safe.
 
-    A state that a task cannot come to from what is stored (it SUCCEEDED or was CANCELLED, and the
-    state is another) is older than that, and saving it changes nothing.
-
-    A deleted task stays in graphs that were saved with it.
+    A stored task that SUCCEEDED or was CANCELLED has reached its end: saving another state of it
+    changes nothing. A deleted task stays in graphs that were saved with it.
     """
 
     _type, _table, _counts = Task, "tasks", "listed"

@@ -5,10 +5,10 @@ tickets that are there, in one transaction; then it takes them out, wakes their 
 the new first. So under load threads share commits, and a write that nobody else waits for is one
 transaction under one lock.
 
-An interrupt (Ctrl-C, for example) may come between any two lines. So nobody relies on being woken:
-who has waited for a while takes the lock as if it were the first. And what became of the batch that
-was being written is found out by `_settle`, which asks SQLite, may itself be interrupted, and is
-called again by whoever takes the lock next.
+An interrupt (such as Ctrl-C) may come between any two lines. So no thread relies on being woken:
+one that has waited for a while takes the lock as if it were the first. And `_settle` asks SQLite
+whether the batch was committed; it may itself be interrupted, and is called again by whoever takes
+the lock next.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Work = Callable[[sqlite3.Connection], Any]
 
 
 class _Ticket:
-    """One piece of work, with what became of it once it has left the queue.
+    """One piece of work, with its result or error once it has left the queue.
 
     ``wake`` is released when the ticket has left the queue, or has become the first.
     """
@@ -57,30 +57,30 @@ class _Ticket:
 class Writer:
     """Runs pieces of work on the connection that writes, many to a transaction. Thread-safe.
 
-    Only in the process that opened the connection: SQLite forbids to take one through a fork.
+    Only in the process that opened the connection: SQLite forbids using one across a fork.
     """
 
     def __init__(self, path: str, connection: sqlite3.Connection) -> None:
         self._path = path
         self._pid = os.getpid()
         self._queue: list[_Ticket] = []
-        # Protects the connection, which belongs to who holds it, the batch, and what leaves the
-        # queue. It is held while SQLite works, but runs no code of users.
+        # Protects the connection, the batch, and removal from the queue. It is held while SQLite
+        # works, but not while user code runs.
         self._lock = sync.Lock()
         self._connection: sqlite3.Connection | None = connection
         self._batch: list[_Ticket] = []  # what is being written
         self._is_committing = False  # True from just before COMMIT
-        self._company = 1  # how many shared the latest transaction
+        self._company = 1  # number of tickets in the latest transaction
         self._file = identity(path)
         self._look_at = 0.0
 
     def write(self, work: Work) -> Any:
-        """Run ``work`` in a transaction, shared with others or not, and return what it returned.
+        """Run ``work`` in a transaction, perhaps a shared one, and return its result.
 
-        When this returns, it is committed. What ``work`` raises is raised here, and then nothing
-        of it is written; the work of others is not affected. After an interrupt either all of it
-        is written or nothing. ``work`` may run more than once, the last time counts, and must not
-        keep the connection. Blocks until it is committed.
+        Blocks until it is committed. If ``work`` raises, that is raised here and nothing of it is
+        written; the work of others is not affected. After an interrupt either all of it is written
+        or nothing. ``work`` may run more than once, of which the last time counts, and must not
+        keep the connection.
 
         Raises:
             StoreError: SQLite could not write.
@@ -96,7 +96,7 @@ class Writer:
                     with self._lock:
                         if self._batch:  # of somebody who was interrupted
                             self._settle()
-                        # Who shared the latest transaction is likely to want the next one too.
+                        # Threads that shared the latest transaction are likely to write again.
                         # With "power" and 8 threads a save takes 180 us this way, else 250.
                         if len(self._queue) < self._company:
                             sync.sleep(0)
@@ -111,7 +111,7 @@ class Writer:
         return ticket.result
 
     def _commit(self, batch: list[_Ticket]) -> None:
-        """Run all of a batch in one transaction, or, if that fails, each in its own."""
+        """Run a batch in one transaction or, if that fails, each ticket in its own."""
         connection = self._connection
         if connection is None:
             raise StoreError(f"Ledger {self._path!r} is closed")
@@ -154,7 +154,7 @@ class Writer:
         self._leave(batch)
 
     def _own(self, error: Exception) -> Exception:
-        """An exception for one thread alone, of one that several may get."""
+        """A copy of an exception for one thread, as several may raise it."""
         if isinstance(error, (sqlite3.Error, OverflowError)):
             translation = store_error(self._path, error)
             translation.__cause__ = error
@@ -162,7 +162,7 @@ class Writer:
         return StoreError(*error.args) if type(error) is StoreError else error
 
     def _settle(self) -> None:
-        """Undo what was not committed; take what was out of the queue."""
+        """Roll back an open transaction; remove a committed batch from the queue."""
         connection = self._connection
         if connection is None:
             return
@@ -175,7 +175,7 @@ class Writer:
         self._batch = []
 
     def _leave(self, batch: list[_Ticket]) -> None:
-        """Take tickets out of the queue, and wake their owners and who is the first now."""
+        """Remove tickets from the queue; wake their owners and the owner of the new first."""
         for ticket in batch:
             try:
                 self._queue.remove(ticket)
@@ -195,7 +195,7 @@ class Writer:
 
     @contextmanager
     def exclusive(self) -> Iterator[sqlite3.Connection]:
-        """The connection itself, for one thread at a time; an open transaction is undone."""
+        """The connection itself, for one thread at a time; an open transaction is rolled back."""
         self.check_process()
         with self._lock:
             self._settle()
@@ -207,7 +207,7 @@ class Writer:
                 self._settle()
 
     def close(self) -> None:
-        """Close the connection once nobody uses it; what is called afterwards raises."""
+        """Close the connection when nobody uses it; later calls raise StoreError."""
         with self._lock, translated(self._path):
             if self._connection is not None:
                 self._connection.close()
