@@ -483,11 +483,14 @@ def test_what_was_running_when_a_run_stopped_says_why_like_what_was_waiting(how:
     recorder.check()
 
 
-def test_a_run_that_timed_out_is_not_ok_when_it_comes_out_of_the_ledger(tmp_path: Path) -> None:
+@pytest.mark.parametrize("title", ["graph", "graph with a secret"])
+def test_a_run_that_timed_out_is_not_ok_when_it_comes_out_of_the_ledger(
+    tmp_path: Path, title: str
+) -> None:
     with SQLiteStore(tmp_path / "ledger") as store:
         clock, gate = FakeClock(), Gate()
-        executor, _ = executor_with(gate, store=store, clock=clock)
-        graph = TaskGraph("graph")
+        executor, _ = executor_with(gate, store=store, clock=clock, redact=["secret"])
+        graph = TaskGraph(title)
         graph.add(make("a"), required=False)
         future = background(lambda: graph.run(executor, timeout=30.0))
         gate.wait_reached()
