@@ -79,7 +79,7 @@ class Tries:
     def decide(self, error: BaseException) -> tuple[float | None, str]:
         """Seconds until the next attempt, None for none; and which budget forbids it, or ""."""
         policy = self._policy
-        if isinstance(error, NEVER_RETRIED) or not policy.allows(self._number, error):
+        if issubclass(type(error), NEVER_RETRIED) or not policy.allows(self._number, error):
             return None, ""
         delay = policy.delay(self._number, self._random)
         elapsed = self._clock.now() - self._began

@@ -105,4 +105,4 @@ class RetryPolicy:
 
     def allows(self, attempt: int, error: BaseException) -> bool:
         """True if another attempt may follow attempt number ``attempt`` that ended in ``error``."""
-        return attempt < self.max_attempts and isinstance(error, self.retry_on)
+        return attempt < self.max_attempts and issubclass(type(error), self.retry_on)
