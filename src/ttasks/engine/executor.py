@@ -387,7 +387,8 @@ class TaskExecutor:
             True if the task is or will be CANCELLED, False if it SUCCEEDED before.
         """
         check_task("task", task)
-        return self._scheduler.cancel(task)
+        with Signals():
+            return self._scheduler.cancel(task)
 
     def is_running(self, task_id: str) -> bool:
         """True while this executor runs the task with this id."""
@@ -405,7 +406,7 @@ class TaskExecutor:
         """
         check_task("task", task)
         check_str("parent_id", parent_id, empty=False)
-        with self._scheduler.working:
+        with Signals(), self._scheduler.working:
             is_blocked = settle(
                 self._recorder,
                 task,
@@ -500,7 +501,8 @@ class TaskExecutor:
         check_bool("cancel", cancel)
         self._scheduler.close()
         if cancel:
-            self._scheduler.ending.cancel()
+            with Signals():
+                self._scheduler.ending.cancel()
         if wait and not self._scheduler.is_inside():
             self._scheduler.wait_idle()
         for handler in [*self._replaced, *(handler for _, handler in self._handlers.values())]:

@@ -14,6 +14,7 @@ from ttasks.engine.limits import Places, RunPlaces
 from ttasks.engine.requests import Requests
 from ttasks.engine.resume import in_order, prepare_ledger
 from ttasks.engine.run import Run
+from ttasks.engine.signals import Signals
 from ttasks.errors import GraphError, TaskExecutionError
 from ttasks.model.graph import state_of, topology_of
 from ttasks.model.plan import Plan
@@ -191,7 +192,8 @@ class GraphRun:
         if self._run is None:
             self._requests.ask_cancel()
         else:
-            self._run.cancel()
+            with Signals():
+                self._run.cancel()
 
     def request_cancel(self) -> None:
         """Ask the supervisor to stop the run; the second time, to kill what is left of it."""

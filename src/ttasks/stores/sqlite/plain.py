@@ -94,8 +94,8 @@ def kind_of(value: object) -> str:
         name = getattr(value, "__qualname__", None)
         named = kind if name is None else value
         module = getattr(named, "__module__", None)
-    except Exception:  # whatever a `__getattr__` raises
-        name, named, module = None, kind, kind.__module__
+    except BaseException:  # whatever a `__getattr__` raises, SystemExit too
+        name, named, module = None, kind, vars(kind).get("__module__")
     label = str(kind.__qualname__ if name is None else name)
     if isinstance(module, str) and module != "builtins":
         label = f"{module}.{label}"
