@@ -411,6 +411,8 @@ class Dispatch:
         if work.may_start is not None:
             may_start, work.may_start = work.may_start, None
             if not may_start():
+                # Ctrl-C may have kept whoever cancelled the future from cancelling the task.
+                settle(self._services.recorder, task, TaskStatus.CANCELLED, TaskCancelled())
                 return None
         found = self._handlers[task.type]
         backend = found[0] or self._scheduler.backend_of(task.payload)
@@ -640,6 +642,9 @@ class Dispatch:
                 assert error is not None
                 if work.prior is not None:
                     work.prior.cancel(self._stop_reason, message=self._stop_message)
+                    # Somebody else may have cancelled it, and be announcing that.
+                    if lifecycle_of(task).owner is not None and self._await_owner(node, work):
+                        return TaskStatus.RUNNING
                 elif settle(recorder, task, status, error, reason=self._stop_reason):
                     self.errors[task.id] = error
                 elif self._plan.is_cleaned_up(node) and self._await_owner(node, work):

@@ -78,9 +78,9 @@ class Recorder:
                     self._record(task, event)
                 else:
                     self._save_task(task)
-            except Exception as raised:
-                failed = raised
-                self._note(task, raised)
+            except BaseException as raised:
+                failed = _kept(raised)
+                self._note(task, failed)
         if subscriptions and event is not None:
             self._bus.deliver(event, subscriptions)
         if failed is not None and self._strict:
@@ -111,8 +111,8 @@ class Recorder:
         if self._journal is not None and self._journal.wants(event.type):
             try:
                 self._journal.append(event)
-            except Exception as error:
-                self._note(event.task, error)
+            except BaseException as error:
+                self._note(event.task, _kept(error))
         self._bus.publish(event)
 
     def shown(self, task: Task) -> Task:
@@ -145,8 +145,8 @@ class Recorder:
         if self._save_task is not None:
             try:
                 self._save_task(task)
-            except Exception as error:
-                self._note(task, error)
+            except BaseException as error:
+                self._note(task, _kept(error))
 
     def save_graph(self, graph: TaskGraph) -> None:
         """Save a graph with its tasks.
@@ -160,8 +160,8 @@ class Recorder:
             if self.redactor is not None:
                 graph = redacted_graph(graph, self.redactor)
             self._store.graphs.save(graph)
-        except Exception as error:
-            self.graph_errors[graph.id] = error
+        except BaseException as raised:
+            error = self.graph_errors[graph.id] = _kept(raised)
             for task in graph:
                 self._announce_failure(task, error)
                 break
@@ -175,5 +175,14 @@ class Recorder:
             return
         try:
             save(graph)
-        except Exception as error:
-            self.graph_errors[graph.id] = error
+        except BaseException as error:
+            self.graph_errors[graph.id] = _kept(error)
+
+
+def _kept(raised: BaseException) -> Exception:
+    """What a store raised, as an Exception: a SystemExit of a store must not end a worker."""
+    if isinstance(raised, Exception):
+        return raised
+    error = StoreError(f"The store raised {type(raised).__name__}: {raised}")
+    error.__cause__ = raised
+    return error

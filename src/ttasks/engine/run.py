@@ -132,9 +132,10 @@ class Run:
 
     def register(self) -> None:
         """Hear of stops and of free places from now on; comes before the first worker."""
+        # First: a stop may come at once, and have a worker started.
+        self._scheduler.add_run(self._dispatch)
         self._unfollow = [self._token.follow(token) for token in self._follows]
         self._unfollow.append(self._token.add_callback(self._on_token))
-        self._scheduler.add_run(self._dispatch)
 
     def unregister(self) -> None:
         """Undo `register`."""
