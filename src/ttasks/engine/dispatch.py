@@ -374,7 +374,7 @@ class Dispatch:
         try:
             if lifecycle_of(task).status is TaskStatus.FAILED and self._was_run_elsewhere(work):
                 self._release(node)
-                return self._end(work, task.status)
+                return self._end(work, TaskStatus.FAILED)
             if self._stop_error is not None and self._is_stopped(work):
                 work.decision = Decision(node, TaskStatus.CANCELLED)
             if work.decision is not None:
@@ -549,9 +549,9 @@ class Dispatch:
                 task.id, TaskCancelled() if status is TaskStatus.CANCELLED else refusal
             )
             return self._end(work, TaskStatus.FAILED if status.is_active else status)
-        if task.status is TaskStatus.FAILED and work.is_required:
+        if status is TaskStatus.FAILED and work.is_required:
             self._watcher.failed(work)
-        return self._end(work, task.status)
+        return self._end(work, status)  # the one from above: it may run elsewhere by now
 
     def _await_owner(self, node: int, work: Work, *, again: bool = False) -> bool:
         """Put a node aside until the owner of its task releases it; False if it has no owner."""
@@ -662,7 +662,8 @@ class Dispatch:
         except BaseException as error:
             self._trouble(work, error)
         # It may have been cancelled before, or somebody else may be running it.
-        return self._end(work, task.status if task.is_terminal else status)
+        now = task.status
+        return self._end(work, status if now.is_active else now)
 
     def _blocker(self, decision: Decision) -> str | None:
         if decision.status is not TaskStatus.BLOCKED or decision.because is None:
