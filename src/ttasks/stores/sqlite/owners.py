@@ -38,21 +38,25 @@ class RunningTask:
 
 
 class Owners:
-    """The processes that use a ledger. Thread-safe."""
+    """The processes that use a ledger. Thread-safe.
+
+    Attributes:
+        row: of this process; None until `mine` was called.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._mine: int | None = None
+        self.row: int | None = None
 
     def mine(self) -> int:
         """The row of this process, made on first use.
 
         Two threads may each make one at the same time, which does no harm.
         """
-        if self._mine is None:
+        if self.row is None:
             owner = ProcessIdentity.current()
-            self._mine = int(self._ledger.writer.write(lambda at: _insert(at, owner)))
-        return self._mine
+            self.row = int(self._ledger.writer.write(lambda at: _insert(at, owner)))
+        return self.row
 
     def running(self) -> list[RunningTask]:
         """The tasks that are RUNNING according to the ledger, in the order of first saving."""

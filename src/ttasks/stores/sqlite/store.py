@@ -102,7 +102,9 @@ class SQLiteStore:
     def _own(self, task: Task) -> int | None:
         """The row of this process if it runs the task; otherwise None."""
         # Only the task that is being executed has an owner; a copy of it has none.
-        return None if lifecycle_of(task).owner is None else self._owners.mine()
+        if lifecycle_of(task).owner is None:
+            return None
+        return self._owners.row or self._owners.mine()
 
     def _encode(self, task: Task) -> Row:
         return encode_task(task, self._own(task), self._pickle_values)
