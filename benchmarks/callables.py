@@ -1,30 +1,25 @@
-"""What a Python task costs, against a custom handler and against ProcessPoolExecutor.
+"""What a Python task costs on the process backend and on threads.
 
-- 10,000 no-op Python tasks on threads: at most 1.2 x the same graph with a custom handler.
-- 1,000 tiny calls with backend="process": at most 1.5 x `concurrent.futures.ProcessPoolExecutor`
-  with the same start method, its start and end included on both sides.
+- Tiny calls with backend="process" against `concurrent.futures.ProcessPoolExecutor` with the same
+  start method and as many workers; their start and end are included on both sides.
+- No-op Python tasks on threads against the same graph with a custom handler.
 - ``timeout=T`` of a process task that sleeps: back after at most T + 0.5 s, its process gone.
 
-Repetitions alternate between the sides; medians are compared.
-
-    python benchmarks/callables.py [repetitions]
+    python benchmarks/callables.py
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import statistics
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 
+import figures
 import psutil
 
 from ttasks import Task, TaskExecutor, TaskGraph, TaskTimeoutError, TaskType
 
-TASKS = 10_000
-CALLS = 1_000
 WORKERS = 4
 TIMEOUT = 0.5
 CUSTOM = TaskType("custom")
@@ -38,53 +33,35 @@ def square(number: int) -> int:
     return number * number
 
 
-def with_custom_handler() -> float:
-    return seconds_of_graph([Task("nothing", None, CUSTOM) for _ in range(TASKS)])
-
-
-def with_python_tasks() -> float:
-    return seconds_of_graph([Task.python(nothing) for _ in range(TASKS)])
-
-
-def seconds_of_graph(tasks: list[Task]) -> float:
-    graph = TaskGraph("wide")
+def time_graph(tasks: Iterable[Task]) -> float:
+    """Microseconds per task of a run, the executor's end included."""
+    graph = TaskGraph("calls")
     for task in tasks:
         graph.add(task)
-    with TaskExecutor() as executor:
-        executor.register(CUSTOM, lambda context: None)
-        begin = time.perf_counter()
+    executor = TaskExecutor()
+    executor.register(CUSTOM, lambda context: None)
+    begin = time.perf_counter()
+    with executor:
         graph.run(executor, max_workers=WORKERS)
-        took = time.perf_counter() - begin
+    took = time.perf_counter() - begin
     assert graph.ok
-    return took
+    return took / len(graph) * 1e6
 
 
-def with_process_pool() -> float:
+def time_process_pool(count: int) -> float:
+    """Microseconds per call."""
     context = multiprocessing.get_context("spawn")
     begin = time.perf_counter()
     with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
-        futures = [pool.submit(square, number) for number in range(CALLS)]
+        futures = [pool.submit(square, number) for number in range(count)]
         values = [future.result() for future in futures]
     took = time.perf_counter() - begin
-    assert values[-1] == (CALLS - 1) ** 2
-    return took
+    assert values[-1] == (count - 1) ** 2
+    return took / count * 1e6
 
 
-def with_process_tasks() -> float:
-    begin = time.perf_counter()
-    graph = TaskGraph("calls")
-    tasks = [
-        graph.add(Task.python(square, (number,), backend="process")) for number in range(CALLS)
-    ]
-    with TaskExecutor() as executor:
-        graph.run(executor, max_workers=WORKERS)
-    took = time.perf_counter() - begin
-    assert tasks[-1].result is not None
-    assert tasks[-1].result.value == (CALLS - 1) ** 2
-    return took
-
-
-def seconds_to_time_out() -> float:
+def time_timeout() -> float:
+    """Seconds until a task that sleeps has timed out."""
     children = set(psutil.Process().children(recursive=True))
     task = Task.python(time.sleep, (60,), backend="process", timeout=TIMEOUT)
     begin = time.perf_counter()
@@ -103,31 +80,29 @@ def seconds_to_time_out() -> float:
     return took
 
 
-def compare(
-    what: str, ours: Callable[[], float], peer: Callable[[], float], budget: float, repeat: int
-) -> None:
-    seconds: dict[Callable[[], float], list[float]] = {ours: [], peer: []}
-    for _ in range(repeat):
-        for measure in (ours, peer):
-            seconds[measure].append(measure())
-    mine, other = (statistics.median(seconds[measure]) for measure in (ours, peer))
-    print(f"{what}: {mine:.3f} s against {other:.3f} s, ratio {mine / other:.2f} (budget {budget})")
-
-
 def main() -> None:
-    repeat = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    compare(
-        f"{TASKS} Python tasks, custom handler", with_python_tasks, with_custom_handler, 1.2, repeat
+    """Measure and print."""
+    options = figures.parser(__doc__, repeat=7).parse_args()
+    calls, tasks = (200, 1000) if options.quick else (1000, 10_000)
+    table = figures.Table(options)
+
+    def process_tasks() -> float:
+        return time_graph(Task.python(square, (n,), backend="process") for n in range(calls))
+
+    times = table.in_turns({"ours": process_tasks}, {"peer": lambda: time_process_pool(calls)})
+    work = f"{calls} process calls / ProcessPoolExecutor"
+    table.row(work, "us/call", times["ours"], times.get("peer"), at_most=1.2)
+
+    times = table.in_turns(
+        {"ours": lambda: time_graph(Task.python(nothing) for _ in range(tasks))},
+        {"peer": lambda: time_graph(Task("nothing", None, CUSTOM) for _ in range(tasks))},
     )
-    compare(
-        f"{CALLS} process calls, ProcessPoolExecutor",
-        with_process_tasks,
-        with_process_pool,
-        1.5,
-        repeat,
-    )
-    worst = max(seconds_to_time_out() for _ in range(repeat))
-    print(f"timeout={TIMEOUT} in a process: worst {worst:.3f} s (budget {TIMEOUT + 0.5})")
+    work = f"{tasks} Python tasks / custom handler"
+    table.row(work, "us/task", times["ours"], times.get("peer"), at_most=1.2)
+
+    ends = table.in_turns({"timeout": time_timeout})["timeout"]
+    table.row(f"timeout={TIMEOUT} in a process, worst", "s", [max(ends)], at_most=TIMEOUT + 0.5)
+    table.close()
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ Cancel of a tree that obeys TERM: at most 0.2 s. ``timeout=T``: at most T + grac
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
+
+import figures
 
 from ttasks import Task, TaskCancelled, TaskExecutor, TaskTimeoutError
 
@@ -30,7 +32,8 @@ TREES = {
 }
 
 
-def seconds_to_cancel() -> float:
+def time_cancel() -> float:
+    """Seconds from the cancellation of a tree that obeys TERM to the end of ``execute``."""
     with tempfile.TemporaryDirectory() as folder, TaskExecutor() as executor:
         ready = Path(folder, "ready")
         task = Task.bash(f"setsid sleep 60 & sleep 60 | sleep 60 & touch {ready}; wait")
@@ -53,7 +56,8 @@ def seconds_to_cancel() -> float:
         return end - cancelled[0]
 
 
-def seconds_to_time_out(script: str) -> float:
+def time_timeout(script: str) -> float:
+    """Seconds of an execution that times out."""
     begin = time.perf_counter()
     with TaskExecutor() as executor:
         try:
@@ -64,15 +68,18 @@ def seconds_to_time_out(script: str) -> float:
 
 
 def main() -> None:
-    took = [seconds_to_cancel() for _ in range(20)]
-    print(
-        f"cancel of a tree that obeys TERM: median {statistics.median(took) * 1000:.0f} ms, "
-        f"worst of 20 {max(took) * 1000:.0f} ms (budget 200 ms)"
-    )
-    print(f"timeout={TIMEOUT}, grace={GRACE}: worst of 3 (budget {TIMEOUT + GRACE + 1} s)")
+    """Measure and print."""
+    options = figures.parser(__doc__, repeat=3).parse_args()
+    if options.quick:
+        options.repeat = 1
+    table = figures.Table(options)
+    ends = table.in_turns({"cancel": time_cancel}, times=6)["cancel"]
+    table.row("cancel of a tree that obeys TERM", "s", ends, at_most=0.2)
+    table.row("the same, worst", "s", [max(ends)], at_most=0.2)
     for name, script in TREES.items():
-        worst = max(seconds_to_time_out(script) for _ in range(3))
-        print(f"  {name:40} {worst:.3f} s")
+        ends = table.in_turns({name: partial(time_timeout, script)})[name]
+        table.row(f"timeout: {name}", "s", [max(ends)], at_most=TIMEOUT + GRACE + 1)
+    table.close()
 
 
 if __name__ == "__main__":

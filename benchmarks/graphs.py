@@ -1,27 +1,26 @@
 """Graphs of no-op tasks against graphlib and a thread pool, which keep nothing.
 
-Usage: python benchmarks/graphs.py [--sizes 1000 10000 100000] [--repeat 3] [--shapes wide chain …]
-
 Both sides get the finished description of a graph and four threads. ttasks runs it with an
 InMemoryStore, results kept and one subscriber to the lifecycle events; the peer is
-`graphlib.TopologicalSorter` with `ThreadPoolExecutor(4)` and a queue of finished nodes. The sides
-take turns; the figures are medians. Memory is measured in a process of its own.
+`graphlib.TopologicalSorter` with `ThreadPoolExecutor(4)` and a queue of finished nodes.
+
+    python benchmarks/graphs.py [--sizes 1000 10000 100000 1000000] [--shapes wide chain ...]
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from graphlib import TopologicalSorter
 from queue import SimpleQueue
 from statistics import median
 from time import perf_counter
 
+import figures
+
 from ttasks import (
     InMemoryStore,
+    Store,
     Task,
     TaskContext,
     TaskEventType,
@@ -32,6 +31,7 @@ from ttasks import (
 
 NOOP = TaskType("noop")
 LIFECYCLE = [kind for kind in TaskEventType if kind.value not in ("output", "progress")]
+WORKERS = 4
 Edges = list[tuple[int, ...]]
 
 
@@ -66,10 +66,8 @@ def noop(_context: TaskContext) -> None:
     """Do nothing."""
 
 
-def build(edges: Edges) -> tuple[TaskGraph, float]:
-    """The graph, and the seconds that building and validating it took."""
-    gc.collect()
-    begin = perf_counter()
+def build(edges: Edges) -> TaskGraph:
+    """The graph, validated."""
     graph = TaskGraph("benchmark")
     tasks: list[Task] = []
     for at, upstreams in enumerate(edges):
@@ -77,12 +75,20 @@ def build(edges: Edges) -> tuple[TaskGraph, float]:
         tasks.append(task)
         graph.add(task, after=[tasks[up] for up in upstreams])
     graph.validate()
-    return graph, perf_counter() - begin
+    return graph
 
 
-def run_ttasks(graph: TaskGraph) -> float:
-    """Seconds for the run."""
-    executor = TaskExecutor.empty(InMemoryStore())
+def time_build(edges: Edges) -> float:
+    """Microseconds per task to build and validate a graph."""
+    gc.collect()
+    begin = perf_counter()
+    build(edges)
+    return (perf_counter() - begin) / len(edges) * 1e6
+
+
+def time_run(graph: TaskGraph, store: Store | None = None) -> float:
+    """Microseconds per task of a run."""
+    executor = TaskExecutor.empty(InMemoryStore() if store is None else store)
     executor.register(NOOP, noop)
     seen = 0
 
@@ -93,90 +99,72 @@ def run_ttasks(graph: TaskGraph) -> float:
     gc.collect()
     with executor, executor.events.subscribed(count, types=LIFECYCLE):
         begin = perf_counter()
-        graph.run(executor, max_workers=4)
+        graph.run(executor, max_workers=WORKERS)
         seconds = perf_counter() - begin
     assert graph.ok
-    assert seen == 2 * len(graph)
+    # Two for each task; runs have events of their own.
+    assert seen >= 2 * len(graph)
     assert all(task.result is not None for task in graph)
-    return seconds
+    return seconds / len(graph) * 1e6
 
 
-def run_peer(edges: Edges) -> float:
-    """Seconds for the same with graphlib and a thread pool."""
+def time_peer(edges: Edges) -> float:
+    """Microseconds per task of the same with graphlib and a thread pool."""
     gc.collect()
     begin = perf_counter()
     finished: SimpleQueue[int] = SimpleQueue()
 
-    def work(node: int) -> None:
-        finished.put(node)
-
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         sorter = TopologicalSorter(dict(enumerate(edges)))
         sorter.prepare()
         while sorter.is_active():
             for node in sorter.get_ready():
-                pool.submit(work, node)
+                pool.submit(finished.put, node)
             sorter.done(finished.get())
-    return perf_counter() - begin
+    return (perf_counter() - begin) / len(edges) * 1e6
 
 
-def memory(shape: str, size: int) -> float:
-    """Bytes of resident memory per finished task, in a fresh process."""
-    code = f"import graphs; print(graphs.measure_memory({shape!r}, {size}))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=__file__.rpartition("/")[0] or ".",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return float(done.stdout)
-
-
-def measure_memory(shape: str, size: int) -> float:
-    """Growth of the resident set per task, from before the graph to after its run."""
-    import psutil
-
-    run_ttasks(build(SHAPES[shape](100))[0])
-    edges = SHAPES[shape](size)
-    gc.collect()
-    before = psutil.Process().memory_info().rss
-    graph, _seconds = build(edges)
-    run_ttasks(graph)
-    gc.collect()
-    return (psutil.Process().memory_info().rss - before) / size
+def budget(shape: str, size: int) -> float:
+    """How much of the peer's time a run may take."""
+    if shape == "chain":
+        return 0.4
+    return 1.5 if size >= 10_000 else 1.7
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser = figures.parser(__doc__, repeat=3)
+    parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
-    parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
-    print(f"Python {sys.version.split()[0]}; µs per task, medians of {options.repeat}")
-    print(f"{'shape':8} {'tasks':>7} {'build':>7} {'run':>7} {'peer':>7} {'run/peer':>9}")
+    sizes = options.sizes or ([1000, 5000] if options.quick else [1000, 10_000, 100_000])
+    table = figures.Table(options)
     for shape in options.shapes:
         per_task = {}
-        for size in options.sizes:
+        for size in sizes:
             edges = SHAPES[shape](size)
-            builds, runs, peers = [], [], []
-            for _ in range(options.repeat * (3 if size <= 1000 else 1)):
-                graph, seconds = build(edges)
-                builds.append(seconds)
-                runs.append(run_ttasks(graph))
-                del graph
-                peers.append(run_peer(edges))
-            made, ran, peer = (median(times) / size * 1e6 for times in (builds, runs, peers))
-            per_task[size] = ran
-            print(f"{shape:8} {size:7} {made:7.1f} {ran:7.1f} {peer:7.1f} {ran / peer:9.2f}")
-        first, last = min(per_task), max(per_task)
-        print(
-            f"{shape:8} µs per task at {last} / at {first}: {per_task[last] / per_task[first]:.2f}"
-        )
-    size = max(options.sizes)
-    shape = "layered" if "layered" in options.shapes else options.shapes[0]
-    print(f"memory: {memory(shape, size):.0f} bytes per finished task ({shape}, {size})")
+            times = table.in_turns(
+                {"run": lambda edges=edges: time_run(build(edges))},
+                {"peer": lambda edges=edges: time_peer(edges)},
+                times=5 if size <= 1000 else 1,
+            )
+            table.row(
+                f"{shape}, {size} tasks / graphlib + threads",
+                "us/task",
+                times["run"],
+                times.get("peer"),
+                at_most=budget(shape, size),
+            )
+            per_task[size] = median(times["run"])
+        if 1000 in per_task and 1_000_000 in per_task:
+            growth = per_task[1_000_000] / per_task[1000]
+            table.row(f"{shape}, 1M tasks / 1k tasks", "x", [growth], at_most=1.2)
+    size = max(sizes)
+    edges = layered(size)
+    built = table.in_turns({"build": lambda: time_build(edges)})["build"]
+    links = sum(map(len, edges))
+    table.row(f"build and validate, {size} tasks, {links} edges", "us/task", built, at_most=15)
+    table.close()
 
 
 if __name__ == "__main__":

@@ -1,69 +1,55 @@
-"""What a ledger costs: saving, recording, a whole run, and opening and listing a large one.
+"""What a ledger costs: a whole run, its parts, and opening and listing a large one.
 
-The peer is the least that a store can do: a row of three columns upserted by plain `sqlite3` in
-autocommit, into a file with the same settings. Repetitions alternate between the two, so that what
-else the machine does hits both; medians are compared. Beside the time on the clock stands that of
-the processor, which other work on the machine changes less.
+The peer is the least that a store can do: a row of three columns that plain `sqlite3` upserts in
+autocommit, in a file with the same settings. A run is compared with two of them, because a task is
+written twice, when it starts and when it ends; its parts are compared with one. Beside the time by
+the clock stands that of the processor, which other work on the machine changes less.
 
-    python benchmarks/ledger.py [tasks] [repetitions]
+    python benchmarks/ledger.py
 """
 
 from __future__ import annotations
 
 import sqlite3
-import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-from ttasks import (
-    SQLiteStore,
-    Task,
-    TaskEvent,
-    TaskEventType,
-    TaskExecutor,
-    TaskGraph,
-    TaskStatus,
-    TaskType,
-)
+import figures
+from graphs import LIFECYCLE, NOOP, WORKERS, layered, noop
 
-KIND = TaskType("noop")
+from ttasks import SQLiteStore, Task, TaskEvent, TaskEventType, TaskExecutor, TaskGraph, TaskStatus
+
 UPSERT = "INSERT INTO t VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET status=excluded.status"
 THREADS = 8
+Seconds = tuple[float, float]
+"""By the clock, and of the processor for all threads."""
 
 
-@contextmanager
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-
-
-def new_tasks(count: int) -> list[Task]:
-    return [Task(f"task {at}", f"payload {at}", KIND) for at in range(count)]
-
-
-class Took(NamedTuple):
-    """Seconds by the clock, and of the processor for all threads."""
-
-    wall: float
-    cpu: float
-
-
-def timed(action: Callable[[], object]) -> Took:
+def timed(action: Callable[[], object]) -> Seconds:
     wall, cpu = time.perf_counter(), time.process_time()
     action()
-    return Took(time.perf_counter() - wall, time.process_time() - cpu)
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def raw(count: int) -> dict[str, Took]:
-    tasks = new_tasks(count)
-    with folder() as path, closing(sqlite3.connect(path / "raw", isolation_level=None)) as file:
+def tasks_and_graph(count: int) -> tuple[list[Task], TaskGraph]:
+    tasks = [Task(f"task {at}", f"payload {at}", NOOP) for at in range(count)]
+    graph = TaskGraph("layered")
+    for task, upstreams in zip(tasks, layered(count), strict=True):
+        graph.add(task, after=[tasks[up] for up in upstreams])
+    return tasks, graph
+
+
+def raw(count: int, folder: Path) -> dict[str, Seconds]:
+    """The upsert of a row that exists."""
+    tasks, _graph = tasks_and_graph(count)
+    with closing(sqlite3.connect(folder / "raw", isolation_level=None)) as file:
         file.execute("PRAGMA journal_mode=WAL")
         file.execute("PRAGMA synchronous=NORMAL")
         file.execute("PRAGMA wal_autocheckpoint=4096")
@@ -73,117 +59,100 @@ def raw(count: int) -> dict[str, Took]:
             for task in tasks:
                 file.execute(UPSERT, (task.id, status, task.title))
 
-        return {
-            "raw insert": timed(lambda: upsert("pending")),
-            "raw update": timed(lambda: upsert("running")),
-        }
+        upsert("pending")
+        return {"raw": timed(lambda: upsert("running"))}
 
 
-def stored(count: int) -> dict[str, Took]:
-    tasks = new_tasks(count)
-    with folder() as path, SQLiteStore(path / "ledger") as store:
+def parts(count: int, folder: Path) -> dict[str, Seconds]:
+    """What a store does, without an engine."""
+    tasks, graph = tasks_and_graph(count)
+    with SQLiteStore(folder / "parts") as store:
 
         def save(some: list[Task]) -> None:
             for task in some:
                 store.tasks.save(task)
 
         def record() -> None:
+            now, before, after = datetime.now(UTC), TaskStatus.PENDING, TaskStatus.RUNNING
             for task in tasks:
                 event = TaskEvent(
-                    TaskEventType.STARTED,
-                    task.id,
-                    task,
-                    datetime.now(UTC),
-                    TaskStatus.PENDING,
-                    TaskStatus.RUNNING,
-                    attempt=1,
+                    TaskEventType.STARTED, task.id, task, now, before, after, attempt=1
                 )
                 store.record(task, event)
 
-        seconds = {"save, new": timed(lambda: save(tasks))}
+        took = {"save, new": timed(lambda: save(tasks))}
         for task in tasks:
             task.transition_to(TaskStatus.RUNNING)
-        seconds["save, known"] = timed(lambda: save(tasks))
-        seconds["record with an event"] = timed(record)
-        parts = [tasks[at::THREADS] for at in range(THREADS)]
+        took["save, known"] = timed(lambda: save(tasks))
+        took["record with an event"] = timed(record)
+        shares = [tasks[at::THREADS] for at in range(THREADS)]
         with ThreadPoolExecutor(THREADS) as pool:
-            seconds[f"save, {THREADS} threads"] = timed(lambda: list(pool.map(save, parts)))
-        graph = TaskGraph()
-        for task in tasks:
-            graph.add(task)
-        seconds["save as a graph"] = timed(lambda: store.graphs.save(graph))
-        return seconds
+            took[f"save, {THREADS} threads"] = timed(lambda: list(pool.map(save, shares)))
+        took["save as a graph"] = timed(lambda: store.graphs.save(graph))
+    return took
 
 
-def layered(count: int) -> TaskGraph:
-    graph = TaskGraph("layered")
-    tasks = new_tasks(count)
-    for at, task in enumerate(tasks):
-        graph.add(task, after=[tasks[at - 100 - step] for step in range(3) if at >= 100 + step])
-    return graph
+def run(count: int, folder: Path) -> dict[str, Seconds]:
+    """A run with a ledger, 4 workers, one subscriber."""
+    _tasks, graph = tasks_and_graph(count)
+    with SQLiteStore(folder / "run") as store, TaskExecutor(store) as executor:
+        executor.register(NOOP, noop)
+        executor.events.subscribe(noop, types=LIFECYCLE)
+        took = timed(lambda: graph.run(executor, max_workers=WORKERS))
+    assert graph.ok
+    return {"run": took}
 
 
-def run(count: int) -> dict[str, Took]:
-    seconds = {}
-    with folder() as path, SQLiteStore(path / "ledger") as store:
-        for name, where in (("run, no store", None), ("run, ledger", store)):
-            graph = layered(count)
-            with TaskExecutor(where) as executor:
-                executor.register(KIND, lambda context: None)
-                seconds[name] = timed(lambda: graph.run(executor))  # noqa: B023
-            assert graph.ok
-    return seconds
-
-
-def large(count: int) -> None:
-    with folder() as path:
-        graph = layered(count)
-        with SQLiteStore(path / "ledger") as store:
-            store.graphs.save(graph)
-        stores: list[SQLiteStore] = []
-        opening = timed(lambda: stores.append(SQLiteStore(path / "ledger")))
-        with stores[0] as store:
-            pages = {
-                "newest": lambda: store.tasks.list(),
-                "oldest pending": lambda: store.tasks.list(TaskStatus.PENDING, newest_first=False),
-                "failed": lambda: store.tasks.list(TaskStatus.FAILED),
-                "counts": store.tasks.counts,
-            }
-            print(f"\nA ledger of {count} tasks, milliseconds")
-            print(f"  {'open':22} {opening.wall * 1e3:8.1f}   (budget 100)")
-            for name, page in pages.items():
-                took = min(timed(page).wall for _ in range(3)) * 1e3
-                print(f"  {'list ' + name:22} {took:8.1f}   (budget 50)")
-
-
-def median(values: list[Took]) -> Took:
-    return Took(
-        statistics.median(took.wall for took in values),
-        statistics.median(took.cpu for took in values),
-    )
+def large(table: figures.Table, count: int, folder: Path) -> None:
+    """Open and list a ledger."""
+    _tasks, graph = tasks_and_graph(count)
+    with SQLiteStore(folder / "large") as store:
+        store.graphs.save(graph)
+    stores: list[SQLiteStore] = []
+    opening = timed(lambda: stores.append(SQLiteStore(folder / "large")))[0] * 1e3
+    table.row(f"open a ledger of {count} tasks", "ms", [opening], at_most=100)
+    with stores[0] as store:
+        pages: dict[str, Callable[[], object]] = {
+            "list newest": store.tasks.list,
+            "list oldest pending": partial(
+                store.tasks.list, TaskStatus.PENDING, newest_first=False
+            ),
+            "list failed": partial(store.tasks.list, TaskStatus.FAILED),
+            "counts": store.tasks.counts,
+        }
+        for name, page in pages.items():
+            table.row(name, "ms", [timed(page)[0] * 1e3 for _ in range(3)], at_most=50)
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    repetitions = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    samples: dict[str, list[Took]] = {}
-    for _ in range(repetitions):
-        for measure in (raw, stored, run):
-            for name, took in measure(count).items():
-                each = Took(took.wall / count * 1e6, took.cpu / count * 1e6)
-                samples.setdefault(name, []).append(each)
-    print(f"{count} tasks, microseconds per task, medians of {repetitions}")
-    print(f"  {'':22} {'clock':>8} {'processor':>10} {'(best)':>9}")
-    for name, values in samples.items():
-        wall, cpu = median(values)
-        best = min(took.cpu for took in values)
-        print(f"  {name:22} {wall:8.1f} {cpu:10.1f} {best:9.1f}")
-    ledger, upserts = median(samples["run, ledger"]), median(samples["raw update"])
-    print(
-        f"a run costs {ledger.wall:.0f}, {ledger.cpu:.0f} of the processor (budget 250); "
-        f"two raw upserts cost {2 * upserts.wall:.0f}, {2 * upserts.cpu:.0f}"
-    )
-    large(100_000)
+    """Measure and print."""
+    options = figures.parser(__doc__, repeat=5).parse_args()
+    count = 2000 if options.quick else 10_000
+    table = figures.Table(options)
+    walls: defaultdict[str, list[float]] = defaultdict(list)
+    cpus: defaultdict[str, list[float]] = defaultdict(list)
+
+    def side(measure: Callable[[int, Path], dict[str, Seconds]]) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, (wall, cpu) in measure(count, Path(folder)).items():
+                walls[name].append(wall / count * 1e6)
+                cpus[name].append(cpu / count * 1e6)
+        return 0.0
+
+    ours = {function.__name__: partial(side, function) for function in (run, parts)}
+    table.in_turns(ours, {"raw": partial(side, raw)})
+    two = {
+        clock: [2 * each for each in clock_times["raw"]]
+        for clock, clock_times in (("wall", walls), ("cpu", cpus))
+    }
+    work = f"run of {count} tasks / two raw upserts"
+    table.row(work, "us/task", walls["run"], two["wall"], at_most=5.5)
+    table.row("the same, processor", "us/task", cpus["run"], two["cpu"])
+    for name in [name for name in walls if name not in ("run", "raw")]:
+        table.row(f"{name} / raw upsert", "us/task", walls[name], walls["raw"])
+    with tempfile.TemporaryDirectory() as folder:
+        large(table, 10 * count, Path(folder))
+    table.close()
 
 
 if __name__ == "__main__":

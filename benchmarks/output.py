@@ -1,41 +1,30 @@
-"""How fast the output of one command gets in: 2 million lines, against `subprocess.run`.
+"""How fast the output of one command comes in: 2 million lines, against `subprocess.run`.
 
-python benchmarks/output.py [repetitions]
+python benchmarks/output.py
 """
 
 from __future__ import annotations
 
-import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 
+import figures
+
 from ttasks import Task, TaskEvent, TaskEventType, TaskExecutor
 
-SCRIPT = "seq 2000000"
-LENGTH = sum(len(f"{number}\n") for number in range(1, 2_000_001))
 
-
-def timed(function: Callable[[], int]) -> float:
-    begin = time.perf_counter()
-    length = function()
-    took = time.perf_counter() - begin
-    assert length == LENGTH
-    return took
-
-
-def plain() -> int:
-    command = ["bash", "-c", SCRIPT]
+def plain(script: str) -> int:
+    command = ["bash", "-c", script]
     return len(subprocess.run(command, capture_output=True, text=True).stdout)
 
 
-def with_ttasks() -> int:
+def with_ttasks(script: str) -> int:
     with TaskExecutor() as executor:
-        return len(executor.execute(Task.bash(SCRIPT)).output)
+        return len(executor.execute(Task.bash(script)).output)
 
 
-def with_subscriber() -> int:
+def with_subscriber(script: str) -> int:
     heard = 0
 
     def count(event: TaskEvent) -> None:
@@ -44,28 +33,35 @@ def with_subscriber() -> int:
 
     with TaskExecutor() as executor:
         executor.events.subscribe(count, types=[TaskEventType.OUTPUT])
-        length = len(executor.execute(Task.bash(SCRIPT)).output)
+        length = len(executor.execute(Task.bash(script)).output)
     assert heard == length
     return length
 
 
 def main() -> None:
-    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    systems = {
-        "subprocess.run": plain,
-        "ttasks": with_ttasks,
-        "ttasks, OUTPUT subscriber": with_subscriber,
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in systems}
-    for _ in range(repetitions):
-        for name, measure in systems.items():
-            seconds[name].append(timed(measure))
-    median = {name: statistics.median(took) for name, took in seconds.items()}
-    print(f"one command, 2 million lines ({LENGTH / 1e6:.0f} MB), medians of {repetitions}")
-    for name, took in median.items():
-        ratio = took / median["subprocess.run"]
-        print(f"  {name:26} {took * 1000:6.0f} ms   {ratio:.2f} x subprocess.run")
-    print("  budgets: 2 x, with a subscriber 3 x")
+    """Measure and print."""
+    options = figures.parser(__doc__, repeat=9).parse_args()
+    lines = 200_000 if options.quick else 2_000_000
+    length = sum(len(f"{number}\n") for number in range(1, lines + 1))
+
+    def milliseconds(read: Callable[[str], int]) -> figures.Side:
+        def side() -> float:
+            begin = time.perf_counter()
+            found = read(f"seq {lines}")
+            took = time.perf_counter() - begin
+            assert found == length
+            return took * 1e3
+
+        return side
+
+    table = figures.Table(options)
+    ways = {"plain": milliseconds(with_ttasks), "with": milliseconds(with_subscriber)}
+    times = table.in_turns(ways, {"peer": milliseconds(plain)})
+    peer = times.get("peer")
+    table.row(f"{lines} lines / subprocess.run", "ms", times["plain"], peer, at_most=1)
+    work = "the same with an OUTPUT subscriber"
+    table.row(work, "ms", times["with"], peer, at_most=1)
+    table.close()
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +15,9 @@ import threading
 import time
 from collections import namedtuple
 from collections.abc import Callable
+from contextlib import ExitStack
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,6 +96,17 @@ def echo(value: Any) -> Any:
 def append(items: list[int]) -> list[int]:
     items.append(0)
     return items
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """An exception that takes no notes and no traceback from Python code."""
+
+    text: str
+
+
+def raise_frozen() -> None:
+    raise FrozenError("cannot be changed")
 
 
 def pid() -> int:
@@ -329,3 +344,18 @@ class Slotted:
 
     def __init__(self, socket: Any) -> None:
         self.socket = socket
+
+
+def hold_the_lock(mark: str) -> None:
+    """Never end, and let no other thread of this interpreter run."""
+    Path(mark).write_text(str(os.getpid()), encoding="ascii")
+    re.match(r"(a+)+$", "a" * 80 + "b")
+
+
+def write_at_exit(path: str) -> None:
+    """Write to a file, part of it in an exit handler, which also flushes it."""
+    with ExitStack() as stack:
+        file = stack.enter_context(open(path, "w", encoding="ascii"))
+        file.write("buffered, ")
+        stack.callback(file.write, "at exit")
+        atexit.register(stack.pop_all().close)

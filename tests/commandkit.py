@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ttasks.handlers import libc, process
+from ttasks.commands import command, libc
 
 TOKEN = "TTASKS_TEST_TOKEN"
 DEADLINE_SECONDS = 20.0
@@ -74,9 +74,9 @@ def wait_until(fact: Callable[[], Any], what: str = "it") -> None:
         time.sleep(0.002)
 
 
-def bash(script: str, **options: Any) -> process.Outcome:
+def bash(script: str, **options: Any) -> command.Outcome:
     """Run a script with the runner under test."""
-    return process.run([BASH, "-c", "--", script], **options)
+    return command.run([BASH, "-c", "--", script], **options)
 
 
 def in_thread(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
@@ -98,8 +98,8 @@ def run_host(
     code: str, *, timeout: float = 30.0, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run Python code in an interpreter of its own, with this library importable."""
-    script = "from ttasks.handlers import process\n" + textwrap.dedent(code)
-    source = Path(process.__file__).parents[2]
+    script = "from ttasks.commands import command\n" + textwrap.dedent(code)
+    source = Path(command.__file__).parents[2]
     env = {**os.environ, "PYTHONPATH": str(source)}
     return subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", script],

@@ -21,14 +21,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ttasks import SQLiteStore, Task, TaskEvent, TaskEventType, TaskExecutor, TaskGraph
+from ttasks import SQLiteStore, Task, TaskEvent, TaskEventType, TaskExecutor, TaskGraph, trees
+from ttasks.commands.spawn import Child
 from ttasks.engine import resume
 from ttasks.engine.bus import EventBus
 from ttasks.engine.recorder import Recorder
-from ttasks.handlers import orphans
-from ttasks.handlers.spawn import Child
-from ttasks.stores.sqlite import ledger, store
+from ttasks.stores.sqlite import codec, ledger, store
 from ttasks.stores.sqlite.graphs import LedgerGraphs
+from ttasks.stores.sqlite.writer import Writer
 
 KEY = "killed"
 LAYERS, WIDTH = 8, 5
@@ -38,14 +38,13 @@ SLOW = (17, 33)
 POINTS: dict[str, tuple[Any, str, int]] = {
     # name: where the function is, what it is called, how often a run passes it at most
     "graph-saved": (LedgerGraphs, "save", 1),
-    "transaction-begun": (ledger.Transaction, "__enter__", 90),
-    "committed": (ledger.Transaction, "__exit__", 90),
-    "task-written": (store, "save_state", 86),
-    "event-written": (store, "insert_events", 86),
+    "committed": (Writer, "_commit", 90),
+    "task-written": (store, "update_state", 86),
+    "event-written": (codec, "insert_events", 86),
     "recorded": (store.SQLiteStore, "record", 86),
-    "delivered": (EventBus, "_deliver", 45),
+    "delivered": (EventBus, "deliver", 86),
     "command-started": (Child, "start", 43),
-    "orphans-ended": (orphans, "end_orphans", 1),
+    "orphans-ended": (trees, "end_orphans", 1),
     "interruption-written": (Recorder, "write", 2),
     "interruptions-noted": (resume, "end_interrupted", 1),
     "adopted": (resume, "adopt", 1),

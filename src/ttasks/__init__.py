@@ -59,7 +59,7 @@ from ttasks.model.task_type import TaskType
 from ttasks.stores.memory import InMemoryStore
 
 if TYPE_CHECKING:
-    from ttasks.handlers.prompt import (
+    from ttasks.prompts import (
         make_copilot_agent_handler,
         make_copilot_prompt_handler,
         make_openai_prompt_handler,
@@ -135,7 +135,7 @@ def __getattr__(name: str) -> Any:
 
         return SQLiteStore
     if name in _PROMPT_HANDLERS:
-        from ttasks.handlers import prompt
+        from ttasks import prompts
 
-        return getattr(prompt, name)
+        return getattr(prompts, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
-    from ttasks.model.task import Task
-
 
 class TTasksError(Exception):
     """Root of all errors that this library raises on its own account.
@@ -133,10 +131,11 @@ class CycleError(GraphError):
     """Tasks depend on each other in a circle.
 
     Attributes:
-        path: the tasks of one cycle in order; each depends on the next, the last on the first.
+        path: the tasks (`ttasks.Task`) of one cycle in order; each depends on the next, the last
+            on the first.
     """
 
-    def __init__(self, path: Sequence[Task]) -> None:
+    def __init__(self, path: Sequence[Any]) -> None:
         super().__init__(tuple(path))
         self.path = tuple(path)
 
@@ -152,11 +151,11 @@ class UnknownDependencyError(GraphError):
     """A dependency was named that is not in the graph.
 
     Attributes:
-        task: the task that names it.
+        task: the task (`ttasks.Task`) that names it.
         dependency: the task that is missing.
     """
 
-    def __init__(self, task: Task, dependency: Task) -> None:
+    def __init__(self, task: Any, dependency: Any) -> None:
         super().__init__(task, dependency)
         self.task = task
         self.dependency = dependency

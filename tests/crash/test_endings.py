@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from commandkit import bash, in_thread, marked, run_host, token, wait_until
-from ttasks.handlers import posix, process
-from ttasks.handlers import tree as tree_module
-from ttasks.handlers.tree import Scanner, System
+from ttasks import processes, trees
+from ttasks.commands import command, posix
 from ttasks.model.cancel import CancelToken
+from ttasks.processes import System
+from ttasks.trees import Scanner
 
 __all__ = ["token"]
 
@@ -107,10 +112,8 @@ def test_fallbacks_end_trees_too(
     if fallback == "no pidfd":
         monkeypatch.delattr(os, "pidfd_open")
     else:
-        system = System(
-            tree_module._scan_psutil, tree_module._read_row_psutil, tree_module._environment_psutil
-        )
-        monkeypatch.setattr(tree_module, "_shared_scanner", lambda: Scanner(system))
+        system = System(processes.scan_psutil, processes.read_psutil, processes.environment_psutil)
+        monkeypatch.setattr(trees, "shared_scanner", lambda: Scanner(system))
     begin = time.monotonic()
     outcome = bash(TREES[tree].format(ready=tmp_path / "ready"), timeout=TIMEOUT, grace=GRACE)
     assert outcome.ended_by == "timeout"
@@ -220,7 +223,7 @@ def test_a_process_of_somebody_else_is_not_touched(token: str) -> None:
     other, box = in_thread(lambda: bash("sleep 0.8; echo untouched"))
     assert bash("sleep 60 & sleep 60", timeout=0.2).ended_by == "timeout"
     other.join(20)
-    assert box[0] == process.Outcome(0, "untouched\n")
+    assert box[0] == command.Outcome(0, "untouched\n")
 
 
 def test_survivors_are_no_timeout_and_fit_into_its_time(token: str) -> None:
@@ -264,7 +267,7 @@ def test_a_host_that_exits_meanwhile_ends_its_commands(token: str) -> None:
         cancel = CancelToken()
         outcomes = []
         def work():
-            outcome = process.run(["/bin/bash", "-c", "echo up; sleep 60"], cancel=cancel,
+            outcome = command.run(["/bin/bash", "-c", "echo up; sleep 60"], cancel=cancel,
                                   on_output=lambda *_: up.set())
             print(outcome.ended_by, outcome.stdout.strip())
         up = threading.Event()
@@ -277,7 +280,118 @@ def test_a_host_that_exits_meanwhile_ends_its_commands(token: str) -> None:
     assert marked(token) == []
 
 
-def _run_and_measure(run: Callable[[], process.Outcome]) -> tuple[process.Outcome, float]:
+def test_a_command_on_a_daemon_thread_ends_with_the_interpreter(token: str) -> None:
+    completed = run_host(
+        """
+        import sys, threading
+        up = threading.Event()
+        def work():
+            script = "trap 'echo asked; exit' TERM; echo up; sleep 60 & wait"
+            command.run(["/bin/bash", "-c", script],
+                        on_output=lambda stream, text: (sys.stdout.write(text), up.set()))
+        threading.Thread(target=work, daemon=True).start()
+        up.wait()
+        """
+    )
+    assert (completed.stdout, completed.stderr) == ("up\nasked\n", "")
+    assert marked(token) == []
+
+
+def test_a_command_that_is_started_during_the_exit_ends_too(token: str) -> None:
+    completed = run_host(
+        """
+        import atexit
+        command.run(["/bin/true"])
+        atexit.unregister(command.running_commands)
+        def late():
+            command.running_commands(__import__("os").getpid()).end_all()
+            print(command.run(["/bin/bash", "-c", "sleep 60"]).ended_by)
+        atexit.register(late)
+        """
+    )
+    assert (completed.stdout, completed.stderr) == ("cancelled\n", "")
+    assert marked(token) == []
+
+
+def test_a_tree_is_ended_without_a_free_descriptor(token: str, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    cancel = CancelToken()
+    thread, box = in_thread(
+        lambda: bash(f"sleep 60 & echo > {ready}; sleep 60", grace=0.2, cancel=cancel)
+    )
+    wait_until(ready.exists, "the command")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    taken: list[int] = []
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                taken.append(os.dup(2))
+        cancel.cancel()
+        thread.join(20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in taken:
+            os.close(fd)
+    assert box[0].ended_by == "cancelled"
+    assert marked(token) == []
+
+
+def test_an_interrupt_between_any_two_calls_loses_no_descriptor(token: str) -> None:
+    # The fixture of all tests looks for descriptors that stayed open.
+    bash("true")
+    returns = 0
+
+    def run(interrupt_at: int) -> None:
+        nonlocal returns
+        returns = 0
+        sys.setprofile(partial(profile, interrupt_at))
+        try:
+            bash("true", stdin=b"x", cancel=CancelToken(), grace=0)
+        finally:
+            sys.setprofile(None)
+
+    def profile(interrupt_at: int, _frame: Any, event: str, function: Any) -> None:
+        nonlocal returns
+        if event == "c_return" and getattr(function, "__module__", None) == "posix":
+            returns += 1
+            if returns == interrupt_at:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    before = set(os.listdir("/proc/self/fd"))
+    run(0)
+    for number in range(1, returns + 1):
+        with pytest.raises(KeyboardInterrupt):
+            run(number)
+        assert len(os.listdir("/proc/self/fd")) == len(before), number
+
+
+def test_a_signal_that_does_not_end_the_wait_is_noticed_all_the_same(
+    token: str, tmp_path: Path
+) -> None:
+    # As a Ctrl-C just before the wait: the handler of the interpreter runs, and nobody wakes up.
+    ready = tmp_path / "ready"
+
+    def interrupt() -> None:
+        wait_until(ready.exists, "the command")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    begin = time.monotonic()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            bash(f"echo > {ready}; sleep 60")
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    assert time.monotonic() - begin < SOON
+    thread.join()
+    assert marked(token) == []
+
+
+def _run_and_measure(run: Callable[[], command.Outcome]) -> tuple[command.Outcome, float]:
     begin = time.monotonic()
     outcome = run()
     return outcome, time.monotonic() - begin

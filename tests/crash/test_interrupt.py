@@ -315,12 +315,12 @@ def test_ctrl_c_during_start_up_runs_finally_tasks_only(host: Any) -> None:
 def test_ctrl_c_during_validation(host: Any, invalid: bool) -> None:
     run = host(
         """
-        topology = graph.topology
+        nodes = graph.nodes
         def slowly():
             say("ready")
             time.sleep(0.3)
-            return topology()
-        graph.topology = slowly
+            return nodes()
+        graph.nodes = slowly
         """,
         "graph.add(a, after=b)" if invalid else "",
     )

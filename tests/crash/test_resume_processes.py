@@ -156,13 +156,18 @@ def test_a_task_that_runs_in_a_process_that_lives_is_an_error_that_names_it(
     assert log(tmp_path) == ["a", "b"]
 
 
-def test_a_process_on_another_host_is_not_taken_for_dead(
-    host: Host, token: str, tmp_path: Path
+@pytest.mark.parametrize("where", ["another machine", "another container of this machine"])
+def test_a_process_that_cannot_be_seen_from_here_is_not_taken_for_dead(
+    host: Host, token: str, tmp_path: Path, where: str
 ) -> None:
     host.kill()
     with SQLiteStore(tmp_path / "ledger") as store, TaskExecutor(store) as executor:
         with store._ledger.writing() as connection:
-            connection.execute("UPDATE owners SET host='elsewhere'")
+            (boot,) = connection.execute("SELECT boot FROM owners").fetchone()
+            if where == "another machine":
+                boot = "another boot"
+            boot = f"{boot.partition('/')[0]}/pid:[1]"
+            connection.execute("UPDATE owners SET host='elsewhere', boot=?", (boot,))
         with pytest.raises(GraphError, match="'elsewhere' .unknown.*save the task as FAILED"):
             build(tmp_path).run(executor, resume=True)
         assert len(marked(token)) == 3
@@ -171,6 +176,18 @@ def test_a_process_on_another_host_is_not_taken_for_dead(
         store.tasks.save(b)
         (tmp_path / "go").touch()
         assert build(tmp_path).run(executor, resume=True).ok
+
+
+def test_a_machine_that_was_renamed_is_still_the_same(
+    host: Host, token: str, tmp_path: Path
+) -> None:
+    host.kill()
+    (tmp_path / "go").touch()
+    with SQLiteStore(tmp_path / "ledger") as store, TaskExecutor(store) as executor:
+        with store._ledger.writing() as connection:
+            connection.execute("UPDATE owners SET host='as it was called before'")
+        assert build(tmp_path).run(executor, resume=True).ok
+    assert log(tmp_path) == ["a", "b", "b", "c", "last"]
 
 
 def test_a_recycled_pid_is_not_taken_for_the_owner(host: Host, token: str, tmp_path: Path) -> None:

@@ -33,13 +33,13 @@ def block(because: int) -> Fate:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A graph to run. Nodes are numbers in insertion order."""
+    """A graph to run. Nodes are numbers in insertion order; later ones may be added."""
 
-    upstreams: Sequence[tuple[int, ...]]
-    policies: Sequence[DependencyPolicy]
+    upstreams: list[tuple[int, ...]]
+    policies: list[DependencyPolicy]
     finally_: frozenset[int] = frozenset()
-    orders: Mapping[int, tuple[float, datetime | None]] = field(default_factory=dict)
-    groups: Mapping[int, str] = field(default_factory=dict)
+    orders: dict[int, tuple[float, datetime | None]] = field(default_factory=dict)
+    groups: dict[int, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     finished: Mapping[int, TaskStatus] = field(default_factory=dict)
 
@@ -53,10 +53,14 @@ class Oracle:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.ended: dict[int, TaskStatus] = dict(case.finished)  # in the order of their ends
+        self.ended: dict[int, TaskStatus] = dict(case.finished)
+        # What dependents are told of a node, in the order in which they are: how it has ended, or
+        # that it SUCCEEDED where it let them go on before its end.
+        self.told: dict[int, TaskStatus] = dict(case.finished)
         self.running: set[int] = set()
         self.delayed: set[int] = set()
         self.retried: set[int] = set()  # ready again after a delay
+        self.awaited: set[int] = set()  # put aside since the stop, for somebody else runs them
         self.decided: dict[int, Fate] = {}  # will not run, and have not ended
         self.strangers: dict[str, int] = dict.fromkeys(case.limits, 0)  # places that others hold
         self.stopped = False
@@ -72,10 +76,17 @@ class Oracle:
         self.running.discard(node)
         self.decided.pop(node, None)
         self.ended[node] = outcome
+        self.told.setdefault(node, outcome)
+
+    def unlock(self, node: int) -> None:
+        self.told.setdefault(node, SUCCEEDED)
 
     def delay(self, node: int) -> None:
-        self.running.remove(node)
+        self.running.discard(node)
+        self.decided.pop(node, None)
         self.delayed.add(node)
+        if self.stopped:
+            self.awaited.add(node)
 
     def retry(self, node: int) -> None:
         self.delayed.remove(node)
@@ -88,6 +99,7 @@ class Oracle:
 
     def stop(self, also_finally: bool) -> None:
         self.stopped = True
+        self.awaited.clear()
         self.stopped_all = self.stopped_all or also_finally
 
     # What follows from it
@@ -95,17 +107,18 @@ class Oracle:
     def fate(self, node: int) -> Fate:
         """What is to become of a node that has neither started nor ended nor been decided."""
         case = self.case
-        if self.stopped_all or (self.stopped and node not in case.finally_):
+        stopped = self.stopped_all or (self.stopped and node not in case.finally_)
+        if stopped and node not in self.awaited:
             return CANCEL
         if node in self.delayed:
             return WAIT
         if node in self.retried:
             return RUN
         upstreams = case.upstreams[node]
-        in_time = [other for other in self.ended if other in upstreams]
-        outcomes = [self.ended[other] for other in in_time]
+        in_time = [other for other in self.told if other in upstreams]
+        outcomes = [self.told[other] for other in in_time]
         all_ended = len(in_time) == len(upstreams)
-        broken = [other for other in in_time if self.ended[other] in (FAILED, CANCELLED, BLOCKED)]
+        broken = [other for other in in_time if self.told[other] in (FAILED, CANCELLED, BLOCKED)]
         policy = case.policies[node]
         if node in case.finally_ or policy is DependencyPolicy.RUN_ANYWAY:
             return RUN if all_ended else WAIT
@@ -161,8 +174,10 @@ class Oracle:
         own = [node for node in self.running if self.case.groups.get(node) == group]
         return len(own) + self.strangers[group]
 
-    def may_be_delayed(self, node: int) -> bool:
-        """True if a running node may be tried again after this attempt."""
+    def may_be_delayed(self, node: int, why: str) -> bool:
+        """True if a node may be tried again ("retry"), or wait for who runs it ("duplicate")."""
+        if why == "duplicate":
+            return not self.stopped_all
         return not (self.stopped_all or (self.stopped and node not in self.case.finally_))
 
     def _order(self, node: int) -> tuple[float, bool, datetime | None, int]:

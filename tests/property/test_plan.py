@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta, timezone
+from math import inf
 from random import Random, SystemRandom
 
 import pytest
@@ -96,6 +97,14 @@ class Driver:
         }
         self.places = dict.fromkeys(case.limits, 0)
         self.started: Counter[int] = Counter()
+        # Moments go on by none or one. What the plan is to know of them, by node:
+        self.now = 10.0
+        self.could_run: dict[int, tuple[float, int | None]] = {}  # and which upstream let it
+        self.taken: dict[int, list[tuple[float, int]]] = {}  # and the slot
+        self.put_aside: dict[int, list[tuple[float, str]]] = {}  # and why
+        self.was_decided: set[int] = set()  # and then waited for somebody else who runs them
+        self.ended: dict[int, float] = {}
+        self.slots: dict[int, int] = {}  # of what is running
         tasks = NODES[: len(case.upstreams)]
         after = [tuple(tasks[other] for other in ends) for ends in case.upstreams]
         self.plan = Plan(
@@ -105,6 +114,7 @@ class Driver:
             case.orders,
             case.groups,
             case.finished,
+            self.now,
         )
         expected = self.oracle.fates()
         self.note(expected)
@@ -121,26 +131,35 @@ class Driver:
             if not self.plan.unfinished:
                 break
             self.step()
-        assert self.plan.take(self.acquire) is None
+        assert self.plan.take(self.acquire, self.now) is None
         assert set(self.oracle.ended) == set(self.case.nodes)
 
     # Steps
 
     def step(self) -> None:
         oracle, random = self.oracle, self.random
-        actions = []
+        self.now += random.choice([0.0, 1.0])
+        actions: list[Callable[[], object]] = []
         if len(oracle.running) < self.workers and not self.eager:
             actions += [self.take] * 2
         if oracle.running:
             actions += [self.end_running] * 2
             if self.retries:
                 actions.append(self.postpone)
+            if random.random() < 0.2:
+                actions.append(self.unlock)
         if oracle.decided:
             actions += [self.end_decided] * 2
+            if self.disturbed and self.retries:
+                actions.append(self.postpone_decided)
         if oracle.delayed:
             actions.append(self.resume)
+            if self.disturbed and random.random() < 0.3:
+                actions.append(self.retract)
         if self.case.limits and random.random() < 0.3:
             actions.append(self.stranger)
+        if not oracle.stopped and len(self.case.nodes) < 16 and random.random() < 0.05:
+            actions.append(self.add)
         if self.disturbed and random.random() < 0.3:
             actions.append(self.stop)
         if actions:
@@ -156,13 +175,17 @@ class Driver:
             self.seen["group full"] += 1
             if expected is not None:
                 self.seen["others pass a full group"] += 1
-        node = self.plan.take(self.acquire)
+        slot = next(slot for slot in range(1, 6) if slot not in self.slots.values())
+        node = self.plan.take(self.acquire, self.now, slot)
         assert node == expected
         if node is None:
             return False
         assert node not in self.oracle.ended
-        assert all(other in self.oracle.ended for other in self.case.upstreams[node])
+        if node not in self.was_decided:
+            assert all(other in self.oracle.told for other in self.case.upstreams[node])
         self.started[node] += 1
+        self.slots[node] = slot
+        self.taken.setdefault(node, []).append((self.now, slot))
         self.seen[f"{self.case.policies[node].name} run"] += 1
         if node in self.case.finally_ and self.oracle.stopped:
             self.seen["finally after stop"] += 1
@@ -183,28 +206,84 @@ class Driver:
 
     def finish(self, node: int, outcome: TaskStatus) -> None:
         self.oracle.end(node, outcome)
+        self.slots.pop(node, None)
+        self.ended[node] = self.now
         expected = self.oracle.fates()
         self.note(expected)
-        self.compare(self.plan.finish(node, outcome), expected)
+        self.compare(self.plan.finish(node, outcome, self.now), expected)
 
     def postpone(self) -> None:
         node = self.random.choice(sorted(self.oracle.running))
-        allowed = self.oracle.may_be_delayed(node)
+        why = self.random.choice(["retry", "duplicate"])
+        allowed = self.oracle.may_be_delayed(node, why)
         self.give_back(node)
-        assert self.plan.postpone(node) is allowed
+        assert self.plan.postpone(node, why, self.now) is allowed
         if allowed:
             self.retries -= 1
             self.started[node] -= 1
             self.oracle.delay(node)
+            del self.slots[node]
+            self.put_aside.setdefault(node, []).append((self.now, why))
         else:
             self.seen["retry refused"] += 1
             self.finish(node, FAILED)
 
+    def postpone_decided(self) -> None:
+        """Somebody else runs a node that is not to run here."""
+        node = self.random.choice(sorted(self.oracle.decided))
+        allowed = self.oracle.may_be_delayed(node, "duplicate")
+        assert self.plan.postpone(node, "duplicate", self.now) is allowed
+        if allowed:
+            self.retries -= 1
+            self.oracle.delay(node)
+            self.was_decided.add(node)
+            self.put_aside.setdefault(node, []).append((self.now, "duplicate"))
+            self.seen["waits although decided"] += 1
+
     def resume(self) -> None:
         node = self.random.choice(sorted(self.oracle.delayed))
-        assert self.plan.resume(node)
+        assert self.plan.resume(node, self.now)
         self.oracle.retry(node)
         self.seen["retry"] += 1
+
+    def retract(self) -> None:
+        """A node that was to be tried again ends instead."""
+        node = self.random.choice(sorted(self.oracle.delayed))
+        assert self.plan.retract(node)
+        assert self.plan.state(node) is State.RUNNING
+        assert not self.plan.retract(node)
+        self.oracle.delayed.remove(node)
+        self.finish(node, CANCELLED)
+        self.seen["retry cancelled"] += 1
+
+    def unlock(self) -> None:
+        """A service is ready: what depends on it goes on while it runs."""
+        node = self.random.choice(sorted(self.oracle.running))
+        waiting = node not in self.oracle.told and any(
+            node in self.case.upstreams[other] for other in self.oracle.undecided()
+        )
+        self.oracle.unlock(node)
+        self.seen["unlock"] += waiting
+        expected = self.oracle.fates()
+        self.note(expected)
+        self.compare(self.plan.unlock(node, self.now), expected)
+        assert self.plan.state(node) is State.RUNNING
+        assert self.plan.unlock(node, self.now) == []
+
+    def add(self) -> None:
+        """A task that nobody knew of before comes in."""
+        case = self.case
+        order = (self.random.choice([-1.5, 0.0, 2.0]), self.random.choice(DEADLINES))
+        group = self.random.choice([None, *case.limits])
+        node = self.plan.add(order, group, self.now)
+        assert node == len(case.upstreams)
+        case.upstreams.append(())
+        case.policies.append(DependencyPolicy.BLOCK)
+        case.orders[node] = order
+        if group is not None:
+            case.groups[node] = group
+        self.results[node] = SUCCEEDED
+        self.seen["added"] += 1
 
     def stop(self) -> None:
         also_finally = self.random.random() < 0.3
@@ -238,7 +317,7 @@ class Driver:
 
     def release(self, group: str) -> None:
         self.places[group] -= 1
-        self.plan.unpark(group)
+        self.plan.unpark(group, self.now)
 
     def give_back(self, node: int) -> None:
         group = self.plan.group_of(node)
@@ -253,8 +332,22 @@ class Driver:
             self.oracle.decide(node, fate)
             self.seen[f"{self.case.policies[node].name} {fate[0]}"] += 1
 
+    def first_that_did_not_succeed(self, node: int) -> int | None:
+        """The upstream that a skipped node is skipped for; None for a fallback."""
+        if self.case.policies[node] is DependencyPolicy.ON_FAILURE:
+            return None
+        ends = self.case.upstreams[node]
+        told = self.oracle.told.items()
+        return next(end for end, status in told if end in ends and status is not SUCCEEDED)
+
     def compare(self, decisions: Iterable[Decision], expected: dict[int, Fate]) -> None:
-        given = [(item.node, (FATE_OF_STATUS[item.status], item.because)) for item in decisions]
+        given = []
+        for item in decisions:
+            blamed = item.because
+            if item.status is SKIPPED:
+                assert blamed == self.first_that_did_not_succeed(item.node)
+                blamed = None
+            given.append((item.node, (FATE_OF_STATUS[item.status], blamed)))
         assert len(given) == len(dict(given)), "a node was decided twice"
         assert dict(given) == expected
 
@@ -281,10 +374,64 @@ class Driver:
             else:
                 expected = State.READY if node in ready else State.WAITING
             assert plan.state(node) is expected
-            assert plan.is_running(node) is (expected is State.RUNNING)
             assert self.started[node] <= 1
         # A driver with free capacity relies on this to look for work.
         assert plan.queue or oracle.next() is None
+        for node in ready - self.could_run.keys() - self.was_decided:
+            ends = [other for other in oracle.told if other in case.upstreams[node]]
+            self.could_run[node] = self.now, ends[-1] if ends else None
+        for node in case.nodes:
+            self.check_facts(node)
+
+    def check_facts(self, node: int) -> None:
+        """Check what the plan knows of when and why."""
+        plan, taken = self.plan, self.taken.get(node, [])
+        ready, started, ended = plan.ready[node], plan.started[node], plan.ended[node]
+        assert started == (taken[0][0] if taken else None)
+        assert ended == self.ended.get(node)
+        if node in self.could_run:
+            assert (ready, plan.unlocked_by[node]) == self.could_run[node]
+            moments = [moment for moment in (ready, started, ended) if moment is not None]
+            assert moments == sorted(moments)
+        elif node not in self.was_decided:
+            assert started is None
+        waits = plan.waits.get(node, [])
+        if taken:
+            assert plan.slots[node] == taken[-1][1]
+        assert [(at, slot) for at, what, slot in waits if what == "running"] == taken[1:]
+        put_aside = [(at, what) for at, what, _ in waits if what in ("retry", "duplicate")]
+        assert put_aside == self.put_aside.get(node, [])
+        self.check_waits(node, waits)
+
+    def check_waits(self, node: int, waits: list[tuple[float, str, str | int | None]]) -> None:
+        """Check that the pieces of what a node waited for follow from each other, in order."""
+        ready = self.plan.ready[node]
+        before, last = "worker", -inf if ready is None else ready
+        for at, what, detail in waits:
+            assert last <= at <= self.now
+            last = at
+            match what:
+                case "group":
+                    # A stop lets all ask again who wait for a place, so twice is no mistake.
+                    assert before in ("worker", "group")
+                    assert detail == self.case.groups[node]
+                case "worker":
+                    # What was decided may be in the queue twice.
+                    assert before in ("group", "retry", "duplicate") or node in self.was_decided
+                case "running":
+                    assert before in ("worker", "group")
+                case "retry" | "duplicate":
+                    # That it was taken for the first time is no piece of its own; nor is what
+                    # was decided taken at all.
+                    is_first = (at, what) == self.put_aside[node][0]
+                    assert before == "running" or is_first or node in self.was_decided
+                case _:
+                    raise AssertionError(what)
+            before = what
+        if self.plan.state(node) is State.DELAYED:
+            assert before in ("retry", "duplicate")
+        elif self.plan.state(node) is State.READY:
+            assert before in ("worker", "group")
 
 
 def play(seed: int) -> Counter[str]:
@@ -295,10 +442,14 @@ def play(seed: int) -> Counter[str]:
         driver = Driver(case, random, disturbed=random.random() < 0.5)
         driver.run()
         if not driver.disturbed:
+            told = driver.results | {
+                node: status for node, status in driver.oracle.told.items() if node in driver.taken
+            }
             final = final_statuses(
-                case.upstreams, case.policies, case.finally_, driver.results, case.finished
+                case.upstreams, case.policies, case.finally_, told, case.finished
             )
-            assert driver.oracle.ended == final
+            ran = {node: driver.results[node] for node in driver.taken}
+            assert driver.oracle.ended == final | ran
             driver.seen["final statuses"] += 1
     except Exception as error:
         error.add_note(f"play({seed}) repeats it")
@@ -321,6 +472,7 @@ def test_the_plan_does_at_every_step_what_the_oracle_says(part: int) -> None:
         *("stop", "stop all", "finally after stop", "final statuses"),
         *("retry", "retry refused", "cancelled while delayed"),
         *("stranger", "group full", "others pass a full group"),
+        *("unlock", "added", "retry cancelled", "waits although decided"),
     ]
     assert {situation: seen[situation] for situation in situations if seen[situation] < 5} == {}
 
@@ -364,4 +516,154 @@ def test_a_finally_node_is_not_tried_again_once_everything_is_stopped() -> None:
     assert plan.take() == 0
     assert plan.stop(also_finally=True) == []
     assert not plan.postpone(0)
-    assert plan.is_running(0)
+    assert plan.state(0) is State.RUNNING
+
+
+# What is ready before it is over
+
+
+def test_dependents_of_a_service_go_on_before_it_ends_and_never_twice() -> None:
+    plan = Plan(topology(NODES[:3], [(), (NODES[0],), (NODES[1],)]), [DependencyPolicy.BLOCK] * 3)
+    assert plan.take(now=1.0, slot=1) == 0
+    assert plan.unlock(0, 2.0) == []
+    assert plan.unlock(0, 3.0) == []
+    assert plan.take(now=4.0, slot=2) == 1
+    assert plan.finish(0, FAILED, 5.0) == []  # nobody waits for how it ends
+    assert plan.finish(1, SUCCEEDED, 6.0) == []
+    assert plan.take(now=7.0, slot=1) == 2
+    assert (plan.ready, plan.unlocked_by) == ([0.0, 2.0, 6.0], [None, 0, 1])
+    assert (plan.started, plan.ended) == ([1.0, 4.0, 7.0], [5.0, 6.0, None])
+    assert plan.slots == [1, 2, 1]
+
+
+@pytest.mark.parametrize("state", ["waiting", "ready", "delayed", "decided", "finished"])
+def test_what_does_not_run_unlocks_nothing(state: str) -> None:
+    edges = topology(NODES[:3], [(), (NODES[0],), (NODES[1],)])
+    plan = Plan(edges, [DependencyPolicy.BLOCK] * 3)
+    node = {"waiting": 1, "decided": 1}.get(state, 0)
+    if state in ("delayed", "finished", "decided"):
+        assert plan.take() == 0
+        if state == "delayed":
+            assert plan.postpone(0)
+        else:
+            plan.finish(0, FAILED)
+    before = plan.state(node), plan.state(2)
+    assert plan.unlock(node) == []
+    assert (plan.state(node), plan.state(2)) == before
+
+
+def test_a_service_that_is_tried_again_unlocks_its_dependents_once() -> None:
+    plan = Plan(topology(NODES[:2], [(), (NODES[0],)]), [DependencyPolicy.BLOCK] * 2)
+    assert plan.take() == 0
+    assert plan.unlock(0) == []
+    assert plan.take() == 1
+    assert plan.finish(1, SUCCEEDED) == []
+    assert plan.postpone(0)
+    assert plan.resume(0)
+    assert plan.take() == 0
+    assert plan.unlock(0) == []
+    assert plan.finish(0, FAILED) == []
+    assert plan.unfinished == plan.active == 0
+
+
+def test_a_node_that_could_never_have_run_was_never_ready() -> None:
+    after = [(), (NODES[0],), (NODES[0],)]
+    policies = [DependencyPolicy.BLOCK, DependencyPolicy.BLOCK, DependencyPolicy.ON_FAILURE]
+    plan = Plan(topology(NODES[:3], after), policies)
+    assert plan.take(now=1.0) == 0
+    decisions = plan.finish(0, SKIPPED, 2.0)
+    assert [(item.node, item.status) for item in decisions] == [(1, SKIPPED), (2, SKIPPED)]
+    assert plan.ready == [0.0, None, None]
+
+
+# What waits for its next attempt
+
+
+@pytest.mark.parametrize("state", ["waiting", "ready", "running", "finished"])
+def test_only_what_is_put_aside_is_retracted(state: str) -> None:
+    plan = Plan(topology(NODES[:2], [(), (NODES[0],)]), [DependencyPolicy.BLOCK] * 2)
+    if state in ("running", "finished"):
+        assert plan.take() == 0
+        if state == "finished":
+            plan.finish(0, SUCCEEDED)
+    assert not plan.retract(1 if state == "waiting" else 0)
+
+
+def test_what_is_retracted_is_not_resumed() -> None:
+    plan = Plan(topology(NODES[:1], [()]), [DependencyPolicy.BLOCK])
+    assert plan.take() == 0
+    assert plan.postpone(0)
+    assert plan.retract(0)
+    assert not plan.resume(0)
+    assert (plan.active, plan.delayed, plan.unfinished) == (1, 0, 1)
+    assert plan.finish(0, CANCELLED) == []
+    assert (plan.active, plan.delayed, plan.unfinished) == (0, 0, 0)
+
+
+# What comes in later
+
+
+def test_an_open_plan_takes_what_is_added_by_order_and_then_as_it_came() -> None:
+    for seed in range(200):
+        random = Random(seed)
+        plan = Plan(topology([], []), [])
+        waiting: list[tuple[float, bool, float, int, int]] = []  # as they are to be taken
+        running: list[int] = []
+        most = 0
+        for now in range(1, 150):
+            action = random.choice(["add", "take", "finish"])
+            if action == "add":
+                priority, deadline = random.choice([0.0, 0.0, 1.0]), random.choice(DEADLINES)
+                node = plan.add((priority, deadline), None, now)
+                assert node not in running
+                assert all(node != entry[-1] for entry in waiting)
+                assert (plan.ready[node], plan.started[node], plan.ended[node]) == (now, None, None)
+                assert plan.waits.get(node) is None
+                when = 0.0 if deadline is None else deadline.timestamp()
+                waiting.append((-priority, deadline is None, when, now, node))
+                most = max(most, len(waiting) + len(running))
+            elif action == "take":
+                waiting.sort()
+                expected = waiting.pop(0)[-1] if waiting else None
+                taken = plan.take(None, now)
+                assert taken == expected
+                if taken is not None:
+                    running.append(taken)
+            elif running:
+                node = running.pop(random.randrange(len(running)))
+                assert plan.finish(node, random.choice([SUCCEEDED, FAILED]), now) == []
+                assert plan.ended[node] == now
+                plan.forget(node)
+            assert plan.unfinished == len(waiting) + len(running)
+            assert plan.active == len(running)
+        # Numbers are used again: the plan is as large as the most there ever were at once.
+        assert len(plan.ready) == most
+
+
+def test_a_number_that_is_used_again_remembers_nothing_of_the_task_before() -> None:
+    plan = Plan(topology([], []), [])
+    node = plan.add((0.0, None), "db", 1.0)
+    assert plan.take(lambda group: False, 2.0) is None
+    assert plan.unpark("db", 3.0)
+    assert plan.take(lambda group: True, 4.0, 2) == node
+    assert plan.postpone(node, "retry", 5.0)
+    assert plan.resume(node, 6.0)
+    assert plan.take(lambda group: True, 7.0, 3) == node
+    assert plan.waits[node] == [
+        (2.0, "group", "db"),
+        (3.0, "worker", None),
+        (5.0, "retry", None),
+        (6.0, "worker", None),
+        (7.0, "running", 3),
+    ]
+    plan.unlock(node, 8.0)
+    plan.finish(node, SUCCEEDED, 9.0)
+    plan.forget(node)
+    assert not plan.grouped
+    assert plan.add((0.0, None), None, 10.0) == node
+    assert plan.group_of(node) is None
+    assert (plan.ready[node], plan.started[node], plan.ended[node]) == (10.0, None, None)
+    assert plan.waits.get(node) is None
+    assert plan.take(lambda group: False, 11.0, 1) == node
+    assert plan.started[node] == 11.0
+    assert plan.waits.get(node) is None

@@ -1,67 +1,51 @@
-"""Agenda: what a run has to do at a certain time."""
+"""Agenda: what a run has to do at which moment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from heapq import heapify, heappop, heappush
+from typing import Generic, TypeVar
 
-if TYPE_CHECKING:
-    from ttasks.engine.attempt import Attempt
+Item = TypeVar("Item")
 
 
-class Agenda:
-    """When to try which node again, and when to end which coroutine.
+class Agenda(Generic[Item]):
+    """Items by the moment at which they are due. Protected by the lock of the scheduler.
 
-    Its state is owned by the lock of the dispatch, which every method is called with. Moments are
-    those of the executor's clock.
+    A dropped item is forgotten at once. Its pair of numbers stays in the heap for a while; such
+    pairs never make up more than half of a heap of any size.
     """
 
-    __slots__ = ("_expiries", "_retries", "_waiting")
+    __slots__ = ("_heap", "_items", "_last")
 
     def __init__(self) -> None:
-        self._expiries: list[tuple[float, int, Attempt]] = []  # a heap
-        self._retries: list[tuple[float, int, str]] = []  # a heap: when, node, id of its task
-        self._waiting: dict[str, int] = {}  # node by id of its task
+        self._heap: list[tuple[float, int]] = []  # moment and ticket
+        self._items: dict[int, Item] = {}  # by ticket
+        self._last = 0
+
+    def add(self, moment: float, item: Item) -> tuple[int, bool]:
+        """Add an item; return its ticket, and whether it is now the first."""
+        self._last += 1
+        self._items[self._last] = item
+        heappush(self._heap, (moment, self._last))
+        return self._last, self._heap[0][1] == self._last
+
+    def drop(self, ticket: int) -> None:
+        """Forget an item; nothing happens if it was taken or dropped before."""
+        if self._items.pop(ticket, None) is None:
+            return
+        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._items):
+            self._heap = [entry for entry in self._heap if entry[1] in self._items]
+            heapify(self._heap)
 
     def next(self) -> float | None:
-        """The first moment; None if there is nothing to do."""
-        moments: list[float] = []
-        if self._expiries:
-            moments.append(self._expiries[0][0])
-        if self._retries:
-            moments.append(self._retries[0][0])
-        return min(moments, default=None)
+        """When the first item is due; None if there is none."""
+        while self._heap and self._heap[0][1] not in self._items:
+            heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
 
-    def add_retry(self, moment: float, node: int, task_id: str) -> bool:
-        """Try a node again at that moment; True if that is before all others."""
-        self._waiting[task_id] = node
-        heappush(self._retries, (moment, node, task_id))
-        return self._retries[0][1] == node
-
-    def retry_at_once(self, task_id: str) -> bool:
-        """Let a task not wait any longer; False if it does not."""
-        node = self._waiting.get(task_id)
-        if node is None:
-            return False
-        heappush(self._retries, (0.0, node, task_id))
-        return True
-
-    def retries(self, now: float) -> Iterator[int]:
-        """Take the nodes whose time for another attempt has come; some may come twice."""
-        while self._retries and self._retries[0][0] <= now:
-            _moment, node, task_id = heappop(self._retries)
-            self._waiting.pop(task_id, None)
-            yield node
-
-    def add_expiry(self, moment: float, node: int, attempt: Attempt) -> bool:
-        """End an attempt at that moment; True if that is before all others."""
-        heappush(self._expiries, (moment, node, attempt))
-        return self._expiries[0][2] is attempt
-
-    def expiry(self, now: float) -> tuple[int, Attempt] | None:
-        """Take a node whose attempt's time is up, with the attempt; None if there is none."""
-        if not self._expiries or self._expiries[0][0] > now:
+    def take(self, now: float) -> Item | None:
+        """Take the first item that is due; None if there is none."""
+        moment = self.next()
+        if moment is None or moment > now:
             return None
-        _moment, node, attempt = heappop(self._expiries)
-        return node, attempt
+        return self._items.pop(heappop(self._heap)[1])

@@ -1,51 +1,71 @@
-"""Attempt: one try of one task, from RUNNING to its result."""
+"""Attempt: one try of one task, from RUNNING to its end.
+
+An attempt is the job that a backend runs (`ttasks.backends.base.Job`). There is one way for it to
+end: the return of its handler, a timeout and a cancellation all go through `Attempt._end`::
+
+    start ── STARTED ── guards ── backend ── handler ──┐
+                     timeout, patience, cancellation ──┴─→ end ── result ── saved ── announced
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import Context, copy_context
+from collections.abc import Callable
+from contextvars import Context
 from datetime import UTC, datetime
-from math import inf
-from threading import Lock
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ttasks import sync
 from ttasks.engine import outcome
+from ttasks.engine.ending import settle
 from ttasks.engine.guards import ask_guards
-from ttasks.engine.reports import Reports
-from ttasks.engine.workers.bounded import TimeIsUp, call_bounded
+from ttasks.engine.reports import EMIT_PATIENCE, Reports
 from ttasks.errors import InvalidTransitionError, TaskCancelled, TaskTimeoutError
 from ttasks.model.breaker import CircuitState
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
 from ttasks.model.event import EVENT_OF_STATUS, TaskEventType, make_event
-from ttasks.model.result import TaskResult
+from ttasks.model.lifecycle import is_to_be_cancelled
 from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
+    from ttasks.backends.base import Backend
     from ttasks.engine.breakers import Breakers
     from ttasks.engine.guards import Guard
     from ttasks.engine.recorder import Recorder
     from ttasks.engine.retry import Tries
-    from ttasks.engine.workers.bounded import AbandonedCount
-    from ttasks.engine.workers.loop import LoopThread
     from ttasks.model.clock import Clock
     from ttasks.model.redact import Redactor
+    from ttasks.model.result import TaskResult
     from ttasks.model.task import Task
 
 Handler = Callable[[TaskContext], Any]
-CO_COROUTINE = 0x80  # as in `inspect`, which takes a while to import
-OnEnd = Callable[["Attempt", "TaskStatus | None", "BaseException | None"], None]
-"""Told how an attempt ended that went on without its thread: see `Attempt.run`."""
+
+
+_NO_REASON = TaskCancelled().args[:1]
+
+
+class Keeper(Protocol):
+    """The run of an attempt, as the attempt sees it."""
+
+    def ring(self) -> None:
+        """Wake the supervisor."""
+
+    def ended(self, attempt: Attempt) -> None:
+        """A detached attempt has ended; see `Attempt.detach`."""
+
+    def retry_cancelled(self, attempt: Attempt) -> None:
+        """A task has been CANCELLED while it waited for its next attempt."""
 
 
 class Services(NamedTuple):
-    """What an attempt needs of its executor."""
+    """What an attempt needs of its executor.
+
+    Attributes:
+        running: attempts by task id; each adds and removes itself.
+    """
 
     recorder: Recorder
-    loop: LoopThread
-    abandoned: AbandonedCount
     running: dict[str, Attempt]
     clock: Clock
     redactor: Redactor | None
@@ -54,280 +74,443 @@ class Services(NamedTuple):
     breakers: Breakers | None
 
 
-class Attempt(Reports):
-    """One try of one task. ``run`` belongs to one thread; the rest may be called from any.
+class Attempt:
+    """One try of one task.
 
-    Who ends the attempt is decided by the task's lifecycle, whose owner is ``token``.
+    A worker calls ``start``; everything else may be called from any thread. The attempt owns the
+    lifecycle of its task, and the lifecycle decides who ends it.
 
     Attributes:
         number: from 1.
         token: the signal to stop.
-        error: what the attempt ended in, None for success or before its end.
-        retry_in: seconds until the next attempt if there will be one, else None.
+        status: how the attempt ended; None before.
+        error: the exception behind that; None after a success or before the end.
+        retry_in: seconds until the next attempt; None if there will be none.
+        trouble: a failure of the store that stops the run, because the executor is strict.
+        deadline: when it times out, by the executor's clock; None for never. Set by the run.
         held: limited groups in which this task, or one that it runs in, has a place.
-        outer: the attempt that this one runs in, None if there is none.
-        in_flight: it goes on as a coroutine, and no thread waits for it.
-        deadline: when its time is up, by the executor's clock; None for never.
-        node: number of the task in its graph run, for whoever runs it.
+        outer: the attempt that this one runs in; None if there is none.
+        is_started: the task became RUNNING.
+        has_ended: its end is over, and the task is released unless it waits for another attempt.
+        left: its worker was left behind.
+        context: what the handler is given. It refers to the attempt and the attempt to it; the
+            worker breaks that cycle at the end, to spare the garbage collector.
+        variables: the context variables of the handler, ``context`` among them.
+        node: number of the task in its run, for the run.
+        reports: what its handler reports; None if it never did.
+        ticket: of its entry in the agenda of the run, for the run.
     """
 
+    # Defaults that most attempts never change.
+    number = 1
+    deadline: float | None = None
+    status: TaskStatus | None = None
     error: BaseException | None = None
     retry_in: float | None = None
-    in_flight = False
-    deadline: float | None = None
-    node = 0
-    _ticket: tuple[str, int] | None = None  # group, and of its circuit breaker
+    trouble: BaseException | None = None
+    ticket: int | None = None
+    is_started = False
+    has_ended = False
+    left = False
+    reports: Reports | None = None
+    _is_announced = False  # the start
+    _is_closed = False
+    _announced: sync.Event | None = None  # set when the start has been announced
+    _detached = False
     _sheltered = 0
-    _called = -inf
-    handler_seconds = inf
-    """How long the handler took, once it has ended; without what came before and after it."""
+    _is_leaving = False
+    _circuit: tuple[str, int] | None = None  # its group, and the ticket that it gave
+
+    _started_at: datetime
+    context: TaskContext
 
     def __init__(
         self,
         services: Services,
+        run: Keeper,
         task: Task,
+        backend: Backend,
         handler: Handler,
+        variables: Context,
         upstream: tuple[Task, ...] = (),
         tries: Tries | None = None,
+        prior: Attempt | None = None,
         held: frozenset[str] = frozenset(),
         outer: Attempt | None = None,
+        node: int = 0,
     ) -> None:
         self._services = services
-        self._recorder = services.recorder
-        self._redactor = services.redactor
-        self._lock = Lock()
-        self._task = task
-        self._handler = handler
+        self._run = run
+        self.task = task
+        self.backend = backend
+        self.handler = handler
+        self.variables = variables
         self._upstream = upstream
-        self._tries = tries
-        self.number = 1 if tries is None else tries.next_number()
-        self.token = CancelToken()
+        self.tries = tries
+        self.prior = prior
         self.held = held
         self.outer = outer
+        self.node = node
+        self.token = CancelToken()
+        # Owns the fields with an underscore below, `left` and `reports`. It orders the end of the
+        # attempt against its start, its reports and `detach`.
+        self._lock = sync.Lock()
+
+    # From RUNNING to the handler
+
+    def start(self) -> bool:
+        """Make the task RUNNING, announce it and give the job to its backend.
+
+        The attempt may have ended when this returns, or go on without this thread: see `detach`.
+
+        Returns:
+            False if the task could not start; nothing has changed then.
+        """
+        services, task = self._services, self.task
+        self._started_at = datetime.now(UTC)
+        self._started = services.clock.now()
+        before = lifecycle_of(task).start(self, self.prior)
+        if before is None:
+            return False
+        self.is_started = True
+        if self.prior is not None:
+            before = TaskStatus.FAILED  # the last that was announced
+            self.prior = None
+        if self.tries is not None:
+            self.number = self.tries.next_number()
+        services.running[task.id] = self
+        try:
+            try:
+                services.recorder.transition(
+                    TaskEventType.STARTED,
+                    task,
+                    before,
+                    TaskStatus.RUNNING,
+                    self._started_at,
+                    None,
+                    self.number,
+                )
+            except BaseException as error:
+                self.trouble = error
+                raise
+            finally:
+                with self._lock:
+                    self._is_announced = True
+                    if self._announced is not None:
+                        self._announced.set()
+            self.context = TaskContext(
+                task,
+                self,
+                self.token,
+                self.number,
+                self._upstream,
+                self.deadline,
+                services.redactor,
+                services.clock,
+            )
+            self.variables.run(CURRENT.set, self.context)
+            if services.guards or services.breakers is not None:
+                self.variables.run(self._ask)
+            if self.token.cancelled:
+                raise self.token.error()
+        except BaseException as error:
+            self.end(None, error)
+            return True
+        try:
+            self.backend.start(self)
+        except BaseException as error:  # against the rules of the interface
+            self.end(None, error)
+        return True
+
+    def _ask(self) -> None:
+        """Ask the guards and the circuit breaker; raise what they refuse with."""
+        services = self._services
+        if services.guards:
+            ask_guards(services.guards, self.context)
+            if self.deadline is not None and services.clock.now() >= self.deadline:
+                self.token.cancel("timeout")
+                raise self.token.error()
+        if services.breakers is not None and not self.token.cancelled:
+            self._circuit = services.breakers.enter(self.task.group)
+
+    def detach(self) -> bool:
+        """Let the worker go on while the job runs elsewhere.
+
+        Returns:
+            True if the job has not ended; the thread that ends it then calls `Keeper.ended`. False
+            if it has ended, or if this worker was left behind (``left``).
+        """
+        if self.has_ended:
+            return False
+        with self._lock:
+            self._detached = not (self.has_ended or self.left)
+            return self._detached
+
+    # What the handler reports; see `ttasks.model.context.Reporter`
+
+    def progress(self, percent: float | None, message: str | None) -> None:
+        """Announce progress."""
+        self._reports().progress(percent, message)
+
+    def output(self, stream: str, text: str) -> None:
+        """Announce and collect text."""
+        self._reports().output(stream, text)
+
+    def sink(self, stream: str) -> Callable[[str], None] | None:
+        """A function that announces a piece of a stream; None if nobody listens."""
+        return self._reports().sink(stream)
+
+    def _reports(self) -> Reports:
+        with self._lock:
+            if self.reports is None:
+                services = self._services
+                self.reports = Reports(services.recorder, services.redactor, self.task, self.number)
+                if self._is_closed:
+                    self.reports.close()
+            return self.reports
+
+    def _close(self) -> None:
+        """Accept no more reports, and wait until the start and all reports are announced."""
+        with self._lock:
+            self._is_closed = True
+            if not self._is_announced:
+                self._announced = sync.Event()
+            reports = self.reports
+        if self._announced is not None:
+            self._announced.wait(EMIT_PATIENCE)
+        if reports is not None:
+            reports.close()
+
+    # Stopping it
+
+    def cancel(
+        self, reason: str = "cancelled", *, kill: bool = False, message: str | None = None
+    ) -> bool:
+        """Ask the attempt to stop; may be called from any thread, and does not wait.
+
+        A task that waits for its next attempt ends at once, on this thread.
+
+        Returns:
+            True if the task is or will be CANCELLED.
+        """
+        self.token.cancel(reason, kill=kill, message=message)
+        life = lifecycle_of(self.task)
+        if life.end_wait(self):
+            self._cancel_retry()
+            self._run.retry_cancelled(self)
+            return True
+        return life.will_be_cancelled(self, self.token)
+
+    def shelter(self) -> bool:
+        """Count a nested run, which ends by itself when it is cancelled.
+
+        Until `unshelter`, neither this attempt nor those that it runs in are left behind.
+
+        Returns:
+            False if one of them is being left behind; nothing may begin in it then.
+        """
+        with self._lock:
+            if self._is_leaving:
+                return False
+            self._sheltered += 1
+        if self.outer is not None and not self.outer.shelter():
+            self._unshelter()
+            return False
+        return True
+
+    def unshelter(self) -> None:
+        """Undo one `shelter`."""
+        if self.outer is not None:
+            self.outer.unshelter()
+        self._unshelter()
+        if self.token.cancelled:
+            self._run.ring()
+
+    def _unshelter(self) -> None:
+        with self._lock:
+            self._sheltered -= 1
 
     @property
     def ends_itself(self) -> bool:
-        """True if the handler keeps to cancellation by itself, or waits for something that does."""
-        return self._sheltered > 0 or self._is("ends_itself")
+        """True if it never has to be left behind: its backend kills it, or nested runs end."""
+        return self.backend.kills or self._sheltered > 0
 
-    def _is(self, quality: str) -> bool:
-        """What the handler says of itself, for all tasks or by their payload."""
-        answer = getattr(self._handler, quality, False)
-        return bool(answer(self._task.payload) if callable(answer) else answer)
+    def leave(self) -> bool:
+        """End the cancelled attempt although its handler has not returned.
 
-    def _is_quick(self) -> bool:
-        """True if the handler only makes a coroutine, so that its own thread needs no deadline."""
-        code = getattr(self._handler, "__code__", None)
-        if code is not None and code.co_flags & CO_COROUTINE:
-            return True
-        return self._is("returns_at_once")
-
-    def shelter(self, change: int) -> None:
-        """Count (+1, -1) what ends by itself once cancelled and is waited for, here and outside."""
-        attempt: Attempt | None = self
-        while attempt is not None:
-            with attempt._lock:
-                attempt._sheltered += change
-            attempt = attempt.outer
-
-    # From RUNNING to the result
-
-    def run(self, context: Context | None = None, on_end: OnEnd | None = None) -> TaskStatus | None:
-        """Run the handler and end the task accordingly.
-
-        Args:
-            context: context variables for the handler; None means a copy of the caller's.
-            on_end: if the handler gives a coroutine, return at once and call this when it has
-                ended, on the loop's thread, with the attempt, the status (as below) and an error
-                of the store if there was one. None means to wait for the coroutine.
+        If its worker is still with it, that is left behind (``left``).
 
         Returns:
-            The status the task ended in, None if somebody else ended the attempt meanwhile,
-            RUNNING if it goes on as a coroutine.
-
-        Raises:
-            InvalidTransitionError: the task could not start; nothing has changed.
-            KeyboardInterrupt: it came while the handler ran; the task is CANCELLED.
-            StoreError: a write failed, and the executor is strict; the task has ended.
+            False if it has ended, or waits for a nested run.
         """
-        task, services = self._task, self._services
-        # First, so that an interrupt between any two lines finds all that the end needs.
-        self._started_at = datetime.now(UTC)
-        self._started = services.clock.now()
-        if task.timeout is not None:
-            self.deadline = self._started + task.timeout
-        before = task._lifecycle.move(TaskStatus.RUNNING, None, self.token)
-        if before is None:
-            raise InvalidTransitionError(
-                task.id, task.title, task.status.value, TaskStatus.RUNNING.value
-            )
-        services.running[task.id] = self
-        started = False
+        with self._lock:
+            if self._sheltered:
+                return False
+            self._is_leaving = True
+        error = self.token.error()
+        if self.token.reason != "timeout":
+            error = TaskCancelled(f"{error}; its handler would not end")
+        return self._end(None, error, left=not self.backend.frees_worker)
+
+    # The end
+
+    def end(self, value: Any, error: BaseException | None) -> None:
+        """End the attempt with what the handler returned or raised; called by the backend."""
+        self._end(value, error)
+
+    def _end(self, value: Any, error: BaseException | None, *, left: bool = False) -> bool:
+        """End the attempt; False if somebody else does.
+
+        The end is decided, saved and announced before the task is released. Whatever goes wrong
+        on the way, the task does not stay RUNNING.
+        """
+        life = lifecycle_of(self.task)
+        if not life.begin_end(self):
+            return False
+        if left:
+            with self._lock:
+                self.left = not self._detached
         try:
-            services.recorder.transition(
-                TaskEventType.STARTED,
-                task,
-                before,
+            self._close()
+            result = self._decide(value, error)
+        except BaseException as problem:  # a bug, or an asynchronous exception
+            result = self._decide(None, problem, plainly=True)
+        self._services.running.pop(self.task.id, None)
+        self.status = result.status
+        try:
+            if self._circuit is not None:
+                self._leave_circuit(result.status)
+            failure = result.failure
+            self._services.recorder.transition(
+                EVENT_OF_STATUS[result.status],
+                self.task,
                 TaskStatus.RUNNING,
-                self._started_at,
-                None,
+                result.status,
+                result.finished_at,
+                None if failure is None else failure.message,
                 self.number,
+                self.retry_in,
             )
-            started = True
-            context = copy_context() if context is None else context
-            raw = context.run(self._call)
-            if type(raw) is CoroutineType:
-                if on_end is not None:
-                    self._go_on(raw, context, on_end)
-                    return TaskStatus.RUNNING
-                raw = services.loop.run(raw, context, self.deadline, self.token, services.clock)
-        except BaseException as error:
-            status = self._finish(None, self._translate(error))
-            if isinstance(error, KeyboardInterrupt) or not started:
-                raise
-            return status
-        return self._finish(raw, None)
+        except BaseException as problem:
+            self.trouble = self.trouble or problem
+        if self.retry_in is None:
+            for callback in life.release(self):
+                callback()
+        elif not life.wait(self.token):
+            self._cancel_retry()
+        with self._lock:
+            self.has_ended = True
+            detached = self._detached
+        if detached:
+            self._run.ended(self)
+        return True
 
-    def _call(self) -> Any:
-        """Call the handler, bounded by the timeout; runs in a context of its own."""
-        task, token, services = self._task, self.token, self._services
-        context = TaskContext(
-            task,
-            self,
-            token,
-            self.number,
-            self._upstream,
-            self.deadline,
-            services.redactor,
-            services.clock,
-        )
-        CURRENT.set(context)
-        if token.cancelled:
-            raise TaskCancelled
-        if services.guards:
-            ask_guards(services.guards, context)
-            if self.deadline is not None and services.clock.now() >= self.deadline:
-                raise TimeIsUp
-        if services.breakers is not None:
-            self._ticket = services.breakers.enter(task.group)
-        self._called = services.clock.now()
-        if self.deadline is None or self._is_quick() or self.ends_itself:
-            return self._handler(context)
-        return call_bounded(
-            lambda: self._handler(context), self.deadline, services.abandoned, services.clock
-        )
-
-    def _go_on(self, coroutine: Any, context: Context, on_end: OnEnd) -> None:
-        """Let the coroutine run on the loop, without a thread that waits for it."""
-
-        def conclude(raw: Any, raised: BaseException | None) -> None:
-            trouble = None
-            status: TaskStatus | None = None
-            try:
-                if raised is None:
-                    status = self._finish(raw, None)
-                else:
-                    status = self._finish(None, self._translate(raised))
-            except BaseException as error:
-                status, trouble = self._task.status, error
-            on_end(self, status, trouble)
-
-        self.in_flight = True
-        try:
-            self._services.loop.start(coroutine, context, self.token, conclude)
-        except BaseException:
-            self.in_flight = False
-            raise
-
-    def _translate(self, raised: BaseException) -> BaseException:
-        """The error that stands for what came out of the handler."""
-        if isinstance(raised, KeyboardInterrupt):
-            self.token.cancel("interrupted")
-            return TaskCancelled("Task was interrupted")
-        timeout = self._task.timeout
-        if timeout is None:
-            return raised
-        if isinstance(raised, TimeIsUp):
-            self.token.cancel("timeout")
-            return TaskTimeoutError(timeout)
-        if self.token.reason == "timeout" and isinstance(raised, TaskCancelled):
-            return TaskTimeoutError(timeout)
-        return raised
-
-    def expire(self) -> TaskStatus | None:
-        """End the attempt because its time is up; None if it has ended already."""
-        assert self._task.timeout is not None
-        self.token.cancel("timeout")
-        return self._finish(None, TaskTimeoutError(self._task.timeout))
-
-    def abandon(self, error: BaseException) -> TaskStatus | None:
-        """End the attempt although its handler has not returned; None if it has ended already."""
-        return self._finish(None, error)
-
-    def _finish(self, raw: Any, raised: BaseException | None) -> TaskStatus | None:
-        self._close()
-        task, life, services = self._task, self._task._lifecycle, self._services
-        finished_at, now = datetime.now(UTC), services.clock.now()
-        duration, self.handler_seconds = now - self._started, now - self._called
-        if life.owner is not self.token:
-            return None
-        tries = self._tries
+    def _decide(
+        self, value: Any, raised: BaseException | None, *, plainly: bool = False
+    ) -> TaskResult:
+        """Make the result and set it; returns the one that stands."""
+        task, life, services = self.task, lifecycle_of(self.task), self._services
+        finished_at = datetime.now(UTC)
+        duration = services.clock.now() - self._started
+        if raised is not None or self.token.cancelled:
+            raised = self._translate(raised)
         spent = ""
-        if tries is not None:
-            tries.note_end(duration)
-            if raised is not None and not life.to_be_cancelled(self.token):
-                self.retry_in, spent = tries.decide(raised)
+        if self.tries is not None and not plainly:
+            self.tries.note_end(duration)
+            if raised is not None and not is_to_be_cancelled(self.token):
+                self.retry_in, spent = self.tries.decide(raised)
+        elif raised is None and self.reports is None and not services.redactor:
+            # The common case: success, nothing reported, nothing to redact.
+            result = outcome.success(
+                task.id, self._started_at, finished_at, duration, self.number, value
+            )
+            if life.finish(self.token, result, None, False):
+                return result
+            raised = self._as_moved(None, life.status, result.status)
+        timing = outcome.Timing(self._started_at, finished_at, duration)
         while True:
-            if raised is None and tries is None and self._emitted is None and not services.redactor:
-                result = outcome.success(
-                    task.id, self._started_at, finished_at, duration, self.number, raw
-                )
+            if plainly and raised is not None:
+                result = outcome.failure(task.id, raised, timing, attempt=self.number)
             else:
-                timing = outcome.Timing(self._started_at, finished_at, duration)
-                result = self._result(raw, raised, timing, spent)
+                result = self._result(value, raised, timing, spent)
             message = None if result.failure is None else result.failure.message
-            if life.finish(self.token, result, message):
+            if life.finish(self.token, result, message, self.retry_in is not None):
                 break
-            if life.owner is not self.token:
-                if services.running.get(task.id) is self:
-                    del services.running[task.id]
-                return None
             raised = self._as_moved(raised, life.status, result.status)
-        self.error = raised
-        status = result.status
-        if status is not TaskStatus.FAILED:
+        if self.retry_in is not None and result.status is not TaskStatus.FAILED:
             self.retry_in = None
-        services.running.pop(task.id, None)
-        if self._ticket is not None:
-            self._leave_circuit(status)
-        services.recorder.transition(
-            EVENT_OF_STATUS[status],
-            task,
-            TaskStatus.RUNNING,
-            status,
-            finished_at,
-            message,
-            self.number,
-            self.retry_in,
-        )
-        return status
+            assert self.tries is not None
+            self.tries.take_back()
+        self.error = raised
+        return result
+
+    def _translate(self, raised: BaseException | None) -> BaseException | None:
+        """The error that stands for what came out of the handler; None for success."""
+        token, timeout = self.token, self.task.timeout
+        kind = type(raised)
+        if issubclass(kind, KeyboardInterrupt):
+            token.cancel("interrupted", message="Task was interrupted")
+            return token.error()
+        if not token.cancelled or not (raised is None or issubclass(kind, TaskCancelled)):
+            return raised
+        if token.reason == "timeout" and timeout is not None:
+            return TaskTimeoutError(timeout)  # whatever it returned came too late
+        if (
+            kind is TaskCancelled
+            and isinstance(raised, TaskCancelled)
+            and token.message is not None
+            and raised.args[:1] == _NO_REASON
+        ):
+            return TaskCancelled(token.message, raised.completed)  # it says more
+        return raised
 
     def _as_moved(
         self, raised: BaseException | None, now: TaskStatus, wanted: TaskStatus
     ) -> BaseException | None:
-        """How the attempt ends if it was cancelled, or moved by hand, since the handler ended."""
+        """How the attempt ends if it was cancelled or moved by hand after the handler ended."""
         if now is TaskStatus.SUCCEEDED:
             return None
         if now is TaskStatus.FAILED:
-            return InvalidTransitionError(self._task.id, self._task.title, now.value, wanted.value)
-        return _as_cancelled(raised)
+            return InvalidTransitionError(self.task.id, self.task.title, now.value, wanted.value)
+        if raised is not None and issubclass(type(raised), TaskCancelled):
+            return raised
+        cancelled = self.token.error()
+        cancelled.__cause__ = raised
+        return cancelled
+
+    def _result(
+        self, value: Any, raised: BaseException | None, timing: outcome.Timing, spent: str
+    ) -> TaskResult:
+        services = self._services
+        emitted = None if self.reports is None else self.reports.texts()
+        if raised is None:
+            result = outcome.success(
+                self.task.id, *timing, self.number, value, emitted, services.redactor
+            )
+        else:
+            reason = None
+            if issubclass(type(raised), TaskCancelled) and self.token.reason == "interrupted":
+                reason = "interrupted"
+            result = outcome.failure(
+                self.task.id,
+                raised,
+                timing,
+                attempt=self.number,
+                raw=value,
+                reason=reason,
+                emitted=emitted,
+                redactor=services.redactor,
+                capture_locals=services.capture_locals,
+                spent=spent,
+            )
+        return result if self.tries is None else self.tries.in_result(result)
 
     def _leave_circuit(self, status: TaskStatus) -> None:
-        """Tell the circuit breaker how the call ended, and subscribers if that changed it."""
+        """Tell the circuit breaker how the call ended, and announce a change of its state."""
         breakers = self._services.breakers
         assert breakers is not None
-        assert self._ticket is not None
-        group, ticket = self._ticket
+        assert self._circuit is not None
+        group, ticket = self._circuit
         failed = None if status is TaskStatus.CANCELLED else status is TaskStatus.FAILED
         changed = breakers.leave(group, ticket, failed)
         if changed is None:
@@ -336,57 +519,29 @@ class Attempt(Reports):
         kind = TaskEventType.CIRCUIT_OPENED if opened else TaskEventType.CIRCUIT_CLOSED
         recorder = self._services.recorder
         if recorder.wants(kind):
-            shown = recorder.shown(self._task)
+            shown = recorder.shown(self.task)
             now, running = datetime.now(UTC), TaskStatus.RUNNING  # its end comes next
             text = f"circuit of group {group!r} {'opened' if opened else 'closed'}"
             recorder.report(
                 make_event(kind, shown.id, shown, now, running, running, text, self.number)
             )
 
-    def _result(
-        self, raw: Any, raised: BaseException | None, timing: outcome.Timing, spent: str
-    ) -> TaskResult:
-        services = self._services
-        emitted = self._emitted_text()
-        if raised is None:
-            result = outcome.success(
-                self._task.id, *timing, self.number, raw, emitted, services.redactor
+    # Between two attempts
+
+    def _cancel_retry(self) -> None:
+        """End the task as CANCELLED in place of the attempt that was announced."""
+        self.error = error = self.token.error()
+        self.status = TaskStatus.CANCELLED
+        try:
+            settle(
+                self._services.recorder,
+                self.task,
+                TaskStatus.CANCELLED,
+                error,
+                reason=self.token.reason,
+                owner=self,
+                previous=TaskStatus.FAILED,
             )
-        else:
-            reason = None
-            if isinstance(raised, TaskCancelled) and self.token.reason == "interrupted":
-                reason = "interrupted"
-            result = outcome.failure(
-                self._task.id,
-                raised,
-                timing,
-                attempt=self.number,
-                raw=raw,
-                reason=reason,
-                emitted=emitted,
-                redactor=services.redactor,
-                capture_locals=services.capture_locals,
-                spent=spent,
-            )
-        return result if self._tries is None else self._tries.in_result(result)
-
-
-@contextmanager
-def sheltering(attempt: Attempt | None) -> Iterator[None]:
-    """For a ``with`` block in which an attempt waits for what ends by itself once cancelled."""
-    if attempt is None:
-        yield
-        return
-    attempt.shelter(1)
-    try:
-        yield
-    finally:
-        attempt.shelter(-1)
-
-
-def _as_cancelled(raised: BaseException | None) -> TaskCancelled:
-    if isinstance(raised, TaskCancelled):
-        return raised
-    cancelled = TaskCancelled()
-    cancelled.__cause__ = raised
-    return cancelled
+        except BaseException as problem:
+            self.trouble = self.trouble or problem
+        self.retry_in = None  # last: the run goes on when it sees this

@@ -1,10 +1,10 @@
-"""Breakers: the circuits of all groups of an executor."""
+"""Breakers: the circuit breakers of all groups of an executor."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from threading import Lock
 
+from ttasks import sync
 from ttasks.errors import CircuitOpenError
 from ttasks.model.breaker import BreakerStatus, Circuit, CircuitBreaker, CircuitState
 from ttasks.model.checks import check_str, wrong_type
@@ -12,7 +12,7 @@ from ttasks.model.clock import Clock
 
 
 class Breakers:
-    """Asks and tells the circuit of each group that has one. Its lock owns the circuits."""
+    """The circuit of each group that has one. Thread-safe; its lock owns the circuits."""
 
     def __init__(self, breakers: Mapping[str, CircuitBreaker] | None, clock: Clock) -> None:
         if breakers is not None and not isinstance(breakers, Mapping):
@@ -22,17 +22,17 @@ class Breakers:
             if not isinstance(breaker, CircuitBreaker):
                 raise wrong_type(f"breakers[{group!r}]", breaker, "a CircuitBreaker")
         self._clock = clock
-        self._lock = Lock()
+        self._lock = sync.Lock()
         self._circuits = {group: Circuit(breaker) for group, breaker in (breakers or {}).items()}
 
     def __bool__(self) -> bool:
         return bool(self._circuits)
 
     def enter(self, group: str | None) -> tuple[str, int] | None:
-        """Ask to call a handler for a task of a group.
+        """Ask for permission to call the handler of a task.
 
         Returns:
-            What `leave` wants to know, None for a group without a breaker.
+            The arguments of `leave`; None for a group without a breaker.
 
         Raises:
             CircuitOpenError: the circuit is open.
@@ -50,7 +50,7 @@ class Breakers:
         return group, ticket
 
     def leave(self, group: str, ticket: int, failed: bool | None) -> CircuitState | None:
-        """Tell how the call ended, None if that says nothing; returns OPEN or CLOSED if changed."""
+        """Record whether the call failed, None if unknown; return the new state if it changed."""
         with self._lock:
             if failed is None:
                 self._circuits[group].forget(ticket)

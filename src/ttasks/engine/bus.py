@@ -1,12 +1,12 @@
-"""EventBus: delivers events to subscribers, and survives them."""
+"""EventBus: delivers events to subscribers, and survives their exceptions."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from threading import Lock, current_thread, main_thread
 
+from ttasks import sync
 from ttasks.model.checks import check_callable, wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
 
@@ -17,9 +17,11 @@ ERRORS_KEPT = 1000
 class EventBus:
     """Delivers each event to its subscribers, one after the other, on the publishing thread.
 
-    Thread-safe. The lock owns the table of subscribers and the errors; the table is replaced,
-    never changed, so that publishing needs no lock and none is held while a subscriber runs. A
-    subscriber that is removed while an event is being delivered may still receive that one.
+    Thread-safe. A subscriber that is removed while an event is being delivered may still receive
+    that one.
+
+    Attributes:
+        subscriptions: by type of event; for use by the library.
 
     Example:
         >>> bus = EventBus()
@@ -28,8 +30,10 @@ class EventBus:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._subscriptions: dict[TaskEventType, tuple[Subscription, ...]] = dict.fromkeys(
+        # Owns the table of subscribers and the errors. The table is replaced and never changed, so
+        # that publishing needs no lock, and none is held while a subscriber runs.
+        self._lock = sync.Lock()
+        self.subscriptions: dict[TaskEventType, tuple[Subscription, ...]] = dict.fromkeys(
             TaskEventType, ()
         )
         self._errors: deque[BaseException] = deque(maxlen=ERRORS_KEPT)
@@ -57,16 +61,16 @@ class EventBus:
         wanted = _check_types(types)
         subscription = Subscription(callback)
         with self._lock:
-            self._subscriptions = {
+            self.subscriptions = {
                 kind: (*present, subscription) if kind in wanted else present
-                for kind, present in self._subscriptions.items()
+                for kind, present in self.subscriptions.items()
             }
 
         def unsubscribe() -> None:
             with self._lock:
-                self._subscriptions = {
+                self.subscriptions = {
                     kind: tuple(item for item in present if item is not subscription)
-                    for kind, present in self._subscriptions.items()
+                    for kind, present in self.subscriptions.items()
                 }
 
         return unsubscribe
@@ -87,24 +91,24 @@ class EventBus:
 
     def wants(self, kind: TaskEventType) -> bool:
         """True if somebody subscribed to this kind of event."""
-        return bool(self._subscriptions[kind])
+        return bool(self.subscriptions[kind])
 
     def publish(self, event: TaskEvent) -> None:
         """Deliver an event; returns when every subscriber has. Never raises an Exception."""
-        self._deliver(self._subscriptions[event.type], event)
+        self.deliver(event, self.subscriptions[event.type])
 
-    def _deliver(self, subscriptions: tuple[Subscription, ...], event: TaskEvent) -> None:
-        """Deliver an event to subscribers that were looked up; `publish` in two steps."""
+    def deliver(self, event: TaskEvent, subscriptions: Iterable[Subscription]) -> None:
+        """Deliver an event to these subscriptions; see `publish`."""
         for subscription in subscriptions:
             try:
                 subscription.callback(event)
             except BaseException as error:
-                if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
-                    raise  # not the subscriber's own: somebody pressed Ctrl-C
-                error.add_note(
-                    f"raised by subscriber {_name_of(subscription.callback)} at "
-                    f"{event.type.value} of task {event.task_id}"
-                )
+                if (
+                    isinstance(error, KeyboardInterrupt)
+                    and sync.current_thread() is sync.main_thread()
+                ):
+                    raise  # not from the subscriber: somebody pressed Ctrl-C
+                _note(error, subscription.callback, event)
                 with self._lock:
                     self._errors.append(error)
 
@@ -116,7 +120,7 @@ class EventBus:
 
 
 class Subscription:
-    """One call of ``subscribe``: the same callback may be subscribed twice."""
+    """One call of ``subscribe``; the same callback may be subscribed twice."""
 
     __slots__ = ("callback",)
 
@@ -138,8 +142,13 @@ def _check_types(types: object) -> frozenset[TaskEventType]:
     return frozenset(found)
 
 
-def _name_of(callback: Callback) -> str:
+_NOTE = "raised by subscriber"
+
+
+def _note(error: BaseException, callback: Callback, event: TaskEvent) -> None:
+    """Add a note to an exception that says where it came from, once and if its class allows it."""
     try:
-        return repr(callback)
-    except Exception:  # a broken __repr__ must not break the work
-        return f"of type {type(callback).__qualname__}"
+        if not any(str(note).startswith(_NOTE) for note in getattr(error, "__notes__", ())):
+            error.add_note(f"{_NOTE} {callback!r} at {event.type.value} of task {event.task_id}")
+    except BaseException:  # the exception may be frozen, a __repr__ may be broken
+        pass

@@ -1,4 +1,4 @@
-"""Dispatch: the loop between the plan of a run and the threads that do the work.
+"""Dispatch: runs the nodes of a plan on threads.
 
 Workers take nodes from the plan, run them and report the outcome. The worker that finishes a node
 takes the next one itself, so a chain of tasks needs no hand-off between threads.
@@ -9,298 +9,343 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from math import inf
-from threading import Lock, Thread, current_thread
-from time import monotonic, sleep
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ttasks import sync
 from ttasks.engine.agenda import Agenda
+from ttasks.engine.attempt import Attempt
 from ttasks.engine.crew import Crew
-from ttasks.engine.limits import RunLimits
-from ttasks.engine.pace import LOOK_SECONDS, Pace
-from ttasks.engine.retry import Tries
-from ttasks.errors import HandlerNotFoundError, InvalidTransitionError, StoreError, TaskCancelled
-from ttasks.model.clock import SYSTEM_CLOCK
+from ttasks.engine.ending import settle
+from ttasks.engine.retry import RetryBudget, Tries
+from ttasks.errors import (
+    HandlerNotFoundError,
+    InvalidTransitionError,
+    TaskCancelled,
+    TaskExecutionError,
+)
 from ttasks.model.plan import Decision, Plan
 from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from ttasks.engine.attempt import Attempt
-    from ttasks.engine.core import Core
-    from ttasks.engine.retry import RetryBudget
+    from ttasks.engine.limits import RunPlaces
+    from ttasks.engine.scheduler import Scheduler
+    from ttasks.model.policy import RetryPolicy
     from ttasks.model.task import Task
-    from ttasks.model.views import Node
+
+SUPERVISOR = 0
+"""The slot of a supervisor that runs tasks itself, because no thread could be started."""
 
 LEFT_BEHIND = TaskStatus.PENDING
-"""Stands for the outcome of a node whose attempt somebody else has ended."""
+"""In place of an outcome: the worker of this node was left behind."""
+
+_NOTHING: Any = None
+"""In an open run, in place of a task that has ended."""
+
+
+@dataclass(slots=True)
+class Work:
+    """A task of a run, and what its attempts need.
+
+    Attributes:
+        task: the task.
+        upstream: its direct dependencies.
+        retry: its policy; None for one attempt.
+        is_finally, is_required: its flags in the graph.
+        context: context variables of its handler; None for those of the run.
+        may_start: called before its first attempt; False if somebody has cancelled it.
+        on_end: called with its outcome on the thread that ends it, with no lock held.
+        is_tried_again: it had ended without success before the run began.
+        tries: its attempts so far; kept by the run.
+        prior: the last attempt, while the task waits for the next one; kept by the run.
+        awaited: somebody else was running the task when its turn came; kept by the run.
+        decision: why it will not run, unless somebody else runs it to success; kept by the run.
+    """
+
+    task: Task
+    upstream: tuple[Task, ...] = ()
+    retry: RetryPolicy | None = None
+    is_finally: bool = False
+    is_required: bool = True
+    context: Context | None = None
+    may_start: Callable[[], bool] | None = None
+    on_end: Callable[[TaskStatus, BaseException | None], None] | None = None
+    tries: Tries | None = None
+    prior: Attempt | None = None
+    is_tried_again: bool = False
+    awaited: bool = False
+    decision: Decision | None = None
+
+
+class Watcher(Protocol):
+    """The supervisor of a dispatch. Called on any thread, with no lock held."""
+
+    def ring(self) -> None:
+        """Something has become due, or everything has ended."""
+
+    def failed(self, work: Work) -> None:
+        """A required task has FAILED for good."""
+
+    def troubled(self, error: BaseException) -> None:
+        """The engine, or the store of a strict executor, has failed; nothing new must start."""
+
+    def helpless(self, error: BaseException) -> None:
+        """No thread could be started; nothing can run any more, not even finally tasks."""
 
 
 class Dispatch:
-    """Takes nodes from a plan to their outcomes, on threads.
+    """Carries out a plan.
 
-    ``_lock`` owns the plan, the crew, the pace and the agenda; it is never held while
-    handlers, subscribers or stores run. An entry of ``live`` is set and removed by the worker that
-    runs the node, or removed by ``leave_behind``. ``errors`` is written once per ended node.
+    The lock of the scheduler owns the plan, the crew, the agenda and the places in groups; it is
+    never held while handlers, subscribers, guards or stores run. An entry of ``_live`` is set by
+    the worker of the node and removed by whoever ends the attempt, each in one atomic operation.
 
     Args:
-        core: what runs single tasks.
-        nodes: the tasks.
+        scheduler: of the executor.
+        works: the tasks, by node.
         plan: what may run; belongs to the dispatch from now on.
-        limits: places in groups.
+        places: in groups.
         max_workers: threads at most.
-        budget: of retries of the run.
         context: context variables that handlers see.
-        working: marks a thread as working for the executor.
-        name: beginning of the names of the threads.
-        errors: exception by task id, filled here.
-        on_trouble: told of a required node that has failed for good, or (with None) of an error
-            of the run as a whole; called on the thread where it happened, without the lock.
-        ring: wakes the supervisor.
+        name: prefix for the names of the threads.
+        budget: of retries.
+        watcher: the supervisor.
+        outer: the attempt that the run is part of; None if there is none.
+        is_shared: wait for a task that somebody else is running; otherwise that is an error.
+        is_open: accept more tasks until all have ended (see ``add``).
+
+    Attributes:
+        errors: exception by task id.
+        has_decided: some tasks did not run, because of others or of a stop.
+        must_work: no thread could be started, so the supervisor has to call ``work_here``.
     """
 
     def __init__(
         self,
-        core: Core,
-        nodes: list[Node],
+        scheduler: Scheduler,
+        works: list[Work],
         plan: Plan,
-        limits: RunLimits,
+        places: RunPlaces,
         max_workers: int,
-        budget: RetryBudget,
         context: Context,
-        working: Callable[[], AbstractContextManager[None]],
         name: str,
-        errors: dict[str, BaseException],
-        on_trouble: Callable[[int | None, BaseException], None],
-        ring: Callable[[], None],
+        budget: RetryBudget,
+        watcher: Watcher,
+        *,
+        outer: Attempt | None = None,
+        is_shared: bool = True,
+        is_open: bool = False,
     ) -> None:
-        self._core = core
-        self._nodes = nodes
+        self._scheduler = scheduler
+        self._services = scheduler.services
+        self._handlers = scheduler.handlers
+        self._clock = scheduler.services.clock
+        self._lock = scheduler.lock
+        self._works = works
         self._plan = plan
-        self._limits = limits
-        self._grouped = plan.grouped
-        self._budget = budget
+        self._places = places
         self._context = context
-        self._working = working
-        self._errors = errors
-        self._on_trouble = on_trouble
-        self._ring = ring
-        self._lock = Lock()
+        self._budget = budget
+        self._watcher = watcher
+        self.ring = watcher.ring  # see `ttasks.engine.attempt.Keeper`
+        self._outer = outer
+        self._is_shared = is_shared
+        self._is_open = is_open
+        self._closed = False
+        self._grouped = plan.grouped
+        self._held = places.held_by(None)
         self._crew = Crew(self._serve, max_workers, name)
-        # Commits are what makes threads wait for each other. And only the system's clock goes on by
-        # itself, so that the runner is looked after.
-        paced = core.recorder.has_ledger and max_workers > 1 and core.clock is SYSTEM_CLOCK
-        self._pace = Pace(ring) if paced else None
-        self._tries: dict[int, Tries] = {}  # of the nodes that have a retry policy
-        self._agenda = Agenda()
-        self._stop: tuple[BaseException, str] | None = None
+        self._agenda: Agenda[int | Attempt] = Agenda()
+        self._live: dict[int, tuple[Attempt, sync.Thread]] = {}
+        self._stop_error: BaseException | None = None
+        self._stop_reason = "cancelled"
+        self._stop_message: str | None = None
         self._stop_all = False
-        self.live: dict[int, tuple[Attempt, Thread]] = {}
-        self.because: dict[int, int] = {}  # node that did not run: the node because of which
+        self.errors: dict[str, BaseException] = {}
+        self.has_decided = False
+        self.must_work = False
 
     # For the supervisor
 
     def begin(self) -> None:
         """Start the work."""
-        self.carry_out_all(self._plan.begin())
+        self._carry_out_all(self._plan.begin())
+
+    def is_over(self) -> bool:
+        """True once every node is finished; nothing can be added then."""
+        with self._lock:
+            self._closed = not self._plan.unfinished
+            return self._closed
 
     @property
-    def ended(self) -> bool:
-        """True once every node is finished."""
-        return not self._plan.unfinished
+    def unfinished(self) -> int:
+        """Nodes that are not finished."""
+        return self._plan.unfinished
 
     @property
     def waiting(self) -> int:
-        """Nodes that wait for another attempt."""
+        """Tasks that wait for a retry, or for another run that is executing them."""
         return self._plan.delayed
 
-    def next_due(self) -> float | None:
-        """When something is to be done next, by the clock; None for never.
+    def work_here(self) -> None:
+        """Work on this thread until nothing may start."""
+        self.must_work = False
+        self._work(SUPERVISOR)
 
-        The supervisor then waits until then, or until ``ring``, and tells with ``attend``.
-        """
+    def next_moment(self) -> float | None:
+        """When the next thing is due, by the clock; None if nothing is. See ``take_due``."""
         with self._lock:
-            moment = self._agenda.next()
-            if self._pace is None:
-                return moment
-            self._pace.is_watched = True
-            if self._pace.runner is not None:
-                look = self._core.clock.now() + LOOK_SECONDS
-                moment = look if moment is None else min(moment, look)
-        return moment
+            return self._agenda.next()
 
-    def attend(self) -> None:
-        """The supervisor has waited, and may be busy now; a runner that is stuck is not alone."""
-        pace = self._pace
-        if pace is None:
-            return
-        with self._lock:
-            pace.is_watched = False
-            is_stuck = pace.is_stuck(self._core.clock.now())
-        if is_stuck:
-            self._let_all_go_on()
-
-    def _let_all_go_on(self) -> None:
-        """Wake those who rest beside a runner."""
-        with self._lock:
-            if self._pace is None or self._pace.runner is None:
-                return
-            self._pace.reset()
-        self.provide_worker()
-
-    def resume_due(self, now: float) -> None:
-        """Queue the nodes whose time for another attempt has come."""
-        with self._lock:
-            for number in self._agenda.retries(now):
-                self._plan.resume(number)
-        self.provide_worker()
-
-    def expire_due(self, now: float) -> None:
-        """End coroutines whose time is up."""
-        while True:
+    def take_due(self, now: float) -> Attempt | None:
+        """Queue the retries that are due; return an attempt that has timed out, if any."""
+        item: int | Attempt | None = 0
+        while isinstance(item, int):
             with self._lock:
-                expired = self._agenda.expiry(now)
-            if expired is None:
-                return
-            number, attempt = expired
-            entry = self.live.get(number)
-            if entry is not None and entry[0] is attempt:
-                self._conclude(number, attempt, attempt.expire)
+                item = self._agenda.take(now)
+                if isinstance(item, int):
+                    self._plan.resume(item, now)
+        if item is not None:
+            item.ticket = None
+        self.provide_worker()
+        return item
 
-    def hurry(self, task_id: str) -> None:
-        """Do not let a task that waits for another attempt wait any longer."""
-        with self._lock:
-            hurried = self._agenda.retry_at_once(task_id)
-        if hurried:
-            self._ring()
+    def alive(self) -> list[Attempt]:
+        """The attempts that are under way."""
+        return [attempt for attempt, _thread in self._live.copy().values()]
 
-    def unpark(self, group: str) -> None:
-        """A place in a group has become free."""
-        with self._lock:
-            found = self._plan.unpark(group)
-        if found:
-            self.provide_worker()
-
-    def stop(self, error: BaseException, reason: str, *, also_finally: bool = False) -> None:
-        """Cancel what has not started, and what is running; finally tasks only if asked to."""
-        self._let_all_go_on()  # what follows may take long
-        with self._lock:
-            self._stop = (error, reason)
-            self._stop_all = self._stop_all or also_finally
-            decisions = self._plan.stop(also_finally=also_finally)
-        for node, (attempt, _thread) in list(self.live.items()):
-            if also_finally or not self._nodes[node].finally_:
-                attempt.token.cancel(reason)
-        self.carry_out_all(decisions)
-
-    def kill(self) -> None:
-        """End every running attempt without any grace."""
-        for attempt, _thread in list(self.live.values()):
-            attempt.token.cancel("interrupted", kill=True)
-
-    def leave_behind(self, node: int) -> None:
-        """End a running node whose handler does not, and go on without its thread."""
-        entry = self.live.get(node)
-        if entry is None:
-            return  # it has just ended after all
-        attempt, thread = entry
-        error = TaskCancelled("Task was cancelled; its handler would not end")
-        if not self._conclude(node, attempt, lambda: attempt.abandon(error)):
-            return
-        if not attempt.in_flight:
-            self._core.abandoned.add(1)
+    def leave(self, attempt: Attempt) -> bool:
+        """End an attempt whose handler has not returned; False if the caller has to wait for it."""
+        if not attempt.is_started:
+            return True  # its worker will find it cancelled
+        if not attempt.leave():
+            return attempt.status is not None or not attempt.ends_itself
+        if attempt.left:
             with self._lock:
-                self._crew.drop(thread)
-            self.provide_worker()
-
-    def _conclude(self, node: int, attempt: Attempt, end: Callable[[], TaskStatus | None]) -> bool:
-        """End an attempt on another thread than its own; False if it has ended already."""
-        self._let_all_go_on()  # subscribers may take long
-        try:
-            status = end()
-        except StoreError as failure:  # the task has ended, but could not be saved
-            self._on_trouble(None, failure)
-            status = self._nodes[node].task.status
-        if status is None:
-            return False
-        self._go_on(node, self._after(node, attempt, status))
+                entry = self._live.get(attempt.node)
+                if entry is not None and entry[0] is attempt:
+                    self._crew.drop(entry[1])
+                self._scheduler.abandoned += 1
+            self._go_on(attempt.node, self._after(attempt))
         return True
 
-    def _go_on(self, node: int, outcome: TaskStatus) -> None:
-        """Tell the plan of the end of an attempt that no worker waits for."""
-        if outcome is TaskStatus.RUNNING:
-            return
-        with self._lock:
-            decisions = self._plan.finish(node, outcome)
-        self.carry_out_all(decisions)
+    def stop(self, reason: str, message: str | None, *, also_finally: bool = False) -> None:
+        """Cancel what is running and what has not started.
 
-    def carry_out_all(self, decisions: Iterable[Decision]) -> None:
-        """Carry out decisions and what follows from them, then see to the rest of the work."""
-        left = deque(decisions)
-        while left:
-            decision = left.popleft()
-            outcome = self._carry_out(decision)
-            with self._lock:
-                left.extend(self._plan.finish(decision.node, outcome))
-        if self.ended:
-            self._ring()
-        self.provide_worker()
-
-    def provide_worker(self) -> None:
-        """See to it that somebody takes what is queued."""
+        Args:
+            reason: "cancelled" or "interrupted".
+            message: why, for people; None stands for "Task was cancelled".
+            also_finally: cancel finally tasks too.
+        """
         with self._lock:
-            is_alone = self._pace is not None and self._pace.runner is not None
-            helper = self._crew.helper() if self._plan.queue and not is_alone else None
-        if helper is not None:
-            self._begin(helper)
+            self._stop_reason, self._stop_message = reason, message
+            self._stop_error = TaskCancelled() if message is None else TaskCancelled(message)
+            self._stop_all = self._stop_all or also_finally
+            decisions = self._plan.stop(also_finally=also_finally)
+        for attempt in self.alive():
+            # An open run has no finally tasks, and may have forgotten the task by now.
+            if also_finally or self._is_open or not self._works[attempt.node].is_finally:
+                attempt.cancel(reason, message=message)
+        self._carry_out_all(decisions)
 
     def join(self) -> None:
-        """Wait for the end of all workers that are not left behind."""
+        """Wait until all workers that are not left behind have ended."""
         with self._lock:
-            idle, threads = self._crew.close()
-        for wake in idle:
+            resting, threads = self._crew.close()
+        for wake in resting:
             wake.release()
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
 
+    # For the scheduler, and for those who add tasks
+
+    def unpark(self, group: str) -> bool:
+        """A place has become free; with the lock held. True if a node may take it."""
+        return self._plan.unpark(group, self._clock.now())
+
+    def add(self, work: Work, *, start: bool = True) -> bool:
+        """Add a task to an open run, or to one that has not begun (``start=False``).
+
+        Returns:
+            False if the run has just ended.
+        """
+        task = work.task
+        group = task.group if task.group in self._places else None
+        with self._lock:
+            if self._closed:
+                return False
+            node = self._plan.add((task.priority, task.deadline), group, self._clock.now())
+            if node == len(self._works):
+                self._works.append(work)
+            else:
+                self._works[node] = work
+            self._grouped = self._plan.grouped
+        if start:
+            self.provide_worker()
+        return True
+
+    def provide_worker(self) -> None:
+        """Wake or start a worker if anything is queued."""
+        with self._lock:
+            helper = self._crew.helper() if self._plan.queue else None
+        if helper is not None:
+            self._begin(helper)
+
+    def _begin(self, helper: sync.Lock | sync.Thread) -> None:
+        """Wake or start a helper; if no thread can be started, make do with those there are."""
+        if Crew.begin(helper):
+            return
+        assert isinstance(helper, sync.Thread)
+        with self._lock:
+            self._crew.drop(helper)
+            alone = not self._crew.size
+        if alone and self._is_open:
+            self.must_work = True
+            self.ring()
+        elif alone and not self._stop_all:
+            self._watcher.helpless(RuntimeError("no thread could be started for the run"))
+
     # On the workers' threads
 
-    def _serve(self) -> None:
-        with self._working():
-            self._work()
+    def _serve(self, slot: int) -> None:
+        with self._scheduler.working:
+            self._work(slot)
 
-    def _work(self) -> None:
+    def _work(self, slot: int) -> None:
         """Take nodes and run them until none is left."""
-        lock, plan, crew, acquire = self._lock, self._plan, self._crew, self._limits.acquire
-        pace, seconds, begin = self._pace, inf, monotonic()
-        me = current_thread()
-        wake = Lock()
+        lock, plan, crew, now = self._lock, self._plan, self._crew, self._clock.now
+        take_place, is_open = self._places.take, self._is_open
+        me = sync.current_thread()
+        wake = sync.Lock()
         wake.acquire()
         decisions: deque[Decision] = deque()
         finished: int | None = None
-        outcome = TaskStatus.PENDING
+        outcome = LEFT_BEHIND
         while True:
             helper = None
+            # By trying and yielding, never by queueing for it: a thread that queued would be handed
+            # the lock while it still waits for the interpreter lock, and the thread that runs would
+            # then run into it, so that every task costs a context switch (a lock convoy).
             while not lock.acquire(False):
-                sleep(0)
+                sync.sleep(0)
             try:
+                moment = now()
                 if finished is not None:
-                    decisions.extend(plan.finish(finished, outcome))
+                    unlocked = plan.finish(finished, outcome, moment)
+                    if unlocked:
+                        decisions.extend(unlocked)
+                    if is_open:
+                        self._forget(finished)
                     finished = None
-                    if pace is not None:
-                        now = monotonic()
-                        pace.note(seconds, (now - begin) / crew.busy)
-                        begin = now
-                rests = pace is not None and pace.holds(me)
-                node = None if decisions or rests else plan.take(acquire)
-                if plan.queue and (pace is None or pace.runner is None):
+                node = None if decisions else plan.take(take_place, moment, slot)
+                if plan.queue and not crew.all_work:
                     helper = crew.helper()
                 if node is None and not decisions:
-                    if pace is not None:
-                        pace.leave(me)
-                    if crew.closing or not plan.unfinished:
+                    if not plan.unfinished:
+                        self.ring()
+                    if crew.closing or slot == SUPERVISOR:
                         break
                     crew.rest(wake)
             finally:
@@ -309,157 +354,338 @@ class Dispatch:
                 self._begin(helper)
             if decisions:
                 decision = decisions.popleft()
-                finished, outcome, seconds = decision.node, self._carry_out(decision), inf
+                node, outcome = decision.node, self._carry_out(decision)
             elif node is None:
                 wake.acquire()
-                begin = monotonic()
+                continue
             else:
-                outcome, seconds = self._run(node, me)
+                outcome = self._run(node, me)
                 if outcome is LEFT_BEHIND:
-                    self._core.abandoned.add(-1)
+                    with lock:
+                        self._scheduler.abandoned -= 1
                     return
-                if outcome is not TaskStatus.RUNNING:
-                    finished = node
-        self._ring()
+            if outcome is not TaskStatus.RUNNING:
+                finished = node
 
-    def _run(self, number: int, me: Thread) -> tuple[TaskStatus, float]:
-        """Run one attempt of a node; RUNNING means that it goes on, or that there is another.
-
-        Returns:
-            The outcome, and how many seconds the handler took, if that matters.
-        """
-        node = self._nodes[number]
-        task = node.task
-        attempt = None
+    def _run(self, node: int, me: sync.Thread) -> TaskStatus:
+        """Run one attempt of a node; RUNNING means that it has no outcome yet."""
+        work = self._works[node]
+        task = work.task
         try:
-            attempt = self._attempt(number, node)
-            self.live[number] = (attempt, me)
-            if self._stop is not None and (self._stop_all or not node.finally_):
+            if lifecycle_of(task).status is TaskStatus.FAILED and self._was_run_elsewhere(work):
+                self._release(node)
+                return self._end(work, TaskStatus.FAILED)
+            if self._stop_error is not None and self._is_stopped(work):
+                work.decision = Decision(node, TaskStatus.CANCELLED)
+            if work.decision is not None:
+                self._release(node)
+                return self._carry_out(work.decision)
+            if task.type not in self._handlers:
+                return self._without_handler(node, work)
+            attempt = self._attempt(node, work)
+            if attempt is None:
+                return self._refused(node, work)
+            self._live[node] = (attempt, me)
+            if self._stop_error is not None and self._is_stopped(work):
                 # The stop came between taking the node and here.
-                attempt.token.cancel(self._stop[1])
-            attempt.node = number
-            status = attempt.run(self._context.copy(), self._end_later)
-            if status is TaskStatus.RUNNING:
-                self._watch(number, attempt)
-                return status, inf
-            if status is None:
-                return LEFT_BEHIND, inf
-            if status is TaskStatus.SUCCEEDED and not self._grouped:  # what `_after` would do
-                del self.live[number]
-                return status, attempt.handler_seconds
-        except (HandlerNotFoundError, InvalidTransitionError) as error:
-            # The second: cancelled, or taken by somebody else, since the plan was made.
-            status = task.status
-            if not status.is_sink:
-                self._errors[task.id] = error
-                status = TaskStatus.FAILED
-        except BaseException as error:
-            # A store that has to work does not, or the engine has a bug: nothing may hang.
-            status = TaskStatus.FAILED if task.is_running else task.status
-            self._errors[task.id] = error
-            self._on_trouble(None, error)
-        return self._after(number, attempt, status), inf
+                attempt.cancel(self._stop_reason, message=self._stop_message)
+            if task.timeout is not None:
+                self._watch(attempt, task.timeout)
+            if not attempt.start():
+                self._live.pop(node, None)
+                self._forget_moment(attempt)
+                return self._refused(node, work, again=not self._is_shared)
+            if not attempt.has_ended and attempt.detach():
+                return TaskStatus.RUNNING
+            attempt.context = attempt.variables = _NOTHING  # see `Attempt.context`
+            return LEFT_BEHIND if attempt.left else self._after(attempt)
+        except BaseException as error:  # the engine has a bug: nothing may hang
+            self._live.pop(node, None)
+            self.errors[task.id] = error
+            self._trouble(work, error)
+            return self._end(work, TaskStatus.FAILED)
 
-    def _after(self, number: int, attempt: Attempt | None, status: TaskStatus) -> TaskStatus:
-        """What follows from the end of an attempt; RUNNING means another one, later."""
-        node = self._nodes[number]
-        self.live.pop(number, None)
+    def _attempt(self, node: int, work: Work) -> Attempt | None:
+        """Make the next attempt of a node; None if the task has been cancelled."""
+        task = work.task
+        if work.may_start is not None:
+            may_start, work.may_start = work.may_start, None
+            if not may_start():
+                # Ctrl-C may have kept whoever cancelled the future from cancelling the task.
+                settle(self._services.recorder, task, TaskStatus.CANCELLED, TaskCancelled())
+                return None
+        found = self._handlers[task.type]
+        backend = found[0] or self._scheduler.backend_of(task.payload)
+        if work.retry is not None and work.tries is None:
+            work.tries = Tries(work.retry, self._clock, self._budget)
+        prior, work.prior = work.prior, None
+        held = self._held
         if self._grouped:
-            self._release(number)
-        if attempt is not None and attempt.error is not None:
-            if attempt.retry_in is not None:
-                if self._postpone(number, attempt.retry_in):
-                    return TaskStatus.RUNNING
-                # The retry that was announced is not to be: the run has been stopped.
-                return self._carry_out(Decision(number, TaskStatus.CANCELLED))
-            self._errors[node.task.id] = attempt.error
-        if status is TaskStatus.FAILED and node.required:
-            self._on_trouble(number, self._errors[node.task.id])
+            held = self._places.held_by(self._plan.group_of(node))
+        variables = (self._context if work.context is None else work.context).copy()
+        return Attempt(
+            self._services,
+            self,
+            task,
+            backend,
+            found[1],
+            variables,
+            work.upstream,
+            work.tries,
+            prior,
+            held,
+            self._outer,
+            node,
+        )
+
+    def _without_handler(self, node: int, work: Work) -> TaskStatus:
+        """End a task whose type has no handler."""
+        task, recorder = work.task, self._services.recorder
+        known = sorted(type.value for type in list(self._handlers))
+        error = HandlerNotFoundError(task.type.value, known)
+        if not settle(recorder, task, TaskStatus.FAILED, error, owner=work.prior):
+            return self._refused(node, work)
+        self._release(node)
+        self.errors[task.id] = error
+        if work.is_required:
+            self._watcher.failed(work)
+        return self._end(work, TaskStatus.FAILED)
+
+    def _watch(self, attempt: Attempt, timeout: float) -> None:
+        """Have the supervisor enforce the timeout, unless the backend does."""
+        attempt.deadline = self._clock.now() + timeout
+        if attempt.backend.kills:
+            return
+        with self._lock:
+            attempt.ticket, is_first = self._agenda.add(attempt.deadline, attempt)
+        if is_first:
+            self.ring()
+
+    def _forget_moment(self, attempt: Attempt) -> None:
+        if attempt.ticket is not None:
+            with self._lock:
+                self._agenda.drop(attempt.ticket)
+
+    def _after(self, attempt: Attempt) -> TaskStatus:
+        """Do what follows the end of an attempt; RUNNING means that another one comes later."""
+        node = attempt.node
+        work = self._works[node]
+        self._live.pop(node, None)
+        if attempt.ticket is not None:
+            self._forget_moment(attempt)
+        if self._grouped:
+            self._release(node)
+        if attempt.trouble is not None:
+            self._trouble(work, attempt.trouble)
+        if attempt.retry_in is not None and self._postpone(work, attempt):
+            return TaskStatus.RUNNING
+        assert attempt.status is not None
+        if attempt.error is not None:
+            self.errors[work.task.id] = attempt.error
+        if attempt.status is TaskStatus.FAILED and work.is_required:
+            self._watcher.failed(work)
+        return attempt.status if work.on_end is None else self._end(work, attempt.status)
+
+    def _postpone(self, work: Work, attempt: Attempt) -> bool:
+        """Put a node aside until its next attempt; False if there is none after all."""
+        node = attempt.node
+        with self._lock:
+            retry_in = attempt.retry_in
+            if retry_in is None:
+                return False  # cancelled just now
+            now = self._clock.now()
+            if self._plan.postpone(node, "retry", now):
+                work.prior = attempt
+                attempt.ticket, is_first = self._agenda.add(now + retry_in, node)
+                if is_first:
+                    self.ring()
+                return True
+        # The run has been stopped, so the announced retry does not take place.
+        attempt.cancel(self._stop_reason, message=self._stop_message)
+        return False
+
+    def _end(self, work: Work, status: TaskStatus) -> TaskStatus:
+        """Report the outcome of a task, and return it for the plan."""
+        if work.on_end is not None:
+            work.on_end(status, self.errors.get(work.task.id))
         return status
 
-    def _end_later(
-        self, attempt: Attempt, status: TaskStatus | None, error: BaseException | None
-    ) -> None:
-        """A coroutine has ended; on the loop's thread, perhaps before `run` has returned."""
-        if error is not None:
-            self._on_trouble(None, error)
-        if status is not None:
-            self._go_on(attempt.node, self._after(attempt.node, attempt, status))
-
-    def _watch(self, number: int, attempt: Attempt) -> None:
-        """Let the supervisor end a coroutine in time."""
-        if attempt.deadline is not None:
-            with self._lock:
-                first = self._agenda.add_expiry(attempt.deadline, number, attempt)
-            if first:
-                self._ring()
-
-    def _attempt(self, number: int, node: Node) -> Attempt:
-        """The next attempt of a node."""
-        task = node.task
-        tries = None
-        if task.retry is not None:
-            tries = self._tries.get(number)
-            if tries is None:
-                tries = self._tries[number] = Tries(task.retry, self._core.clock, self._budget)
-        held = self._limits.held
+    def _release(self, node: int) -> None:
+        """Give back the place of a node in its group."""
         if self._grouped:
-            held = self._limits.held_by(self._plan.group_of(number))
-        return self._core.attempt(task, node.after, tries, held)
+            group = self._plan.group_of(node)
+            if group is not None:
+                self._scheduler.give_back(self._places, group)
 
-    def _postpone(self, number: int, seconds: float) -> bool:
-        task = self._nodes[number].task
-        with self._lock:
-            if not self._plan.postpone(number):
-                return False
-            if task.is_cancelled:  # since it failed; later `hurry` will tell
-                seconds = 0.0
-            first = self._agenda.add_retry(self._core.clock.now() + seconds, number, task.id)
-        if first:
-            self._ring()
+    # Tasks that somebody else runs
+
+    def _was_run_elsewhere(self, work: Work) -> bool:
+        """True if the task has failed in another run since this one began."""
+        task = work.task
+        if task.status is not TaskStatus.FAILED or work.prior is not None:
+            return False
+        if lifecycle_of(task).owner is not None:
+            return False  # it may be tried again there
+        if not self._is_shared or (work.is_tried_again and not work.awaited):
+            return False
+        self.errors.setdefault(task.id, TaskExecutionError(task.error or "Task failed"))
         return True
 
+    def _refused(self, node: int, work: Work, *, again: bool = False) -> TaskStatus:
+        """A task could not start; RUNNING means that it may later.
+
+        ``again``: it starts as soon as nobody owns it, if its status allows that.
+        """
+        self._release(node)
+        task = work.task
+        if self._await_owner(node, work, again=again):
+            return TaskStatus.RUNNING
+        status = task.status
+        if status.is_active or not self._is_shared:
+            refusal = InvalidTransitionError(
+                task.id, task.title, status.value, TaskStatus.RUNNING.value
+            )
+            self.errors.setdefault(
+                task.id, TaskCancelled() if status is TaskStatus.CANCELLED else refusal
+            )
+            return self._end(work, TaskStatus.FAILED if status.is_active else status)
+        if status is TaskStatus.FAILED and work.is_required:
+            self._watcher.failed(work)
+        return self._end(work, status)  # the one from above: it may run elsewhere by now
+
+    def _await_owner(self, node: int, work: Work, *, again: bool = False) -> bool:
+        """Put a node aside until the owner of its task releases it; False if it has no owner."""
+        life = lifecycle_of(work.task)
+        if not self._is_shared and life.status.is_active:
+            return False
+        if life.owner is None and not (again and not life.status.is_sink):
+            return False
+        with self._lock:
+            if not self._plan.postpone(node, "duplicate", self._clock.now()):
+                return False
+        work.awaited = self._is_shared
+        if not life.on_release(lambda: self._retake(node)):
+            self._retake(node)
+        return True
+
+    def _retake(self, node: int) -> None:
+        with self._lock:
+            self._plan.resume(node, self._clock.now())
+        self.provide_worker()
+
+    # Decisions, and attempts that end without a worker
+
+    def ended(self, attempt: Attempt) -> None:
+        """See `ttasks.engine.attempt.Keeper`."""
+        self._go_on(attempt.node, self._after(attempt))
+
+    def retry_cancelled(self, attempt: Attempt) -> None:
+        """See `ttasks.engine.attempt.Keeper`."""
+        node = attempt.node
+        with self._lock:
+            work = self._works[node]
+            is_waiting = work is not _NOTHING and work.prior is attempt
+            is_mine = is_waiting and self._plan.retract(node)
+            if is_mine and attempt.ticket is not None:
+                self._agenda.drop(attempt.ticket)
+        if is_waiting and attempt.error is not None:
+            self.errors[work.task.id] = attempt.error
+        if is_mine:
+            work.prior = None
+            if attempt.trouble is not None:
+                self._trouble(work, attempt.trouble)
+            self._go_on(node, self._end(work, TaskStatus.CANCELLED))
+
+    def _go_on(self, node: int, outcome: TaskStatus) -> None:
+        """Tell the plan of an outcome that no worker will report."""
+        if outcome is not TaskStatus.RUNNING:
+            with self._lock:
+                decisions = self._finish(node, outcome)
+            self._carry_out_all(decisions)
+
+    def _finish(self, node: int, outcome: TaskStatus) -> list[Decision]:
+        """Tell the plan of an outcome; with the lock held."""
+        decisions = self._plan.finish(node, outcome, self._clock.now())
+        if self._is_open:
+            self._forget(node)
+        return decisions
+
+    def _forget(self, node: int) -> None:
+        """Forget a task of an open run that has ended; with the lock held."""
+        self.errors.pop(self._works[node].task.id, None)
+        self._works[node] = _NOTHING
+        self._plan.forget(node)
+
+    def _carry_out_all(self, decisions: Iterable[Decision]) -> None:
+        """Carry out decisions and those that follow from them, then have the work go on."""
+        left = deque(decisions)
+        while left:
+            decision = left.popleft()
+            outcome = self._carry_out(decision)
+            if outcome is not TaskStatus.RUNNING:
+                with self._lock:
+                    left.extend(self._finish(decision.node, outcome))
+        if not self._plan.unfinished:
+            self.ring()
+        self.provide_worker()
+
     def _carry_out(self, decision: Decision) -> TaskStatus:
-        """End a task that will not run; returns its outcome for the plan."""
-        task = self._nodes[decision.node].task
-        status = decision.status
-        if decision.because is not None:
-            self.because[decision.node] = decision.because
+        """End a task that will not run; returns its outcome, RUNNING if that is not known yet."""
+        self.has_decided = True
+        node, status = decision.node, decision.status
+        work = self._works[node]
+        work.decision = decision
+        task, recorder = work.task, self._services.recorder
         try:
             if status is TaskStatus.CANCELLED:
-                assert self._stop is not None
-                error, reason = self._stop
-                settled = self._core.settle(task, status, error, reason=reason)
-                if settled:
-                    self._errors[task.id] = error
-            else:
-                blocker = self._blocker(decision)
-                settled = self._core.settle(task, status, blocker=blocker)
+                error = self._stop_error
+                assert error is not None
+                if work.prior is not None:
+                    work.prior.cancel(self._stop_reason, message=self._stop_message)
+                    # Somebody else may have cancelled it, and be announcing that.
+                    if lifecycle_of(task).owner is not None and self._await_owner(node, work):
+                        return TaskStatus.RUNNING
+                elif settle(recorder, task, status, error, reason=self._stop_reason):
+                    self.errors[task.id] = error
+                elif self._plan.is_cleaned_up(node) and self._await_owner(node, work):
+                    return TaskStatus.RUNNING
+                elif not self._is_shared:
+                    self.errors.setdefault(task.id, error)  # it runs elsewhere
+            elif not settle(
+                recorder,
+                task,
+                status,
+                because=self._reason(decision),
+                blocked_by=self._blocker(decision),
+            ) and self._await_owner(node, work):
+                return TaskStatus.RUNNING
         except BaseException as error:
-            self._on_trouble(None, error)
-            settled = True
-        # Not settled: it was cancelled before, or somebody else is running it.
-        return status if settled or not task.is_terminal else task.status
+            self._trouble(work, error)
+        # It may have been cancelled before, or somebody else may be running it.
+        now = task.status
+        return self._end(work, status if now.is_active else now)
 
-    def _blocker(self, decision: Decision) -> Task | None:
+    def _blocker(self, decision: Decision) -> str | None:
         if decision.status is not TaskStatus.BLOCKED or decision.because is None:
             return None
-        return self._nodes[decision.because].task
+        return self._works[decision.because].task.id
 
-    def _release(self, number: int) -> None:
-        group = self._plan.group_of(number)
-        if group is not None and self._limits.release(group):
-            self.unpark(group)
+    def _reason(self, decision: Decision) -> str:
+        """Why a task is BLOCKED or SKIPPED."""
+        if decision.because is None:
+            return "skipped: nothing that it stands in for has failed"
+        upstream = self._works[decision.because].task
+        title = self._services.recorder.shown(upstream).title
+        if decision.status is TaskStatus.BLOCKED:
+            return f"blocked by {title!r}"
+        return f"skipped: {title!r} was {upstream.status.value}"
 
-    def _begin(self, helper: Lock | Thread) -> None:
-        """Wake or start a helper; where no thread can be had, do with those there are."""
-        if Crew.begin(helper):
-            return
-        assert isinstance(helper, Thread)
-        with self._lock:
-            self._crew.drop(helper)
-            alone = not self._crew.size
-        if alone and not self._stop_all:
-            self._on_trouble(None, RuntimeError("no thread could be started for the run"))
-            error = TaskCancelled("No thread could be started for the run")
-            self.stop(error, "cancelled", also_finally=True)
+    def _is_stopped(self, work: Work) -> bool:
+        return self._stop_all or not work.is_finally
+
+    def _trouble(self, work: Work, error: BaseException) -> None:
+        """The engine, or the store of a strict executor, has failed: end the run."""
+        if self._is_shared:
+            self._watcher.troubled(error)
+        else:  # of a single task only that task has failed
+            self.errors.setdefault(work.task.id, error)

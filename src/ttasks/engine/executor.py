@@ -1,39 +1,49 @@
-"""TaskExecutor: takes tasks, and graphs of them, to their results."""
+"""TaskExecutor: runs tasks and graphs of tasks."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import copy_context
+from inspect import iscoroutinefunction
 from re import Pattern
-from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
 
-from ttasks.engine.activity import Activity
-from ttasks.engine.attempt import Handler
+from ttasks.backends.call import call_python
+from ttasks.backends.loop import LoopBackend
+from ttasks.backends.thread import ThreadBackend
+from ttasks.engine.attempt import Handler, Services
+from ttasks.engine.breakers import Breakers
 from ttasks.engine.bus import EventBus
-from ttasks.engine.core import Core
-from ttasks.engine.guards import Guard
+from ttasks.engine.dispatch import Work
+from ttasks.engine.ending import settle
+from ttasks.engine.guards import Guard, check_guards
+from ttasks.engine.limits import Places
+from ttasks.engine.recorder import Recorder
+from ttasks.engine.requests import Requests
+from ttasks.engine.scheduler import Scheduler, Working
+from ttasks.engine.signals import Signals
+from ttasks.engine.single import SingleTasks
 from ttasks.errors import InvalidTransitionError
 from ttasks.model.attributes import check_retry, check_task_type
 from ttasks.model.breaker import BreakerStatus, CircuitBreaker
-from ttasks.model.cancel import CancelToken
+from ttasks.model.call import Call
 from ttasks.model.checks import check_bool, check_callable, check_int, check_str, wrong_type
-from ttasks.model.clock import Clock
+from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.context import CURRENT
 from ttasks.model.policy import RetryPolicy
+from ttasks.model.redact import Redactor
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
-from ttasks.model.task import Task
+from ttasks.model.task import Task, check_task
 from ttasks.model.task_type import TaskType
-from ttasks.model.views import check_task
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from ttasks.engine.pool import SubmitPool
+    from ttasks.backends.base import Backend
     from ttasks.model.graph import TaskGraph
     from ttasks.model.running import RunOptions
 
@@ -63,17 +73,17 @@ class TaskExecutor:
         store: where every transition is saved before it is announced; None keeps nothing.
         max_workers: threads for ``submit``, at least 1; None means the number of CPUs plus 4, at
             most 32. Graph runs have their own, see `TaskGraph.run`.
-        limits: group name to how many of its tasks run at once, at least 1, over all graph runs
-            and submissions of this executor. ``execute`` runs at once and does not count.
+        limits: group name to how many of its tasks run at once, at least 1, over all work of this
+            executor. ``execute`` waits for a place as all others do.
         breakers: group name to a CircuitBreaker, over all work of this executor. While it is open,
             attempts of the group's tasks fail with CircuitOpenError.
         guards: called in turn with the `TaskContext` of each attempt before its handler. One that
             raises makes the attempt fail with TaskRejectedError; it is not tried again.
-        redact: strs and compiled patterns that are replaced by ``***`` in output, errors and
-            failures before events, results and the store see them.
+        redact: strs and compiled patterns that are replaced by ``***`` in output, errors,
+            failures, titles and payloads before events, results and the store see them.
         capture_locals: keep reprs of the local variables where a handler failed.
-        strict_persistence: a write to the store that fails stops the run; otherwise it is kept in
-            ``persistence_errors`` and announced, and the work goes on.
+        strict_persistence: stop the run if a write to the store fails; otherwise the error is kept
+            in ``persistence_errors`` and announced, and the work goes on.
         clock: where times come from; None means the system's. Tests use `ttasks.testing.FakeClock`.
 
     Raises:
@@ -98,38 +108,88 @@ class TaskExecutor:
         strict_persistence: bool = False,
         clock: Clock | None = None,
     ) -> None:
+        if store is not None and not isinstance(store, Store):
+            raise wrong_type("store", store, "a Store (InMemoryStore, SQLiteStore) or None")
+        for name in ("now", "wait_until"):
+            if clock is not None and not callable(getattr(clock, name, None)):
+                raise wrong_type("clock", clock, "a Clock (with now and wait_until) or None")
         if max_workers is None:
             max_workers = min(32, (os.cpu_count() or 1) + 4)
-        self._max_workers = check_int("max_workers", max_workers, least=1)
-        self._core = Core(
-            store, limits, breakers, guards, redact, capture_locals, strict_persistence, clock
+        check_int("max_workers", max_workers, least=1)
+        redactor = Redactor(redact) or None
+        strict = check_bool("strict_persistence", strict_persistence)
+        self._store = store
+        self._bus = EventBus()
+        self._recorder = Recorder(store, self._bus, strict=strict, redactor=redactor)
+        self._clock = clock = SYSTEM_CLOCK if clock is None else clock
+        self._breakers = Breakers(breakers, clock)
+        self._capture_locals = check_bool("capture_locals", capture_locals)
+        services = Services(
+            self._recorder,
+            {},
+            clock,
+            redactor,
+            self._capture_locals,
+            check_guards(guards),
+            self._breakers or None,
         )
-        self._activity = Activity()
-        self._pool: SubmitPool | None = None
-        self._pool_lock = Lock()  # owns the making of the pool
-        self._replaced: list[Handler] = []  # handlers that are to be closed all the same
-        from ttasks.handlers.processes import ProcessWorkers
-        from ttasks.handlers.python import make_python_handler
-        from ttasks.handlers.shell import run_bash, run_powershell
-
-        self._processes = ProcessWorkers(capture_locals=capture_locals)
-        self._core.handlers[TaskType.PYTHON] = make_python_handler(self._processes)
-        self._core.handlers[TaskType.BASH] = run_bash
-        self._core.handlers[TaskType.POWERSHELL] = run_powershell
-        # Made here, but an SDK is imported, and its program started, by the first turn.
-        from ttasks.handlers.prompt import (
-            make_copilot_agent_handler,
-            make_copilot_prompt_handler,
+        working = Working()
+        self._handlers: dict[TaskType, tuple[Backend | None, Handler]] = {}
+        self._loop = LoopBackend(self._count_abandoned, working)
+        self._scheduler = Scheduler(
+            services,
+            self._handlers,
+            self._backend_of,
+            Places(limits),
+            working,
+            self._loop.hold,
+            self._loop.let_go,
+            self._close_all,
         )
+        self._single = SingleTasks(self._scheduler, max_workers)
+        self._running = services.running
+        self._thread = ThreadBackend(self._loop, kills=False)
+        self._backends: dict[str, Backend] = {
+            "thread": self._thread,
+            "asyncio": self._loop,
+        }
+        self._handlers.update(self._first_handlers())
+        self._replaced: list[Handler] = []  # to be closed by `shutdown` as well
 
-        self._core.handlers[TaskType.PROMPT] = make_copilot_prompt_handler()
-        self._core.handlers[TaskType.AGENT] = make_copilot_agent_handler()
+    def _first_handlers(self) -> dict[TaskType, tuple[Backend | None, Handler]]:
+        """The built-in handlers; they import their SDKs on first use."""
+        from ttasks.commands.shell import run_bash, run_powershell
+        from ttasks.prompts import make_copilot_agent_handler, make_copilot_prompt_handler
+
+        ends_itself = ThreadBackend(self._loop, kills=True)
+        return {
+            TaskType.BASH: (ends_itself, run_bash),
+            TaskType.POWERSHELL: (ends_itself, run_powershell),
+            TaskType.PROMPT: (ends_itself, make_copilot_prompt_handler()),
+            TaskType.AGENT: (ends_itself, make_copilot_agent_handler()),
+            TaskType.PYTHON: (None, call_python),  # the call says where it runs
+        }
+
+    def _backend_of(self, payload: object) -> Backend:
+        """Where a Python task runs."""
+        name = payload.backend if type(payload) is Call else "thread"
+        backend = self._backends.get(name)
+        if backend is None:
+            from ttasks.backends.process import ProcessBackend  # imports pickle
+
+            made = ProcessBackend(capture_locals=self._capture_locals)
+            backend = self._backends.setdefault("process", made)
+        return backend
+
+    def _count_abandoned(self, change: int) -> None:
+        with self._scheduler.lock:
+            self._scheduler.abandoned += change
 
     @classmethod
     def empty(cls, store: Store | None = None, **options: Unpack[ExecutorOptions]) -> Self:
         """An executor that knows no handlers; arguments as for the class."""
         executor = cls(store, **options)
-        executor._core.handlers.clear()
+        executor._handlers.clear()
         return executor
 
     # Handlers
@@ -141,22 +201,23 @@ class TaskExecutor:
             type: the type.
             handler: called with a `TaskContext`, on a worker thread; may be ``async def``.
                 Returning means success; raising `TaskCancelled` means cancelled; raising anything
-                else means failed. One with a true attribute ``ends_itself`` keeps to the timeout
-                by itself and is never left behind; one with ``returns_at_once`` only makes a
-                coroutine and needs no thread for its timeout; either may also be a function from
-                payload to bool. One with a method ``close`` is closed by `shutdown`, once nothing
-                runs any more; if that does not wait it is closed at once, must let what it is
-                doing end, and may still be called for queued work.
+                else means failed. A plain handler that does not return after a timeout is left
+                behind, with its thread. If it has a method ``close``, `shutdown` calls that when
+                nothing runs any more. A `shutdown` that does not wait calls it at once: the handler
+                must then finish its current calls, and may still be called for queued work.
 
         Raises:
             TypeError: the type is no TaskType, or the handler cannot be called.
         """
         check_task_type("type", type)
         check_callable("handler", handler)
-        replaced = self._core.handlers.get(type)
-        if replaced is not None and hasattr(replaced, "close"):
-            self._replaced.append(replaced)
-        self._core.handlers[type] = handler
+        replaced = self._handlers.get(type)
+        if replaced is not None:
+            self._replaced.append(replaced[1])
+        is_async = iscoroutinefunction(handler) or iscoroutinefunction(
+            getattr(handler, "__call__", None)  # noqa: B004
+        )
+        self._handlers[type] = (self._loop if is_async else self._thread, handler)
 
     def handler(self, type: TaskType) -> Callable[[AnyHandler], AnyHandler]:
         """``register`` as a decorator, which returns the handler unchanged."""
@@ -170,7 +231,7 @@ class TaskExecutor:
 
     def is_registered(self, type: TaskType) -> bool:
         """True if tasks of this type have a handler."""
-        return check_task_type("type", type) in self._core.handlers
+        return check_task_type("type", type) in self._handlers
 
     # Running tasks
 
@@ -181,29 +242,51 @@ class TaskExecutor:
         *,
         retry_policy: RetryPolicy | None = None,
     ) -> TaskResult:
-        """Run a task on the calling thread, all its attempts, and return its result.
+        """Run a task, all its attempts, and return its result.
+
+        The handler runs on a worker thread while the calling thread waits, so Ctrl-C is noticed at
+        any moment.
 
         Events, each saved before it is delivered: STARTED, any PROGRESS and OUTPUT, then
         SUCCEEDED, FAILED or CANCELLED; the same again for each retry.
 
+        If an earlier execution of the task has just ended, this waits until its end is announced.
+
         Args:
-            task: any task that can start: not RUNNING, SUCCEEDED or CANCELLED.
+            task: any task that can start: not RUNNING, SUCCEEDED or CANCELLED, and not between two
+                attempts of another execution.
             upstream: id to task; what the handler sees as ``context.upstream``.
             retry_policy: instead of the task's own; None means that one.
 
         Raises:
             TaskExecutionError, TaskTimeoutError, TaskCancelled, or whatever else the handler
-                raised, after the task has ended.
+                raised, after the task has ended. TaskCancelled also if the caller is a handler
+                that was left behind; then the task is unchanged.
             HandlerNotFoundError: its type has no handler; the task is FAILED.
-            InvalidTransitionError: it cannot start; it is unchanged.
+            InvalidTransitionError: it cannot start, or the caller is a subscriber that is being
+                told of its end; it is unchanged.
             RuntimeError: the executor is shut down; or it was called in a coroutine that this
                 executor runs: use ``await executor.aexecute(task)`` there.
-            KeyboardInterrupt: Ctrl-C, after the task has been ended; it is CANCELLED.
+            KeyboardInterrupt: Ctrl-C in the main thread, after the task has ended; it is CANCELLED
+                unless it had ended before.
         """
         tasks = self._check(task, upstream, retry_policy)
-        self._core.loop.check_not_inside("use await executor.aexecute(task) in a coroutine")
-        with self._activity.entered(nested=self._is_inside()), self._processes:
-            return self._core.execute(task, tasks, retry_policy)
+        self._refuse_loop("use await executor.aexecute(task) in a coroutine")
+        scheduler, requests = self._scheduler, Requests(self._clock)
+        error = None
+        # Outermost, so that Ctrl-C strikes before or after all this, and is only noted within.
+        with Signals(requests.interrupt):
+            outer = scheduler.enter()
+            try:
+                if not self._reuse(task, tasks):
+                    work = Work(task, tasks, retry_policy or task.retry)
+                    error = self._single.execute(work, requests, outer)
+            finally:
+                scheduler.leave(outer)
+        if error is not None:
+            raise error
+        assert task.result is not None
+        return task.result
 
     def submit(
         self,
@@ -212,7 +295,7 @@ class TaskExecutor:
         *,
         retry_policy: RetryPolicy | None = None,
     ) -> Future[TaskResult]:
-        """Run a task on a thread of the pool, as ``execute`` does.
+        """Run a task on a thread of the executor, as ``execute`` does, and return at once.
 
         Cancelling the future cancels the task if it has not started. Arguments as for `execute`;
         ``upstream`` is copied.
@@ -223,31 +306,32 @@ class TaskExecutor:
         Raises:
             RuntimeError: the executor is shut down.
         """
-        from concurrent.futures import Future
-
-        from ttasks.engine.pool import Job, SubmitPool
+        from ttasks.engine.bridge import Promise
 
         tasks = self._check(task, upstream, retry_policy)
-        future: Future[TaskResult] = Future()
+        promise = Promise(task, self.cancel)
         context = copy_context()
-        context.run(CURRENT.set, None)  # it is no part of the task that submits it
-        future.add_done_callback(lambda done: self.cancel(task) if done.cancelled() else None)
-        group = task.group if task.group in self._core.limits else None
-        held = frozenset() if group is None else frozenset((group,))
-        with self._activity.entered(nested=False):
-            with self._pool_lock:
-                if self._pool is None:
-                    self._pool = SubmitPool(
-                        self._max_workers, self._core.limits, self._activity.working
-                    )
-            self._pool.submit(
-                Job(
-                    future,
-                    lambda: context.run(self._core.execute, task, tasks, retry_policy, held),
-                    group,
-                )
-            )
-        return future
+        context.run(CURRENT.set, None)  # it is not part of the task that submits it
+        work = Work(
+            task,
+            tasks,
+            retry_policy or task.retry,
+            context=context,
+            may_start=promise.may_start,
+            on_end=promise.end,
+        )
+        with Signals():
+            self._scheduler.enter_alone()
+            try:
+                if self._reuse(task, tasks):
+                    promise.end(TaskStatus.SUCCEEDED, None)
+                else:
+                    self._single.submit(work)
+            except RuntimeError as error:  # no thread could be started
+                promise.end(TaskStatus.FAILED, error)
+            finally:
+                self._scheduler.leave(None)
+        return promise.future
 
     async def aexecute(
         self,
@@ -261,62 +345,76 @@ class TaskExecutor:
         Cancelling the awaiting coroutine cancels the task, waits until it has ended and then
         raises ``asyncio.CancelledError``. Arguments and errors as for `execute`.
         """
-        from ttasks.engine.workers.bridge import wait_submitted
+        from ttasks.engine.bridge import wait_submitted
 
         future = self.submit(task, upstream, retry_policy=retry_policy)
         return await wait_submitted(future, lambda: future.cancel() or self.cancel(task))
 
-    def run_graph(
-        self, graph: TaskGraph, options: RunOptions, token: CancelToken | None = None
-    ) -> None:
-        """Run a graph; `TaskGraph.run` calls this. A cancelled token stops the run."""
-        self._core.loop.check_not_inside("use await graph.arun(executor) in a coroutine")
-        from ttasks.engine.run import GraphRun
-
-        with self._activity.entered(nested=self._is_inside()), self._processes:
-            GraphRun(self._core, self._activity.working, graph, options, token).run()
+    def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
+        """Run a graph; `TaskGraph.run` calls this."""
+        self._refuse_loop("use await graph.arun(executor) in a coroutine")
+        self._run_graph(graph, options, Requests(self._clock))
 
     def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
         """Run a graph off the event loop; `TaskGraph.arun` calls this."""
-        from ttasks.engine.workers.bridge import run_off_loop
+        from ttasks.engine.bridge import run_off_loop
 
-        token = CancelToken()  # unlike the graph it takes a cancellation before the run has begun
+        requests = Requests(self._clock)  # takes a cancellation before the run has begun
         return run_off_loop(
-            lambda: self.run_graph(graph, options, token),
-            lambda: token.cancel(kill=token.cancelled),
+            lambda: self._run_graph(graph, options, requests),
+            lambda: requests.interrupt("cancelled"),
         )
 
-    def cancel(self, task: Task) -> bool:
-        """Cancel a task, wherever it is in its life; from any thread, does not wait.
+    def _run_graph(self, graph: TaskGraph, options: RunOptions, requests: Requests) -> None:
+        from ttasks.engine.graph_run import GraphRun
 
-        One that has not started, or waits for another attempt, is CANCELLED when this returns, and
-        that has been announced. One that is running is asked to stop and becomes CANCELLED when
-        its handler has ended, whatever that returned: a command is ended, a coroutine cancelled, a
-        plain handler sees ``context.cancelled``.
+        with Signals(requests.interrupt, handle_sigterm=options.handle_sigterm):
+            outer = self._scheduler.enter()
+            try:
+                GraphRun(self._scheduler, self._store, graph, options, requests, outer).run()
+            finally:
+                self._scheduler.leave(outer)
+
+    def cancel(self, task: Task) -> bool:
+        """Cancel a task in any state; may be called from any thread, and does not wait.
+
+        A task that has not started, or waits for a retry, is CANCELLED when this returns, and that
+        has been announced. A running task is asked to stop, and becomes CANCELLED when its handler
+        has ended, whatever that returned: a command is ended, a coroutine is cancelled, and a plain
+        handler sees ``context.cancelled``.
 
         Returns:
             True if the task is or will be CANCELLED, False if it SUCCEEDED before.
         """
         check_task("task", task)
-        return self._core.cancel(task)
+        with Signals():
+            return self._scheduler.cancel(task)
 
     def is_running(self, task_id: str) -> bool:
         """True while this executor runs the task with this id."""
-        return check_str("task_id", task_id) in self._core.running
+        return check_str("task_id", task_id) in self._running
 
     def mark_blocked(self, task: Task, parent_id: str) -> None:
-        """Make a task that does not run BLOCKED, save and announce it.
+        """Make a task that is not running BLOCKED; save and announce it.
 
         Args:
-            task: a task that is neither running nor SUCCEEDED nor CANCELLED.
-            parent_id: id of the task that it waits for in vain, becomes ``blocked_by``.
+            task: a task that is neither RUNNING, SUCCEEDED nor CANCELLED.
+            parent_id: id of the task that blocks it; becomes ``blocked_by``.
 
         Raises:
             InvalidTransitionError: the task cannot become BLOCKED; it is unchanged.
         """
         check_task("task", task)
         check_str("parent_id", parent_id, empty=False)
-        if not self._core.settle(task, TaskStatus.BLOCKED, blocked_by=parent_id):
+        with Signals(), self._scheduler.working:
+            is_blocked = settle(
+                self._recorder,
+                task,
+                TaskStatus.BLOCKED,
+                because=f"blocked by task {parent_id}",
+                blocked_by=parent_id,
+            )
+        if not is_blocked:
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.BLOCKED.value
             )
@@ -339,79 +437,87 @@ class TaskExecutor:
                 raise ValueError(f"upstream[{key!r}] must be under its own id, {value.id!r}")
         return tuple(upstream.values())
 
-    def _is_inside(self) -> bool:
-        """True if the caller is a handler of this executor, a subscriber, or called by one."""
-        return self._activity.is_mine or self._core.ambient() is not None
+    def _reuse(self, task: Task, upstream: tuple[Task, ...]) -> bool:
+        """Take over the result of an equal task in the store, if the task asks for that."""
+        if self._store is None:
+            return False
+        from ttasks.engine.resume import reuse_one
 
-    # Looking at it
+        return reuse_one(task, upstream, self._store, self._recorder)
+
+    def _refuse_loop(self, hint: str) -> None:
+        """Raise RuntimeError in a coroutine on our loop, which would wait for itself."""
+        if self._loop.is_current():
+            raise RuntimeError(f"this blocks the event loop that its own tasks run on; {hint}")
+
+    # Queries
 
     @property
     def store(self) -> Store | None:
-        """Where transitions are saved, None for nowhere."""
-        return self._core.store
+        """Where transitions are saved; None for nowhere."""
+        return self._store
 
     @property
     def breaker_states(self) -> dict[str, BreakerStatus]:
         """State of the circuit breaker of each group that has one, now."""
-        return self._core.breakers.states()
+        return self._breakers.states()
 
     @property
     def events(self) -> EventBus:
         """Where to subscribe to what happens."""
-        return self._core.bus
+        return self._bus
 
     @property
     def persistence_errors(self) -> dict[str, Exception]:
         """Latest failed write to the store by task id."""
-        return dict(self._core.recorder.task_errors)
+        return dict(self._recorder.task_errors)
 
     @property
     def graph_persistence_errors(self) -> dict[str, Exception]:
         """Latest failed write to the store by graph id."""
-        return dict(self._core.recorder.graph_errors)
+        return dict(self._recorder.graph_errors)
 
     @property
     def abandoned(self) -> int:
-        """Threads that were left behind with a handler that would not end, and still run."""
-        return self._core.abandoned.number
+        """The number of threads that were left behind with their handler and still run."""
+        return max(0, self._scheduler.abandoned)
 
     @property
     def is_shutdown(self) -> bool:
         """True once `shutdown` was called."""
-        return self._activity.closed
+        return self._scheduler.is_closed
 
     # The end
 
     def shutdown(self, wait: bool = True, cancel: bool = False) -> None:
-        """Take no more work; idempotent, from any thread.
+        """Accept no more work. Idempotent; may be called from any thread.
 
         Args:
-            wait: return when all that is queued or running has ended. A call from within a handler
-                or a subscriber, on a thread that works for this executor, never waits.
-            cancel: cancel all that is queued or running, instead of letting it end; finally tasks
-                of graphs still run.
+            wait: return when everything that is queued or running has ended. On a thread that works
+                for this executor (in a handler or subscriber) the call never waits.
+            cancel: cancel everything that is queued or running; finally tasks of graphs still run.
         """
         check_bool("wait", wait)
         check_bool("cancel", cancel)
-        self._activity.close()
+        self._scheduler.close()
         if cancel:
-            self._core.ending.cancel()
-            if self._pool is not None:
-                self._pool.cancel_queued()
-        if wait and not self._is_inside():
-            self._activity.wait_idle()
-            if self._pool is not None:
-                self._pool.join()
-        self._close_handlers()
-
-    def _close_handlers(self) -> None:
-        for handler in [*self._core.handlers.values(), *self._replaced]:
+            with Signals():
+                self._scheduler.ending.cancel()
+        if wait and not self._scheduler.is_inside():
+            self._scheduler.wait_idle()
+        for handler in [*self._replaced, *(handler for _, handler in self._handlers.values())]:
             close = getattr(handler, "close", None)
             if close is not None:
                 close()
+        self._scheduler.close_when_idle()
+
+    def _close_all(self) -> None:
+        """Close the backends, when nothing runs any more."""
+        for backend in list(self._backends.values()):
+            backend.close()
 
     def close(self) -> None:
-        """The same as ``shutdown()``."""
+        """Call ``shutdown()``."""
         self.shutdown()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Interrupted tasks: RUNNING by a ledger, although the process that ran them is gone."""
+"""Interrupted tasks: RUNNING according to a ledger, although their process is gone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ttasks.engine import outcome
+from ttasks.engine.ending import Settlement
 from ttasks.errors import GraphError, StoreError, TaskExecutionError
 from ttasks.model.event import TaskEventType, make_event
+from ttasks.model.graph import state_of
 from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
@@ -23,17 +26,18 @@ def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Tas
     """The tasks of a graph that are RUNNING although nobody runs them.
 
     Args:
-        graph: the graph that is about to run (``mine``), or an earlier one.
-        store: says who runs what.
+        graph: the graph that is about to run, or an earlier one.
+        store: knows who runs what.
+        mine: whether it is the graph that is about to run.
 
     Raises:
         GraphError: the graph, or one of its tasks, is run by somebody else.
     """
-    if graph._state.active and not mine:
+    if state_of(graph).active and not mine:
         raise GraphError(f"Graph {graph.title!r} of the same key is running; wait for its end")
     tasks = {task.id: task for task in graph if task.is_running}
     for task in tasks.values():
-        if task._lifecycle.owner is not None:
+        if lifecycle_of(task).owner is not None:
             raise GraphError(
                 f"Task {task.title!r} ({task.id}) is running elsewhere; wait for its end "
                 "before you run this graph"
@@ -60,15 +64,15 @@ def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Tas
 def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recorder) -> None:
     """End what the commands of interrupted tasks have left running.
 
-    Those of an earlier graph become FAILED, which is written and not announced: they are no part
-    of this run. Those of the graph that is run follow in its run, and are announced there.
+    Tasks of the earlier graph become FAILED, which is saved but not announced, because they are not
+    part of this run. Tasks of the graph itself become FAILED, and are announced, when it runs.
 
     Raises:
-        StoreError: it could not be written.
+        StoreError: a task could not be saved.
     """
     if not tasks:
         return
-    from ttasks.handlers.orphans import end_orphans
+    from ttasks.trees import end_orphans
 
     end_orphans(task.id for task in tasks)
     for task in tasks:
@@ -78,8 +82,11 @@ def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recor
         error = TaskExecutionError(INTERRUPTED)
         timing = outcome.Timing(now, now, 0.0)
         result = outcome.failure(task.id, error, timing, attempt=0, reason="interrupted")
-        previous = task._lifecycle.settle(TaskStatus.FAILED, INTERRUPTED, result)
-        if previous is not None:
+        life, owner = lifecycle_of(task), Settlement()
+        previous = life.settle(owner, TaskStatus.FAILED, INTERRUPTED, result)
+        if previous is None:
+            continue
+        try:
             recorder.write(
                 task,
                 make_event(
@@ -92,3 +99,5 @@ def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recor
                     INTERRUPTED,
                 ),
             )
+        finally:
+            life.release(owner)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from subprocess import CompletedProcess
+from sys import modules
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ttasks.engine.redaction import hide
 from ttasks.errors import (
     CircuitOpenError,
     TaskCancelled,
@@ -18,11 +17,14 @@ from ttasks.errors import (
 )
 from ttasks.model.frames import captured_locals
 from ttasks.model.prompt import PromptReply
+from ttasks.model.redact import redacted
 from ttasks.model.remote import RemoteTraceback
 from ttasks.model.result import Failure, TaskResult, make_result
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
     from ttasks.model.redact import Redactor
 
 
@@ -44,17 +46,18 @@ def success(
     emitted: dict[str, str] | None = None,
     redactor: Redactor | None = None,
 ) -> TaskResult:
-    """The result of a handler that returned ``raw`` and emitted that text by stream."""
-    if isinstance(raw, (CompletedProcess, PromptReply)):
-        timing = Timing(started_at, finished_at, duration)
-        if isinstance(raw, PromptReply):
+    """The result of a handler that returned ``raw``; ``emitted`` is its text by stream."""
+    # Not `isinstance`, which asks the object for its ``__class__``: that may run any code.
+    kind = type(raw)
+    output, error = "", None
+    if issubclass(kind, PromptReply) or ("subprocess" in modules and _is_command(kind)):
+        if issubclass(kind, PromptReply):
             fields = _of_prompt(raw, emitted or {}, redactor)
         else:
             fields = _of_command(raw)
+        timing = (started_at, finished_at, duration)
         return make_result(task_id, TaskStatus.SUCCEEDED, *timing, attempts=attempt, **fields)
-    output = ""
-    error: str | None = None
-    if isinstance(raw, str):
+    if issubclass(kind, str):
         output = raw if redactor is None else redactor.text(raw)
     if emitted is not None:
         output = emitted.get("stdout") or output
@@ -94,27 +97,27 @@ def failure(
         raised: what the handler raised.
         timing: when it ran.
         attempt: its number; 0 if it never started.
-        raw: what the handler returned all the same.
+        raw: what the handler returned, if it did.
         reason: termination reason; None derives it from the class of ``raised``.
         emitted: text that the handler emitted, by stream.
         redactor: hides secrets in all text.
         capture_locals: keep the variables of the innermost user frame.
-        spent: which budget forbids another attempt; becomes part of the message.
+        spent: why there is no other attempt, if a budget forbids it; becomes part of the message.
     """
     details = describe_failure(raised, redactor, capture_locals=capture_locals)
     if spent:
         details = replace(details, message=f"{details.message} ({spent})")
-    completed = getattr(raised, "completed", None)
-    if isinstance(raw, PromptReply):
+    completed = _completed(raised)
+    if issubclass(type(raw), PromptReply):
         raw = raw.raw
     fields: dict[str, Any] = {"raw": raw, "output": (emitted or {}).get("stdout", "")}
-    if isinstance(completed, CompletedProcess):
+    if completed is not None:
         fields = _of_command(completed)
         fields["value"] = None
     fields["error"] = fields.get("error") or (emitted or {}).get("stderr") or details.message
     return make_result(
         task_id,
-        TaskStatus.CANCELLED if isinstance(raised, TaskCancelled) else TaskStatus.FAILED,
+        TaskStatus.CANCELLED if issubclass(type(raised), TaskCancelled) else TaskStatus.FAILED,
         *timing,
         attempts=attempt,
         termination_reason=reason or reason_of(raised),
@@ -125,15 +128,15 @@ def failure(
 
 def reason_of(raised: BaseException) -> str:
     """The termination reason that an exception stands for."""
-    if isinstance(raised, TaskCancelled):
+    if issubclass(type(raised), TaskCancelled):
         return "cancelled"
-    if isinstance(raised, TaskTimeoutError):
+    if issubclass(type(raised), TaskTimeoutError):
         return "timeout"
-    if isinstance(raised, TaskExecutionError) and raised.completed is not None:
+    if issubclass(type(raised), TaskExecutionError) and _completed(raised) is not None:
         return "exit_code"
-    if isinstance(raised, CircuitOpenError):
+    if issubclass(type(raised), CircuitOpenError):
         return "circuit_open"
-    if isinstance(raised, TaskRejectedError):
+    if issubclass(type(raised), TaskRejectedError):
         return "rejected"
     return "handler"
 
@@ -146,10 +149,14 @@ def describe_failure(
 
     kind = type(raised)
     message = _message(raised)
-    trace = ""
-    if raised.__traceback__ is not None:
-        trace = "".join(format_exception(raised))
-    variables = _locals(raised, redactor) if capture_locals else {}
+    trace, variables = "", {}
+    try:
+        if raised.__traceback__ is not None:
+            trace = "".join(format_exception(raised))
+        if capture_locals:
+            variables = _locals(raised, redactor)
+    except BaseException as error:  # the code of an exception class may raise anything
+        trace = f"(no traceback: looking at the exception raised {type(error).__name__})"
     if redactor is not None:
         message, trace = redactor.text(message), redactor.text(trace)
     return Failure(f"{kind.__module__}.{kind.__qualname__}", message, trace, variables)
@@ -158,8 +165,23 @@ def describe_failure(
 def _message(raised: BaseException) -> str:
     try:
         return describe(raised)
-    except Exception as error:  # a broken __str__ must not hide the failure itself
+    except BaseException as error:  # a broken __str__ must not hide the failure itself
         return f"{type(raised).__name__} (whose text raised {type(error).__name__})"
+
+
+def _is_command(kind: type) -> bool:
+    """True for ``subprocess.CompletedProcess``; that module is imported only where it is used."""
+    subprocess = modules.get("subprocess")
+    return subprocess is not None and issubclass(kind, subprocess.CompletedProcess)
+
+
+def _completed(raised: BaseException) -> CompletedProcess[str] | None:
+    """The completed command of an exception; None if it has none."""
+    try:
+        completed = getattr(raised, "completed", None)
+    except BaseException:  # a property may raise anything
+        return None
+    return completed if _is_command(type(completed)) else None
 
 
 def _of_command(completed: CompletedProcess[str]) -> dict[str, Any]:
@@ -181,7 +203,7 @@ def _of_prompt(
     text, raw = reply.text, reply.raw
     answer = text if reply.answer is None else reply.answer
     if redactor is not None:
-        text, answer, raw = redactor.text(text), redactor.text(answer), hide(raw, redactor)
+        text, answer, raw = redactor.text(text), redactor.text(answer), redacted(raw, redactor)
     return {
         "output": emitted.get("stdout") or text,
         "error": emitted.get("stderr"),

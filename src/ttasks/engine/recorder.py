@@ -1,4 +1,4 @@
-"""Recorder: writes every transition to the store, and then tells the subscribers."""
+"""Recorder: writes every transition to the store, then tells the subscribers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ttasks.engine.bus import EventBus
-from ttasks.engine.redaction import redacted_graph, redacted_task
 from ttasks.errors import StoreError, describe
 from ttasks.model.event import TaskEventType, make_event
+from ttasks.model.redact import redacted_graph, redacted_task
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ class Recorder:
 
     A store that has ``record`` and a journal, ``events``, gets task and event in one write.
 
-    A write that fails is kept by id and announced as PERSISTENCE_FAILED, and the work goes on;
-    if the recorder is strict, ``transition`` then also raises.
+    The error of a failed write is kept by id and announced as PERSISTENCE_FAILED, and the work
+    goes on; a strict recorder also raises it from ``transition`` and ``save_graph``.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class Recorder:
         self._journal = getattr(store, "events", None)
         self._bus = bus
         self._strict = strict
-        self._redactor = redactor
-        # Both are only ever assigned to and copied, each one atomic operation of a dict.
+        self.redactor = redactor
+        # Items are assigned and the dicts copied, each an atomic operation; so they need no lock.
         self.task_errors: dict[str, Exception] = {}
         self.graph_errors: dict[str, Exception] = {}
 
@@ -64,9 +64,9 @@ class Recorder:
             StoreError: the write failed and the recorder is strict; the event was published.
         """
         failed: Exception | None = None
-        if self._redactor is not None:
-            task = redacted_task(task, self._redactor)
-        subscriptions = self._bus._subscriptions[kind]
+        if self.redactor is not None:
+            task = redacted_task(task, self.redactor)
+        subscriptions = self._bus.subscriptions[kind]
         event = None
         if subscriptions or self._record is not None:
             event = make_event(
@@ -78,19 +78,19 @@ class Recorder:
                     self._record(task, event)
                 else:
                     self._save_task(task)
-            except Exception as raised:
-                failed = raised
-                self._note(task, raised)
+            except BaseException as raised:
+                failed = _kept(raised)
+                self._note(task, failed)
         if subscriptions and event is not None:
-            self._bus._deliver(subscriptions, event)
+            self._bus.deliver(event, subscriptions)
         if failed is not None and self._strict:
             raise StoreError(f"Task {task.title!r} could not be saved: {failed}") from failed
 
     def write(self, task: Task, event: TaskEvent) -> None:
-        """Save a task, with an event for the journal, and tell nobody.
+        """Save a task with an event for the journal, without announcing it.
 
         Raises:
-            StoreError: the store could not.
+            StoreError: the write failed.
         """
         try:
             if self._record is not None:
@@ -102,27 +102,22 @@ class Recorder:
         except Exception as error:
             raise StoreError(f"Task {task.title!r} could not be saved: {error}") from error
 
-    @property
-    def has_ledger(self) -> bool:
-        """True if each transition is a commit."""
-        return self._record is not None
-
     def wants(self, kind: TaskEventType) -> bool:
         """True if somebody subscribed to this kind of event, or a journal keeps it."""
         return self._bus.wants(kind) or (self._journal is not None and self._journal.wants(kind))
 
     def report(self, event: TaskEvent) -> None:
-        """Write an event that is no transition to the journal if it keeps it; then publish it."""
+        """Publish an event that is no transition, after the journal if that keeps such events."""
         if self._journal is not None and self._journal.wants(event.type):
             try:
                 self._journal.append(event)
-            except Exception as error:
-                self._note(event.task, error)
+            except BaseException as error:
+                self._note(event.task, _kept(error))
         self._bus.publish(event)
 
     def shown(self, task: Task) -> Task:
         """The task as subscribers and stores see it."""
-        return task if self._redactor is None else redacted_task(task, self._redactor)
+        return task if self.redactor is None else redacted_task(task, self.redactor)
 
     def _note(self, task: Task, error: Exception) -> None:
         """Keep and announce that a task could not be saved."""
@@ -145,13 +140,13 @@ class Recorder:
             )
 
     def resave(self, task: Task) -> None:
-        """Save a task that has changed without a transition; a failure is kept."""
+        """Save a task that has changed without a transition; keep the error of a failed write."""
         task = self.shown(task)
         if self._save_task is not None:
             try:
                 self._save_task(task)
-            except Exception as error:
-                self._note(task, error)
+            except BaseException as error:
+                self._note(task, _kept(error))
 
     def save_graph(self, graph: TaskGraph) -> None:
         """Save a graph with its tasks.
@@ -162,13 +157,32 @@ class Recorder:
         if self._store is None:
             return
         try:
-            if self._redactor is not None:
-                graph = redacted_graph(graph, self._redactor)
+            if self.redactor is not None:
+                graph = redacted_graph(graph, self.redactor)
             self._store.graphs.save(graph)
-        except Exception as error:
-            self.graph_errors[graph.id] = error
+        except BaseException as raised:
+            error = self.graph_errors[graph.id] = _kept(raised)
             for task in graph:
                 self._announce_failure(task, error)
                 break
             if self._strict:
                 raise StoreError(f"Graph {graph.title!r} could not be saved: {error}") from error
+
+    def save_outcome(self, graph: TaskGraph) -> None:
+        """Save what ended the run of a graph, if the store can; a failure is kept."""
+        save = None if self._store is None else getattr(self._store.graphs, "save_outcome", None)
+        if save is None:
+            return
+        try:
+            save(graph)
+        except BaseException as error:
+            self.graph_errors[graph.id] = _kept(error)
+
+
+def _kept(raised: BaseException) -> Exception:
+    """What a store raised, as an Exception: a SystemExit of a store must not end a worker."""
+    if isinstance(raised, Exception):
+        return raised
+    error = StoreError(f"The store raised {type(raised).__name__}: {raised}")
+    error.__cause__ = raised
+    return error

@@ -1,12 +1,12 @@
-"""Reports: what a handler reports while it works, on its way to journal and subscribers."""
+"""Reports: progress and output of a handler, on their way to journal and subscribers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
+from ttasks import sync
 from ttasks.model.context import CHUNK_LIMIT
 from ttasks.model.event import TaskEventType, make_event
 
@@ -15,31 +15,33 @@ if TYPE_CHECKING:
     from ttasks.model.redact import Redactor
     from ttasks.model.task import Task
 
-EMIT_PATIENCE = 1.0
-"""Seconds that the end of an attempt waits for a report of it that is just being delivered."""
+EMIT_PATIENCE = 10.0
+"""Seconds that the end of an attempt waits for reports that are being delivered. Only a subscriber
+that takes longer can see that end before its report has been delivered."""
 
 
 class Reports:
-    """The reporting half of an attempt: a `ttasks.model.context.Reporter`. Thread-safe.
+    """The reports of one attempt: a `ttasks.model.context.Reporter`. Thread-safe.
 
-    Its lock owns ``_closed`` and ``_emitting``: no report starts once the attempt is closed, and
-    the end waits for those that have started, so that nothing is announced after the last event.
-    The lock is not held while subscribers run.
+    No report begins after `close`, and `close` waits for those that have begun. So nothing is
+    announced after the last event of the attempt.
     """
 
-    # What most attempts never change is kept by the class.
-    _closed = False
-    _emitting = 0
-    _drained: Event | None = None
-    _emitted: dict[str, list[str]] | None = None
-    _streams: dict[str, Any] | None = None
-    _shown: Task | None = None  # what events show of the task
-
-    _lock: Lock
-    _task: Task
-    _recorder: Recorder
-    _redactor: Redactor | None
-    number: int
+    def __init__(
+        self, recorder: Recorder, redactor: Redactor | None, task: Task, number: int
+    ) -> None:
+        self._recorder = recorder
+        self._redactor = redactor
+        self._task = task
+        self._number = number
+        # Owns the fields below; it is not held while subscribers run.
+        self._lock = sync.Lock()
+        self._emitting = 0  # reports that are being delivered
+        self._closed = False
+        self._drained: sync.Event | None = None
+        self._emitted: dict[str, list[str]] | None = None
+        self._streams: dict[str, Any] | None = None
+        self._shown: Task | None = None  # what events show of the task
 
     def progress(self, percent: float | None, message: str | None) -> None:
         """See `ttasks.model.context.Reporter`."""
@@ -84,6 +86,40 @@ class Reports:
 
         return announce
 
+    def _enter(self) -> bool:
+        """Begin a report; False if the attempt has ended. `_exit` follows."""
+        with self._lock:
+            if self._closed:
+                return False
+            self._emitting += 1
+            return True
+
+    def _exit(self) -> None:
+        """End a report."""
+        with self._lock:
+            self._emitting -= 1
+            if self._drained is not None and not self._emitting:
+                self._drained.set()
+
+    def close(self) -> None:
+        """Accept no more reports, wait for those under way, and deliver what was held back."""
+        with self._lock:
+            self._closed = True
+            if self._emitting:
+                self._drained = sync.Event()
+        if self._drained is not None:
+            self._drained.wait(EMIT_PATIENCE)
+        if self._streams is None:
+            return
+        for stream, filtered in self._streams.items():
+            self._emit(stream, filtered.finish())
+
+    def texts(self) -> dict[str, str] | None:
+        """What was emitted, by stream; None if nothing was."""
+        if self._emitted is None:
+            return None
+        return {stream: "".join(chunks) for stream, chunks in self._emitted.items()}
+
     def _emit(self, stream: str, text: str) -> None:
         if not text:
             return
@@ -107,42 +143,10 @@ class Reports:
                 datetime.now(UTC),
                 status,
                 status,
-                attempt=self.number,
+                attempt=self._number,
                 **fields,
             )
         )
-
-    def _enter(self) -> bool:
-        with self._lock:
-            if self._closed:
-                return False
-            self._emitting += 1
-            return True
-
-    def _exit(self) -> None:
-        with self._lock:
-            self._emitting -= 1
-            if self._drained is not None and not self._emitting:
-                self._drained.set()
-
-    def _close(self) -> None:
-        """Let no report start any more, wait for those under way, deliver what was held back."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            if self._emitting:
-                self._drained = Event()
-        if self._drained is not None:
-            self._drained.wait(EMIT_PATIENCE)
-        for stream, filtered in (self._streams or {}).items():
-            self._emit(stream, filtered.finish())
-
-    def _emitted_text(self) -> dict[str, str] | None:
-        """What was emitted, by stream; None if nothing was."""
-        if self._emitted is None:
-            return None
-        return {stream: "".join(chunks) for stream, chunks in self._emitted.items()}
 
 
 def pieces(text: str) -> list[str]:

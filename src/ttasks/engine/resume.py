@@ -17,15 +17,15 @@ from ttasks.engine.interrupted import check_not_running, end_interrupted
 from ttasks.errors import GraphError
 from ttasks.model.fingerprint import fingerprint_of
 from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of, stamp
 
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
-    from ttasks.model.graph import TaskGraph
+    from ttasks.model.graph import Node, TaskGraph
     from ttasks.model.result import TaskResult
     from ttasks.model.store import Store
     from ttasks.model.task import Task
     from ttasks.model.topology import Topology
-    from ttasks.model.views import Node
 
 
 def prepare_ledger(
@@ -36,13 +36,13 @@ def prepare_ledger(
     recorder: Recorder,
     resume: bool,
 ) -> None:
-    """Bring graph and store together before a run: who runs what, fingerprints, earlier results.
+    """Prepare a run with a store: check who runs what, set fingerprints, reuse earlier results.
 
-    What raises, raises before anything has changed.
+    Errors are raised before any task of the graph has changed.
 
     Raises:
         GraphError: the graph cannot be resumed, or one of its tasks is running elsewhere.
-        StoreError: the store cannot be read, or what was interrupted cannot be noted in it.
+        StoreError: the store cannot be read, or interrupted tasks cannot be saved in it.
     """
     if resume and graph.key is None:
         raise GraphError("resume=True needs a graph with a key: TaskGraph(title, key=...)")
@@ -57,7 +57,7 @@ def prepare_ledger(
         interrupted += check_not_running(before, store, mine=False)
     reusing = any(node.task.reuse for node in nodes)
     if graph.key is not None or reusing or keeps_fingerprints(store):
-        stamp(nodes, topology)
+        stamp_all(nodes, topology)
     end_interrupted(interrupted, before, recorder)
     if before is not None:
         adopt(nodes, topology, keys, before)
@@ -73,18 +73,18 @@ def keeps_fingerprints(store: Store) -> bool:
     return hasattr(store.tasks, "succeeded")
 
 
-def stamp(nodes: Sequence[Node], topology: Topology) -> None:
+def stamp_all(nodes: Sequence[Node], topology: Topology) -> None:
     """Give every task of a graph its fingerprint; one that SUCCEEDED keeps what it has."""
     known: list[str | None] = [None] * len(nodes)
     for number in in_order(topology):
         task = nodes[number].task
         if not task.is_succeeded or task.fingerprint is None:
-            task.stamp(fingerprint_of(task, [known[end] for end in topology.dependencies[number]]))
+            stamp(task, fingerprint_of(task, [known[end] for end in topology.dependencies[number]]))
         known[number] = task.fingerprint
 
 
 def in_order(topology: Topology) -> Iterator[int]:
-    """The nodes, each after its dependencies."""
+    """The nodes in an order where each comes after its dependencies."""
     waiting = [len(ends) for ends in topology.dependencies]
     free = [number for number, count in enumerate(waiting) if not count]
     for number in free:  # grows while it is read
@@ -99,7 +99,7 @@ def in_order(topology: Topology) -> Iterator[int]:
 
 
 def latest(graph: TaskGraph, store: Store) -> TaskGraph | None:
-    """What the store has of the graph's key that was saved last.
+    """The graph with the same key that was saved last.
 
     None if there is none, or if that is the graph itself and it has run.
     """
@@ -115,7 +115,7 @@ def latest(graph: TaskGraph, store: Store) -> TaskGraph | None:
 
 
 def task_keys(tasks: Iterable[Task]) -> dict[str, list[Task]]:
-    """Tasks by the key that they were given, or else by their title if that is no key."""
+    """Tasks by their key, or those without one by their title unless that is a key."""
     given: dict[str, list[Task]] = {}
     titles: dict[str, list[Task]] = {}
     for task in tasks:
@@ -127,7 +127,7 @@ def task_keys(tasks: Iterable[Task]) -> dict[str, list[Task]]:
 
 
 def unique_keys(tasks: Iterable[Task]) -> dict[str, Task]:
-    """Tasks by a key that no other has.
+    """The tasks whose key or title no other has, by that.
 
     Raises:
         GraphError: two tasks were given the same key. The same title is allowed.
@@ -145,9 +145,9 @@ def unique_keys(tasks: Iterable[Task]) -> dict[str, Task]:
 def adopt(
     nodes: Sequence[Node], topology: Topology, keys: dict[str, Task], before: TaskGraph
 ) -> None:
-    """Take over what an earlier graph has finished.
+    """Take over the results of tasks that SUCCEEDED in an earlier graph.
 
-    The tasks become SUCCEEDED with the earlier result, marked as ``reused``; nothing is announced.
+    The tasks become SUCCEEDED with that result, marked as ``reused``; nothing is announced.
     """
     mine = {task.id: key for key, task in keys.items()}
     places = {node.task.id: node for node in before.nodes()}
@@ -163,7 +163,7 @@ def adopt(
         if old is None or not settled.issuperset(topology.dependencies[number]):
             continue
         if is_same(task, old.task):
-            if task.take_over(reusable(old.task, task.id)):
+            if lifecycle_of(task).take_over(reusable(old.task, task.id)):
                 settled.add(number)
         elif was_skipped(node, old):
             settled.add(number)
@@ -184,7 +184,7 @@ def was_skipped(node: Node, old: Node) -> bool:
 
 
 class Finder:
-    """Finds SUCCEEDED tasks of a store by fingerprint; one that cannot is searched through once."""
+    """Finds SUCCEEDED tasks by fingerprint; reads a store that cannot do this through, once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -192,7 +192,7 @@ class Finder:
         self._found: dict[str, Task] | None = None
 
     def find(self, fingerprint: str) -> Task | None:
-        """One that SUCCEEDED, preferably the latest; None if there is none."""
+        """A task that SUCCEEDED, preferably the latest; None if there is none."""
         if self._find is not None:
             found: Task | None = self._find(fingerprint)
             return found
@@ -217,13 +217,13 @@ def reuse(nodes: Sequence[Node], topology: Topology, store: Store) -> None:
 
 
 def reuse_one(task: Task, upstream: Sequence[Task], store: Store, recorder: Recorder) -> bool:
-    """The same for a task that is run by itself; True if it has SUCCEEDED that way."""
+    """Do the same for a single task; True if it took over a result."""
     if task.is_terminal and not task.can_transition_to(TaskStatus.RUNNING):
         return False
     if not (task.reuse or keeps_fingerprints(store)):
         return False
     before = task.fingerprint
-    task.stamp(fingerprint_of(task, [end.fingerprint for end in upstream]))
+    stamp(task, fingerprint_of(task, [end.fingerprint for end in upstream]))
     taken = (
         task.reuse
         and all(end.is_succeeded for end in upstream)
@@ -239,7 +239,11 @@ def take_over_equal(task: Task, finder: Finder) -> bool:
     if task.fingerprint is None or not task.is_pending:
         return False
     old = finder.find(task.fingerprint)
-    return old is not None and is_same(task, old) and task.take_over(reusable(old, task.id))
+    return (
+        old is not None
+        and is_same(task, old)
+        and lifecycle_of(task).take_over(reusable(old, task.id))
+    )
 
 
 def is_same(task: Task, old: Task) -> bool:
@@ -258,7 +262,7 @@ def has_kept_result(task: Task) -> bool:
 
 
 def is_kept(value: Any) -> bool:
-    """False for what stands in place of a value that a store could not keep."""
+    """False for the placeholder of a value that a store could not keep."""
     return not getattr(type(value), "is_absent", False)
 
 

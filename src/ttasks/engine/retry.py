@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from random import random
-from threading import Lock
 from typing import TYPE_CHECKING
 
+from ttasks import sync
 from ttasks.errors import HandlerNotFoundError, StoreError, TaskCancelled, TaskRejectedError
 
 if TYPE_CHECKING:
@@ -19,30 +18,35 @@ NEVER_RETRIED = (TaskCancelled, HandlerNotFoundError, TaskRejectedError, StoreEr
 
 
 class RetryBudget:
-    """How many retries a run may still make. Thread-safe; its lock owns the count.
+    """The number of retries that a run may still make. Thread-safe; its lock owns the count.
 
     Args:
         limit: at least 0; None means any number.
     """
 
     def __init__(self, limit: int | None = None) -> None:
-        self._lock = Lock()
+        self._lock = sync.Lock()
         self.limit = limit
         self.used = 0
 
     def take(self) -> bool:
-        """Use one up; False if none is left."""
+        """Use up one retry; False if none is left."""
         with self._lock:
             if self.limit is not None and self.used >= self.limit:
                 return False
             self.used += 1
             return True
 
+    def give_back(self) -> None:
+        """Undo one `take`."""
+        with self._lock:
+            self.used -= 1
+
 
 class Tries:
     """Counts and times the attempts of one execution, and decides on the next one.
 
-    Used by one attempt after the other, so by one thread at a time.
+    Its attempts use it one after the other, so it is never used by two threads at once.
     """
 
     __slots__ = ("_began", "_budget", "_clock", "_durations", "_number", "_policy", "_random")
@@ -52,7 +56,7 @@ class Tries:
         policy: RetryPolicy,
         clock: Clock,
         budget: RetryBudget | None = None,
-        random: Callable[[], float] = random,
+        random: Callable[[], float] | None = None,
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -68,13 +72,13 @@ class Tries:
         return self._number
 
     def note_end(self, duration: float) -> None:
-        """An attempt has ended."""
+        """Note how long an attempt took."""
         self._durations += (duration,)
 
     def decide(self, error: BaseException) -> tuple[float | None, str]:
-        """Seconds until the next attempt, None for none; and which budget forbids it, or ""."""
+        """Seconds until the next attempt, None for none; and which budget forbids it, if any."""
         policy = self._policy
-        if isinstance(error, NEVER_RETRIED) or not policy.allows(self._number, error):
+        if issubclass(type(error), NEVER_RETRIED) or not policy.allows(self._number, error):
             return None, ""
         delay = policy.delay(self._number, self._random)
         elapsed = self._clock.now() - self._began
@@ -84,8 +88,13 @@ class Tries:
             return None, f"not tried again: the run's retry budget of {self._budget.limit} is spent"
         return delay, ""
 
+    def take_back(self) -> None:
+        """Undo the latest decision for another attempt."""
+        if self._budget is not None:
+            self._budget.give_back()
+
     def in_result(self, result: TaskResult) -> TaskResult:
-        """The result with what is known of all attempts."""
+        """The result, with the durations of all attempts."""
         return replace(
             result,
             attempt_durations=self._durations,

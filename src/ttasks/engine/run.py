@@ -1,257 +1,202 @@
-"""GraphRun: one run of a graph, from its validation to its end, and every way of stopping it."""
+"""Run: one run of a plan from start to end, and every way to stop it.
+
+The thread that calls ``supervise`` waits for the end and for what falls due meanwhile (retries and
+timeouts), and carries out requests to stop. In `TaskGraph.run`
+and `TaskExecutor.execute` that is the calling thread, where Ctrl-C arrives. The work is done by the
+workers of a `Dispatch`.
+"""
 
 from __future__ import annotations
 
-from contextvars import copy_context
-from dataclasses import replace
-from threading import Lock, get_ident
+from collections.abc import Callable, Iterable
+from contextvars import Context
 from typing import TYPE_CHECKING
 
-from ttasks.engine.attempt import sheltering
-from ttasks.engine.core import Core, follow
-from ttasks.engine.dispatch import Dispatch
-from ttasks.engine.interrupt import Signals
-from ttasks.engine.interrupted import INTERRUPTED
-from ttasks.engine.limits import GroupLimits, RunLimits
-from ttasks.engine.resume import prepare_ledger
+from ttasks import sync
+from ttasks.engine.dispatch import Dispatch, Work
 from ttasks.engine.retry import RetryBudget
-from ttasks.errors import GraphError, TaskCancelled, TaskExecutionError, TaskTimeoutError
+from ttasks.errors import TaskCancelled, TaskTimeoutError
 from ttasks.model.cancel import CancelToken
-from ttasks.model.plan import Plan
-from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
-    from ttasks.model.clock import Clock
-    from ttasks.model.graph import TaskGraph
+    from ttasks.engine.attempt import Attempt
+    from ttasks.engine.limits import RunPlaces
+    from ttasks.engine.requests import Requests
+    from ttasks.engine.scheduler import Scheduler
+    from ttasks.model.plan import Plan
     from ttasks.model.running import RunOptions
-    from ttasks.model.task import Task
-    from ttasks.model.topology import Topology
-    from ttasks.model.views import Node
 
 CANCEL_PATIENCE = 2.0
-"""Seconds after its cancellation until a handler that will not end is left behind."""
+"""Seconds that a cancelled handler has to end before it is left behind."""
 
 
-class Alarm:
-    """Wakes up the one thread that waits. ``ring`` blocks on no lock: safe in signal handlers."""
+class Run:
+    """One run: a plan, the threads that carry it out, and every way to stop it.
 
-    __slots__ = ("_clock", "_lock")
+    The supervisor owns the private fields, except that the lock of the scheduler decides who is
+    the first to stop the run.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = Lock()
-        self._lock.acquire()
+    Args:
+        scheduler: of the executor.
+        works: the tasks, by node.
+        plan: what may run; belongs to the run from now on.
+        places: in groups.
+        options: how to run it.
+        context: context variables that handlers see.
+        name: prefix for the names of the threads.
+        requests: requests to stop the run, which the supervisor carries out.
+        follows: tokens that stop the run when they are cancelled.
+        outer: the attempt that the run is part of; None if there is none.
+        label: the subject of messages such as "The graph run was cancelled"; None for a run of
+            single tasks.
+        is_shared: wait for a task that somebody else is running; otherwise that is an error.
+        is_open: accept more tasks until all have ended (see ``add``).
 
-    def ring(self) -> None:
-        """End the wait, or the next one."""
-        try:
-            self._lock.release()
-        except RuntimeError:
-            pass  # it rings already
-
-    def wait_until(self, moment: float | None) -> None:
-        """Wait until it rings, or until that moment; None means without a limit."""
-        self._clock.wait_until(self._lock, moment)
-
-
-class GraphRun:
-    """One run of a graph. It implements `ttasks.model.running.RunHandle`.
-
-    The thread that calls ``run`` supervises: it waits for the end and for what is due at a certain
-    time, and carries out requests to stop that come from signal handlers and event loops. Its lock
-    owns who stops the run first; the requests are plain assignments.
+    Attributes:
+        error: why the run as a whole ended early; None if it did not.
+        errors: exception by task id.
+        add: adds a task, see `Dispatch.add`.
     """
 
     def __init__(
         self,
-        core: Core,
-        working: Callable[[], AbstractContextManager[None]],
-        graph: TaskGraph,
+        scheduler: Scheduler,
+        works: list[Work],
+        plan: Plan,
+        places: RunPlaces,
         options: RunOptions,
-        token: CancelToken | None = None,
+        context: Context,
+        name: str,
+        requests: Requests,
+        follows: Iterable[CancelToken],
+        *,
+        outer: Attempt | None = None,
+        label: str | None = None,
+        is_shared: bool = True,
+        is_open: bool = False,
     ) -> None:
-        self._core = core
-        self._working = working
-        self._graph = graph
+        self._scheduler = scheduler
+        self._clock = scheduler.services.clock
+        self._lock = scheduler.lock
         self._options = options
-        self._token = token or CancelToken()
-        self._clock = core.clock
-        self._nodes: list[Node] = []
-        self._alarm = Alarm(core.clock)
-        self._lock = Lock()
+        self._token = CancelToken()  # cancelled with any of ``follows``
+        self._follows = tuple(follows)
+        self._requests = requests
+        self._label = label
+        self._overdue: list[Attempt] = []  # timed out, but sheltering nested work
+        self._stuck: dict[Attempt, float] = {}  # cancelled, and when that was first seen
         self._stopped_at: float | None = None
         self._finally_over = False
         self._killed = False
-        self._cancel_wanted = False
-        self._requests = 0  # by people: the second one kills
-        self._request_reason = "cancelled"
-        self._stuck: dict[int, float] = {}  # cancelled nodes: when they were first seen running on
-        self._owner = get_ident()
         self._began = self._clock.now()
         self._ended: float | None = None
-        self._outer = core.ambient()
+        self._supervisor: int | None = None
+        self._unfollow: list[Callable[[], None]] = []  # not empty from `register` on
         self._budget = RetryBudget(options.retry_budget)
-        self._errors: dict[str, BaseException] = {}
-        self._dispatch: Dispatch
-
-    def _prepare(self) -> None:
-        """Make what is needed to run; raises if the graph cannot run."""
-        graph, outer = self._graph, self._outer
-        self._nodes = graph.nodes()
-        topology = graph.topology()
-        limits = RunLimits(
-            GroupLimits(self._options.limits),
-            self._core.limits,
-            frozenset() if outer is None else outer.held,
-        )
-        self._check_free()
-        core = self._core
-        prepare_ledger(
-            graph, self._nodes, topology, core.store, core.recorder, self._options.resume
-        )
         self._dispatch = Dispatch(
-            self._core,
-            self._nodes,
-            self._make_plan(topology, limits),
-            limits,
-            self._options.max_workers,
+            scheduler,
+            works,
+            plan,
+            places,
+            options.max_workers,
+            context,
+            name,
             self._budget,
-            copy_context(),
-            self._working,
-            f"ttasks-{graph.title or 'graph'}",
-            self._errors,
-            self._on_trouble,
-            self._alarm.ring,
+            self,
+            outer=outer,
+            is_shared=is_shared,
+            is_open=is_open,
         )
+        self.add = self._dispatch.add
+        self.error: BaseException | None = None
+        self.errors = self._dispatch.errors
 
-    def _check_free(self) -> None:
-        for node in self._nodes:
-            task = node.task
-            if task._lifecycle.owner is not None:
-                raise GraphError(
-                    f"Task {task.title!r} ({task.id}) is running elsewhere; wait for its end "
-                    "before you run this graph"
-                )
+    # On the thread that supervises
 
-    def _make_plan(self, topology: Topology, limits: RunLimits) -> Plan:
-        """The plan of what is left to do."""
-        finished, orders, groups, finals = {}, {}, {}, []
-        for number, node in enumerate(self._nodes):
-            task = node.task
-            status = task.status
-            if status.is_sink:
-                finished[number] = status
-            if task.priority or task.deadline is not None:
-                orders[number] = (task.priority, task.deadline)
-            if task.group is not None and task.group in limits:
-                groups[number] = task.group
-            if node.finally_:
-                finals.append(number)
-        policies = [node.policy for node in self._nodes]
-        return Plan(topology, policies, frozenset(finals), orders, groups, finished)
-
-    # On the thread that runs the graph
-
-    def run(self) -> None:
-        """Run the graph; see `TaskGraph.run`."""
-        state = self._graph._state
-        with Signals(self._interrupt, handle_sigterm=self._options.handle_sigterm):
-            with state.lock:
-                if state.active:
-                    raise GraphError(f"Graph {self._graph.title!r} is running already")
-                state.active = True
-            before, state.handle = state.handle, None
-            try:
-                try:
-                    self._prepare()
-                except BaseException:
-                    state.handle = before
-                    raise
-                state.error = None
-                state.errors = self._errors
-                state.handle = self
-                self._core.recorder.save_graph(self._graph)
-                with self._core.run_registered(self), self._core.loop.held():
-                    self._run()
-            finally:
-                self._ended = self._clock.now()
-                state.active = False
-
-    def _run(self) -> None:
-        for node in self._nodes:
-            self._fail_stale(node)
-        unlisten = self._core.limits.listen(self._dispatch.unpark)
-        unfollow = self._token.add_callback(self._on_token)
+    def supervise(self) -> None:
+        """Carry the plan out, and return when every task has ended and every thread is gone."""
+        self._supervisor = sync.get_ident()
+        if not self._unfollow:
+            self.register()
+        self._scheduler.hold()
         try:
-            with follow(self._token, *self._core.outer_tokens()), sheltering(self._outer):
-                if self._cancel_wanted or self._requests:
-                    self._do_due()
-                self._dispatch.begin()
-                self._supervise()
+            if self._requests.cancel:
+                self._do_due()
+            self._dispatch.begin()
+            self._wait_for_end()
         finally:
-            unlisten()
-            unfollow()
             self._dispatch.join()
-            self._note_downstream()
+            self._scheduler.let_go()
+            self.unregister()
+            self._ended = self._clock.now()
 
-    def _fail_stale(self, node: Node) -> None:
-        """A task that is RUNNING with nobody running it was interrupted; it is tried again."""
-        if node.task.is_running:
-            self._core.settle(
-                node.task,
-                TaskStatus.FAILED,
-                TaskExecutionError(INTERRUPTED),
-                reason="interrupted",
-            )
+    def register(self) -> None:
+        """Hear of stops and of free places from now on; comes before the first worker."""
+        # First: a stop may come at once, and have a worker started.
+        self._scheduler.add_run(self._dispatch)
+        self._unfollow = [self._token.follow(token) for token in self._follows]
+        self._unfollow.append(self._token.add_callback(self._on_token))
 
-    def _supervise(self) -> None:
-        """Wait for the end, and do what is due meanwhile."""
+    def unregister(self) -> None:
+        """Undo `register`."""
+        self._scheduler.remove_run(self._dispatch)
+        for end in self._unfollow:
+            end()
+
+    def _wait_for_end(self) -> None:
+        """Wait for the end, and meanwhile do what falls due."""
         raised: BaseException | None = None
-        while not self._dispatch.ended:
+        while not self._dispatch.is_over():
             try:
                 self._do_due()
-                if not self._dispatch.ended:
-                    self._alarm.wait_until(self._next_moment())
+                if self._dispatch.must_work:
+                    self._dispatch.work_here()
+                if self._dispatch.unfinished:
+                    self._requests.wait_until(self._next_moment())
             except BaseException as error:
-                # Whatever handlers of yet other signals raise is as good as Ctrl-C. At the third
-                # there is nothing left to be tried.
-                if self._requests > 1:
+                # An exception from the handler of another signal counts as Ctrl-C. After the
+                # third there is nothing left to try.
+                if self._requests.interrupts > 1:
                     raise
                 raised = raised or error
-                self._interrupt()
+                self._requests.interrupt()
         if raised is not None:
             raise raised
 
     def _do_due(self) -> None:
-        self._dispatch.attend()
-        now = self._clock.now()
-        options = self._options
-        if self._cancel_wanted or self._requests:
-            self._stop(self._request_reason, "The graph run was " + self._request_reason)
-        if self._requests > 1 and not self._killed:
+        now, options, requests = self._clock.now(), self._options, self._requests
+        if requests.cancel:
+            self._stop(requests.reason)
+        if requests.interrupts > 1 and not self._killed:
             self._killed = True
             self._stop_finally()
-            self._dispatch.kill()
+            for attempt in self._dispatch.alive():
+                attempt.cancel("interrupted", kill=True)
         if options.timeout is not None and now >= self._began + options.timeout:
             error = TaskTimeoutError(options.timeout, what="Graph")
             if self._stop("cancelled", str(error)):
-                self._graph._state.error = error
+                self.error = error
         limit = options.finally_timeout
         if self._stopped_at is not None:
-            over = limit is not None and now >= self._stopped_at + limit
-            if limit is not None and over and not self._finally_over:
-                self._stop_finally(TaskTimeoutError(limit, what="Finally tasks"))
+            if limit is not None and now >= self._stopped_at + limit and not self._finally_over:
+                late = TaskTimeoutError(limit, what="Finally tasks")
+                self.error = self.error or late
+                self._stop_finally(str(late))
             self._leave_stuck(now)
-        self._dispatch.expire_due(now)
-        self._dispatch.resume_due(now)
+        self._leave_overdue()
+        self._take_due(now)
+
+    def _take_due(self, now: float) -> None:
+        """Queue the retries that are due, and end the attempts that have timed out."""
+        while (attempt := self._dispatch.take_due(now)) is not None:
+            attempt.token.cancel("timeout")
+            self._overdue.append(attempt)
+            self._leave_overdue()
 
     def _next_moment(self) -> float | None:
-        """When something is due next, by the clock; None if nothing is."""
+        """When the next thing is due, by the clock; None if nothing is."""
         options = self._options
-        moments = [self._dispatch.next_due()]
+        moments = [self._dispatch.next_moment()]
         if self._stopped_at is None:
             if options.timeout is not None:
                 moments.append(self._began + options.timeout)
@@ -261,105 +206,98 @@ class GraphRun:
             moments += [seen + CANCEL_PATIENCE for seen in self._stuck.values()]
         return min((moment for moment in moments if moment is not None), default=None)
 
+    def _leave_overdue(self) -> None:
+        """End the attempts that have timed out, unless they shelter nested work."""
+        self._overdue = [attempt for attempt in self._overdue if not self._dispatch.leave(attempt)]
+
     def _leave_stuck(self, now: float) -> None:
-        """Leave behind cancelled handlers that have had their time and cannot be ended."""
-        running = {
-            node
-            for node, (attempt, _thread) in list(self._dispatch.live.items())
+        """Leave behind handlers that have not ended in time after their cancellation."""
+        running = [
+            attempt
+            for attempt in self._dispatch.alive()
             if attempt.token.cancelled and not attempt.ends_itself
-        }
-        self._stuck = {node: self._stuck.get(node, now) for node in running}
-        for node, seen in list(self._stuck.items()):
+        ]
+        self._stuck = {attempt: self._stuck.get(attempt, now) for attempt in running}
+        for attempt, seen in list(self._stuck.items()):
             if self._killed or now >= seen + CANCEL_PATIENCE:
-                del self._stuck[node]
-                self._dispatch.leave_behind(node)
+                del self._stuck[attempt]
+                self._dispatch.leave(attempt)
 
     # Stopping
 
     def cancel(self) -> None:
-        """Stop the run; see `TaskGraph.cancel`."""
-        if get_ident() == self._owner:
-            # Perhaps from a signal handler that interrupts a critical section of this thread.
-            self._cancel_wanted = True
-            self._alarm.ring()
+        """Stop the run; may be called from any thread.
+
+        On the supervisor's thread this only requests it: the caller may be a signal handler that
+        has interrupted a critical section.
+        """
+        if sync.get_ident() == self._supervisor:
+            self._requests.ask_cancel()
         else:
-            self._stop("cancelled", "The graph run was cancelled")
-
-    def request_cancel(self) -> None:
-        """Ask the supervisor to stop the run, and if asked again to kill what is left of it."""
-        self._requests += 1
-        self._alarm.ring()
-
-    def _interrupt(self) -> None:
-        self._request_reason = "interrupted"
-        self.request_cancel()
+            self._stop("cancelled")
 
     def _on_token(self) -> None:
-        self._request_reason = self._token.reason or "cancelled"
-        self._cancel_wanted = True
+        reason = self._token.reason or "cancelled"
         if self._token.killed:
-            self._requests = max(self._requests, 2)
-        self._alarm.ring()
+            self._requests.interrupts = max(self._requests.interrupts, 2)
+            self._requests.ask_cancel(reason)
+        elif sync.get_ident() == self._supervisor:
+            self._requests.ask_cancel(reason)
+        else:
+            self._stop(reason)
 
-    def notice_cancelled(self, task: Task) -> None:
-        """A task was cancelled that may be waiting for another attempt; from any thread."""
-        self._dispatch.hurry(task.id)
-
-    def _on_trouble(self, node: int | None, error: BaseException) -> None:
-        """A required node failed, or (None) the run as a whole cannot go on."""
-        if node is None:
-            if self._graph._state.error is None:
-                self._graph._state.error = error
-            self._stop("cancelled", f"The graph run was stopped: {error}")
-        elif self._options.fail_fast:
-            title = self._nodes[node].task.title
-            self._stop("cancelled", f"The graph run was stopped: {title!r} failed (fail_fast)")
-
-    def _stop(self, reason: str, message: str) -> bool:
-        """Stop all but finally tasks; False if that has been done before."""
+    def _stop(self, reason: str, message: str | None = None) -> bool:
+        """Stop all but finally tasks; False if that was done before."""
         with self._lock:
             if self._stopped_at is not None:
                 return False
             self._stopped_at = self._clock.now()
-        error = TaskCancelled(message)
-        if reason == "interrupted":
-            self._graph._state.error = error
-        self._dispatch.stop(error, reason)
-        self._alarm.ring()
+        with self._scheduler.working:  # on whatever thread the ends are announced
+            self._cancel_rest(reason, message)
+        self._requests.ring()
         return True
 
-    def _stop_finally(self, error: BaseException | None = None) -> None:
-        """Stop finally tasks too."""
+    def _stop_finally(self, message: str | None = None) -> None:
+        """Stop finally tasks too; None for the message means that the run is killed."""
         self._finally_over = True
-        if error is not None and self._graph._state.error is None:
-            self._graph._state.error = error
-        message = "The graph run was killed" if error is None else str(error)
-        self._dispatch.stop(TaskCancelled(message), self._request_reason, also_finally=True)
+        self._cancel_rest(self._requests.reason, message, also_finally=True)
 
-    def _note_downstream(self) -> None:
-        """Tell each failure which tasks did not run because of it."""
-        roots: dict[int, int] = {}
-        victims: dict[int, list[tuple[str, str]]] = {}
-        for node, because in self._dispatch.because.items():
-            root = roots[node] = roots.get(because, because)
-            task = self._nodes[node].task
-            victims.setdefault(root, []).append((task.title, task.id))
-        for root, downstream in victims.items():
-            task = self._nodes[root].task
-            life = task._lifecycle
-            with life.lock:
-                result = life.result
-                if result is None or result.failure is None or life.owner is not None:
-                    continue
-                failure = replace(result.failure, downstream=tuple(downstream))
-                life.result = replace(result, failure=failure)
-            self._core.recorder.resave(task)
+    def _cancel_rest(self, reason: str, message: str | None, *, also_finally: bool = False) -> None:
+        if message is None and self._label is not None:
+            message = f"{self._label} was {'killed' if also_finally else reason}"
+        elif message is None and reason == "interrupted":
+            message = "Task was interrupted"
+        if reason == "interrupted" and not also_finally:
+            self.error = TaskCancelled() if message is None else TaskCancelled(message)
+        self._dispatch.stop(reason, message, also_finally=also_finally)
 
-    # What its graph asks
+    # Calls from the dispatch
+
+    def ring(self) -> None:
+        """See `ttasks.engine.dispatch.Watcher`."""
+        self._requests.ring()
+
+    def failed(self, work: Work) -> None:
+        """See `ttasks.engine.dispatch.Watcher`."""
+        if self._options.fail_fast:
+            title = self._scheduler.services.recorder.shown(work.task).title
+            self._stop("cancelled", f"The graph run was stopped: {title!r} failed (fail_fast)")
+
+    def troubled(self, error: BaseException) -> None:
+        """See `ttasks.engine.dispatch.Watcher`."""
+        self.error = self.error or error
+        self._stop("cancelled", f"The graph run was stopped: {error}")
+
+    def helpless(self, error: BaseException) -> None:
+        """See `ttasks.engine.dispatch.Watcher`."""
+        self.error = self.error or error
+        self._cancel_rest("cancelled", str(error), also_finally=True)
+
+    # Queries
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began, or that it took."""
+        """Seconds since the run began, or how long it took."""
         return (self._clock.now() if self._ended is None else self._ended) - self._began
 
     @property
@@ -369,5 +307,10 @@ class GraphRun:
 
     @property
     def waiting(self) -> int:
-        """Tasks that wait for another attempt."""
+        """Tasks that wait for a retry, or for another run that is executing them."""
         return self._dispatch.waiting
+
+    @property
+    def has_decided(self) -> bool:
+        """True if some tasks did not run, because of others or of a stop."""
+        return self._dispatch.has_decided

@@ -18,7 +18,7 @@ from ttasks.model.checks import (
     wrong_type,
     wrong_value,
 )
-from ttasks.model.command import check_payload, command_options
+from ttasks.model.command import check_script, command_options
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.prompt import agent_options, prompt_options
 from ttasks.model.task_type import TaskType
@@ -35,7 +35,7 @@ NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 def check_task_type(name: str, value: object) -> TaskType:
-    """A TaskType, with a hint for those who give its name."""
+    """A TaskType; the error for a str says how to make one."""
     if not isinstance(value, TaskType):
         hint = f"; write TaskType({value!r})" if isinstance(value, str) else ""
         raise TypeError(f"{name} must be a TaskType, got {type(value).__name__}: {value!r}{hint}")
@@ -46,6 +46,10 @@ def check_retry(name: str, value: object) -> RetryPolicy | None:
     """None or a RetryPolicy."""
     if value is not None and not isinstance(value, RetryPolicy):
         raise wrong_type(name, value, "a RetryPolicy or None")
+    return value
+
+
+def _anything(_name: str, value: object) -> object:
     return value
 
 
@@ -67,11 +71,11 @@ def check_options(name: str, value: object, type: TaskType) -> Mapping[str, Any]
     return MappingProxyType(plain(value)) if value else NO_OPTIONS
 
 
-# Attributes that can be written, each with the check of a new value; those whose check needs the
-# task's type have None.
-ATTRIBUTES: dict[str, Callable[[str, Any], Any] | None] = {
+# What a user may write, in the order of the constructor's parameters, each with the check of a new
+# value. Those of payload and options depend on the type, see `check_payload` and `check_options`.
+ATTRIBUTES: dict[str, Callable[[str, Any], Any]] = {
     "title": check_str,
-    "payload": None,
+    "payload": _anything,
     "type": check_task_type,
     "description": check_str,
     "timeout": check_seconds,
@@ -82,16 +86,16 @@ ATTRIBUTES: dict[str, Callable[[str, Any], Any] | None] = {
     "key": check_optional_str,
     "version": check_optional_str,
     "reuse": check_bool,
-    "options": None,
+    "options": _anything,
 }
 
 
-def check_task_payload(name: str, value: object, type: TaskType) -> None:
+def check_payload(name: str, value: object, type: TaskType) -> None:
     """The payload of a task of this type: a str for commands and prompts, else anything."""
     if type in TEXTS:
         text = check_str(name, value)
         if type in COMMANDS:
-            check_payload(text)
+            check_script(text)
 
 
 def title_of(payload: object, type: TaskType) -> str:

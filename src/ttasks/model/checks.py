@@ -21,7 +21,7 @@ def wrong_value(name: str, value: object, expected: str) -> ValueError:
 def _brief(value: object) -> str:
     try:
         text = repr(value)
-    except Exception:  # of a foreign class, or of an int with thousands of digits
+    except Exception:  # raised by a class of the user's, or for an int of thousands of digits
         text = f"<{type(value).__name__} without a repr>"
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -41,7 +41,7 @@ def check_optional_str(name: str, value: object) -> str | None:
 
 
 def check_bool(name: str, value: object) -> bool:
-    """A ``bool``, nothing that merely is true or false."""
+    """A ``bool``; other values are refused, however true or false they are."""
     if not isinstance(value, bool):
         raise wrong_type(name, value, "a bool")
     return value

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from threading import TIMEOUT_MAX, Lock, current_thread, main_thread
 from time import monotonic
 from typing import Protocol
+
+from ttasks import sync
 
 
 class Clock(Protocol):
@@ -16,7 +17,7 @@ class Clock(Protocol):
     def now(self) -> float:
         """Seconds from some fixed moment; never goes back."""
 
-    def wait_until(self, lock: Lock, moment: float | None) -> bool:
+    def wait_until(self, lock: sync.Lock, moment: float | None) -> bool:
         """Acquire ``lock``, waiting until ``moment`` (None: for ever); False if time was up.
 
         A moment and not a number of seconds, so that nothing is lost if the clock moves before the
@@ -34,9 +35,9 @@ class SystemClock:
     now = staticmethod(monotonic)
 
     @staticmethod
-    def wait_until(lock: Lock, moment: float | None) -> bool:
+    def wait_until(lock: sync.Lock, moment: float | None) -> bool:
         """See `Clock`."""
-        if current_thread() is not main_thread():
+        if sync.current_thread() is not sync.main_thread():
             return lock.acquire(timeout=-1 if moment is None else _bounded(moment - monotonic()))
         # In slices: a signal that arrives just before the wait begins does not end it, and its
         # handler would not be called before the end of the wait.
@@ -49,7 +50,7 @@ class SystemClock:
 
 
 def _bounded(seconds: float) -> float:
-    return max(0.0, min(seconds, TIMEOUT_MAX))
+    return max(0.0, min(seconds, sync.TIMEOUT_MAX))
 
 
 SYSTEM_CLOCK = SystemClock()

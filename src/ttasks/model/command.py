@@ -14,10 +14,10 @@ GRACE_SECONDS = 2.0
 
 
 def command_options(**options: Any) -> dict[str, Any]:
-    """Check the options of a command and give them the form in which tasks keep them.
+    """Check the options of a command; returns them in the form in which tasks keep them.
 
-    Options that have their default are left out, so that naming a default changes nothing, the
-    fingerprint of a task included. What is returned is JSON, and goes through unchanged again.
+    Options that have their default are left out, so that naming a default does not change the
+    fingerprint of a task. The result is JSON, and passes this check again unchanged.
 
     Args:
         options: any of ``cwd`` (str or PathLike), ``env`` (mapping of str to str, or None to
@@ -41,13 +41,13 @@ def command_options(**options: Any) -> dict[str, Any]:
     return checked
 
 
-def check_payload(payload: str) -> str:
-    """The script of a command, which may be empty: it then succeeds, as ``bash -c ''`` does."""
+def check_script(payload: str) -> str:
+    """The script of a command. It may be empty, and then succeeds as ``bash -c ''`` does."""
     return _check_text("payload", payload)
 
 
 def stdin_bytes(value: Any) -> bytes | None:
-    """What a command reads, from the form in which a task keeps it."""
+    """The bytes that a command reads, from the form in which a task keeps them."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -56,7 +56,7 @@ def stdin_bytes(value: Any) -> bytes | None:
 
 
 def _check_text(name: str, value: object) -> str:
-    """A str that the operating system takes as an argument."""
+    """A str that the operating system accepts as an argument."""
     if not isinstance(value, str):
         raise wrong_type(name, value, "a str")
     at = value.find("\0")

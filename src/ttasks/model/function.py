@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import datetime
 from functools import update_wrapper
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from ttasks.model.attributes import ATTRIBUTES, check_options
 from ttasks.model.call import Decorated, check_function, name_of
-from ttasks.model.policy import RetryPolicy
-from ttasks.model.task import PythonTask, Task
+from ttasks.model.task import PythonSettings, PythonTask, Task
 from ttasks.model.task_type import TaskType
 
 P = ParamSpec("P")
@@ -22,6 +31,13 @@ S = TypeVar("S")
 _SETTINGS = frozenset(ATTRIBUTES) - {"payload", "type"} | {"backend"}
 
 
+class FunctionSettings(PythonSettings, total=False):
+    """Keyword arguments of ``@task``; see `Task` and `Task.python`."""
+
+    title: str | None
+    backend: str | None
+
+
 class TaskFunction(Decorated, Generic[P, C, R]):
     """A function that ``@task`` has decorated; immutable.
 
@@ -29,11 +45,15 @@ class TaskFunction(Decorated, Generic[P, C, R]):
     methods: ``obj.method.task(...)``.
     """
 
-    def __init__(self, func: Callable[P, C], settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, func: Callable[P, C], settings: Mapping[str, Any], found_at: Any = None
+    ) -> None:
         check_function("func", func, settings.get("backend"))
         update_wrapper(self, func)
-        self._settings = {name: _checked(name, value) for name, value in settings.items()}
-        self._found_at: Any = getattr(func, "__qualname__", None)
+        self._settings = _checked(settings)
+        # What `__reduce__` returns: the name of a decorated function stands for this object, not
+        # for the function inside.
+        self._found_at = found_at or getattr(func, "__qualname__", None)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         """Call the function; no task is made."""
@@ -49,11 +69,9 @@ class TaskFunction(Decorated, Generic[P, C, R]):
         """
         return cast(PythonTask[R], Task.python(cast(Any, self), args, kwargs, **self._settings))
 
-    def having(self, **settings: Any) -> Self:
+    def having(self, **settings: Unpack[FunctionSettings]) -> Self:
         """The same function, whose tasks have other settings; arguments as for ``@task``."""
-        made = self._like(self.__wrapped__, self._settings | settings)
-        made._found_at = (_itself, (self,))
-        return made
+        return type(self)(self.__wrapped__, {**self._settings, **settings}, (_itself, (self,)))
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -66,17 +84,11 @@ class TaskFunction(Decorated, Generic[P, C, R]):
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
             return self
-        method = self._like(self.__wrapped__.__get__(instance, owner), self._settings)
-        method._found_at = (getattr, (instance, self.__wrapped__.__name__))
-        return method
-
-    def _like(self, func: Callable[..., Any], settings: Mapping[str, Any]) -> Self:
-        made = type(self)(func, settings)
-        made._found_at = self._found_at
-        return made
+        method = self.__wrapped__.__get__(instance, owner)
+        found_at = (getattr, (instance, self.__wrapped__.__name__))
+        return type(self)(method, self._settings, found_at)
 
     def __reduce__(self) -> Any:
-        # The name of a decorated function stands for this object, not for what is inside.
         return self._found_at
 
     def __repr__(self) -> str:
@@ -106,21 +118,7 @@ def task(func: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
 
 
 @overload
-def task(
-    *,
-    title: str | None = None,
-    description: str = "",
-    backend: str | None = None,
-    timeout: float | None = None,
-    retry: RetryPolicy | None = None,
-    priority: float = 0.0,
-    deadline: datetime | None = None,
-    group: str | None = None,
-    key: str | None = None,
-    version: str | None = None,
-    reuse: bool = False,
-    options: Mapping[str, Any] | None = None,
-) -> _Decorator: ...
+def task(**settings: Unpack[FunctionSettings]) -> _Decorator: ...
 
 
 def task(func: Any = None, /, **settings: Any) -> Any:
@@ -148,9 +146,7 @@ def task(func: Any = None, /, **settings: Any) -> Any:
     """
     if func is not None:
         return TaskFunction(func, settings)
-    for name in settings:
-        if name not in _SETTINGS:
-            raise TypeError(f"@task has no setting {name!r}; it has {', '.join(sorted(_SETTINGS))}")
+    settings = _checked(settings)
 
     def decorate(func: Callable[..., Any]) -> TaskFunction[..., Any, Any]:
         return TaskFunction(func, settings)
@@ -162,10 +158,15 @@ def _itself(func: Any) -> Any:
     return func
 
 
-def _checked(name: str, value: Any) -> Any:
-    if name not in _SETTINGS:
-        raise TypeError(f"@task has no setting {name!r}; it has {', '.join(sorted(_SETTINGS))}")
-    if name == "options":
-        return check_options(name, value, TaskType.PYTHON)
-    check = ATTRIBUTES.get(name)
-    return value if check is None or (name == "title" and value is None) else check(name, value)
+def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a function's tasks, as `Task` would keep them."""
+    checked = dict(settings)
+    for name, value in settings.items():
+        if name not in _SETTINGS:
+            known = ", ".join(sorted(_SETTINGS))
+            raise TypeError(f"@task has no setting {name!r}; it has {known}")
+        if name == "options":
+            checked[name] = check_options(name, value, TaskType.PYTHON)
+        elif name != "backend" and not (name == "title" and value is None):
+            checked[name] = ATTRIBUTES[name](name, value)
+    return checked

@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
+from typing import NamedTuple, Protocol, TypeVar
 
-from ttasks.errors import CycleError, GraphError, UnknownDependencyError
+from ttasks.errors import (
+    CycleError,
+    GraphError,
+    GraphFailedError,
+    UnknownDependencyError,
+    describe,
+)
 from ttasks.model.call import Call
 from ttasks.model.checks import check_bool, check_optional_str, check_str, wrong_type
 from ttasks.model.ids import new_id
 from ttasks.model.policy import DependencyPolicy
-from ttasks.model.running import GraphRunner, RunOptions, RunState
-from ttasks.model.task import Task
+from ttasks.model.running import GraphStatistics, RunOptions, RunState
+from ttasks.model.status import TaskStatus
+from ttasks.model.task import Task, check_task
 from ttasks.model.topology import Topology, topology
-from ttasks.model.views import GraphViews, Node, check_task, check_tasks
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 
+GOOD = (TaskStatus.SUCCEEDED, TaskStatus.SKIPPED)
+"""What a required task may end as in a graph that is ok."""
 
-class TaskGraph(GraphViews):
+
+class Node(NamedTuple):
+    """A task in a graph, with its edges and flags."""
+
+    task: Task
+    after: tuple[Task, ...]
+    finally_: bool
+    required: bool
+    policy: DependencyPolicy
+
+
+class GraphRunner(Protocol):
+    """What `TaskGraph.run` needs of an executor."""
+
+    def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
+        """Run it and return when it has ended."""
+
+    def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
+        """Run it off the event loop and return when it has ended."""
+
+
+class TaskGraph:
     """Tasks and the order between them.
 
     Build it from one thread. While a run is active it cannot be changed (GraphError), and its
@@ -56,7 +86,13 @@ class TaskGraph(GraphViews):
     def restore(
         cls, graph_id: str, nodes: Iterable[Node], title: str = "", key: str | None = None
     ) -> TaskGraph:
-        """Put a graph together again as a store remembers it; for implementers of stores."""
+        """Make a graph as a store remembers it; for implementers of stores.
+
+        Args:
+            graph_id: its ``id``.
+            nodes: its tasks with their edges and flags, in insertion order; not checked.
+            title, key: see `TaskGraph`.
+        """
         graph = cls(title, key=key)
         graph._id = check_str("graph_id", graph_id, empty=False)
         graph._nodes = {node.task.id: node for node in nodes}
@@ -93,11 +129,9 @@ class TaskGraph(GraphViews):
             CycleError: the arguments of a Python task refer to the task itself.
             GraphError: a run is active.
         """
-        # What is as usual is not worth a call: graphs of 100,000 tasks are made here.
         check_task("task", task)
-        if finally_.__class__ is not bool or required.__class__ is not bool:
-            check_bool("finally_", finally_)
-            check_bool("required", required)
+        check_bool("finally_", finally_)
+        check_bool("required", required)
         if not isinstance(on_dep_failure, DependencyPolicy):
             raise wrong_type("on_dep_failure", on_dep_failure, "a DependencyPolicy")
         node = Node(task, _edges(task, after), finally_, required, on_dep_failure)
@@ -129,9 +163,12 @@ class TaskGraph(GraphViews):
         check_task("dependency", dependency)
         if dependency.id not in self._nodes:
             raise UnknownDependencyError(task, dependency)
-        path = self._path(dependency, task)
-        if path is not None:
-            raise CycleError([task, *path[:-1]])
+        came_from = _walk([dependency], self._after)
+        if task.id in came_from:
+            path = [task]
+            while (step := came_from[path[-1].id]) is not None:
+                path.append(step)
+            raise CycleError([task, *reversed(path[1:])])
         if dependency not in node.after:
             self._change()
             self._nodes[task.id] = node._replace(after=(*node.after, dependency))
@@ -162,12 +199,184 @@ class TaskGraph(GraphViews):
             UnknownDependencyError: a dependency is missing.
             CycleError: with the tasks of one cycle in order.
         """
-        self.topology()
+        topology_of(self)
 
-    def topology(self) -> Topology:
-        """The checked edges as numbers in insertion order; raises as ``validate``."""
-        nodes = self._nodes.values()
-        return topology([node.task for node in nodes], [node.after for node in nodes])
+    # Reading
+
+    def __getitem__(self, task: Task) -> tuple[Task, ...]:
+        return self._node(task).after
+
+    def __contains__(self, task: object) -> bool:
+        return isinstance(task, Task) and task.id in self._nodes
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter([node.task for node in self._nodes.values()])
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def items(self) -> list[tuple[Task, tuple[Task, ...]]]:
+        """Each task with its direct dependencies, in insertion order."""
+        return [(node.task, node.after) for node in self._nodes.values()]
+
+    def nodes(self) -> list[Node]:
+        """Each task with its edges and flags, in insertion order; for implementers of stores."""
+        return list(self._nodes.values())
+
+    def dependencies(self, task: Task) -> list[Task]:
+        """Direct dependencies of a task, in the order they were named."""
+        return list(self._node(task).after)
+
+    def dependents(self, task: Task, transitive: bool = False) -> list[Task]:
+        """Tasks that depend on a task, directly or (``transitive``) at all, in insertion order."""
+        self._node(task)
+        dependents = self._dependents
+        if dependents is None:
+            dependents = {}
+            for node in self._nodes.values():
+                for upstream in node.after:
+                    dependents.setdefault(upstream.id, []).append(node.task)
+            self._dependents = dependents  # set when complete: other threads may read it
+        direct = dependents.get(task.id, [])
+        if not transitive:
+            return list(direct)
+        found = _walk(direct, lambda item: dependents.get(item.id, ()))
+        return self._tasks(lambda node: node.task.id in found)
+
+    def roots(self) -> list[Task]:
+        """Tasks without dependencies, in insertion order."""
+        return self._tasks(lambda node: not node.after)
+
+    def leaves(self) -> list[Task]:
+        """Tasks that nothing depends on, in insertion order."""
+        named = {upstream.id for node in self._nodes.values() for upstream in node.after}
+        return self._tasks(lambda node: node.task.id not in named)
+
+    def is_finally(self, task: Task) -> bool:
+        """True if the task was added with ``finally_=True``."""
+        return self._node(task).finally_
+
+    def is_optional(self, task: Task) -> bool:
+        """True if the task was added with ``required=False``."""
+        return not self._node(task).required
+
+    # Views, each a new list in insertion order
+
+    def _tasks(self, wanted: Callable[[Node], bool]) -> list[Task]:
+        return [node.task for node in self._nodes.values() if wanted(node)]
+
+    @property
+    def succeeded(self) -> list[Task]:
+        """Tasks that are SUCCEEDED."""
+        return self._tasks(lambda node: node.task.is_succeeded)
+
+    @property
+    def failed(self) -> list[Task]:
+        """Tasks that are FAILED."""
+        return self._tasks(lambda node: node.task.is_failed)
+
+    @property
+    def cancelled(self) -> list[Task]:
+        """Tasks that are CANCELLED."""
+        return self._tasks(lambda node: node.task.is_cancelled)
+
+    @property
+    def blocked(self) -> list[Task]:
+        """Tasks that are BLOCKED."""
+        return self._tasks(lambda node: node.task.is_blocked)
+
+    @property
+    def skipped(self) -> list[Task]:
+        """Tasks that are SKIPPED."""
+        return self._tasks(lambda node: node.task.is_skipped)
+
+    @property
+    def finally_tasks(self) -> list[Task]:
+        """Tasks that were added with ``finally_=True``."""
+        return self._tasks(lambda node: node.finally_)
+
+    @property
+    def optional_tasks(self) -> list[Task]:
+        """Tasks that were added with ``required=False``."""
+        return self._tasks(lambda node: not node.required)
+
+    @property
+    def required_tasks(self) -> list[Task]:
+        """Tasks that were not added with ``required=False``."""
+        return self._tasks(lambda node: node.required)
+
+    @property
+    def required_failed(self) -> list[Task]:
+        """Required tasks that are FAILED."""
+        return self._tasks(lambda node: node.required and node.task.is_failed)
+
+    @property
+    def required_blocked(self) -> list[Task]:
+        """Required tasks that are BLOCKED."""
+        return self._tasks(lambda node: node.required and node.task.is_blocked)
+
+    @property
+    def optional_failed(self) -> list[Task]:
+        """Tasks that are FAILED and not required."""
+        return self._tasks(lambda node: not node.required and node.task.is_failed)
+
+    @property
+    def errors(self) -> dict[str, BaseException]:
+        """Exception by task id, of the latest run."""
+        return dict(self._state.errors)
+
+    @property
+    def run_error(self) -> BaseException | None:
+        """What ended the latest run as a whole before its time (a timeout, say), or None."""
+        return self._state.error
+
+    @property
+    def ok(self) -> bool:
+        """True if every required task SUCCEEDED or was SKIPPED and the run itself had no error.
+
+        An empty graph is ok; a graph that has not run yet is not.
+        """
+        return self._state.error is None and all(
+            node.task.status in GOOD for node in self._nodes.values() if node.required
+        )
+
+    def raise_for_failure(self) -> None:
+        """Return if ``ok``.
+
+        Raises:
+            GraphFailedError: it lists every required task that did not succeed with its error.
+        """
+        if self.ok:
+            return
+        failures = [
+            (node.task.title, self._reason(node.task))
+            for node in self._nodes.values()
+            if node.required and node.task.status not in GOOD
+        ]
+        error = self._state.error
+        raise GraphFailedError(self.title, failures, None if error is None else describe(error))
+
+    def _reason(self, task: Task) -> str:
+        blocker = self._nodes.get(task.blocked_by or "")
+        if task.error is None and blocker is not None:
+            return f"blocked by {blocker.task.title!r}"
+        return task.error or task.status.value
+
+    def statistics(self) -> GraphStatistics:
+        """Counts and times of the run that is active, or of the latest; from any thread."""
+        counts = dict.fromkeys(TaskStatus, 0)
+        running = []
+        for node in list(self._nodes.values()):
+            status = node.task.status
+            counts[status] += 1
+            if status is TaskStatus.RUNNING:
+                running.append(node.task.title)
+        handle = self._state.handle
+        if handle is None:
+            return GraphStatistics(counts, tuple(running))
+        return GraphStatistics(
+            counts, tuple(running), handle.waiting, handle.elapsed, handle.retries
+        )
 
     # Running
 
@@ -188,11 +397,13 @@ class TaskGraph(GraphViews):
 
         Tasks that SUCCEEDED before satisfy their dependents and do not run again; FAILED, BLOCKED
         and SKIPPED ones are tried again. Failures of tasks do not raise: look at ``ok`` or call
-        ``raise_for_failure``. Blocks; may be called from any thread, also from a handler.
+        ``raise_for_failure``. Blocks; may be called from any thread, also from a handler. A task
+        that another run begins meanwhile is not run here: what becomes of it there counts.
 
         Args:
             executor: whose handlers, store and subscribers to use.
-            max_workers: threads at most, at least 1.
+            max_workers: threads at most, at least 1; coroutines and retries take none while they
+                wait.
             fail_fast: stop as ``cancel`` does at the first failure of a required task.
             timeout: seconds, above 0; then stop as ``cancel`` does. None means no limit.
             finally_timeout: seconds that all finally tasks together may take once the run has been
@@ -216,6 +427,7 @@ class TaskGraph(GraphViews):
                 finally tasks have run; at a second Ctrl-C at once.
             RuntimeError: the executor is shut down; or it was called in a coroutine that this
                 executor runs: use ``await graph.arun(executor)`` there.
+            TaskCancelled: the caller is a handler that was left behind; nothing has started.
         """
         options = RunOptions(
             max_workers,
@@ -270,13 +482,14 @@ class TaskGraph(GraphViews):
         Without an active run the pending tasks become CANCELLED, except finally tasks. Idempotent;
         from any thread, handler or subscriber; does not wait.
         """
-        handle = self._state.handle
-        if handle is not None and self._state.active:
-            handle.cancel()
-            return
+        state = self._state
         for node in self._nodes.values():
+            if state.active:  # perhaps only since a moment ago
+                break
             if not node.finally_ and node.task.is_pending:
                 node.task.cancel()
+        if state.active and state.handle is not None:
+            state.handle.cancel()
 
     def request_cancel(self) -> None:
         """Ask for ``cancel`` and leave carrying it out to the run's own thread; a second request
@@ -289,38 +502,67 @@ class TaskGraph(GraphViews):
     def __repr__(self) -> str:
         return f"<TaskGraph {self.id} {self.title!r} {len(self)} tasks>"
 
+    def _node(self, task: Task) -> Node:
+        check_task("task", task)
+        return self._nodes[task.id]
+
+    def _after(self, task: Task) -> tuple[Task, ...]:
+        node = self._nodes.get(task.id)
+        return () if node is None else node.after
+
     def _change(self) -> None:
         if self._state.active:
             raise GraphError(f"Graph {self.title!r} cannot be changed while it is running")
         self._dependents = None
 
-    def _path(self, start: Task, goal: Task) -> list[Task] | None:
-        """Tasks from ``start`` along dependencies to ``goal``, or None."""
-        came: dict[str, Task | None] = {start.id: None}
-        stack = [start]
-        while stack:
-            at = stack.pop()
-            if at == goal:
-                path: list[Task] = []
-                step: Task | None = at
-                while step is not None:
-                    path.append(step)
-                    step = came[step.id]
-                return path[::-1]
-            node = self._nodes.get(at.id)
-            for upstream in node.after if node is not None else ():
-                if upstream.id not in came:
-                    came[upstream.id] = at
-                    stack.append(upstream)
-        return None
+
+# For the engine and for stores, not for users.
+
+state_of: Callable[[TaskGraph], RunState] = attrgetter("_state")
+"""The latest run of a graph."""
+
+
+def topology_of(graph: TaskGraph) -> Topology:
+    """The checked edges of a graph, as numbers in insertion order; raises as ``validate``."""
+    nodes = graph.nodes()
+    return topology([node.task for node in nodes], [node.after for node in nodes])
 
 
 def _edges(task: Task, after: Iterable[Task] | Task) -> tuple[Task, ...]:
     """The dependencies of a task: those among its arguments, then those that are named."""
-    named = check_tasks("after", after)
+    named = _check_tasks("after", after)
     if type(task.payload) is not Call:
         return named
     used = task.payload.references()
     if task in used:
         raise CycleError([task])
     return tuple(dict.fromkeys((*used, *named))) if used else named
+
+
+def _check_tasks(name: str, value: object) -> tuple[Task, ...]:
+    """The tasks of an argument that takes one or several, each once."""
+    if isinstance(value, Task):
+        return (value,)
+    if not isinstance(value, (tuple, list)) and (
+        isinstance(value, (str, bytes)) or not isinstance(value, Iterable)
+    ):
+        raise wrong_type(name, value, "a Task or an iterable of them")
+    found: dict[str, Task] = {}
+    for position, item in enumerate(value):
+        if not isinstance(item, Task):
+            raise wrong_type(f"{name}[{position}]", item, "a Task")
+        found[item.id] = item
+    return tuple(found.values())
+
+
+def _walk(start: Iterable[Task], after: Callable[[Task], Iterable[Task]]) -> dict[str, Task | None]:
+    """All tasks that can be reached: id to the task it was reached from, None for the start."""
+    came_from: dict[str, Task | None] = {task.id: None for task in start}
+    stack = list(start)
+    while stack:
+        task = stack.pop()
+        for item in after(task):
+            if item.id not in came_from:
+                came_from[item.id] = task
+                stack.append(item)
+    return came_from

@@ -1,121 +1,268 @@
-"""Lifecycle: the state of one task, and the lock that owns it."""
+"""Lifecycle: the state of one task, and who may change it."""
 
 from __future__ import annotations
 
-from threading import Lock
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Protocol
 
+from ttasks import sync
+from ttasks.model.cancel import CancelToken
+from ttasks.model.result import TaskResult
 from ttasks.model.status import TRANSITIONS, TaskStatus
 
-if TYPE_CHECKING:
-    from ttasks.model.cancel import CancelToken
-    from ttasks.model.result import TaskResult
+PENDING, RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING
+SUCCEEDED, FAILED, CANCELLED = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED
+
+
+class Owner(Protocol):
+    """What executes a task: an attempt, or whatever ends the task without running it."""
+
+    def cancel(self) -> bool:
+        """Ask it to stop, from any thread, without waiting; True if the task will be CANCELLED."""
+
+
+class Phase(Enum):
+    """How far the owner of a task has come."""
+
+    ACTIVE = auto()  # its handler may run
+    ENDING = auto()  # one thread is ending the attempt; no other can
+    DECIDED = auto()  # the status is set, and is being saved and announced
+    WAITING = auto()  # for the next attempt
 
 
 class Lifecycle:
-    """Status, error, result and ``blocked_by`` of one task, and who is running it.
+    """Status, error, result and ``blocked_by`` of one task, and who executes it.
 
-    ``lock`` owns every field; each method takes it, runs no foreign code and answers False (or
-    None) where the move is not allowed, so that of two racing moves exactly one wins. Single
-    fields may be read without it.
+    ``lock`` owns every field. Each method takes it, runs no foreign code, and returns None or False
+    if it refuses, so that exactly one of two racing callers wins. Single fields may be read without
+    the lock.
 
-    ``owner`` is the token of the attempt that is executing the task now, None where nobody is.
-    While it is set, only that attempt settles the task, once, by ``finish``.
+    The owner holds the task from the start of an attempt until its end has been announced, and on
+    to the next attempt if there is one. Nobody else can start or end the task meanwhile, so its
+    events come in order.
 
-    ``edited`` tells whether an attribute of the task may have been written since it was made. It
-    is only ever set, before the attribute, and belongs to no lock.
+    Attributes:
+        owner: what executes the task; None if nothing does.
+        phase: how far the owner has come; None if there is none.
+        ender: the thread that ends the task and announces it; None before and after.
+        is_retrying: the last attempt failed and there will be another. The task is FAILED until
+            that has been announced, and PENDING from then on.
+        edited: whether an attribute of the task may have been assigned to since it was made. Set
+            before the attribute and never cleared, without the lock.
     """
 
-    __slots__ = ("blocked_by", "edited", "error", "lock", "owner", "result", "status")
+    __slots__ = (
+        "_on_release",
+        "blocked_by",
+        "edited",
+        "ender",
+        "error",
+        "is_retrying",
+        "lock",
+        "owner",
+        "phase",
+        "result",
+        "status",
+    )
 
     def __init__(self) -> None:
-        self.lock = Lock()
-        self.status = TaskStatus.PENDING
+        self.lock = sync.Lock()
+        self.status = PENDING
         self.error: str | None = None
         self.result: TaskResult | None = None
         self.blocked_by: str | None = None
-        self.owner: CancelToken | None = None
+        self.owner: Owner | None = None
+        self.phase: Phase | None = None
+        self.ender: int | None = None
+        self.is_retrying = False
         self.edited = False
+        self._on_release: list[Callable[[], object]] | None = None
 
-    def move(
-        self, target: TaskStatus, error: str | None, owner: CancelToken | None = None
-    ) -> TaskStatus | None:
-        """Make a move of the public table; returns the status before, or None if refused."""
+    # Moves by hand
+
+    def move(self, target: TaskStatus, error: str | None) -> TaskStatus | None:
+        """Make a move of the public table; return the status before, or None if refused."""
         with self.lock:
             before = self.status
-            if target not in TRANSITIONS[before] or (
-                self.owner is not None and target is TaskStatus.RUNNING
-            ):
+            if target not in TRANSITIONS[before] or (target is RUNNING and self.owner is not None):
                 return None
-            if target is TaskStatus.RUNNING:
+            if target is RUNNING:
                 self.error = self.result = self.blocked_by = None
-                self.owner = owner
-            elif target is TaskStatus.SUCCEEDED:
+            elif target is SUCCEEDED:
                 self.error = None
-            elif error is not None or target is not TaskStatus.CANCELLED:
+            elif error is not None or target is not CANCELLED:
                 self.error = error
             self.status = target
-            return before
-
-    def settle(
-        self,
-        target: TaskStatus,
-        error: str | None,
-        result: TaskResult | None,
-        blocked_by: str | None = None,
-    ) -> TaskStatus | None:
-        """End a task that nobody runs without running it; returns the status before, or None.
-
-        Wider than the public table in one way: what a rerun was going to try again (FAILED,
-        BLOCKED, SKIPPED) may end as any of those, as if it had gone through PENDING.
-        """
-        with self.lock:
-            before = self.status
-            if before.is_sink or self.owner is not None:
-                return None
-            self.status = target
-            self.error = error
-            self.result = result
-            self.blocked_by = blocked_by
+            self.is_retrying = False
             return before
 
     def take_over(self, result: TaskResult) -> bool:
         """End a PENDING task as SUCCEEDED with an earlier result; False if it is not PENDING."""
         with self.lock:
-            if self.status is not TaskStatus.PENDING or self.owner is not None:
+            if self.status is not PENDING or self.owner is not None:
                 return False
-            self.status = TaskStatus.SUCCEEDED
+            self.status = SUCCEEDED
             self.result = result
             return True
 
-    @staticmethod
-    def to_be_cancelled(owner: CancelToken) -> bool:
-        """True if the attempt that ``owner`` stands for cannot but end as CANCELLED."""
-        return owner.cancelled and owner.reason != "timeout"
+    def amend(self, change: Callable[[TaskResult], TaskResult | None]) -> bool:
+        """Replace the result of a task without an owner, unless ``change`` returns None."""
+        with self.lock:
+            if self.owner is not None or self.result is None:
+                return False
+            changed = change(self.result)
+            if changed is None:
+                return False
+            self.result = changed
+            return True
 
-    def finish(self, owner: CancelToken, result: TaskResult, error: str | None) -> bool:
-        """End the attempt that ``owner`` stands for.
+    # What owners do, in this order
 
-        Returns:
-            False if the result does not fit any more: somebody else moved the task meanwhile, or
-            asked for its cancellation. Look at ``status`` and ``owner`` and try again.
+    def start(self, owner: Owner, prior: Owner | None = None) -> TaskStatus | None:
+        """Become RUNNING and owned; return the status before, or None if refused.
+
+        Args:
+            owner: the attempt that begins.
+            prior: the attempt before it, which still owns the task; None for the first.
         """
         with self.lock:
-            if self.owner is not owner:
+            before = self.status
+            if self.owner is not prior or RUNNING not in TRANSITIONS[before]:
+                return None
+            if prior is not None and self.phase is not Phase.WAITING:
+                return None
+            self.error = self.result = self.blocked_by = None
+            self.status = RUNNING
+            self.is_retrying = False
+            self.owner = owner
+            self.phase = Phase.ACTIVE
+            return before
+
+    def begin_end(self, owner: Owner) -> bool:
+        """Claim the end of an attempt; True for exactly one caller."""
+        with self.lock:
+            if self.owner is not owner or self.phase is not Phase.ACTIVE:
                 return False
-            if self.status is TaskStatus.RUNNING:
-                if (
-                    owner.cancelled
-                    and self.to_be_cancelled(owner)
-                    and result.status is not TaskStatus.CANCELLED
-                ):
+            self.phase = Phase.ENDING
+            self.ender = sync.get_ident()
+            return True
+
+    def finish(
+        self, token: CancelToken, result: TaskResult, error: str | None, retry: bool
+    ) -> bool:
+        """Set the outcome of an attempt; for the caller to whom `begin_end` returned True.
+
+        Args:
+            token: the attempt's signal to stop.
+            result: its result.
+            error: message of a failure or cancellation.
+            retry: if it FAILED, another attempt will follow; see `wait`.
+
+        Returns:
+            False if the result no longer fits, because somebody has moved the task by hand or
+            cancelled it. Look at ``status`` and try again.
+        """
+        with self.lock:
+            if self.status is RUNNING:
+                if token.cancelled and result.status is not CANCELLED and is_to_be_cancelled(token):
                     return False
                 self.error = error
             elif self.status is not result.status:
                 return False
             elif self.error is None:
                 self.error = error
+            self.is_retrying = retry and result.status is FAILED
             self.status = result.status
             self.result = result
-            self.owner = None
+            self.phase = Phase.DECIDED
             return True
+
+    def wait(self, token: CancelToken) -> bool:
+        """Let the owner keep the task, which is PENDING again, until the next attempt.
+
+        Returns:
+            False if there will be none, because the task was cancelled or moved by hand.
+        """
+        with self.lock:
+            if is_to_be_cancelled(token) or self.status is not FAILED:
+                self.phase = Phase.ENDING
+                return False
+            self.status = PENDING
+            self.phase = Phase.WAITING
+            self.ender = None
+            return True
+
+    def end_wait(self, owner: Owner) -> bool:
+        """Claim the end of a task that waits for its next attempt; True for exactly one caller."""
+        with self.lock:
+            if self.owner is not owner or self.phase is not Phase.WAITING:
+                return False
+            self.phase = Phase.ENDING
+            self.ender = sync.get_ident()
+            return True
+
+    def settle(
+        self,
+        owner: Owner,
+        target: TaskStatus,
+        error: str | None,
+        result: TaskResult | None,
+        blocked_by: str | None = None,
+    ) -> TaskStatus | None:
+        """End a task without running it; return the status before, or None if refused.
+
+        ``owner`` owns it from now on. This allows more than the public table in one way: what a
+        rerun was about to try again (FAILED, BLOCKED, SKIPPED) may end as any of those, as if it
+        had gone through PENDING.
+        """
+        with self.lock:
+            before = self.status
+            if before.is_sink and not (target is CANCELLED is before and self.owner is owner):
+                return None
+            if self.owner is not None and self.owner is not owner:
+                return None
+            self.owner = owner
+            self.phase = Phase.DECIDED
+            self.ender = sync.get_ident()
+            self.status = target
+            self.error = error
+            self.result = result
+            self.blocked_by = blocked_by
+            self.is_retrying = False
+            return before
+
+    def release(self, owner: Owner) -> list[Callable[[], object]]:
+        """Release the task; return what to call now. Does nothing for anyone but the owner."""
+        with self.lock:
+            if self.owner is not owner:
+                return []
+            self.owner = self.phase = self.ender = None
+            waiting, self._on_release = self._on_release, None
+            return waiting or []
+
+    # For everybody else
+
+    def on_release(self, callback: Callable[[], object]) -> bool:
+        """Have ``callback`` called when the owner releases the task; False if there is none."""
+        with self.lock:
+            if self.owner is None:
+                return False
+            if self._on_release is None:
+                self._on_release = []
+            self._on_release.append(callback)
+            return True
+
+    def will_be_cancelled(self, owner: Owner, token: CancelToken) -> bool:
+        """True if ``token``, which has just been cancelled, will make the task CANCELLED."""
+        with self.lock:
+            if self.owner is not owner:
+                return False
+            if self.status is CANCELLED:
+                return True
+            return is_to_be_cancelled(token) and (self.status is RUNNING or self.is_retrying)
+
+
+def is_to_be_cancelled(token: CancelToken) -> bool:
+    """True if an attempt with this token can only end as CANCELLED."""
+    return token.cancelled and token.reason != "timeout"

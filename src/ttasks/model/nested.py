@@ -1,7 +1,7 @@
-"""Looking for things in nested lists, tuples and dicts, and putting others in their place.
+"""Find and replace the leaves of nested lists, tuples and dicts.
 
-Looked into: lists, tuples (named ones too) and the values of dicts, and subclasses of these. What
-is found twice is visited once.
+Containers are lists, tuples (also named ones), dicts with their values, and subclasses of these. A
+container that occurs twice is visited once.
 """
 
 from __future__ import annotations
@@ -15,21 +15,25 @@ PLAIN: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, 
 
 
 def leaves(value: object, skip: frozenset[type] = PLAIN) -> list[Any]:
-    """All that is no list, tuple or dict, except objects of the skipped types, in order.
+    """The leaves of a structure in order, except objects of the skipped types.
 
     Raises:
         ValueError: the structure contains itself, or is nested too deeply to be walked.
     """
     found: list[Any] = []
-    try:
-        _collect(value, skip, found, set(), set())
-    except RecursionError:
-        raise _too_deep(value) from None
+
+    def note(leaf: Any) -> Any:
+        found.append(leaf)
+        return leaf
+
+    rebuilt(value, note, skip)
     return found
 
 
 def rebuilt(value: object, change: Callable[[Any], Any], skip: frozenset[type] = PLAIN) -> Any:
-    """A copy with ``change(leaf)`` in the place of each leaf; ``value`` itself if all are the same.
+    """A copy with ``change(leaf)`` in place of each leaf; ``value`` itself if no leaf changes.
+
+    Containers in which nothing changes are shared with the original.
 
     Raises:
         ValueError: as ``leaves``.
@@ -38,27 +42,6 @@ def rebuilt(value: object, change: Callable[[Any], Any], skip: frozenset[type] =
         return _rebuild(value, change, skip, {}, set())
     except RecursionError:
         raise _too_deep(value) from None
-
-
-def _collect(
-    value: object, skip: frozenset[type], found: list[Any], done: set[int], above: set[int]
-) -> None:
-    items = _items(value)
-    if items is None:
-        if type(value) not in skip:
-            found.append(value)
-        return
-    key = id(value)
-    if key in done:
-        return
-    if key in above:
-        raise _circular(value)
-    above.add(key)
-    for item in items:
-        if type(item) not in skip:
-            _collect(item, skip, found, done, above)
-    above.discard(key)
-    done.add(key)
 
 
 def _rebuild(

@@ -5,8 +5,8 @@ A pure state machine over node numbers: no I/O, threads, locks or clock. Whoever
 1. calls ``take`` for a node to run, as often as there is capacity;
 2. calls ``finish`` with the outcome of a node that ran, after it has told the world about it;
 3. carries out each ``Decision`` that comes back (a node that will not run), and then calls
-   ``finish`` for that node too. So a node's dependents are never unlocked before its own end has
-   been announced.
+   ``finish`` for that node too. So the dependents of a node are never unlocked before its own end
+   has been announced.
 
 A whole run costs O((V + E) log V).
 """
@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
 from heapq import heappop, heappush
-from typing import NamedTuple
+from math import inf
+from typing import Any, NamedTuple
 
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.status import TaskStatus
@@ -39,7 +40,7 @@ class State(IntEnum):
     WAITING = 0  # for upstreams
     READY = 1  # may start, in the queue or parked by a full group
     RUNNING = 2  # taken, not finished
-    DELAYED = 3  # will be tried again at a later time, which the driver knows
+    DELAYED = 3  # will be tried again when the driver says so
     DECIDED = 4  # will not run; handed out as a Decision, not finished
     FINISHED = 5
 
@@ -47,7 +48,7 @@ class State(IntEnum):
 class Decision(NamedTuple):
     """A node that will not run: BLOCKED, SKIPPED or CANCELLED.
 
-    ``because`` is the node that blocks it, None for the other two.
+    ``because`` is the first upstream that made it so, None where no upstream did.
     """
 
     node: int
@@ -56,36 +57,47 @@ class Decision(NamedTuple):
 
 
 class _Tally:
-    """What became of the upstreams of a node that did not all succeed."""
+    """The outcomes of the upstreams of a node, if not all succeeded."""
 
-    __slots__ = ("broken", "failures", "first_bad", "skipped")
+    __slots__ = ("broken", "failures", "first", "first_bad", "skipped")
 
     def __init__(self) -> None:
         self.broken = 0  # FAILED, CANCELLED or BLOCKED
         self.failures = 0  # of these FAILED or BLOCKED
         self.skipped = 0
+        self.first: int | None = None
         self.first_bad: int | None = None  # the first broken one
 
 
 class Plan:
     """The state of one run of a graph.
 
-    Not thread-safe: its driver serialises the calls.
+    Not thread-safe: its driver serialises the calls. Moments are whatever the driver passes as
+    ``now``; the plan only notes them.
 
     Args:
         topology: the checked edges.
-        policies: for each node what it does when an upstream did not succeed.
-        finally_: nodes that run once all their upstreams are finished, whatever became of them,
-            also after ``stop``.
-        orders: priority and deadline of nodes that have any; None where no node has.
-        groups: group of each node that has one with a limit.
-        finished: outcome of nodes that have ended before this run and are not tried again.
+        policies: for each node, what it does if an upstream does not succeed.
+        finally_: nodes that run once all their upstreams are finished, whatever their outcome,
+            even after ``stop``.
+        orders: priority and deadline of nodes that have any.
+        groups: group of each node that is in a limited one.
+        finished: outcome of nodes that ended before this run and are not tried again.
+        now: the moment at which the run begins.
 
     Attributes:
         unfinished: nodes that are not FINISHED.
         active: nodes that are RUNNING or DECIDED, that is, in the hands of the driver.
         delayed: nodes that are DELAYED.
-        queue: not empty if ``take`` may find something, nodes that no full group holds back.
+        queue: not empty if ``take`` may find a node; excludes those parked by a full group.
+        ready: for each node when it could first have run; None before.
+        unlocked_by: for each node the upstream that was finished last; None where there was none.
+        started: for each node when it was first taken; None before.
+        ended: for each node when it was finished; None before.
+        slots: for each node the slot of the worker that took it last.
+        waits: what else happened to a node, as (moment, what, detail), in order: "group" and its
+            name when a full group holds it back, "retry" or "duplicate" when it is put aside,
+            "worker" when it could run again, "running" and its slot when it is taken again.
     """
 
     def __init__(
@@ -96,70 +108,143 @@ class Plan:
         orders: Mapping[int, Order] | None = None,
         groups: Mapping[int, str] | None = None,
         finished: Mapping[int, TaskStatus] | None = None,
+        now: float = 0.0,
     ) -> None:
+        count = len(policies)
         self._edges = topology.dependencies
         self._dependents = topology.dependents
-        self._policies = policies
+        self._policies = list(policies)
         self._finally = finally_
-        self._groups = groups or {}
-        self._rank, self._by_rank = _ranks(len(policies), orders or {})
-        self._state = [State.WAITING] * len(policies)
+        self._groups = dict(groups or {})
+        # Keys of the nodes that have an order, for `_entry`; None where no node has any.
+        self._keys: dict[int, tuple[float, ...]] | None = (
+            {node: _key(order) for node, order in orders.items()} if orders else None
+        )
+        self._state = [State.WAITING] * count
         self._waiting = [len(ends) for ends in self._edges]
         self._tallies: dict[int, _Tally] = {}
-        self.queue: list[int] = []  # a heap of ranks; may hold nodes that are no longer READY
-        self._parked: dict[str, list[int]] = {}  # by group that was full: a heap of ranks
+        # A heap of entries (see `_entry`). It may hold nodes that are no longer READY.
+        self.queue: list[Any] = []
+        self._parked: dict[str, list[Any]] = {}  # by group that was full: such a heap
+        self._unlocked: set[int] = set()  # RUNNING, but their dependents go on already
         self._stopped = False
         self._stopped_all = False  # the finally nodes as well
-        self.unfinished = len(policies)
+        self.unfinished = count
         self.active = 0
         self.delayed = 0
+        self.ready: list[float | None] = [None] * count
+        self.unlocked_by: list[int | None] = [None] * count
+        self.started: list[float | None] = [None] * count
+        self.ended: list[float | None] = [None] * count
+        self.slots: list[int] = [0] * count
+        self.waits: dict[int, list[tuple[float, str, str | int | None]]] = {}
+        self._last_key = count  # of the added nodes
+        self._free: list[int] = []  # numbers of added nodes that were forgotten
         self._initial: list[Decision] = []
-        # What had ended before is settled first, so that nothing becomes ready by mistake.
+        # Nodes that ended before come first, so that none becomes ready by mistake.
         finished = finished or {}
         for node in finished:
             self._state[node] = State.FINISHED
             self.unfinished -= 1
-        for node in range(len(policies)):
+        for node in range(count):
             if not self._waiting[node] and self._state[node] is State.WAITING:
-                self._settle(node, self._initial)
+                self._settle(node, self._initial, now)
         for node, outcome in finished.items():
-            self._unlock(node, outcome, self._initial)
+            self._unlock(node, outcome, self._initial, now)
 
     def begin(self) -> list[Decision]:
-        """Decisions that stand before anything has run; to be carried out like any other."""
+        """Decisions made before anything has run; carry them out like any others."""
         decisions, self._initial = self._initial, []
         return decisions
 
-    def take(self, acquire: Callable[[str], bool] | None = None) -> int | None:
+    def add(self, order: Order = (0.0, None), group: str | None = None, now: float = 0.0) -> int:
+        """Add a node without edges, which may start at once, to a plan that has begun.
+
+        It is queued behind all present nodes of the same order. Numbers given to `forget` are used
+        again.
+
+        Returns:
+            Its number.
+        """
+        if self._keys is None:
+            self._keys = {}
+            self.queue = [self._entry(node) for node in self.queue]
+            for name, parked in self._parked.items():
+                self._parked[name] = [self._entry(node) for node in parked]
+        if self._free:
+            node = self._free.pop()
+            self._state[node] = State.WAITING
+            self.started[node] = self.ended[node] = None
+        else:
+            node = len(self._state)
+            self._state.append(State.WAITING)
+            self._edges.append(())
+            self._dependents.append([])
+            self._waiting.append(0)
+            self._policies.append(DependencyPolicy.BLOCK)
+            for moments in (self.ready, self.unlocked_by, self.started, self.ended):
+                moments.append(None)
+            self.slots.append(0)
+        self._last_key += 1
+        self._keys[node] = (*_key(order), self._last_key)
+        if group is not None:
+            self._groups[node] = group
+        self.unfinished += 1
+        self.ready[node] = now
+        self._enqueue(node)
+        return node
+
+    def forget(self, node: int) -> None:
+        """Let `add` use the number of an added node again, which is FINISHED."""
+        self.waits.pop(node, None)
+        self._unlocked.discard(node)
+        self._groups.pop(node, None)
+        self._free.append(node)
+
+    def take(
+        self,
+        acquire: Callable[[str], bool] | None = None,
+        now: float = 0.0,
+        slot: int = 0,
+    ) -> int | None:
         """Take the first node that may start, or None.
 
         Args:
-            acquire: asked for a place in a group; where it says no, the node is parked until
+            acquire: takes a place in a group; if it returns False, the node is parked until
                 ``unpark`` and the next one is tried. The driver gives the place back.
+            now: the moment.
+            slot: of the worker that will run it.
         """
         queue, state = self.queue, self._state
         while queue:
-            rank = heappop(queue)
-            node = rank if self._by_rank is None else self._by_rank[rank]
+            entry = heappop(queue)
+            node: int = entry if self._keys is None else entry[-1]
             if state[node] is not State.READY:
                 continue
             group = self._groups.get(node) if self._groups else None
             if group is not None and acquire is not None and not acquire(group):
-                heappush(self._parked.setdefault(group, []), rank)
+                heappush(self._parked.setdefault(group, []), entry)
+                self._note(node, now, "group", group)
                 continue
             state[node] = State.RUNNING
             self.active += 1
+            self.slots[node] = slot
+            if self.started[node] is None:
+                self.started[node] = now
+            else:
+                self._note(node, now, "running", slot)
             return node
         return None
 
-    def unpark(self, group: str) -> bool:
+    def unpark(self, group: str, now: float = 0.0) -> bool:
         """Queue the first node that a full group held back; True if there was one."""
         parked = self._parked.get(group)
         while parked:
-            rank = heappop(parked)
-            node = rank if self._by_rank is None else self._by_rank[rank]
+            entry = heappop(parked)
+            node = entry if self._keys is None else entry[-1]
             if self._state[node] is State.READY:
-                heappush(self.queue, rank)
+                self._note(node, now, "worker", None)
+                heappush(self.queue, entry)
                 return True
         return False
 
@@ -172,36 +257,66 @@ class Plan:
         """The limited group of a node, or None."""
         return self._groups.get(node)
 
-    def finish(self, node: int, outcome: TaskStatus) -> list[Decision]:
+    def is_cleaned_up(self, node: int) -> bool:
+        """True if a finally node waits for this one."""
+        return any(dependent in self._finally for dependent in self._dependents[node])
+
+    def unlock(self, node: int, now: float = 0.0) -> list[Decision]:
+        """Let the dependents of a RUNNING node go on before it ends, as if it had SUCCEEDED.
+
+        For a service that is ready long before it ends. Its outcome does not affect them.
+        """
+        decisions: list[Decision] = []
+        if self._state[node] is State.RUNNING and node not in self._unlocked:
+            self._unlocked.add(node)
+            self._unlock(node, SUCCEEDED, decisions, now)
+        return decisions
+
+    def finish(self, node: int, outcome: TaskStatus, now: float = 0.0) -> list[Decision]:
         """Note the outcome of a node that is RUNNING or DECIDED.
 
         Returns:
-            The nodes whose fate that decides without running them, in the order of the decision.
+            The nodes that will not run because of it, in the order of the decisions.
         """
         decisions: list[Decision] = []
         self._state[node] = State.FINISHED
+        self.ended[node] = now
         self.active -= 1
         self.unfinished -= 1
-        dependents = self._dependents[node]
-        if dependents:
-            self._unlock(node, outcome, decisions)
+        if self._dependents[node] and node not in self._unlocked:
+            self._unlock(node, outcome, decisions, now)
         return decisions
 
-    def postpone(self, node: int) -> bool:
-        """Put a RUNNING node aside for another attempt; False if ``stop`` has ruled that out."""
-        if self._stopped_all or (self._stopped and node not in self._finally):
+    def postpone(self, node: int, why: str = "retry", now: float = 0.0) -> bool:
+        """Put a RUNNING or DECIDED node aside until ``resume``; False if ``stop`` forbids that.
+
+        ``why`` is "retry", which any ``stop`` of the node forbids, or "duplicate" (somebody else
+        runs the same task), which only the stop of the finally nodes forbids.
+        """
+        if self._stopped_all or (why == "retry" and self._stopped and node not in self._finally):
             return False
         self._state[node] = State.DELAYED
         self.active -= 1
         self.delayed += 1
+        self._note(node, now, why, None)
         return True
 
-    def resume(self, node: int) -> bool:
+    def resume(self, node: int, now: float = 0.0) -> bool:
         """Queue a DELAYED node again; False if it was decided meanwhile."""
         if self._state[node] is not State.DELAYED:
             return False
         self.delayed -= 1
+        self._note(node, now, "worker", None)
         self._enqueue(node)
+        return True
+
+    def retract(self, node: int) -> bool:
+        """Take a DELAYED node in order to finish it; False if it is no longer DELAYED."""
+        if self._state[node] is not State.DELAYED:
+            return False
+        self.delayed -= 1
+        self.active += 1
+        self._state[node] = State.RUNNING
         return True
 
     def stop(self, *, also_finally: bool = False) -> list[Decision]:
@@ -217,33 +332,38 @@ class Plan:
                 if state is State.DELAYED:
                     self.delayed -= 1
                 decisions.append(self._decide(node, CANCELLED))
-        # The node that was unparked for a free place may be among them. What still waits for a
-        # place asks again, or nobody would ever unpark it.
+        # One of them may have been unparked for a place that is free now. So all parked nodes ask
+        # again, or nobody would ever unpark them.
         for parked in self._parked.values():
-            for rank in parked:
-                heappush(self.queue, rank)
+            for entry in parked:
+                heappush(self.queue, entry)
         self._parked.clear()
         return decisions
-
-    def is_running(self, node: int) -> bool:
-        """True if the node was taken and has not finished."""
-        return self._state[node] is State.RUNNING
 
     def state(self, node: int) -> State:
         """Where the node is."""
         return self._state[node]
 
+    def _entry(self, node: int) -> Any:
+        """The entry of a node in a heap: its number, or a tuple if any node has an order."""
+        return node if self._keys is None else (*self._keys.get(node, _NO_ORDER), node)
+
+    def _note(self, node: int, now: float, what: str, detail: str | int | None) -> None:
+        self.waits.setdefault(node, []).append((now, what, detail))
+
     def _enqueue(self, node: int) -> None:
         self._state[node] = State.READY
-        heappush(self.queue, node if self._rank is None else self._rank[node])
+        heappush(self.queue, node if self._keys is None else self._entry(node))
 
     def _decide(self, node: int, status: TaskStatus, because: int | None = None) -> Decision:
         self._state[node] = State.DECIDED
         self.active += 1
         return Decision(node, status, because)
 
-    def _unlock(self, node: int, outcome: TaskStatus, decisions: list[Decision]) -> None:
-        """Tell the dependents of a finished node what became of it."""
+    def _unlock(
+        self, node: int, outcome: TaskStatus, decisions: list[Decision], now: float
+    ) -> None:
+        """Tell the dependents of a finished node its outcome."""
         waiting, state = self._waiting, self._state
         succeeded = outcome is SUCCEEDED
         for dependent in self._dependents[node]:
@@ -257,12 +377,15 @@ class Plan:
                     decisions.append(early)
                     continue
             if not waiting[dependent]:
-                self._settle(dependent, decisions)
+                self.unlocked_by[dependent] = node
+                self._settle(dependent, decisions, now)
 
     def _count(self, dependent: int, node: int, outcome: TaskStatus) -> None:
         tally = self._tallies.get(dependent)
         if tally is None:
             tally = self._tallies[dependent] = _Tally()
+        if tally.first is None:
+            tally.first = node
         if outcome is SKIPPED:
             tally.skipped += 1
             return
@@ -273,25 +396,24 @@ class Plan:
             tally.first_bad = node
 
     def _decide_early(self, node: int) -> Decision | None:
-        """What an upstream that did not succeed settles while others may still be running."""
+        """What an upstream that did not succeed decides while others may still be running."""
         if node in self._finally:
             return None
         tally = self._tallies[node]
         policy = self._policies[node]
         if policy is DependencyPolicy.SKIP:
-            return self._decide(node, SKIPPED)
+            return self._decide(node, SKIPPED, tally.first)
         if policy is DependencyPolicy.BLOCK and tally.broken:
             return self._decide(node, BLOCKED, tally.first_bad)
         return None
 
-    def _settle(self, node: int, decisions: list[Decision]) -> None:
+    def _settle(self, node: int, decisions: list[Decision], now: float) -> None:
         """Queue or decide a node whose upstreams are all finished."""
-        if node in self._finally:
-            self._enqueue(node)
-            return
         tally = self._tallies.get(node) if self._tallies else None
         policy = self._policies[node]
-        if policy is DependencyPolicy.ON_FAILURE:
+        if node in self._finally:
+            self._enqueue(node)
+        elif policy is DependencyPolicy.ON_FAILURE:
             if tally is not None and tally.failures:
                 self._enqueue(node)
             else:
@@ -304,27 +426,20 @@ class Plan:
             elif tally.broken:
                 decisions.append(self._decide(node, BLOCKED, tally.first_bad))
             else:
-                decisions.append(self._decide(node, SKIPPED))
+                decisions.append(self._decide(node, SKIPPED, tally.first))
         else:
             # BLOCK with skipped upstreams only; any other was decided early.
-            decisions.append(self._decide(node, SKIPPED))
+            decisions.append(self._decide(node, SKIPPED, tally.first))
+        if self._state[node] is State.READY:
+            self.ready[node] = now
 
 
 _STOPPABLE = (State.WAITING, State.READY, State.DELAYED)
 
 
-def _ranks(count: int, orders: Mapping[int, Order]) -> tuple[list[int] | None, list[int] | None]:
-    """Rank of each node and node of each rank; (None, None) where both are the number itself."""
-    if not orders:
-        return None, None
+_NO_ORDER = (0.0, inf)
 
-    def key(node: int) -> tuple[float, float, int]:
-        priority, deadline = orders.get(node, (0.0, None))
-        moment = float("inf") if deadline is None else deadline.timestamp()
-        return -priority, moment, node
 
-    by_rank = sorted(range(count), key=key)
-    rank = [0] * count
-    for position, node in enumerate(by_rank):
-        rank[node] = position
-    return rank, by_rank
+def _key(order: Order) -> tuple[float, float]:
+    priority, deadline = order
+    return -priority, inf if deadline is None else deadline.timestamp()

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum
-from random import random
 
 from ttasks.model.checks import check_int, check_number, check_seconds, wrong_type, wrong_value
 
@@ -86,12 +85,13 @@ class RetryPolicy:
                 raise wrong_type("retry_on", item, "an exception class or a tuple of them")
         object.__setattr__(self, "retry_on", classes)
 
-    def delay(self, retry: int, random: Callable[[], float] = random) -> float:
+    def delay(self, retry: int, random: Callable[[], float] | None = None) -> float:
         """Seconds to wait before retry number ``retry``.
 
         Args:
             retry: 1 for the first retry.
-            random: gives numbers from 0.0 up to 1.0; called only if there is jitter.
+            random: gives numbers from 0.0 up to 1.0, and is called only if there is jitter; None
+                means ``random.random``.
         """
         check_int("retry", retry, least=1)
         cap = _LONGEST_DELAY if self.max_backoff is None else float(self.max_backoff)
@@ -100,9 +100,13 @@ class RetryPolicy:
         except OverflowError:
             seconds = cap if self.backoff else 0.0
         if self.jitter:
+            if random is None:
+                from random import random as usual
+
+                random = usual
             seconds *= 1 + self.jitter * (2 * random() - 1)
         return seconds
 
     def allows(self, attempt: int, error: BaseException) -> bool:
         """True if another attempt may follow attempt number ``attempt`` that ended in ``error``."""
-        return attempt < self.max_attempts and isinstance(error, self.retry_on)
+        return attempt < self.max_attempts and issubclass(type(error), self.retry_on)

@@ -15,7 +15,7 @@ AGENT_OPTIONS = (*PROMPT_OPTIONS, "cwd")
 SECRET_SETTINGS = frozenset(
     ("apikey", "authorization", "bearertoken", "headers", "key", "password", "secret", "token")
 )
-"""Parts of a provider setting, however written, that a task must not hold, because it is stored."""
+"""Names in a provider setting, in any spelling, that a task must not hold, because it is stored."""
 
 _HOTTEST = 2.0
 _WITHOUT_DASHES = str.maketrans("", "", "_-")
@@ -41,12 +41,12 @@ class PromptReply:
 
 @dataclass(frozen=True, slots=True)
 class PermissionRequest:
-    """What an agent asks leave for, before it does it.
+    """What an agent asks permission for, before it acts.
 
     Attributes:
         kind: "shell", "write", "read", "url", "mcp", or another name of the provider's.
         subject: what it is about: the command, the path, the URL, the name of the tool.
-        intention: what for, in the words of the agent; may be empty.
+        intention: the agent's reason, in its own words; may be empty.
         raw: the provider's own object, with everything else.
     """
 
@@ -57,12 +57,12 @@ class PermissionRequest:
 
 
 def prompt_options(known: tuple[str, ...] = PROMPT_OPTIONS, **options: Any) -> dict[str, Any]:
-    """Check the options of a prompt or an agent and give them the form in which tasks keep them.
+    """Check the options of a prompt or an agent; returns them in the form in which tasks keep them.
 
-    None stands for what the handler was made with, and is left out.
+    None means the value that the handler was made with; such options are left out.
 
     Args:
-        known: names of the options that there are.
+        known: names of the options that exist.
         options: any of ``model`` and ``system`` (non-empty str), ``provider`` (mapping without
             secrets), ``temperature`` (0 to 2), ``max_tokens`` (at least 1), ``cwd`` (path).
 

@@ -1,9 +1,18 @@
-"""Redactor: hide secrets in text, also in text that comes in pieces."""
+"""What leaves the process without its secrets: text, also in pieces, titles, tasks and graphs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from ttasks.model.attributes import COMMANDS, title_of
+from ttasks.model.call import Call
+from ttasks.model.command import stdin_bytes
+from ttasks.model.graph import TaskGraph
+from ttasks.model.nested import PLAIN
+from ttasks.model.task import Task, view_of
+from ttasks.model.task_type import TaskType
 
 MASK = "***"
 """What is written in place of a secret."""
@@ -12,6 +21,9 @@ PIECE_CHARACTERS = 64 * 1024
 """How much of a longer line a pattern sees at once."""
 
 _Span = tuple[int, int]
+_NO_TEXT = PLAIN - {str}
+_SHORTEST_PART = 4
+"""Characters of the beginning of a secret that are hidden before an ellipsis."""
 
 
 class Redactor:
@@ -19,7 +31,8 @@ class Redactor:
 
     What any secret covers is hidden; where occurrences overlap, all of them are, by one mask.
 
-    - A str is hidden wherever it stands, also across lines.
+    - A str is hidden wherever it stands, also across lines, also in the form that it has in a repr
+      or in JSON, and where only its beginning is left of it before an ellipsis (``…``).
     - A pattern is applied to whole lines without their newline, and to pieces of at most 65,536
       characters of longer lines: a match across lines, or across such a boundary, is not seen.
 
@@ -49,7 +62,7 @@ class Redactor:
             if isinstance(secret, str):
                 if not secret:
                     raise ValueError(f"secrets[{position}] must not be an empty str")
-                literals.add(secret)
+                literals.update(_forms(secret))
             elif isinstance(secret, re.Pattern) and isinstance(secret.pattern, str):
                 patterns.append(secret)
             else:
@@ -68,6 +81,8 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """The text without the secrets."""
+        if not self:
+            return text
         stream = RedactingStream(self._literals, self._patterns)
         return stream.feed(text) + stream.finish()
 
@@ -145,6 +160,7 @@ class RedactingStream:
             while at >= 0:
                 spans.append((at, at + len(literal)))
                 at = text.find(literal, at + 1)
+        spans.extend(self._cut_short(text))
         for begin, end in units:
             unit = text[begin:end].removesuffix("\n")
             for pattern in self._patterns:
@@ -155,6 +171,27 @@ class RedactingStream:
                 )
         spans.sort()
         return spans
+
+    def _cut_short(self, text: str) -> Iterator[_Span]:
+        """Beginnings of secrets that stand before an ellipsis, such as that of a long title."""
+        end = text.find("…")
+        while end >= 0:
+            for literal in self._literals:
+                for size in range(min(len(literal) - 1, end), _SHORTEST_PART - 1, -1):
+                    if text.endswith(literal[:size], 0, end):
+                        yield end - size, end
+                        break
+            end = text.find("…", end + 1)
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret as it stands in text, and inside of the repr or JSON of a str."""
+    # Which quotes a repr escapes depends on the whole str.
+    parts = [repr('"' + part)[2:-1] for part in secret.split("'")]
+    import json
+
+    in_json = {json.dumps(secret, ensure_ascii=ascii)[1:-1] for ascii in (True, False)}
+    return {secret, "'".join(parts), "\\'".join(parts), *in_json}
 
 
 def _units(text: str, last: bool) -> Iterator[_Span]:
@@ -170,3 +207,97 @@ def _units(text: str, last: bool) -> Iterator[_Span]:
                 end = len(text)
         yield begin, end
         begin = end
+
+
+class Titled(Protocol):
+    """What has a title that may be made of its payload: a task, or the context of one."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def payload(self) -> Any: ...
+    @property
+    def type(self) -> TaskType: ...
+
+
+def redacted_title(task: Titled, redactor: Redactor | None) -> str:
+    """The title of a task without secrets, for every text that leaves the process.
+
+    A title that was made of the payload is made again, of the payload without secrets: the first
+    line, cut after 60 characters, may hold half of a secret.
+    """
+    title = task.title
+    if not redactor:
+        return title
+    if title == title_of(task.payload, task.type):
+        title = title_of(redacted(task.payload, redactor), task.type)
+    return redactor.text(title)
+
+
+def redacted_task(task: Task, redactor: Redactor) -> Task:
+    """The task itself, or a view of it (same id, same live status and result) without secrets."""
+    hidden = {
+        "title": redacted_title(task, redactor),
+        "description": redactor.text(task.description),
+        "payload": redacted(task.payload, redactor),
+        "options": _redacted_options(task, redactor),
+    }
+    changes = {}
+    for name, value in hidden.items():
+        given = getattr(task, name)
+        if value is not given and value != given:  # `!=` of a foreign class may not give a bool
+            changes[name] = value
+    return view_of(task, changes) if changes else task
+
+
+def redacted_graph(graph: TaskGraph, redactor: Redactor) -> TaskGraph:
+    """The graph itself, or one of views of its tasks, without secrets."""
+    views = {task.id: redacted_task(task, redactor) for task in graph}
+    title = redactor.text(graph.title)
+    if title == graph.title and all(views[task.id] is task for task in graph):
+        return graph
+    nodes = [
+        node._replace(task=views[node.task.id], after=tuple(views[task.id] for task in node.after))
+        for node in graph.nodes()
+    ]
+    return TaskGraph.restore(graph.id, nodes, title, graph.key)
+
+
+def redacted(value: Any, redactor: Redactor) -> Any:
+    """A str, or a structure of lists and mappings, without secrets; anything else as it is."""
+    if isinstance(value, str):
+        hidden = redactor.text(value)
+        return value if hidden == value else hidden
+    if isinstance(value, Mapping):
+        return _redacted_items(value, redactor)
+    if type(value) is Call:
+        # Only strs are changed: whatever else it holds is up to the function.
+        return value.with_leaves(
+            lambda leaf: redacted(leaf, redactor) if isinstance(leaf, str) else leaf, _NO_TEXT
+        )
+    if type(value) in (list, tuple):
+        return type(value)(redacted(item, redactor) for item in value)
+    return value
+
+
+def _redacted_options(task: Task, redactor: Redactor) -> dict[str, Any]:
+    options: dict[str, Any] = redacted(task.options, redactor)
+    stdin = options.get("stdin")
+    if task.type in COMMANDS and isinstance(stdin, dict):  # bytes, kept in base64
+        text = (stdin_bytes(stdin) or b"").decode("utf-8", "surrogateescape")
+        if redactor.text(text) != text:
+            options["stdin"] = redactor.text(text)
+    return options
+
+
+def _redacted_items(items: Mapping[Any, Any], redactor: Redactor) -> dict[Any, Any]:
+    """A mapping without secrets in its keys and values; keys that become equal are numbered."""
+    hidden: dict[Any, Any] = {}
+    for key, value in items.items():
+        shown = name = redacted(key, redactor) if isinstance(key, str) else key
+        number = 1
+        while shown in hidden:
+            number += 1
+            shown = f"{name} ({number})"
+        hidden[shown] = redacted(value, redactor)
+    return hidden

@@ -21,8 +21,8 @@ class Failure:
         traceback: formatted traceback; empty where none was raised.
         locals: name to repr of the variables of the innermost user frame; empty unless the
             executor was made with ``capture_locals=True``.
-        downstream: title and id of each task that did not run because of this one, in the order
-            in which that was decided; filled when the graph run ends.
+        downstream: title and id of each task that was BLOCKED or SKIPPED because of this one, each
+            after those that it depends on; filled when the graph run ends.
     """
 
     type: str

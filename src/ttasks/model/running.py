@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from ttasks import sync
 from ttasks.model.checks import check_bool, check_int, check_seconds, check_str, wrong_type
 from ttasks.model.status import TaskStatus
-
-if TYPE_CHECKING:
-    from ttasks.model.graph import TaskGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +52,10 @@ class GraphStatistics:
     """A look at a graph, during a run or after it.
 
     Attributes:
-        counts: number of tasks by status; a status without tasks counts 0.
+        counts: number of tasks by status; a status without tasks counts 0. A task that waits for
+            another attempt is PENDING (see `Task.is_retrying`).
         running: titles of the tasks that are running, in insertion order.
-        waiting: tasks that wait for another attempt.
+        waiting: tasks that wait for another attempt, or for another run that executes them.
         elapsed: seconds since the run began, or that the latest one took; 0.0 before the first.
         retries: attempts after the first of their task that the run has started.
     """
@@ -82,7 +80,7 @@ class RunHandle(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Tasks that wait for another attempt."""
+        """Tasks that wait for another attempt, or for another run that executes them."""
 
     def cancel(self) -> None:
         """See `TaskGraph.cancel`."""
@@ -91,21 +89,11 @@ class RunHandle(Protocol):
         """See `TaskGraph.request_cancel`."""
 
 
-class GraphRunner(Protocol):
-    """What `TaskGraph.run` needs of an executor."""
-
-    def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
-        """Run it and return when it has ended."""
-
-    def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
-        """Run it off the event loop and return when it has ended."""
-
-
 @dataclass(slots=True)
 class RunState:
     """The latest run of a graph. Its ``lock`` owns ``active``; the rest belongs to the run."""
 
-    lock: Lock = field(default_factory=Lock)
+    lock: sync.Lock = field(default_factory=lambda: sync.Lock())
     active: bool = False
     handle: RunHandle | None = None
     error: BaseException | None = None

@@ -46,6 +46,8 @@ class Store(Protocol):
     - ``record(task, event)`` saves a task and an event of it in one write; it goes with
       ``events.wants(kind)`` and ``events.append(event)`` for events that are no transition;
     - ``graphs.keyed(key)`` gives the ids of the graphs of a key, the one saved last first;
+    - ``graphs.save_outcome(graph)`` writes the ``run_error`` of a graph that was saved before, and
+      nothing of its tasks;
     - ``running()`` gives what is RUNNING by the store, with the process that runs it;
     - ``tasks.succeeded(fingerprint)`` gives a SUCCEEDED task of a fingerprint, or None.
     """

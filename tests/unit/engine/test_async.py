@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -36,7 +37,7 @@ from ttasks import (
     TaskTimeoutError,
     current_context,
 )
-from ttasks.engine.workers import loop as loop_module
+from ttasks.backends import loop_thread as loop_module
 
 T = TypeVar("T")
 COLOUR: ContextVar[str] = ContextVar("COLOUR", default="none")
@@ -491,14 +492,14 @@ def test_a_cancellation_that_comes_before_the_run_has_begun_is_not_lost() -> Non
     starting, go_on = threading.Event(), threading.Event()
     handler = FakeHandler({"first": Obedient()})
     graph, executor, recorder = stoppable(handler)
-    topology = graph.topology
+    nodes = graph.nodes
 
     def slowly() -> Any:
         starting.set()
         wait(go_on)
-        return topology()
+        return nodes()
 
-    graph.topology = slowly  # type: ignore[method-assign]
+    graph.nodes = slowly  # type: ignore[method-assign]
 
     async def main() -> None:
         call = asyncio.create_task(graph.arun(executor))
@@ -604,3 +605,23 @@ def test_coroutines_with_a_timeout_take_no_thread_each() -> None:
     bounded(lambda: graph.run(executor, 2))
     assert graph.ok
     assert most <= 3  # two workers and the loop
+
+
+@pytest.mark.parametrize("error", [StopIteration(3), CancelledError("mine")])
+def test_aexecute_raises_what_asyncio_takes_for_something_else(error: Exception) -> None:
+    def handler(context: TaskContext) -> None:
+        raise error
+
+    executor, recorder = executor_with(handler)
+    task = make("t")
+
+    async def main() -> BaseException | None:
+        try:
+            await executor.aexecute(task)
+        except (RuntimeError, CancelledError) as raised:
+            return raised.__cause__ if isinstance(raised, RuntimeError) else raised
+        return None
+
+    assert arun(main()) is error  # a coroutine raises a StopIteration as a RuntimeError
+    assert task.is_failed
+    recorder.check()

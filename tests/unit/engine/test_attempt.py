@@ -98,18 +98,6 @@ def test_a_timeout_that_does_not_pass_changes_nothing(step: Any) -> None:
     recorder.check()
 
 
-def test_a_handler_that_ends_itself_is_called_on_the_same_thread() -> None:
-    where: list[int] = []
-
-    def handler(context: TaskContext) -> None:
-        where.append(threading.get_ident())
-
-    handler.ends_itself = True  # type: ignore[attr-defined]
-    executor, _ = executor_with(handler)
-    executor.execute(make("t", timeout=60))
-    assert where == [threading.get_ident()]
-
-
 def test_a_timeout_beyond_what_threads_can_wait_is_no_timeout() -> None:
     executor, _ = executor_with(FakeHandler({"t": "done"}))
     assert executor.execute(make("t", timeout=1e15)).output == "done"

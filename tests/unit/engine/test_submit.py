@@ -262,10 +262,14 @@ def test_shutdown_with_cancel_ends_queued_running_and_waiting_work() -> None:
     futures = [
         executor.submit(running),
         executor.submit(retried, retry_policy=RetryPolicy(2, backoff=60)),
-        executor.submit(queued),
     ]
     obedient.wait_reached()
     wait(failed)
+    # What waits for its next attempt holds no worker: another one takes its place.
+    other = make("running")
+    futures += [executor.submit(other), executor.submit(queued)]
+    while not other.is_running:
+        pass
     graph_run = background(lambda: graph.run(executor))
     while not step.is_running:
         pass
@@ -527,4 +531,27 @@ def test_a_subscriber_may_submit() -> None:
     wait(added)
     futures[0].result(WAIT)
     bounded(executor.shutdown)
+    recorder.check()
+
+
+def test_what_a_handler_submits_first_shares_its_fate_with_nobody() -> None:
+    gate = Gate()
+    inner: list[Future[TaskResult]] = []
+
+    def handler(context: TaskContext) -> None:
+        if context.title == "outer":
+            inner.append(executor.submit(make("inner")))
+            context.cancel_token.cancel()
+            context.raise_if_cancelled()
+        else:
+            gate(context)
+
+    executor, recorder = executor_with(handler)
+    with executor:
+        with pytest.raises(TaskCancelled):
+            executor.execute(make("outer"))
+        other = executor.submit(make("other"))
+        gate.open()
+        assert inner[0].result(WAIT).status is TaskStatus.SUCCEEDED
+        assert other.result(WAIT).status is TaskStatus.SUCCEEDED
     recorder.check()

@@ -285,7 +285,7 @@ def test_the_value_of_a_command_is_its_output() -> None:
 def test_a_call_cannot_be_changed_and_survives_pickling() -> None:
     call = Call(plain, [1], {"c": 2})
     for change in (lambda: setattr(call, "func", len), lambda: delattr(call, "args")):
-        with pytest.raises(AttributeError, match="cannot be changed"):
+        with pytest.raises(AttributeError, match="cannot (assign to|delete) field"):
             change()
     with pytest.raises(TypeError):
         call.kwargs["c"] = 3  # type: ignore[index]

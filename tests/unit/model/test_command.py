@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ttasks.model.command import check_payload, command_options, stdin_bytes
+from ttasks.model.command import check_script, command_options, stdin_bytes
 
 
 def test_everything_is_kept_as_json() -> None:
@@ -107,11 +107,11 @@ def test_a_bad_environment_value_is_not_shown() -> None:
 
 
 def test_payloads() -> None:
-    assert check_payload("") == ""
-    assert check_payload("echo ä\n") == "echo ä\n"
+    assert check_script("") == ""
+    assert check_script("echo ä\n") == "echo ä\n"
     with pytest.raises(ValueError, match="payload must not have a NUL .* position 3"):
-        check_payload("abc\0d")
+        check_script("abc\0d")
     with pytest.raises(ValueError, match="payload.*lone surrogate at position 0"):
-        check_payload("\ud800")
+        check_script("\ud800")
     with pytest.raises(TypeError, match="payload must be a str, got int: 5"):
-        check_payload(5)  # type: ignore[arg-type]
+        check_script(5)  # type: ignore[arg-type]

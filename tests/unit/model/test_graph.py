@@ -24,7 +24,8 @@ from ttasks import (
     TaskType,
     UnknownDependencyError,
 )
-from ttasks.model.views import Node
+from ttasks.model.graph import Node
+from ttasks.model.task import lifecycle_of
 
 WORK = TaskType("work")
 PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED, BLOCKED, SKIPPED = TaskStatus
@@ -510,7 +511,7 @@ def test_an_ok_graph_does_not_raise() -> None:
 def test_raise_for_failure_lists_every_required_task_that_did_not_succeed() -> None:
     graph, made = full()
     blocked = made["blocked", True]
-    blocked._lifecycle.blocked_by = made["failed", True].id
+    lifecycle_of(blocked).blocked_by = made["failed", True].id
     with pytest.raises(GraphFailedError) as caught:
         graph.raise_for_failure()
     assert caught.value.title == "full"

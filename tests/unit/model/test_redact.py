@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttasks.model.redact import PIECE_CHARACTERS, Redactor
+from ttasks import (
+    RetryPolicy,
+    Task,
+    TaskContext,
+    TaskExecutionError,
+    TaskGraph,
+    TaskLogFilter,
+    TaskStatus,
+    TaskType,
+)
+from ttasks.model.cancel import CancelToken
+from ttasks.model.command import stdin_bytes
+from ttasks.model.context import CURRENT
+from ttasks.model.redact import (
+    PIECE_CHARACTERS,
+    Redactor,
+    redacted,
+    redacted_graph,
+    redacted_task,
+    redacted_title,
+)
+
+WORK = TaskType("work")
+TOKEN = "tok-" + "x" * 40
 
 texts = st.text(alphabet="ab\n", max_size=60)
 secrets = st.lists(st.text(alphabet="ab\n", min_size=1, max_size=6), max_size=4)
@@ -47,7 +76,12 @@ def test_what_a_str_covers_is_hidden(text: str, literals: list[str]) -> None:
     assert Redactor(literals).text(text) == covered(text, literals)
 
 
-@given(texts, secrets, patterns, st.lists(st.integers(0, 1000), max_size=8))
+@given(
+    st.text(alphabet="ab\n…", max_size=60),
+    secrets,
+    patterns,
+    st.lists(st.integers(0, 1000), max_size=8),
+)
 def test_pieces_give_the_same_as_the_whole(
     text: str, literals: list[str], compiled: list[re.Pattern[str]], cuts: list[int]
 ) -> None:
@@ -82,6 +116,30 @@ def test_a_str_across_lines_is_hidden() -> None:
 
 def test_what_cannot_be_a_secret_is_not_held_back() -> None:
     assert Redactor(["secret"]).stream().feed("no se\n") == "no se\n"
+
+
+@pytest.mark.parametrize("secret", ["it's", 'a"b', "a\\b\nc", "ä\x00'\"\t", "BEGIN\n'k'\nEND"])
+@pytest.mark.parametrize("around", ["", "'", '"', "'\""])
+@pytest.mark.parametrize("form", [repr, json.dumps, partial(json.dumps, ensure_ascii=False)])
+def test_a_secret_is_hidden_in_its_repr_and_in_json(
+    form: Callable[[str], str], around: str, secret: str
+) -> None:
+    shown = Redactor([secret]).text(form(f"<{around}{secret}{around}>"))
+    assert re.fullmatch(r"""["'][<>\\"']*\*\*\*[<>\\"']*["']""", shown)
+
+
+def test_the_beginning_of_a_secret_is_hidden_where_a_text_was_cut() -> None:
+    redactor = Redactor(["password", "passport"])
+    assert redactor.text("my passw… and passp… but pas… and pass") == (
+        "my ***… and ***… but pas… and pass"
+    )
+
+
+def test_a_message_that_quotes_a_title_shows_no_part_of_a_secret() -> None:
+    with pytest.raises(TaskExecutionError) as caught:
+        _ = Task.bash(f"{'x' * 40} {TOKEN}").value
+    assert "tok-" in str(caught.value)
+    assert "tok-" not in Redactor([TOKEN]).text(str(caught.value))
 
 
 def test_a_pattern_sees_a_line_as_a_whole() -> None:
@@ -140,3 +198,103 @@ def test_an_empty_secret_is_refused() -> None:
 
 def test_repr_shows_no_secret() -> None:
     assert repr(Redactor(["hunter2", re.compile("x")])) == "<Redactor of 1 strs and 1 patterns>"
+
+
+# Titles, tasks and graphs
+
+
+@pytest.mark.parametrize(
+    ("task", "title"),
+    [
+        (Task("log in with hunter2", None, WORK), "log in with ***"),
+        (
+            Task("", f"curl -H 'Authorization: {TOKEN}' host", WORK),
+            "curl -H 'Authorization: ***' host",
+        ),
+        # Cut in the middle of a secret, so that what is left of it is in no list.
+        (Task.bash("x" * 40 + f" {TOKEN}"), "x" * 40 + " ***"),
+        (Task.bash("first\nsecond\nmore"), "***"),
+        (Task.prompt("  key_12345678901234567890123456789012345678901234567890123456 ?"), "*** ?"),
+        (Task.bash("echo hello"), "echo hello"),
+        (Task.python(len, ([],)), "len"),
+    ],
+)
+def test_a_title_shows_no_secret_and_no_part_of_one(task: Task, title: str) -> None:
+    redactor = Redactor(["hunter2", TOKEN, "first\nsecond\nmore", re.compile(r"key_\d{50}\d*")])
+    before = task.title
+    assert redacted_title(task, redactor) == title
+    assert redacted_task(task, redactor).title == title
+    assert task.title == before
+    assert redacted_title(task, None) == redacted_title(task, Redactor([])) == before
+
+
+def test_a_view_without_secrets_is_the_same_task() -> None:
+    task = Task(
+        "t",
+        {"hunter2": ["say hunter2", 5]},
+        WORK,
+        "of hunter2",
+        retry=RetryPolicy(2),
+        options={"env": {"hunter2": "hunter2", "***": 1}},
+    )
+    view = redacted_task(task, Redactor(["hunter2"]))
+    assert view == task
+    assert (view.title, view.description, view.retry) == ("t", "of ***", task.retry)
+    assert view.payload == {"***": ["say ***", 5]}
+    assert view.options == {"env": {"***": "***", "*** (2)": 1}}
+    assert task.payload == {"hunter2": ["say hunter2", 5]}
+    task.transition_to(TaskStatus.RUNNING)
+    assert view.is_running
+
+
+def test_bytes_for_stdin_lose_their_secrets() -> None:
+    task = Task.bash("cat", stdin=b"\xffhunter2\n")
+    options = redacted_task(task, Redactor(["hunter2"])).options
+    assert stdin_bytes(options["stdin"]) == b"\xff***\n"
+    assert redacted_task(task, Redactor(["other"])) is task
+
+
+def test_a_task_without_secrets_is_itself() -> None:
+    class Odd:
+        def __ne__(self, other: object) -> Any:
+            raise ValueError("neither equal nor different")
+
+    payload = {"a": [1, None, ("b", Odd())]}
+    for task in (Task("t", payload, WORK), Task("t", Odd(), WORK), Task.python(print, ("x",))):
+        assert redacted_task(task, Redactor(["hunter2"])) is task
+
+
+def test_arguments_of_a_function_lose_their_secrets() -> None:
+    task = Task.python(print, ("hunter2", ["a hunter2"]), {"end": "hunter2"})
+    call = redacted_task(task, Redactor(["hunter2"])).payload
+    assert (call.func, call.args, call.kwargs) == (print, ("***", ["a ***"]), {"end": "***"})
+
+
+def test_a_graph_without_secrets_keeps_its_identity_edges_and_flags() -> None:
+    graph = TaskGraph("deploy with hunter2", key="deploy")
+    first = graph.add(Task.bash("echo hunter2"))
+    graph.add(Task.bash("true"), after=first, finally_=True, required=False)
+    shown = redacted_graph(graph, Redactor(["hunter2"]))
+    assert (shown.id, shown.title, shown.key) == (graph.id, "deploy with ***", "deploy")
+    assert shown.items() == graph.items()
+    assert [task.title for task in shown] == ["echo ***", "true"]
+    assert [node[2:] for node in shown.nodes()] == [node[2:] for node in graph.nodes()]
+    assert redacted_graph(graph, Redactor(["other"])) is graph
+
+
+def test_only_text_is_changed() -> None:
+    item = object()
+    assert redacted((1, item, b"hunter2"), Redactor(["hunter2"])) == (1, item, b"hunter2")
+
+
+def test_log_records_do_not_show_the_secret_of_a_title() -> None:
+    task = Task.bash(f"login {TOKEN} " + "x" * 60)
+    context = TaskContext(task, None, CancelToken(), redactor=Redactor([TOKEN]))  # type: ignore[arg-type]
+
+    def titled() -> str:
+        CURRENT.set(context)
+        record = logging.makeLogRecord({"msg": "hello"})
+        assert TaskLogFilter().filter(record)
+        return record.task_title  # type: ignore[attr-defined, no-any-return]
+
+    assert copy_context().run(titled) == "login *** " + "x" * 49 + "…"

@@ -12,7 +12,7 @@ import pytest
 from ttasks import GraphError, InMemoryStore, Task, TaskEvent, TaskExecutor, TaskGraph, TaskType
 from ttasks.model.cancel import CancelToken
 from ttasks.model.running import RunOptions
-from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of
 
 HUGE = 10**400
 SECONDS = [(value, TypeError) for value in ("1", True, [1])] + [
@@ -170,7 +170,7 @@ def test_a_graph_does_not_begin_while_a_task_of_it_runs_elsewhere(
     way: Callable[..., None],
 ) -> None:
     made = Untouched()
-    assert made.first._lifecycle.move(TaskStatus.RUNNING, None, CancelToken())
+    assert lifecycle_of(made.first).start(CancelToken())
     with made.executor, pytest.raises(GraphError, match="'first'.*running"):
         way(made.graph, made.executor)
     made.assert_untouched()

@@ -12,6 +12,7 @@ import pytest
 
 from ttasks import InvalidTransitionError, Task, TaskResult, TaskStatus, TaskType
 from ttasks.model.cancel import CancelToken
+from ttasks.model.task import lifecycle_of
 
 PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED, BLOCKED, SKIPPED = TaskStatus
 WORK = TaskType("work")
@@ -60,7 +61,7 @@ def fill(task: Task) -> tuple[str, TaskResult, str]:
     """Give a task everything that an earlier execution may have left."""
     now = task.created_at
     result = TaskResult(task.id, FAILED, now, now, 0.0)
-    life = task._lifecycle
+    life = lifecycle_of(task)
     life.error, life.result, life.blocked_by = "old error", result, "upstream"
     return "old error", result, "upstream"
 
@@ -210,7 +211,7 @@ def test_cancel_is_idempotent_and_spares_what_succeeded(status: TaskStatus) -> N
 def test_cancel_asks_the_attempt_that_is_running_to_stop() -> None:
     task = task_in(PENDING)
     token = CancelToken()
-    task._lifecycle.move(RUNNING, None, token)
+    lifecycle_of(task).start(token)
     task.cancel()
     assert task.is_cancelled
     assert token.cancelled
@@ -220,7 +221,7 @@ def test_cancel_asks_the_attempt_that_is_running_to_stop() -> None:
 def test_moving_to_cancelled_asks_the_attempt_that_is_running_to_stop() -> None:
     task = task_in(PENDING)
     token = CancelToken()
-    task._lifecycle.move(RUNNING, None, token)
+    lifecycle_of(task).start(token)
     task.transition_to(CANCELLED, "enough")
     assert token.cancelled
     assert task.error == "enough"

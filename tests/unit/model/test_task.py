@@ -12,7 +12,15 @@ from uuid import UUID
 
 import pytest
 
-from ttasks import InvalidTransitionError, RetryPolicy, Task, TaskStatus, TaskType
+from ttasks import (
+    InvalidTransitionError,
+    RetryPolicy,
+    Task,
+    TaskExecutionError,
+    TaskExecutor,
+    TaskStatus,
+    TaskType,
+)
 
 WORK = TaskType("work")
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
@@ -235,6 +243,26 @@ def test_in_every_other_status_a_task_can_be_written(status: TaskStatus) -> None
         task.transition_to(status) if task.can_transition_to(status) else None
     task.title = "new"
     assert task.title == "new"
+
+
+# Value
+
+
+def test_the_value_is_that_of_the_result() -> None:
+    with TaskExecutor() as executor:
+        executor.register(WORK, lambda context: [context.payload])
+        task = work()
+        executor.execute(task)
+    assert task.value == ["payload"]
+
+
+@pytest.mark.parametrize("status", [s for s in TaskStatus if s is not TaskStatus.SUCCEEDED])
+def test_a_task_without_a_value_says_what_it_is_instead(status: TaskStatus) -> None:
+    task = work()
+    if status is not TaskStatus.PENDING:
+        task.transition_to(status, "for a reason")
+    with pytest.raises(TaskExecutionError, match=rf"'title' \({task.id}\).* it is {status.value}"):
+        _ = task.value
 
 
 # Copies

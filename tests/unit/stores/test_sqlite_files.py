@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -14,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from ttasks.engine.executor import TaskExecutor
 from ttasks.errors import StoreError, StoreVersionError
+from ttasks.model.event import TaskEventType
 from ttasks.model.graph import TaskGraph
 from ttasks.model.task import Task
+from ttasks.model.task_type import TaskType
 from ttasks.stores.sqlite import SQLiteStore, schema
 
 UNPRIVILEGED = 65534
@@ -211,6 +215,108 @@ class TestReadOnly:
         path.chmod(0)
         with as_nobody(), pytest.raises(StoreError, match="cannot be opened"):
             SQLiteStore(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no POSIX rights")
+class TestRights:
+    def test_a_new_ledger_and_its_neighbours_are_for_their_owner_only(self, tmp_path: Path) -> None:
+        before = os.umask(0)
+        try:
+            with SQLiteStore(tmp_path / "ledger") as store:
+                store.tasks.save(Task.bash("true"))
+                modes = {name: (tmp_path / name).stat().st_mode for name in os.listdir(tmp_path)}
+        finally:
+            os.umask(before)
+        expected = ("ledger", "ledger-wal", "ledger-shm")
+        assert {name: stat.S_IMODE(mode) for name, mode in modes.items()} == dict.fromkeys(
+            expected, 0o600
+        )
+
+    def test_a_ledger_that_is_there_keeps_its_rights(self, tmp_path: Path) -> None:
+        path = tmp_path / "ledger"
+        SQLiteStore(path).close()
+        path.chmod(0o640)
+        SQLiteStore(path).close()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+class TestGone:
+    @pytest.mark.parametrize("how", ["deleted", "replaced"])
+    def test_a_ledger_that_is_gone_is_noticed_and_the_work_goes_on(
+        self, tmp_path: Path, how: str
+    ) -> None:
+        path = tmp_path / "ledger"
+        failed = []
+        with SQLiteStore(path) as store, TaskExecutor.empty(store) as executor:
+            executor.register(TaskType("gone"), lambda context: "done")
+            executor.events.subscribe(failed.append, types=[TaskEventType.PERSISTENCE_FAILED])
+            executor.execute(Task("before", None, TaskType("gone")))
+            path.rename(tmp_path / "elsewhere")
+            store._ledger.writer._look_at = 0.0  # as after a tenth of a second
+            if how == "replaced":
+                SQLiteStore(path).close()
+            assert executor.execute(Task("after", None, TaskType("gone"))).value == "done"
+            assert "deleted or replaced" in (failed[0].error or "")
+            with pytest.raises(StoreError, match="deleted or replaced"):
+                store.tasks.save(Task.bash("true"))
+
+
+class TestBackup:
+    def test_a_backup_is_a_ledger_of_its_own(self, tmp_path: Path) -> None:
+        (tmp_path / "copy").write_text("what is replaced")
+        with SQLiteStore(tmp_path / "ledger") as store:
+            tasks = [Task.bash(f"echo {at}") for at in range(50)]
+            for task in tasks:
+                store.tasks.save(task)
+            store.backup(tmp_path / "copy")
+            store.tasks.save(Task.bash("true"))
+            with SQLiteStore(tmp_path / "copy") as copy:
+                assert list(copy.tasks.values()) == tasks
+            assert len(store.tasks) == 51
+            assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == 0o600
+        assert sorted(os.listdir(tmp_path)) == ["copy", "ledger"]
+
+    def test_a_store_in_memory_can_be_written_to_a_file(self, tmp_path: Path) -> None:
+        task = Task.bash("true")
+        with SQLiteStore(":memory:") as store:
+            store.tasks.save(task)
+            store.backup(tmp_path / "copy")
+        with SQLiteStore(tmp_path / "copy") as copy:
+            assert list(copy.tasks) == [task.id]
+
+    def test_a_copy_that_cannot_be_written_is_a_store_error(self, tmp_path: Path) -> None:
+        with SQLiteStore(tmp_path / "ledger") as store:
+            with pytest.raises(StoreError, match="Cannot write the copy"):
+                store.backup(tmp_path / "missing" / "copy")
+            with pytest.raises(TypeError):
+                store.backup(3)  # type: ignore[arg-type]
+            store.tasks.save(Task.bash("true"))
+
+    def test_a_ledger_is_not_replaced_by_its_own_copy(self, tmp_path: Path) -> None:
+        with SQLiteStore(tmp_path / "ledger") as store:
+            with pytest.raises(StoreError, match="the ledger itself"):
+                store.backup(tmp_path / "ledger")
+            store.tasks.save(Task.bash("true"))
+
+
+class TestTooBig:
+    def test_a_value_over_the_limit_of_sqlite_is_called_that(self, tmp_path: Path) -> None:
+        with SQLiteStore(tmp_path / "ledger") as store:
+            with store._ledger.writing() as connection:
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+            with pytest.raises(StoreError, match="larger than SQLite takes"):
+                store.tasks.save(Task.bash("x" * 200_000))
+            assert len(store.tasks) == 0
+            store.tasks.save(Task.bash("x"))
+
+    def test_so_is_one_over_the_limit_of_python(self, tmp_path: Path) -> None:
+        with SQLiteStore(tmp_path / "ledger") as store:
+
+            def work(connection: sqlite3.Connection) -> None:
+                raise OverflowError("string longer than INT_MAX bytes")
+
+            with pytest.raises(StoreError, match="larger than SQLite takes"):
+                store._ledger.writer.write(work)
 
 
 class TestFullDisk:

@@ -16,8 +16,8 @@ import pytest
 from ttasks.model.cancel import CancelToken
 from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import Task
-from ttasks.stores.sqlite import Liveness, Owner, SQLiteStore
+from ttasks.model.task import Task, lifecycle_of
+from ttasks.stores.sqlite import Liveness, ProcessIdentity, SQLiteStore
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[SQLiteStore]:
 def started(title: str = "t") -> Task:
     """A task that an executor of this process has just started."""
     task = Task.bash("true", title=title)
-    task._lifecycle.move(TaskStatus.RUNNING, None, CancelToken())
+    lifecycle_of(task).start(CancelToken())
     return task
 
 
@@ -150,7 +150,7 @@ class TestOwners:
         store.tasks.save(task)
         (running,) = store.running()
         assert (running.task_id, running.title) == (task.id, "t")
-        assert running.owner == Owner.current()
+        assert running.owner == ProcessIdentity.current()
         assert running.owner is not None
         assert running.owner.pid == os.getpid()
         assert running.liveness is Liveness.ALIVE
@@ -214,39 +214,32 @@ class TestOwners:
             child.wait()
             assert [task.title for task in store.find_interrupted()] == ["a", "b"]
 
-    def test_the_child_of_a_fork_is_another_owner(self, store: SQLiteStore) -> None:
-        store.tasks.save(started("parent"))
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                store.tasks.save(started("child"))
-                owners = [item.owner for item in store.running()]
-                code = 0 if [owner.pid for owner in owners if owner][1:] == [os.getpid()] else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        assert [item.liveness.value for item in store.running()] == ["alive", "gone"]
-
     def test_a_recycled_pid_is_not_taken_for_the_owner(self) -> None:
-        me = Owner.current()
+        me = ProcessIdentity.current()
         assert me.liveness() is Liveness.ALIVE
         assert replace(me, started="1").liveness() is Liveness.GONE
         assert replace(me, pid=2**22 + 1).liveness() is Liveness.GONE
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
     def test_what_cannot_be_looked_at_is_unknown(self) -> None:
-        me = Owner.current()
+        me = ProcessIdentity.current()
         boot, _, space = me.boot.partition("/")
-        assert replace(me, host="elsewhere").liveness() is Liveness.UNKNOWN
+        assert replace(me, host="elsewhere", boot="another").liveness() is Liveness.UNKNOWN
+        assert replace(me, host="elsewhere", boot="").liveness() is Liveness.UNKNOWN
         assert replace(me, boot=f"{boot}/pid:[1]").liveness() is Liveness.UNKNOWN
         assert replace(me, boot=f"another/{space}").liveness() is Liveness.GONE
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+    def test_a_host_is_known_by_its_boot_and_not_by_its_name(self) -> None:
+        renamed = replace(ProcessIdentity.current(), host="before")
+        assert renamed.liveness() is Liveness.ALIVE
+        assert replace(renamed, started="1").liveness() is Liveness.GONE
 
     def test_elsewhere_psutil_tells_when_a_process_started(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("ttasks.stores.sqlite.owners.sys.platform", "darwin")
-        me = Owner.current()
+        monkeypatch.setattr("ttasks.processes.sys.platform", "darwin")
+        me = ProcessIdentity.current()
         assert me.liveness() is Liveness.ALIVE
         moved = replace(me, started=str(float(me.started) + 1.0))
         assert moved.liveness() is Liveness.ALIVE

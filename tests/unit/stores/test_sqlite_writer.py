@@ -6,10 +6,12 @@ import gc
 import multiprocessing
 import os
 import sqlite3
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,9 @@ from ttasks.errors import StoreError
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.stores.sqlite import SQLiteStore
-from ttasks.stores.sqlite import ledger as ledger_module
+from ttasks.stores.sqlite import connection as connection_module
 from ttasks.stores.sqlite.ledger import Ledger
-from ttasks.stores.sqlite.writer import Writer
+from ttasks.stores.sqlite.writer import Writer, _Ticket
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture
 def writer(ledger: Ledger) -> Writer:
-    return Writer(ledger)
+    return ledger.writer
 
 
 def note(text: str) -> Callable[[sqlite3.Connection], str]:
@@ -51,7 +53,7 @@ def notes(ledger: Ledger) -> list[str]:
 
 
 class Convoy:
-    """A leader that waits in its work until others have queued up behind it."""
+    """A write that waits in its work until others have queued up behind it."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -87,17 +89,14 @@ def test_a_write_returns_what_its_work_returned(writer: Writer, ledger: Ledger) 
 
 def test_writes_that_wait_share_one_transaction(writer: Writer, ledger: Ledger) -> None:
     statements: list[str] = []
-    convoy = Convoy(writer)
-    with_trace = ledger._connections.writer
-    assert with_trace is not None
-    with_trace.set_trace_callback(statements.append)
-    assert convoy.queue(note("a"), note("b"), note("c")) == ["a", "b", "c"]
+    with ledger.writing() as connection:
+        connection.set_trace_callback(statements.append)
+    assert Convoy(writer).queue(note("a"), note("b"), note("c")) == ["a", "b", "c"]
     assert notes(ledger) == ["a", "b", "c"]
     assert [text for text in statements if text in ("BEGIN IMMEDIATE", "COMMIT")] == [
-        "COMMIT",
         "BEGIN IMMEDIATE",
         "COMMIT",
-    ]
+    ] * 2
 
 
 def test_a_write_that_fails_does_not_harm_its_companions(writer: Writer, ledger: Ledger) -> None:
@@ -113,7 +112,32 @@ def test_a_write_that_fails_does_not_harm_its_companions(writer: Writer, ledger:
     assert notes(ledger) == ["a", "b"]
 
 
-def test_a_leader_that_is_interrupted_leaves_nobody_waiting(writer: Writer, ledger: Ledger) -> None:
+def test_many_that_wait_for_a_locked_file_give_up_together(
+    writer: Writer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[str] = []
+
+    def give_up(path: str, action: object) -> object:
+        waits.append(path)
+        raise StoreError("other processes keep it locked")
+
+    monkeypatch.setattr("ttasks.stores.sqlite.writer.patiently", give_up)
+    waiting = _Ticket(note("a"))  # of another thread
+    writer._queue.append(waiting)
+    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        thread = ThreadPoolExecutor(1)
+        with thread, pytest.raises(StoreError, match="keep it locked") as caught:
+            thread.submit(writer.write, note("b")).result(10)
+        blocker.execute("ROLLBACK")
+    assert len(waits) == 1
+    assert str(waiting.error) == str(caught.value)
+    assert waiting.error is not caught.value
+    assert notes(ledger) == []
+    assert writer.write(note("c")) == "c"
+
+
+def test_an_interrupted_write_leaves_nobody_waiting(writer: Writer, ledger: Ledger) -> None:
     def interrupt(connection: sqlite3.Connection) -> None:
         note("half")(connection)
         raise KeyboardInterrupt
@@ -123,32 +147,6 @@ def test_a_leader_that_is_interrupted_leaves_nobody_waiting(writer: Writer, ledg
     assert others == ["a", "b"]
     assert notes(ledger) == ["a", "b"]
     assert writer.write(note("c")) == "c"
-
-
-def test_an_interrupt_just_after_the_commit_does_not_write_twice(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Interrupted:
-        def __init__(self, connection: sqlite3.Connection) -> None:
-            self.connection = connection
-
-        def execute(self, sql: str, *args: object) -> object:
-            done = self.connection.execute(sql, *args)
-            if sql == "COMMIT":
-                raise KeyboardInterrupt
-            return done
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.connection, name)
-
-    writer = Writer(ledger)
-    connection = ledger._connections.writer
-    ledger._connections.writer = Interrupted(connection)  # type: ignore[assignment,arg-type]
-    with pytest.raises(KeyboardInterrupt):
-        writer.write(note("a"))
-    ledger._connections.writer = connection
-    assert notes(ledger) == ["a"]
-    assert writer.write(note("b")) == "b"
 
 
 def test_threads_under_load_lose_nothing_and_share_commits(writer: Writer, ledger: Ledger) -> None:
@@ -182,7 +180,7 @@ def test_idle_readers_are_few(tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(12) as pool:
             list(pool.map(read, range(12)))
-        assert len(store._ledger._connections.readers) == 4
+        assert len(store._ledger._connections.idle) == 4
 
 
 class TestClosing:
@@ -277,7 +275,7 @@ def test_a_lock_that_another_process_keeps_is_waited_for(tmp_path: Path) -> None
 def test_a_lock_that_is_never_given_up_is_a_store_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(connection_module, "LOCK_TIMEOUT_SECONDS", 0.05)
     path = tmp_path / "ledger"
     with SQLiteStore(path) as store:
         blocker = sqlite3.connect(path, isolation_level=None)
@@ -290,48 +288,76 @@ def test_a_lock_that_is_never_given_up_is_a_store_error(
         assert len(store.tasks) == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-class TestFork:
-    @pytest.mark.parametrize("held", [False, True], ids=["idle", "while a thread writes"])
-    def test_parent_and_child_go_on_with_the_same_store(self, tmp_path: Path, held: bool) -> None:
-        path = tmp_path / "ledger"
-        with SQLiteStore(path) as store:
-            store.tasks.save(Task.bash("true", title="before"))
-            assert len(store.tasks) == 1
-            convoy = Convoy(store.tasks._writer) if held else None
-            if convoy is not None:
-                threading.Timer(0.1, convoy.go_on.set).start()  # while the fork waits for it
-            pid = os.fork()
-            if pid == 0:
-                # The lock of the parent's transaction stays in its way until that has ended.
-                code = 1
-                try:
-                    for _ in range(20):
-                        store.tasks.save(Task.bash("true", title="child"))
-                    code = 0 if len(store.tasks) >= 21 else 2
-                    store.close()
-                finally:
-                    os._exit(code)
-            if convoy is not None:
-                convoy.queue()
-            for _ in range(20):
-                store.tasks.save(Task.bash("true", title="parent"))
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-            assert len(store.tasks) == 41
-        assert integrity(path) == "ok"
+# Forks
 
-    def test_a_store_in_memory_belongs_to_each(self) -> None:
-        with SQLiteStore(":memory:") as store:
-            store.tasks.save(Task.bash("true"))
-            pid = os.fork()
-            if pid == 0:
-                code = 1
-                try:
-                    store.tasks.save(Task.bash("true"))
-                    code = 0 if len(store.tasks) == 2 else 2
-                    store.close()
-                finally:
-                    os._exit(code)
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-            assert len(store.tasks) == 1
+# The child ends as an interpreter does that nobody hurries: hooks run, and all objects go.
+FORK = """
+import os, sys, threading
+from ttasks import SQLiteStore, StoreError, Task
+
+store = SQLiteStore(sys.argv[1])
+store.tasks.save(Task.bash("true", title="before"))
+assert len(store.tasks) == 1
+entered, go_on = threading.Event(), threading.Event()
+
+def work(connection):
+    connection.execute("UPDATE works SET title='meanwhile'")
+    entered.set()
+    go_on.wait(10)
+
+thread = threading.Thread(target=lambda: store._ledger.writer.write(work))
+if sys.argv[2] == "busy":
+    thread.start()
+    entered.wait(10)
+pid = os.fork()
+if pid == 0:
+    for use in (
+        lambda: store.tasks.save(Task.bash("true")),
+        lambda: len(store.tasks),
+        lambda: store.graphs["x"],
+        lambda: store.running(),
+        lambda: store.vacuum(),
+        lambda: sys.argv[1] == ":memory:" or SQLiteStore(sys.argv[1]),
+    ):
+        try:
+            if use() is True:
+                continue
+        except StoreError as error:
+            assert "forked" in str(error), error
+        else:
+            os._exit(2)
+    store.close()
+    SQLiteStore(sys.argv[1] + ".other").close()
+    del store
+    sys.exit(0)
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+go_on.set()
+if sys.argv[2] == "busy":
+    thread.join()
+for _ in range(20):
+    store.tasks.save(Task.bash("true", title="after"))
+assert len(store.tasks) == 21
+assert (store._ledger.path == ":memory:") or os.path.exists(store.path + "-wal")
+store.close()
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+class TestFork:
+    @pytest.mark.parametrize("state", ["idle", "busy"])
+    def test_a_child_gets_an_error_and_does_no_harm(self, tmp_path: Path, state: str) -> None:
+        path = tmp_path / "ledger"
+        done = subprocess.run(
+            [sys.executable, "-c", FORK, path, state], capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert integrity(path) == "ok"
+        with SQLiteStore(path) as store:
+            first = "before" if state == "idle" else "meanwhile"
+            assert [task.title for task in store.tasks.values()] == [first, *["after"] * 20]
+
+    def test_a_store_in_memory_belongs_to_the_parent(self, tmp_path: Path) -> None:
+        command = [sys.executable, "-c", FORK, ":memory:", "idle"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")

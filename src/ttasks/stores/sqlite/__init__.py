@@ -2,12 +2,13 @@
 
 What is saved takes this path::
 
-    SQLiteStore -> collections (tasks, graphs, journal) -> codec -> Writer -> Ledger -> file
+    SQLiteStore -> codec (tasks, results, events to rows) -> Writer -> file
 """
 
-from ttasks.stores.sqlite.absent import NotStored
+from ttasks.processes import Liveness, ProcessIdentity
 from ttasks.stores.sqlite.journal import Journal, JournalEntry
-from ttasks.stores.sqlite.owners import Liveness, Owner, RunningTask
+from ttasks.stores.sqlite.owners import RunningTask
+from ttasks.stores.sqlite.plain import NotStored
 from ttasks.stores.sqlite.store import SQLiteStore
 from ttasks.stores.sqlite.tasks import TaskPage, TaskSummary
 
@@ -16,7 +17,7 @@ __all__ = [
     "JournalEntry",
     "Liveness",
     "NotStored",
-    "Owner",
+    "ProcessIdentity",
     "RunningTask",
     "SQLiteStore",
     "TaskPage",

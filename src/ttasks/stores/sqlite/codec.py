@@ -1,24 +1,40 @@
-"""Tasks to and from rows."""
+"""Tasks to and from rows, and events to rows.
+
+A task has a row in three tables: ``tasks`` for its state, ``works`` for what it does, ``results``
+for what came of it (see `schema`). A transition writes the first and, at an end, the third.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-import sys
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from math import isfinite
 from operator import attrgetter
 from time import time_ns
 from typing import Any, NamedTuple
-from warnings import warn
 
 from ttasks.errors import StoreError
-from ttasks.model.policy import RetryPolicy
+from ttasks.model.checks import wrong_type
+from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import Task
+from ttasks.model.task import Task, lifecycle_of
 from ttasks.model.task_type import TaskType
-from ttasks.stores.sqlite.absent import NotStored
-from ttasks.stores.sqlite.insert import Insert, marks
+from ttasks.stores.sqlite.details import (
+    USUAL_FACTS,
+    decode_details,
+    decode_facts,
+    encode_details,
+    encode_facts,
+    get_facts,
+)
 from ttasks.stores.sqlite.plain import (
+    EPOCH,
+    MICROSECOND,
+    NONE,
+    OUTPUT,
+    decode_object,
+    encode_object,
     from_json,
     from_micros,
     from_optional,
@@ -28,196 +44,223 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
-from ttasks.stores.sqlite.results import (
-    ABSENT,
-    PICKLE,
-    ResultColumns,
-    decode_object,
-    decode_result,
-    encode_object,
-    encode_result,
-    pickled,
-)
 
-# Of each table the columns that are mostly NULL come last, see `Insert`.
-_STATE = ("id", "status", "updated_at", "created_at", "owner", "blocked_by", "error")
-_WORK = ("type", "title", "payload_kind", "payload", "fingerprint", "key", "details")
-_RESULT = ResultColumns._fields
+_STATE = ("id", "status", "created_at", "blocked_by", "error")
+_WORK = ("type", "title", "payload_kind", "payload", "key", "details", "fingerprint")
+_RESULT = ("value_kind", "result", "output", "value", "result_error")
 COLUMNS = (*_STATE, *_WORK, *_RESULT)
-"""The columns that `decode_task` wants, in this order."""
+"""The columns that `decode_task` expects, in this order."""
 SELECTED = ", ".join(f"tasks.{name}" if name in _STATE else name for name in COLUMNS)
 """The same for a SELECT from ``tasks`` joined with `PARTS`."""
-# A task that runs again has no result any more.
+# A task that runs again has no result.
 PARTS = """
 LEFT JOIN works ON works.task=tasks.seq
 LEFT JOIN results ON results.task=tasks.seq AND tasks.status!='running'
 """
 
-# A task never leaves SUCCEEDED or CANCELLED, so a state that would is older than the one in the
-# ledger: a snapshot from before, or one that was taken while another thread saved. It is ignored.
-_SINKS = "('succeeded','cancelled')"
-
-_insert_state = Insert("INTO tasks", _STATE, 3, "ON CONFLICT (id) DO NOTHING")
-_insert_work = Insert("INTO works", _WORK, 3, "ON CONFLICT (task) DO NOTHING", of_task=True)
-_replace_result = Insert("OR REPLACE INTO results", _RESULT, 2, of_task=True)
+# A task never leaves SUCCEEDED or CANCELLED. So a state that would make it leave is older than the
+# one in the ledger (an earlier snapshot, or one taken while another thread saved) and is ignored.
+# A process may save a running task without running it; the owner is NULL then, and stays.
+_UPDATE_STATE = """
+UPDATE tasks SET listed=1, status=?, updated_at=?, blocked_by=?, error=?,
+    owner=nullif(coalesce(?, owner), 0)
+WHERE id=? AND (status NOT IN ('succeeded', 'cancelled') OR status=? OR NOT listed)
+"""
+_INSERT_STATE = """
+INSERT INTO tasks (id, created_at, status, updated_at, blocked_by, error, owner)
+VALUES (?, ?, ?, ?, ?, ?, nullif(?, 0)) ON CONFLICT (id) DO NOTHING
+"""
+# If nothing has changed, no page is written.
+_UPSERT_WORK = f"""
+INSERT INTO works (task, {", ".join(_WORK)})
+SELECT seq, {", ".join("?" * len(_WORK))} FROM tasks WHERE id=?
+ON CONFLICT (task) DO UPDATE SET {", ".join(f"{name}=excluded.{name}" for name in _WORK)}
+WHERE ({", ".join(f"works.{name}" for name in _WORK)})
+    IS NOT ({", ".join(f"excluded.{name}" for name in _WORK)})
+"""
+_REPLACE_RESULT = f"""
+INSERT OR REPLACE INTO results (task, {", ".join(_RESULT)})
+SELECT seq, {", ".join("?" * len(_RESULT))} FROM tasks WHERE id=?
+"""
 _DELETE_RESULT = "DELETE FROM results WHERE task=(SELECT seq FROM tasks WHERE id=?)"
-# Who saves a task that is running may not be who runs it; then its owner stays.
-_UPDATE = """
-UPDATE tasks SET listed=1, status=?, updated_at=?, blocked_by={0}, error={0},
-    owner=CASE ? WHEN 'running' THEN coalesce(nullif(?, 0), owner) END
-WHERE id=? AND (status NOT IN {1} OR status=? OR NOT listed)
-"""
-_UPDATE_STATE = _UPDATE.format("?", _SINKS)
-_UPDATE_STATE_IN_SHORT = _UPDATE.format("NULL", _SINKS)
-# A fingerprint stays: what a task does is settled before it begins. Where nothing has changed no
-# page is written.
-_EDITABLE = [name for name in _WORK if name != "fingerprint"]
-_UPDATE_WORK = f"""
-UPDATE works SET ({", ".join(_EDITABLE)})=({marks(_EDITABLE)})
-WHERE task=(SELECT seq FROM tasks WHERE id=?)
-    AND ({", ".join(_EDITABLE)}) IS NOT ({marks(_EDITABLE)})
-"""
-_UPDATE_FINGERPRINT = """
-UPDATE works SET fingerprint=?
-WHERE task=(SELECT seq FROM tasks WHERE id=?) AND fingerprint IS NOT ?
+
+_INSERT_EVENT = """
+INSERT INTO events (task, type, at, previous, status, attempt, error, details, chunk)
+SELECT seq, ?, ?, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
 """
 
-_DETAILS = (
-    "description",
-    "timeout",
-    "retry",
-    "priority",
-    "deadline",
-    "group",
-    "version",
-    "reuse",
-    "options",
-)
-_get_details = attrgetter(*_DETAILS)
+# `status.value` is two calls of Python functions.
+STATUS_NAMES = {status: status.value for status in TaskStatus}
+_EVENT_DETAILS = ("retry_in", "percent", "message", "stream")
+_get_event_details = attrgetter("retry_in", "progress_percent", "progress_message", "output_stream")
+_NO_EVENT_DETAILS = (None,) * len(_EVENT_DETAILS)
+_EVENT_NAMES = {kind: kind.value for kind in TaskEventType}
 _RUNNING = TaskStatus.RUNNING.value
+_RESULT_STARTS = {status: f'{{"status":"{status.value}","started":' for status in TaskStatus}
+
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What decoding a row can raise if another program has changed it."""
+
+State = tuple[tuple[Any, ...], tuple[Any, ...] | None]
+"""Parameters of `_UPDATE_STATE` and, if the task has a result, of `_REPLACE_RESULT`."""
 
 
 class Row(NamedTuple):
-    """What the three tables hold of a task."""
+    """A task as the three tables hold it."""
 
     id: str
-    state: tuple[Any, ...]
+    created_at: int
+    state: State
     work: tuple[Any, ...]
-    result: ResultColumns | None
-    edited: bool
 
 
-# What reading a row can raise if somebody else has written it.
-_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-
-
-def encode_task(task: Task, owner: int | None = None) -> Row:
-    """The row of a task as it is now; ``owner`` is kept while it is RUNNING."""
-    life = task._lifecycle
+def encode_state(task: Task, owner: int | None, pickles: bool) -> State:
+    """The state that a transition writes; None for the owner keeps the one in the ledger."""
+    life = lifecycle_of(task)
     with life.lock:
         status, error, result, blocked_by = life.status, life.error, life.result, life.blocked_by
     task_id = task.id
+    name = STATUS_NAMES[status]
+    if error is not None:
+        error = to_text(error)  # type: ignore[assignment]
+    return (
+        (
+            name,
+            time_ns() // 1000,
+            blocked_by,
+            error,
+            owner if status is TaskStatus.RUNNING else 0,
+            task_id,
+            name,
+        ),
+        None if result is None else (*_encode_result(task_id, result, pickles), task_id),
+    )
+
+
+def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any, ...]:
+    """The columns of a result."""
+    # Most results need no JSON encoder, which would take longer than all the rest.
+    seconds = result.duration
+    duration = repr(seconds) if type(seconds) is float and isfinite(seconds) else to_json(seconds)
+    text = (
+        f"{_RESULT_STARTS[result.status]}{(result.started_at - EPOCH) // MICROSECOND}"
+        f',"finished":{(result.finished_at - EPOCH) // MICROSECOND},"duration":{duration}'
+    )
+    known = get_facts(result)
+    if known != USUAL_FACTS or result.raw is not None or result.task_id != task_id:
+        text += f",{to_json(encode_facts(task_id, result, known))[1:-1]}"
+    value, output, error = result.value, result.output, result.error
+    if value is None:
+        kind, stored = NONE, None
+    elif type(value) is str and value == output:
+        kind, stored = OUTPUT, None
+    else:
+        kind, stored = encode_object(value, pickles)
+    return (
+        kind,
+        text + "}",
+        output if output.isascii() else to_text(output),
+        stored,
+        error if error is None else to_text(error),
+    )
+
+
+def encode_task(task: Task, owner: int | None, pickles: bool) -> Row:
+    """Everything that the ledger keeps of a task, as it is now."""
     payload_kind, payload = encode_object(task.payload)
     return Row(
-        task_id,
-        (
-            task_id,
-            status.value,
-            time_ns() // 1000,
-            to_micros(task.created_at),
-            owner if status is TaskStatus.RUNNING else None,
-            blocked_by,
-            to_optional(error),
-        ),
+        task.id,
+        to_micros(task.created_at),
+        encode_state(task, owner, pickles),
         (
             to_text(task.type.value),
             to_text(task.title),
             payload_kind,
             payload,
-            task.fingerprint,
             to_optional(task.key),
-            _encode_details(task),
+            encode_details(task),
+            task.fingerprint,
         ),
-        encode_result(task_id, result),
-        life.edited,
     )
 
 
-def save_state(connection: sqlite3.Connection, row: Row, *, whole: bool = False) -> bool:
-    """Write a row of `encode_task`, unless what is there is newer; True if it was there.
+def update_state(
+    connection: sqlite3.Connection, state: State, events: Sequence[tuple[Any, ...]] = ()
+) -> bool:
+    """Write the state of a task, and events of it.
 
-    Of a task that was there the work is written only if an attribute of it was assigned to, or if
-    all is to be written (``whole``), and the fingerprint never.
+    False, and nothing is written, if the ledger has no such task, or a newer state.
     """
-    execute = connection.execute
-    task_id, state, work, result, is_edited = row
-    _, status, updated_at, _, owner, blocked_by, error = state
-    if blocked_by is None and error is None:
-        update = _UPDATE_STATE_IN_SHORT
-        values: tuple[Any, ...] = (status, updated_at, status, owner or 0, task_id, status)
-    else:
-        update = _UPDATE_STATE
-        values = (status, updated_at, blocked_by, error, status, owner or 0, task_id, status)
-    if execute(update, values).rowcount > 0:
-        if is_edited or whole:
-            edited = (*work[:4], *work[5:])
-            execute(_UPDATE_WORK, (*edited, task_id, *edited))
+    values, result = state
+    if connection.execute(_UPDATE_STATE, values).rowcount == 0:
+        return False
+    if result is not None:
+        connection.execute(_REPLACE_RESULT, result)
+    elif values[0] != _RUNNING:
+        connection.execute(_DELETE_RESULT, (values[5],))
+    if events:
+        insert_events(connection, events)
+    return True
+
+
+def save_task(connection: sqlite3.Connection, row: Row, *, new: bool = False) -> None:
+    """Write a whole task, unless the ledger has a newer state; ``new`` expects it to be absent."""
+    if not new and update_state(connection, row.state):
+        connection.execute(_UPSERT_WORK, (*row.work, row.id))
+        return
+    values, result = row.state
+    inserted = connection.execute(_INSERT_STATE, (row.id, row.created_at, *values[:5]))
+    if inserted.rowcount > 0:
+        connection.execute(_UPSERT_WORK, (*row.work, row.id))
         if result is not None:
-            _replace_result.one(connection, result, task_id)
-        elif status != _RUNNING:
-            execute(_DELETE_RESULT, (task_id,))
-        return True
-    if _insert_state.one(connection, state) > 0:
-        _insert_work.one(connection, work, task_id)
-        if result is not None:
-            _replace_result.one(connection, result, task_id)
-    return False
-
-
-def save_task(connection: sqlite3.Connection, row: Row) -> None:
-    """``save_state`` of the whole, and the fingerprint."""
-    if save_state(connection, row, whole=True):
-        _insert_work.one(connection, row.work, row.id)  # if it is missing, in a damaged file
-        fingerprint = row.work[4]
-        connection.execute(_UPDATE_FINGERPRINT, (fingerprint, row.id, fingerprint))
-
-
-def save_tasks(connection: sqlite3.Connection, rows: Sequence[Row], *, new: bool) -> None:
-    """``save_task`` for many rows; faster if ``new`` says rightly whether they are."""
-    if new:
-        inserted = _insert_state.many(connection, [row.state for row in rows])
-        ids = [row.id for row in rows]
-        _insert_work.many(connection, [row.work for row in rows], ids)
-        if inserted == len(rows):
-            ended = [row for row in rows if row.result is not None]
-            results = [row.result for row in ended if row.result is not None]
-            _replace_result.many(connection, results, [row.id for row in ended])
-            return
-    for row in rows:
+            connection.execute(_REPLACE_RESULT, result)
+    elif new:
         save_task(connection, row)
 
 
-def with_pickle(row: Row, task: Task) -> Row:
-    """The row with the task's value as a pickle, if it is no JSON and can be pickled."""
-    columns, result = row.result, task.result
-    if columns is None or columns.value_kind != ABSENT or result is None:
-        return row
-    text = None if isinstance(result.value, NotStored) else pickled(result.value)
-    if text is None:
-        return row
-    return row._replace(result=columns._replace(value_kind=PICKLE, value=text))
+def encode_event(event: TaskEvent) -> tuple[Any, ...]:
+    """The row of an event, with the id of its task last."""
+    if not isinstance(event, TaskEvent):
+        raise wrong_type("event", event, "a TaskEvent")
+    facts = _get_event_details(event)
+    details = None
+    if facts != _NO_EVENT_DETAILS:
+        named = zip(_EVENT_DETAILS, facts, strict=True)
+        details = to_json({name: value for name, value in named if value is not None})
+    error, chunk = event.error, event.output_chunk
+    return (
+        _EVENT_NAMES[event.type],
+        (event.timestamp - EPOCH) // MICROSECOND,
+        STATUS_NAMES[event.previous_status],
+        STATUS_NAMES[event.status],
+        event.attempt,
+        error if error is None else to_text(error),
+        details,
+        chunk if chunk is None else to_text(chunk),
+        event.task_id,
+    )
 
 
-def decode_task(row: Sequence[Any], unpickle: bool = False) -> Task:
+def insert_events(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
+    """Insert rows of `encode_event`.
+
+    Raises:
+        StoreError: the task of one was never saved.
+    """
+    for row in rows:
+        if connection.execute(_INSERT_EVENT, row).rowcount == 0:
+            raise StoreError(f"The ledger has no task {row[-1]!r} for an event; save it first")
+
+
+def decode_task(row: Sequence[Any], pickles: bool = False) -> Task:
     """A new task in the state of the row.
 
     Raises:
-        StoreError: the row makes no sense.
+        StoreError: the row is damaged.
     """
     try:
         fields = dict(zip(COLUMNS, row, strict=False))
-        details = _decode_details(from_json(fields["details"]) or {})
-        state = details | {
+        state = decode_details(fields["details"]) | {
             "id": fields["id"],
             "status": TaskStatus(fields["status"]),
             "created_at": from_micros(fields["created_at"]),
@@ -228,77 +271,32 @@ def decode_task(row: Sequence[Any], unpickle: bool = False) -> Task:
             "blocked_by": fields["blocked_by"],
             "error": from_optional(fields["error"]),
             "payload": decode_object("payload", fields["payload_kind"], fields["payload"]),
-            "result": decode_result(
-                fields["id"],
-                ResultColumns(*(fields[name] for name in _RESULT)),
-                unpickle,
-            ),
+            "result": _decode_result(fields["id"], [fields[name] for name in _RESULT], pickles),
             "extra": {},
         }
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise StoreError(f"The ledger's row of task {row[0]!r} is damaged: {error!r}") from error
     task = Task.__new__(Task)
     task.__setstate__(state)
     return task
 
 
-def _encode_details(task: Task) -> str | None:
-    """JSON of the attributes that are seldom used, without those that have their default."""
-    values = _get_details(task)
-    if not any(values):
+def _decode_result(task_id: str, columns: Sequence[Any], pickles: bool) -> TaskResult | None:
+    """The result that the columns hold; None if they are of a task without one."""
+    kind, text, stored_output, stored, stored_error = columns
+    if text is None:
         return None
-    details = {name: value for name, value in zip(_DETAILS, values, strict=True) if value}
-    if "options" in details:
-        details["options"] = dict(details["options"])
-    if "deadline" in details:
-        details["deadline"] = details["deadline"].isoformat()
-    if "retry" in details:
-        details["retry"] = _encode_retry(details["retry"])
-    return to_json(details)
-
-
-def _decode_details(details: dict[str, Any]) -> dict[str, Any]:
-    deadline = details.get("deadline")
-    retry = details.get("retry")
-    return {
-        "description": details.get("description", ""),
-        "timeout": details.get("timeout"),
-        "priority": details.get("priority", 0.0),
-        "group": details.get("group"),
-        "version": details.get("version"),
-        "reuse": details.get("reuse", False),
-        "options": details.get("options", {}),
-        "deadline": None if deadline is None else datetime.fromisoformat(deadline),
-        "retry": None if retry is None else _decode_retry(retry),
-    }
-
-
-def _encode_retry(policy: RetryPolicy) -> dict[str, Any]:
-    facts = {name: getattr(policy, name) for name in policy.__slots__ if name != "retry_on"}
-    classes = policy.retry_on if isinstance(policy.retry_on, tuple) else (policy.retry_on,)
-    return facts | {"retry_on": [f"{item.__module__}:{item.__qualname__}" for item in classes]}
-
-
-def _decode_retry(facts: dict[str, Any]) -> RetryPolicy:
-    return RetryPolicy(**{**facts, "retry_on": tuple(map(_exception, facts["retry_on"]))})
-
-
-def _exception(name: str) -> type[BaseException]:
-    """The class of this name, if its module is loaded: a ledger must not run code by being read.
-
-    Otherwise it is Exception, with a warning, so that the task is tried again rather too often.
-    """
-    module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module)
-    for part in path.split("."):
-        # `vars`, because `getattr` on a module may import another.
-        found = vars(found).get(part) if hasattr(found, "__dict__") else None
-    if isinstance(found, type) and issubclass(found, BaseException):
-        return found
-    warn(
-        f"retry_on of a stored task names {path!r} of module {module!r}, which is not loaded; "
-        f"Exception takes its place (import the module before you read the ledger)",
-        RuntimeWarning,
-        stacklevel=2,
+    facts = from_json(text)
+    output, error = from_text(stored_output or ""), from_optional(stored_error)
+    value = output if kind == OUTPUT else decode_object("value", kind or NONE, stored, pickles)
+    return TaskResult(
+        task_id=facts.get("task_id", task_id),
+        status=TaskStatus(facts["status"]),
+        started_at=from_micros(facts["started"]),
+        finished_at=from_micros(facts["finished"]),
+        duration=facts["duration"],
+        output=output,
+        error=error,
+        value=value,
+        **decode_facts(facts, value, output, error),
     )
-    return Exception

@@ -1,22 +1,30 @@
-"""Connections to a SQLite file: how one is opened, and what its errors become."""
+"""Connections to a SQLite file: opening one, and translating its errors."""
 
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
+from typing import TypeVar
 from urllib.parse import quote
 
+from ttasks import sync
 from ttasks.errors import StoreError
 
 MEMORY = ":memory:"
 
-# SQLite waits this long for a lock by itself, deaf to Ctrl-C; longer waits are repeated in Python.
+LOCK_TIMEOUT_SECONDS = 30.0
+"""How long to retry while other processes have the file locked."""
+
+# SQLite itself waits this long for a lock, deaf to Ctrl-C. Longer waits are repeated in Python.
 _WAIT_SECONDS = 0.1
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 _READ_ONLY = "it, or its folder, cannot be written"
+_TOO_BIG = "a payload, value or output is larger than SQLite takes; nothing was written"
 _REASONS = {
     sqlite3.SQLITE_NOTADB: "it is no SQLite database, so no ledger",
     sqlite3.SQLITE_CORRUPT: "it is damaged (PRAGMA integrity_check says more)",
@@ -26,19 +34,52 @@ _REASONS = {
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; is its folder there and writable?",
     sqlite3.SQLITE_IOERR: "the system reports an error of reading or writing",
     sqlite3.SQLITE_BUSY: "other processes keep it locked",
+    sqlite3.SQLITE_TOOBIG: _TOO_BIG,
 }
+
+Result = TypeVar("Result")
 
 
 def connect(path: str, options: str = "mode=rwc") -> sqlite3.Connection:
-    """Open a connection that any one thread at a time may use and that begins nothing by itself."""
+    """Open a connection for one thread at a time, which begins no transactions by itself."""
     uri = MEMORY if path == MEMORY else f"file:{quote(os.fsencode(path))}?{options}"
     return sqlite3.connect(
         uri, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False, uri=True
     )
 
 
+def identity(path: str) -> tuple[int, int] | None:
+    """Device and inode of a file, whatever its name; None if there is no file."""
+    if path == MEMORY:
+        return None
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def patiently(path: str, action: Callable[[], Result]) -> Result:
+    """Call ``action`` again while other connections block it, for at most 30 s.
+
+    Raises:
+        StoreError: they still do.
+    """
+    give_up = monotonic() + LOCK_TIMEOUT_SECONDS
+    while True:
+        try:
+            return action()
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise
+            if monotonic() >= give_up:
+                raise store_error(path, error) from error
+        # SQLite itself has waited already. The random sleep keeps processes from retrying in step.
+        sync.sleep(random.uniform(0.0, 0.005))
+
+
 def error_code(error: sqlite3.Error) -> int:
-    """The primary result code of SQLite, 0 if the error is one of its Python module."""
+    """The primary result code of SQLite; 0 if the error comes from the sqlite3 module."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
@@ -49,17 +90,20 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 @contextmanager
 def translated(path: str) -> Iterator[None]:
-    """Raise StoreError, which names the file and the reason, for every error of SQLite."""
+    """Turn every error of SQLite into a StoreError that names the file and the reason."""
     try:
         yield
     except sqlite3.Error as error:
         raise store_error(path, error) from error
 
 
-def store_error(path: str, error: sqlite3.Error) -> StoreError:
-    """The StoreError for an error of SQLite."""
-    reason = _REASONS.get(error_code(error))
+def store_error(path: str, error: sqlite3.Error | OverflowError) -> StoreError:
+    """The StoreError for an error of SQLite, or of Python on the way to it."""
+    if isinstance(error, OverflowError):  # a text of more than 2 GiB
+        reason: str | None = _TOO_BIG
+    else:
+        reason = _REASONS.get(error_code(error))
     if reason is None:
-        # What the statements of this library cannot cause by themselves: "no such table", say.
+        # The statements of this library cannot cause it by themselves: "no such table", say.
         return StoreError(f"Ledger {path!r} is damaged or was changed by somebody else: {error}")
     return StoreError(f"Ledger {path!r}: {reason} ({error})")

@@ -10,12 +10,11 @@ from typing import Any
 
 from ttasks.errors import StoreError
 from ttasks.model.checks import check_str
-from ttasks.model.graph import TaskGraph
+from ttasks.model.graph import Node, TaskGraph, state_of
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
-from ttasks.model.views import Node
-from ttasks.stores.sqlite.codec import COLUMNS, PARTS, SELECTED, Row, save_tasks
-from ttasks.stores.sqlite.collection import LedgerCollection
+from ttasks.stores.sqlite.codec import COLUMNS, DAMAGE, PARTS, SELECTED, Row, save_task
+from ttasks.stores.sqlite.details import decode_error, encode_error
 from ttasks.stores.sqlite.plain import (
     from_json,
     from_optional,
@@ -23,11 +22,14 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
+from ttasks.stores.sqlite.tasks import LedgerCollection
 
+# A later save gets a later time even if the clock was set back: `keyed` sorts by it.
 _UPSERT_GRAPH = """
-INSERT INTO graphs (id, title, key, created_at, updated_at, shape) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO graphs (id, title, key, created_at, updated_at, shape, run_error)
+VALUES (?, ?, ?, ?, max(?, (SELECT coalesce(max(updated_at) + 1, 0) FROM graphs WHERE key=?)), ?, ?)
 ON CONFLICT (id) DO UPDATE SET title=excluded.title, key=excluded.key,
-    updated_at=excluded.updated_at, shape=excluded.shape
+    updated_at=excluded.updated_at, shape=excluded.shape, run_error=excluded.run_error
 """
 _INSERT_NODE = """
 INSERT INTO nodes (graph, task, position, member, finally, required, policy, after)
@@ -45,9 +47,9 @@ Values = tuple[Any, ...]
 
 
 class LedgerGraphs(LedgerCollection[TaskGraph]):
-    """Graphs by id; what comes out is a copy, with its tasks as they were saved last.
+    """Graphs by id; reading one gives a copy, with its tasks as they were saved last.
 
-    Thread-safe. Every graph that is read has tasks of its own.
+    Thread-safe. Each copy has tasks of its own.
     """
 
     _type, _table, _counts = TaskGraph, "graphs", "1"
@@ -59,8 +61,20 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         tasks = [self._encode(task) for task in members]
         now = time_ns() // 1000
         shape = blake2b(repr(nodes).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        row = (item.id, to_text(item.title), to_optional(item.key), now, now, shape)
-        self._writer.write(lambda connection: _save(connection, row, tasks, nodes))
+        key, error = to_optional(item.key), encode_error(state_of(item).error)
+        row = (item.id, to_text(item.title), key, now, now, key, shape, error)
+        self._ledger.writer.write(lambda connection: _save(connection, row, tasks, nodes, shape))
+
+    def save_outcome(self, item: TaskGraph) -> None:
+        """Write the ``run_error`` of a graph, and nothing of its tasks.
+
+        Does nothing if the graph was never saved.
+        """
+        self._check(item)
+        row = (encode_error(state_of(item).error), item.id)
+        self._ledger.writer.write(
+            lambda connection: connection.execute("UPDATE graphs SET run_error=? WHERE id=?", row)
+        )
 
     def __getitem__(self, key: str) -> TaskGraph:
         graph = None
@@ -68,22 +82,26 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
             with self._ledger.reading() as connection:
                 connection.execute("BEGIN")  # both statements see the same state
                 graph = connection.execute(
-                    "SELECT seq, id, title, key FROM graphs WHERE id=?", (to_text(key),)
+                    "SELECT seq, id, title, key, run_error FROM graphs WHERE id=?", (to_text(key),)
                 ).fetchone()
                 if graph is not None:
                     rows = connection.execute(_SELECT_NODES, (graph[0],)).fetchall()
                 connection.execute("COMMIT")
         if graph is None:
             raise KeyError(key)
-        return TaskGraph.restore(
-            graph[1],
-            _decode_nodes(rows, graph[1], self._decode),
-            from_text(graph[2]),
-            from_optional(graph[3]),
-        )
+        _, graph_id, title, graph_key, error = graph
+        nodes = _decode_nodes(rows, graph_id, self._decode)
+        try:
+            found = TaskGraph.restore(graph_id, nodes, from_text(title), from_optional(graph_key))
+            state_of(found).error = decode_error(error)
+        except DAMAGE as problem:
+            raise StoreError(
+                f"The ledger's row of graph {graph_id!r} is damaged: {problem!r}"
+            ) from problem
+        return found
 
     def keyed(self, key: str) -> list[str]:
-        """Ids of the graphs with this key, the one that was saved last first."""
+        """Ids of the graphs with this key, the latest saved first."""
         check_str("key", key)
         with self._ledger.reading() as connection:
             rows = connection.execute(
@@ -93,7 +111,7 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         return [graph_id for (graph_id,) in rows]
 
     def __delitem__(self, key: str) -> None:
-        if not isinstance(key, str) or not self._writer.write(
+        if not isinstance(key, str) or not self._ledger.writer.write(
             lambda connection: delete_graph(connection, key)
         ):
             raise KeyError(key)
@@ -102,8 +120,8 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
 def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Values]]:
     """The tasks that a graph needs, and the rows of its nodes.
 
-    A dependency that is not in the graph yet gets a node as well, which is no member; so edges are
-    numbers of nodes throughout.
+    A dependency outside of the graph gets a node as well, which is no member, so that every edge is
+    the number of a node.
     """
     members = graph.nodes()
     tasks = {node.task.id: node.task for node in members}
@@ -129,12 +147,17 @@ def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Values]]:
 
 
 def _save(
-    connection: sqlite3.Connection, row: Values, tasks: list[Row], nodes: list[Values]
+    connection: sqlite3.Connection,
+    row: Values,
+    tasks: list[Row],
+    nodes: list[Values],
+    shape: str,
 ) -> None:
     known = connection.execute("SELECT shape FROM graphs WHERE id=?", (row[0],)).fetchone()
     connection.execute(_UPSERT_GRAPH, row)
-    save_tasks(connection, tasks, new=known is None)
-    if known == (row[-1],):
+    for task in tasks:
+        save_task(connection, task, new=known is None)
+    if known == (shape,):
         return
     (seq,) = connection.execute("SELECT seq FROM graphs WHERE id=?", (row[0],)).fetchone()
     _delete_nodes(connection, seq)
@@ -142,7 +165,7 @@ def _save(
 
 
 def delete_graph(connection: sqlite3.Connection, key: str) -> bool:
-    """Delete a graph, not its tasks; False if there is none."""
+    """Delete a graph but not its tasks; False if there is none."""
     found = connection.execute("SELECT seq FROM graphs WHERE id=?", (to_text(key),)).fetchone()
     if found is None:
         return False
@@ -152,7 +175,7 @@ def delete_graph(connection: sqlite3.Connection, key: str) -> bool:
 
 
 def prune(connection: sqlite3.Connection, before: int) -> int:
-    """Delete old graphs that have ended, then old tasks that have; the number of tasks."""
+    """Delete old graphs that have ended, then old tasks; return the number of tasks."""
     old = connection.execute(
         f"""
         SELECT id FROM graphs WHERE updated_at<? AND NOT EXISTS (
@@ -177,7 +200,7 @@ def prune(connection: sqlite3.Connection, before: int) -> int:
 
 
 def delete_stray_events(connection: sqlite3.Connection) -> None:
-    """Delete the events of deleted tasks, but never the newest, lest its number be given again."""
+    """Delete the events of deleted tasks; not the newest event, whose number would be reused."""
     connection.execute(
         """
         DELETE FROM events WHERE seq < (SELECT max(seq) FROM events) AND NOT EXISTS (
@@ -188,7 +211,7 @@ def delete_stray_events(connection: sqlite3.Connection) -> None:
 
 
 def _delete_nodes(connection: sqlite3.Connection, graph: int) -> None:
-    """Delete the nodes of a graph, and the deleted tasks that only it still had."""
+    """Delete the nodes of a graph, and deleted tasks that no other graph has."""
     hidden = connection.execute(
         "SELECT seq FROM nodes JOIN tasks ON seq=task WHERE graph=? AND NOT listed", (graph,)
     ).fetchall()
@@ -212,7 +235,7 @@ def _decode_nodes(
                 nodes.append(
                     Node(task, upstream, bool(finally_), bool(required), DependencyPolicy(policy))
                 )
-    except (ValueError, TypeError, LookupError) as error:
+    except DAMAGE as error:
         raise StoreError(
             f"The ledger's rows of graph {graph_id!r} are damaged: {error!r}"
         ) from error

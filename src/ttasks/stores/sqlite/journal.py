@@ -1,9 +1,9 @@
-"""The journal of a ledger: what happened, in order, only ever added to."""
+"""The journal of a ledger: an append-only record of what happened, in order."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,28 +14,22 @@ from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
-from ttasks.stores.sqlite.insert import Insert
+from ttasks.stores.sqlite.codec import DAMAGE, encode_event, insert_events
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
     from_json,
     from_micros,
     from_optional,
-    to_json,
-    to_micros,
-    to_optional,
     to_text,
 )
-from ttasks.stores.sqlite.writer import Writer
 
 LIFECYCLE = frozenset(TaskEventType) - {
     TaskEventType.OUTPUT,
     TaskEventType.PROGRESS,
     TaskEventType.PERSISTENCE_FAILED,
 }
-"""The events that a journal keeps if nothing else is asked for."""
+"""The events that a journal keeps by default."""
 
-_COLUMNS = ("type", "at", "previous", "status", "attempt", "error", "details", "chunk")
-_insert = Insert("INTO events", _COLUMNS, 3, of_task=True)
 _SELECT = """
 SELECT events.seq, tasks.id, works.title, events.type, at, previous, events.status, attempt,
     events.error, events.details, chunk
@@ -60,7 +54,7 @@ class JournalEntry:
     """An event as a journal keeps it.
 
     Attributes:
-        seq: number in the journal; ascending, never used twice, not without gaps.
+        seq: number in the journal; ascending, never used twice; there may be gaps.
         task_id: id of the task.
         title: title of the task as it was saved last.
         type: what happened.
@@ -90,32 +84,31 @@ class JournalEntry:
 class Journal:
     """Events in the order in which they were committed. Thread-safe.
 
-    Other processes may read, follow and add at the same time. The events of a task go when the task
-    is deleted. Numbers find events fast; by task and graph they are searched for among those after
-    the number (a million in about a second).
+    Other processes may read, follow and add at the same time. The events of a task disappear when
+    it is deleted. Finding events by number is fast; those of a task or graph are searched for among
+    all after the number (a million in about a second).
 
     Args:
-        kinds: what the engine is to write here.
+        kinds: the events that the engine writes here.
     """
 
-    def __init__(self, ledger: Ledger, writer: Writer, kinds: frozenset[TaskEventType]) -> None:
+    def __init__(self, ledger: Ledger, kinds: frozenset[TaskEventType]) -> None:
         self._ledger = ledger
-        self._writer = writer
         self.kinds = kinds
 
     def wants(self, kind: TaskEventType) -> bool:
-        """True if the engine is to write this kind of event."""
+        """True if the engine writes this kind of event here."""
         return kind in self.kinds
 
     def append(self, event: TaskEvent) -> None:
         """Add an event of a task that was saved before; when this returns, it is committed.
 
         Raises:
-            TypeError: it is no TaskEvent.
+            TypeError: it is not a TaskEvent.
             StoreError: its task was never saved, or SQLite could not write.
         """
         row = encode_event(event)
-        self._writer.write(lambda connection: insert_events(connection, [row]))
+        self._ledger.writer.write(lambda connection: insert_events(connection, [row]))
 
     @property
     def last(self) -> int:
@@ -137,7 +130,7 @@ class Journal:
             task: only those of this task (or the one with this id).
             graph: only those of tasks of this graph, as it was saved last.
             after: number of the last event that is known already; at least 0.
-            limit: how many at most, at least 1; None means all.
+            limit: maximum number of events, at least 1; None means all.
 
         Raises:
             TypeError, ValueError: an argument is wrong.
@@ -161,12 +154,12 @@ class Journal:
     ) -> Iterator[JournalEntry]:
         """The events with a number above ``after``, and then each new one as it comes.
 
-        Ends when the store is closed, or when there is nothing new after ``until`` became true.
-        Arguments as for ``read``, and:
+        Ends when the store is closed, or when ``until`` has returned True and nothing new has come
+        since. Arguments as for ``read``, and:
 
         Args:
-            poll: seconds between two looks, above 0.
-            until: asked before each look.
+            poll: seconds between two reads, above 0.
+            until: called before each read.
         """
         where = _Filter(task, graph)
         check_int("after", after, least=0)
@@ -195,7 +188,7 @@ class Journal:
     def _page(self, where: _Filter, after: int, limit: int) -> tuple[list[JournalEntry], int]:
         """Events, and the number up to which there are no others."""
         with self._ledger.reading() as connection:
-            # Before the events: what is committed in between then belongs to the next page.
+            # First, so that events committed in between belong to the next page.
             last = _last(connection)
             if last <= after:
                 return [], after
@@ -203,7 +196,8 @@ class Journal:
                 _SELECT + where.sql + _ORDER, (after, *where.values, limit)
             ).fetchall()
         entries = [_decode(row) for row in rows]
-        return entries, entries[-1].seq if len(rows) == limit else max(last, _seq(entries))
+        end = entries[-1].seq if entries else 0
+        return entries, end if len(rows) == limit else max(last, end)
 
 
 class _Filter:
@@ -233,49 +227,6 @@ def _last(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
 
-def _seq(entries: Sequence[JournalEntry]) -> int:
-    return entries[-1].seq if entries else 0
-
-
-def insert_events(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
-    """Insert rows of `encode_event`.
-
-    Raises:
-        StoreError: the task of one was never saved.
-    """
-    for row in rows:
-        *values, task_id = row
-        if not _insert.one(connection, tuple(values), task_id):
-            raise StoreError(f"The ledger has no task {task_id!r} for an event; save it first")
-
-
-def encode_event(event: TaskEvent) -> tuple[Any, ...]:
-    """The row of an event, with the id of its task last."""
-    if not isinstance(event, TaskEvent):
-        raise wrong_type("event", event, "a TaskEvent")
-    details = {
-        name: value
-        for name, value in (
-            ("retry_in", event.retry_in),
-            ("percent", event.progress_percent),
-            ("message", event.progress_message),
-            ("stream", event.output_stream),
-        )
-        if value is not None
-    }
-    return (
-        event.type.value,
-        to_micros(event.timestamp),
-        event.previous_status.value,
-        event.status.value,
-        event.attempt,
-        to_optional(event.error),
-        to_json(details) if details else None,
-        to_optional(event.output_chunk),
-        event.task_id,
-    )
-
-
 def _decode(row: Sequence[Any]) -> JournalEntry:
     seq, task_id, title, kind, at, previous, status, attempt, error, details, chunk = row
     try:
@@ -296,5 +247,5 @@ def _decode(row: Sequence[Any]) -> JournalEntry:
             facts.get("stream"),
             from_optional(chunk),
         )
-    except (ValueError, TypeError, AttributeError, ArithmeticError) as problem:
+    except DAMAGE as problem:
         raise StoreError(f"The ledger's row of event {seq} is damaged: {problem!r}") from problem

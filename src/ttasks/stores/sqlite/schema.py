@@ -1,4 +1,4 @@
-"""The schema of a ledger: its tables, how a file is recognised, and how an older one grows up."""
+"""The schema of a ledger: its tables, how to recognise a file, and migrations of older ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ttasks.errors import StoreError, StoreVersionError
 from ttasks.stores.sqlite.connection import connect, translated
 
 APPLICATION_ID = 0x74_74_6B_73
-"""Marks a SQLite file as a ledger ("ttks"); in its header."""
+"""Marks a SQLite file as a ledger in its header ("ttks")."""
 
 _HEADER_BYTES = 100
 
@@ -144,6 +144,11 @@ CREATE TRIGGER tasks_deleted AFTER DELETE ON tasks BEGIN
 END;
 """
 
+# Version 3 keeps why the latest run of a graph ended before its time, as JSON; NULL if it did not.
+_RUN_ERROR = """
+ALTER TABLE graphs ADD COLUMN run_error TEXT;
+"""
+
 
 def _run_script(script: str) -> Callable[[sqlite3.Connection], None]:
     # Not `executescript`, which commits the transaction that the migration is part of.
@@ -161,19 +166,20 @@ def _run_script(script: str) -> Callable[[sqlite3.Connection], None]:
 MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (
     _run_script(_ONE_TABLE),
     _run_script(_THREE_TABLES),
+    _run_script(_RUN_ERROR),
 )
 """Step n leads from version n to n + 1; a new file is at 0. Never edit one that was released."""
 
 
 def check_file(path: str) -> None:
-    """Look at a file without changing anything, its locks and neighbours included.
+    """Check that a file can be a ledger, without changing it, its locks or the files beside it.
 
     SQLite reads it as immutable. It must not be opened by other means: closing it would drop the
-    POSIX locks of every connection to it that this process has.
+    POSIX locks of every connection that this process has to it.
 
     Raises:
-        StoreVersionError: a ledger of a newer version.
-        StoreError: no ledger, no place for one, or it cannot be read.
+        StoreVersionError: it is a ledger of a newer version.
+        StoreError: it is not a ledger, its folder does not exist, or it cannot be read.
     """
     try:
         found = os.stat(path)
@@ -193,8 +199,8 @@ def check_file(path: str) -> None:
     if found.st_size < _HEADER_BYTES:
         raise StoreError(f"{path!r} is no SQLite database, so no ledger; it was not touched")
     with translated(path), closing(connect(path, "mode=ro&immutable=1")) as connection:
-        # Else SQLite would take a file for damaged that is shorter than it will be, because its
-        # process was killed while it moved the log into it.
+        # Otherwise SQLite would call a file damaged that is too short because its process was
+        # killed while it moved the log into it.
         connection.execute("PRAGMA writable_schema=ON")
         application = _pragma(connection, "application_id")
         version = _pragma(connection, "user_version")
@@ -205,10 +211,10 @@ def check_file(path: str) -> None:
 
 
 def is_current(connection: sqlite3.Connection, path: str) -> bool:
-    """True if nothing needs to be made or migrated.
+    """True if no tables need to be created or migrated.
 
     Raises:
-        StoreVersionError: a newer version, in a write-ahead log that the header does not know of.
+        StoreVersionError: the version is newer, as only the write-ahead log says so far.
     """
     version = _pragma(connection, "user_version")
     if version > len(MIGRATIONS):
@@ -216,13 +222,13 @@ def is_current(connection: sqlite3.Connection, path: str) -> bool:
     return version == len(MIGRATIONS) and _pragma(connection, "application_id") == APPLICATION_ID
 
 
-def upgrade(connection: sqlite3.Connection, path: str) -> None:
-    """Make the tables, or bring them forward; inside the caller's exclusive transaction.
+def upgrade(connection: sqlite3.Connection, path: str) -> bool:
+    """Create or migrate the tables, in the caller's exclusive transaction; True if created.
 
     Another process may have done it while this one waited for that transaction.
     """
     if is_current(connection, path):
-        return
+        return False
     version = _pragma(connection, "user_version")
     application = _pragma(connection, "application_id")
     is_new = not version and not application and not _pragma(connection, "schema_version")
@@ -232,6 +238,7 @@ def upgrade(connection: sqlite3.Connection, path: str) -> None:
         migrate(connection)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+    return is_new
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

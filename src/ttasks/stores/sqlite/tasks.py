@@ -1,13 +1,14 @@
-"""The tasks of a ledger."""
+"""The tasks of a ledger, and what its collections have in common."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from ttasks.errors import StoreError
 from ttasks.model.checks import (
     check_bool,
     check_int,
@@ -16,11 +17,12 @@ from ttasks.model.checks import (
     wrong_type,
     wrong_value,
 )
+from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
-from ttasks.stores.sqlite.codec import PARTS, SELECTED, save_task
-from ttasks.stores.sqlite.collection import LedgerCollection
+from ttasks.stores.sqlite.codec import PARTS, SELECTED, Row, save_task
+from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import from_micros, from_optional, to_micros
 
 _SELECT = f"SELECT {SELECTED} FROM tasks {PARTS} WHERE id=? AND listed"
@@ -44,11 +46,89 @@ FROM tasks LEFT JOIN works ON works.task=seq WHERE seq IN (
 ) ORDER BY updated_at {1}, seq {1}
 """
 _FOREVER = 2**62  # fits into an integer of SQLite
+_ITERATED = 1000  # rows that are read at once
+
+Item = TypeVar("Item", Task, TaskGraph)
+
+
+class LedgerCollection(MutableMapping[str, Item], Generic[Item]):
+    """A mapping from id to detached copies of what was saved, in the order of first saving.
+
+    Iteration reads page by page, each as of that moment.
+
+    A subclass says what it holds, in which table, and which rows of it count.
+
+    Args:
+        encode, decode: convert tasks to and from rows.
+    """
+
+    _type: type[Item]
+    _table: str
+    _counts: str
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        encode: Callable[[Task], Row],
+        decode: Callable[[Sequence[Any]], Task],
+    ) -> None:
+        self._ledger = ledger
+        self._encode = encode
+        self._decode = decode
+        table, condition = self._table, self._counts
+        self._count = f"SELECT count(*) FROM {table} WHERE {condition}"
+        self._find = f"SELECT 1 FROM {table} WHERE id=? AND {condition}"
+        self._page = f"SELECT seq, id FROM {table} WHERE {condition} AND seq>? ORDER BY seq LIMIT ?"
+
+    def _check(self, item: object) -> None:
+        if not isinstance(item, self._type):
+            raise wrong_type("item", item, f"a {self._type.__name__}")
+
+    def save(self, item: Item) -> None:
+        """Insert or replace ``item`` under its id; when this returns, it is committed."""
+        raise NotImplementedError
+
+    def __setitem__(self, key: str, item: Item) -> None:
+        self._check(item)
+        if key != item.id:
+            raise wrong_value("key", key, f"the id of the object, {item.id!r}")
+        self.save(item)
+
+    def __contains__(self, item: object) -> bool:
+        key = item.id if isinstance(item, self._type) else item
+        if not isinstance(key, str):
+            return False
+        return self._fetch_one(self._find, key) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        seq, size = -1, 8
+        while True:
+            with self._ledger.reading() as connection:
+                rows = connection.execute(self._page, (seq, size)).fetchall()
+            for _, key in rows:
+                if "\0" in key:  # the end of the file was cut off
+                    raise StoreError(f"Ledger {self._ledger.path!r} is damaged: an id is {key!r}")
+                yield key
+            if len(rows) < size:
+                return
+            seq, size = rows[-1][0], _ITERATED
+
+    def __len__(self) -> int:
+        with self._ledger.reading() as connection:
+            return int(connection.execute(self._count).fetchone()[0])
+
+    def _fetch_one(self, sql: str, key: str) -> Any:
+        # Ids are ASCII; a str that SQLite cannot even compare is the id of nothing.
+        try:
+            with self._ledger.reading() as connection:
+                return connection.execute(sql, (key,)).fetchone()
+        except UnicodeEncodeError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSummary:
-    """What a list shows of a task.
+    """A task in a list.
 
     Attributes:
         id, title, type, status, key, created_at, error: see `Task`.
@@ -70,8 +150,8 @@ class TaskPage:
     """A page of a list of tasks.
 
     Attributes:
-        tasks: what is on it, in order.
-        after: give this to `LedgerTasks.list` for the next page; None if there is none.
+        tasks: the tasks on it, in order.
+        after: pass this to `LedgerTasks.list` for the next page; None if there is none.
     """
 
     tasks: tuple[TaskSummary, ...]
@@ -79,12 +159,10 @@ class TaskPage:
 
 
 class LedgerTasks(LedgerCollection[Task]):
-    """Tasks by id; what comes out is a copy of what was saved last. Thread-safe.
+    """Tasks by id; reading one gives a copy of what was saved last. Thread-safe.
 
-    A state that a task cannot come to from what is stored (it SUCCEEDED or was CANCELLED, and the
-    state is another) is older than that, and saving it changes nothing.
-
-    A deleted task stays in graphs that were saved with it.
+    A stored task that SUCCEEDED or was CANCELLED has reached its end: saving another state of it
+    changes nothing. A deleted task stays in graphs that were saved with it.
     """
 
     _type, _table, _counts = Task, "tasks", "listed"
@@ -93,7 +171,7 @@ class LedgerTasks(LedgerCollection[Task]):
         """Insert or replace a task; when this returns, it is committed."""
         self._check(item)
         row = self._encode(item)
-        self._writer.write(lambda connection: save_task(connection, row))
+        self._ledger.writer.write(lambda connection: save_task(connection, row))
 
     def __getitem__(self, key: str) -> Task:
         row = self._fetch_one(_SELECT, key) if isinstance(key, str) else None
@@ -104,7 +182,7 @@ class LedgerTasks(LedgerCollection[Task]):
     def __delitem__(self, key: str) -> None:
         if key not in self:
             raise KeyError(key)
-        if not self._writer.write(lambda connection: delete_task(connection, key)):
+        if not self._ledger.writer.write(lambda connection: delete_task(connection, key)):
             raise KeyError(key)
 
     def succeeded(self, fingerprint: str) -> Task | None:

@@ -1,0 +1,107 @@
+"""Futures of submitted tasks, and how an event loop waits for work on threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import copy_context
+from typing import TYPE_CHECKING, TypeVar
+
+from ttasks import sync
+from ttasks.errors import TaskCancelled
+from ttasks.model.result import TaskResult
+from ttasks.model.status import TaskStatus
+from ttasks.model.task import Task
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+
+class Promise:
+    """The future of a submitted task.
+
+    Whoever runs the task calls ``may_start`` and ``end``, never at the same time.
+    """
+
+    def __init__(self, task: Task, cancel: Callable[[Task], object]) -> None:
+        self._task = task
+        self._is_started: bool | None = None
+        self.future: Future[TaskResult] = Future()
+        self.future.add_done_callback(lambda done: cancel(task) if done.cancelled() else None)
+
+    def may_start(self) -> bool:
+        """Mark the future as running; False if it was cancelled before."""
+        self._is_started = self.future.set_running_or_notify_cancel()
+        return self._is_started
+
+    def end(self, status: TaskStatus, error: BaseException | None) -> None:
+        """Set the outcome of the task."""
+        if self._is_started is None:
+            self.may_start()
+        if not self._is_started:
+            return
+        if error is not None:
+            self.future.set_exception(error)
+        elif status is TaskStatus.SUCCEEDED and self._task.result is not None:
+            self.future.set_result(self._task.result)
+        else:
+            self.future.set_exception(TaskCancelled())
+
+
+async def wait_submitted(future: Future[T], cancel: Callable[[], object]) -> T:
+    """Await a future of another thread; if cancelled, cancel the work and wait for its end.
+
+    The exception of the future is raised as it is. ``asyncio.wrap_future`` would take some for
+    others, and on Python 3.11 a StopIteration would make it wait for ever.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def wake(_: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(set_done)
+
+    def set_done() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    future.add_done_callback(wake)
+    try:
+        await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await _wait_for_end(done, cancel)
+        raise
+    return future.result()
+
+
+async def _wait_for_end(done: asyncio.Future[None], cancel: Callable[[], object]) -> None:
+    """Wait for the end of work that is being cancelled, also if cancelled again meanwhile."""
+    import asyncio
+
+    cancel()
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError:
+            cancel()
+
+
+async def run_off_loop(work: Callable[[], None], cancel: Callable[[], object]) -> None:
+    """Run ``work`` on a thread of its own; if cancelled, call ``cancel`` and wait for its end."""
+    future: Future[None] = Future()
+
+    def target() -> None:
+        try:
+            work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    sync.Thread(target=copy_context().run, args=(target,), name="ttasks-arun", daemon=True).start()
+    await wait_submitted(future, cancel)

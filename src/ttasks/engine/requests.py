@@ -1,0 +1,55 @@
+"""Requests: how anyone, even a signal handler, asks a run to stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ttasks import sync
+
+if TYPE_CHECKING:
+    from ttasks.model.clock import Clock
+
+
+class Requests:
+    """What was asked of a run, and the alarm that wakes its supervisor.
+
+    It may exist before the run does. No method waits for a lock except ``wait_until``, so a signal
+    handler may call them between any two lines.
+
+    Attributes:
+        cancel: the run is to be stopped.
+        interrupts: how often somebody asked in person; the second time, everything is killed.
+        reason: "cancelled" or "interrupted".
+    """
+
+    __slots__ = ("_clock", "_lock", "cancel", "interrupts", "reason")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = sync.Lock()
+        self._lock.acquire()
+        self.cancel = False
+        self.interrupts = 0
+        self.reason = "cancelled"
+
+    def ask_cancel(self, reason: str = "cancelled") -> None:
+        """Ask to stop the run. Idempotent."""
+        self.reason = reason
+        self.cancel = True
+        self.ring()
+
+    def interrupt(self, reason: str = "interrupted") -> None:
+        """Ask to stop the run; the second time, to kill what is left of it."""
+        self.interrupts += 1
+        self.ask_cancel(reason)
+
+    def ring(self) -> None:
+        """End the wait of the supervisor, or the next one."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # it rings already
+
+    def wait_until(self, moment: float | None) -> None:
+        """Wait until it rings, or until that moment; None means no limit."""
+        self._clock.wait_until(self._lock, moment)

@@ -1,0 +1,67 @@
+"""Signals: Ctrl-C and SIGTERM as a request to stop, instead of an exception anywhere."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from ttasks import sync
+
+
+def _nothing() -> None:
+    """Request nothing: the signal only waits."""
+
+
+class Signals:
+    """In a ``with`` block in the main thread, delay what SIGINT and SIGTERM raise until its end.
+
+    So no KeyboardInterrupt can strike in the middle of a state change. A handler that the program
+    has installed is still called at once; if it raises (SystemExit, say), that is delayed as well.
+    At the end the old handlers are restored, and then the first of the exceptions is raised. In
+    other threads nothing happens.
+
+    Args:
+        request: called in the main thread, between any two of its bytecodes, for each signal
+            whose handler raises; it must not take a lock that this thread may hold.
+        handle_sigterm: treat SIGTERM as Ctrl-C, whoever handles it now.
+    """
+
+    def __init__(
+        self, request: Callable[[], None] = _nothing, *, handle_sigterm: bool = False
+    ) -> None:
+        self._request = request
+        self._handle_sigterm = handle_sigterm
+        self._old: dict[int, Any] = {}
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> None:
+        if sync.current_thread() is sync.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                old = signal.getsignal(number)
+                if callable(old) or (self._handle_sigterm and number == signal.SIGTERM):
+                    self._old[number] = signal.SIG_DFL if old is None else old
+                    signal.signal(number, self._receive)
+
+    def __exit__(self, *_error: object) -> None:
+        # SIGINT last: from then on it may raise, even before the next line.
+        for number, handler in reversed(self._old.items()):
+            if signal.getsignal(number) == self._receive:  # else somebody set another meanwhile
+                signal.signal(number, handler)
+        if self._error is not None:
+            raise self._error
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        handler = self._old[number]
+        if self._handle_sigterm and number == signal.SIGTERM:
+            handler = signal.default_int_handler
+        try:
+            handler(number, frame)
+        except BaseException as error:
+            self._error = self._error or error
+            self._request()
+        else:
+            # An outer run in this thread has kept the exception, and waits for this one.
+            if isinstance(getattr(handler, "__self__", None), Signals):
+                self._request()

@@ -1,0 +1,139 @@
+"""Single tasks: those that are executed or submitted without a graph."""
+
+from __future__ import annotations
+
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING
+
+from ttasks import sync
+from ttasks.engine.dispatch import Work
+from ttasks.engine.limits import Places, RunPlaces
+from ttasks.engine.requests import Requests
+from ttasks.engine.run import Run
+from ttasks.errors import InvalidTransitionError
+from ttasks.model.plan import Plan
+from ttasks.model.running import RunOptions
+from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of
+from ttasks.model.topology import Topology
+
+if TYPE_CHECKING:
+    from ttasks.engine.attempt import Attempt
+    from ttasks.engine.scheduler import Scheduler
+
+_ONE = RunOptions(max_workers=1)
+
+
+class SingleTasks:
+    """Runs tasks one by one. Thread-safe.
+
+    An executed task is a run of its own. Submitted tasks share a run, which begins with the first
+    of them and ends when all that have been added meanwhile have ended.
+
+    Args:
+        scheduler: of the executor.
+        max_workers: threads for submitted tasks.
+    """
+
+    def __init__(self, scheduler: Scheduler, max_workers: int) -> None:
+        self._scheduler = scheduler
+        self._options = RunOptions(max_workers=max_workers)
+        # Protects ``_submissions``: only one thread makes a run for submitted tasks.
+        self._submitting = sync.Lock()
+        self._submissions: Run | None = None
+
+    def execute(
+        self, work: Work, requests: Requests, outer: Attempt | None
+    ) -> BaseException | None:
+        """Run one task, supervised by the calling thread; returns its error, None for success.
+
+        ``outer`` is what `Scheduler.enter` returned.
+
+        Raises:
+            InvalidTransitionError: the calling thread is announcing the end of the task.
+        """
+        task = work.task
+        life = lifecycle_of(task)
+        if life.ender == sync.get_ident():
+            # In a subscriber that is told of the end: only this thread could release the task.
+            raise InvalidTransitionError(
+                task.id, task.title, task.status.value, TaskStatus.RUNNING.value
+            )
+        run = Run(
+            self._scheduler,
+            [],
+            Plan(Topology([], []), []),
+            RunPlaces(
+                Places(), self._scheduler.places, frozenset() if outer is None else outer.held
+            ),
+            _ONE,
+            copy_context(),
+            "ttasks-execute",
+            requests,
+            self._scheduler.outer_tokens(outer),
+            outer=outer,
+            is_shared=False,
+        )
+        run.add(work, start=False)
+        run.supervise()
+        return run.errors.get(task.id)
+
+    def submit(self, work: Work) -> None:
+        """Run one task on a worker thread.
+
+        Raises:
+            RuntimeError: no thread could be started; the task has not been touched.
+        """
+        run = self._submissions
+        if run is not None and run.add(work):
+            return
+        new = self._new_submissions()
+        new.register()  # before anybody can add to it
+        is_begun = False
+        try:
+            is_begun = self._begin(new, work)
+        finally:
+            if not is_begun:
+                new.unregister()
+
+    def _begin(self, new: Run, work: Work) -> bool:
+        """Have a thread supervise submitted tasks; False if another thread was faster."""
+        with self._submitting:
+            run = self._submissions
+            if run is not None and run.add(work):
+                return False
+            new.add(work, start=False)
+            # Not a daemon, so that submitted tasks are done before the interpreter exits.
+            thread = sync.Thread(
+                target=self._supervise, args=(new,), name="ttasks-submit", daemon=False
+            )
+            self._scheduler.begun()
+            try:
+                thread.start()
+            except BaseException:
+                self._scheduler.done()
+                raise
+            self._submissions = new
+            return True
+
+    def _new_submissions(self) -> Run:
+        return Run(
+            self._scheduler,
+            [],
+            Plan(Topology([], []), []),
+            RunPlaces(Places(), self._scheduler.places, frozenset()),
+            self._options,
+            Context(),
+            "ttasks-submit",
+            Requests(self._scheduler.services.clock),
+            (self._scheduler.ending,),  # but not the task that submits the first of them
+            is_shared=False,
+            is_open=True,
+        )
+
+    def _supervise(self, run: Run) -> None:
+        try:
+            with self._scheduler.working:
+                run.supervise()
+        finally:
+            self._scheduler.done()

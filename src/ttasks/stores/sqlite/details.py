@@ -1,0 +1,239 @@
+"""What rows hold as JSON: rare attributes of a task or result, and the error of a run.
+
+Usual values are left out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from operator import attrgetter
+from subprocess import CompletedProcess
+from typing import Any
+from warnings import warn
+
+from ttasks.errors import GraphError, StoreError, TaskCancelled, TaskTimeoutError, describe
+from ttasks.model.policy import RetryPolicy
+from ttasks.model.result import Failure, TaskResult
+from ttasks.model.task import Task
+from ttasks.stores.sqlite.plain import NotStored, exact_json, from_json, kind_of, to_json
+
+_DETAILS = (
+    "description",
+    "timeout",
+    "retry",
+    "priority",
+    "deadline",
+    "group",
+    "version",
+    "reuse",
+    "options",
+)
+_get_details = attrgetter(*_DETAILS)
+
+# The name in the JSON, the attribute, and the value that is left out, as most results have it.
+_FACTS = (
+    ("returncode", "returncode", None),
+    ("attempts", "attempts", 1),
+    ("reason", "termination_reason", None),
+    ("failure", "failure", None),
+    ("reused", "reused", False),
+    ("truncated", "output_truncated", False),
+    ("files", "output_files", None),
+    ("usage", "usage", None),
+    ("attempt_durations", "attempt_durations", ()),
+    ("total_duration", "total_duration", None),
+)
+USUAL_FACTS = tuple(usual for _, _, usual in _FACTS)
+get_facts = attrgetter(*(attribute for _, attribute, _ in _FACTS))
+
+
+def encode_details(task: Task) -> str | None:
+    """JSON of the rarely used attributes that differ from their defaults."""
+    values = _get_details(task)
+    if not any(values):
+        return None
+    details = {name: value for name, value in zip(_DETAILS, values, strict=True) if value}
+    if "options" in details:
+        details["options"] = dict(details["options"])
+    if "deadline" in details:
+        details["deadline"] = details["deadline"].isoformat()
+    if "retry" in details:
+        details["retry"] = _encode_retry(details["retry"])
+    return to_json(details)
+
+
+def decode_details(text: str | None) -> dict[str, Any]:
+    """The attributes in the JSON of `encode_details`."""
+    details = from_json(text) or {}
+    deadline = details.get("deadline")
+    retry = details.get("retry")
+    return {
+        "description": details.get("description", ""),
+        "timeout": details.get("timeout"),
+        "priority": details.get("priority", 0.0),
+        "group": details.get("group"),
+        "version": details.get("version"),
+        "reuse": details.get("reuse", False),
+        "options": details.get("options", {}),
+        "deadline": None if deadline is None else datetime.fromisoformat(deadline),
+        "retry": None if retry is None else _decode_retry(retry),
+    }
+
+
+def _encode_retry(policy: RetryPolicy) -> dict[str, Any]:
+    facts = {name: getattr(policy, name) for name in policy.__slots__ if name != "retry_on"}
+    classes = policy.retry_on if isinstance(policy.retry_on, tuple) else (policy.retry_on,)
+    return facts | {"retry_on": [f"{item.__module__}:{item.__qualname__}" for item in classes]}
+
+
+def _decode_retry(facts: dict[str, Any]) -> RetryPolicy:
+    return RetryPolicy(**{**facts, "retry_on": tuple(map(_exception, facts["retry_on"]))})
+
+
+def _exception(name: str) -> type[BaseException]:
+    """The class of this name if its module is loaded: reading a ledger must not run code.
+
+    Otherwise Exception, with a warning, so that the task is retried too often rather than never.
+    """
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        # `vars`, because `getattr` on a module may import another.
+        found = vars(found).get(part) if hasattr(found, "__dict__") else None
+    if isinstance(found, type) and issubclass(found, BaseException):
+        return found
+    warn(
+        f"retry_on of a stored task names {path!r} of module {module!r}, which is not loaded; "
+        f"Exception takes its place (import the module before you read the ledger)",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return Exception
+
+
+def encode_facts(task_id: str, result: TaskResult, known: tuple[Any, ...]) -> dict[str, Any]:
+    """The facts of a result that differ from the usual, ready for JSON."""
+    facts: dict[str, Any] = {
+        name: value for (name, _, usual), value in zip(_FACTS, known, strict=True) if value != usual
+    }
+    if result.task_id != task_id:
+        facts["task_id"] = result.task_id
+    if result.failure is not None:
+        facts["failure"] = _encode_failure(result.failure)
+    for name in facts.keys() & {"files", "usage"}:
+        facts[name] = dict(facts[name])
+    if result.raw is not None:
+        facts["raw"] = _encode_raw(result)
+    return facts
+
+
+def decode_facts(
+    facts: Mapping[str, Any], value: Any, output: str, error: str | None
+) -> dict[str, Any]:
+    """The attributes in the facts of `encode_facts`."""
+    known = {attribute: facts.get(name, usual) for name, attribute, usual in _FACTS}
+    if known["failure"] is not None:
+        known["failure"] = _decode_failure(known["failure"])
+    known["attempt_durations"] = tuple(known["attempt_durations"])
+    return known | {"raw": _decode_raw(facts.get("raw"), value, output, error)}
+
+
+def _encode_failure(failure: Failure) -> dict[str, Any]:
+    facts: dict[str, Any] = {"type": failure.type, "message": failure.message}
+    if failure.traceback:
+        facts["traceback"] = failure.traceback
+    if failure.locals:
+        facts["locals"] = dict(failure.locals)
+    if failure.downstream:
+        facts["downstream"] = failure.downstream
+    return facts
+
+
+def _decode_failure(facts: dict[str, Any]) -> Failure:
+    return Failure(
+        type=facts["type"],
+        message=facts["message"],
+        traceback=facts.get("traceback", ""),
+        locals=facts.get("locals", {}),
+        downstream=tuple((title, task_id) for title, task_id in facts.get("downstream", ())),
+    )
+
+
+# The raw result: {"is": "value"} where it is the value itself, {"process": …} for a command, whose
+# streams mostly stand in the row already, {"json": …} or {"absent": kind}.
+
+
+def _encode_raw(result: TaskResult) -> dict[str, Any]:
+    raw = result.raw
+    if raw is result.value or (type(raw) is str and raw == result.value):
+        return {"is": "value"}
+    if issubclass(type(raw), CompletedProcess):  # `isinstance` would ask the object
+        streams = [_encode_stream(text, result) for text in (raw.stdout, raw.stderr)]
+        facts = [raw.args, raw.returncode, *streams]
+        if None not in streams and exact_json(facts) is not None:
+            return {"process": facts}
+    elif exact_json(raw) is not None:
+        return {"json": raw}
+    return {"absent": kind_of(raw)}
+
+
+def _decode_raw(facts: dict[str, Any] | None, value: Any, output: str, error: str | None) -> Any:
+    if facts is None:
+        return None
+    if "is" in facts:
+        return value
+    if "process" in facts:
+        args, returncode, stdout, stderr = facts["process"]
+        places = {"none": None, "output": output, "error": error}
+        return CompletedProcess(
+            args,
+            returncode,
+            stdout[0] if isinstance(stdout, list) else places[stdout],
+            stderr[0] if isinstance(stderr, list) else places[stderr],
+        )
+    if "json" in facts:
+        return facts["json"]
+    return NotStored("raw", facts["absent"])
+
+
+def _encode_stream(text: object, result: TaskResult) -> str | list[str] | None:
+    """Where else in the row a stream stands, or the stream in a list; None if it is no text."""
+    if text is None:
+        return "none"
+    if type(text) is not str:
+        return None
+    if text and text == result.output:
+        return "output"
+    if text and text == result.error:
+        return "error"
+    return [text]
+
+
+# The error of a run as a whole. Errors of the engine come back as they were, all others as a
+# GraphError with their text.
+
+
+def encode_error(error: BaseException | None) -> str | None:
+    """JSON of an error; None for None."""
+    if error is None:
+        return None
+    facts: dict[str, Any] = {"type": type(error).__name__, "message": describe(error)}
+    if isinstance(error, TaskTimeoutError):
+        facts |= {"seconds": error.seconds, "what": error.what}
+    return to_json(facts)
+
+
+def decode_error(text: str | None) -> BaseException | None:
+    """The error in the JSON of `encode_error`."""
+    if text is None:
+        return None
+    facts = from_json(text)
+    kind, message = facts["type"], facts["message"]
+    if kind == "TaskTimeoutError":
+        return TaskTimeoutError(facts["seconds"], what=facts["what"])
+    known = {item.__name__: item for item in (TaskCancelled, StoreError)}
+    if kind in known:
+        return known[kind](message)
+    return GraphError(message if kind == "GraphError" else f"{kind}: {message}")
