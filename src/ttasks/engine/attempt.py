@@ -1,7 +1,7 @@
 """Attempt: one try of one task, from RUNNING to its end.
 
 An attempt is the job that a backend runs (`ttasks.backends.base.Job`). There is one way for it to
-end: the return of its handler, a timeout and a cancellation all go through `Attempt._end`::
+end: the return of its handler, a timeout and a cancellation all go through `Attempt.end`::
 
     start ── STARTED ── guards ── backend ── handler ──┐
                      timeout, patience, cancellation ──┴─→ end ── result ── saved ── announced
@@ -379,16 +379,14 @@ class Attempt:
         error = self.token.error()
         if self.token.reason != "timeout":
             error = TaskCancelled(f"{error}; its handler would not end")
-        return self._end(None, error, left=not self.backend.frees_worker)
+        return self.end(None, error, left=not self.backend.frees_worker)
 
     # The end
 
-    def end(self, value: Any, error: BaseException | None) -> None:
-        """End the attempt with what the handler returned or raised; called by the backend."""
-        self._end(value, error)
+    def end(self, value: Any, error: BaseException | None, *, left: bool = False) -> bool:
+        """End the attempt with what the handler returned or raised; False if somebody else does.
 
-    def _end(self, value: Any, error: BaseException | None, *, left: bool = False) -> bool:
-        """End the attempt; False if somebody else does.
+        Called by the backend. With ``left`` its worker is left behind, if that is still with it.
 
         The end is decided, saved and announced before the task is released. Whatever goes wrong
         on the way, the task does not stay RUNNING.
@@ -400,7 +398,8 @@ class Attempt:
             with self._lock:
                 self.left = not self._detached
         try:
-            self._drain()
+            if not self._is_announced or self.reports is not None:
+                self._drain()
             result = self._decide(value, error)
         except BaseException as problem:  # a bug, or an asynchronous exception
             result = self._decide(None, problem, plainly=True)
