@@ -67,7 +67,7 @@ def of_state(
 
 
 def of_event(task_id: str, *columns: object) -> int:
-    """The checksum of a row of ``events``, to which SQLite adds its number."""
+    """The checksum of a row of ``events``."""
     text = f"{task_id} {columns}"
     return crc32(text.encode("utf-8", "surrogatepass")) >> 1
 

@@ -59,7 +59,7 @@ def seal(connection: sqlite3.Connection) -> None:
     for seq, *columns in _rows(connection, _GRAPHS):
         run("UPDATE graphs SET checksum=? WHERE seq=?", (checksums.of_columns(*columns), seq))
     for seq, *columns in _rows(connection, _EVENTS):
-        run("UPDATE events SET checksum=? WHERE seq=?", (checksums.of_event(*columns) + seq, seq))
+        run("UPDATE events SET checksum=? WHERE seq=?", (checksums.of_event(*columns), seq))
     for seq, *columns in _rows(connection, _OWNERS):
         checksum = checksums.of_columns(seq, *columns)
         run("UPDATE owners SET checksum=? WHERE seq=?", (checksum, seq))
