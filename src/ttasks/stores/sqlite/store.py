@@ -208,9 +208,11 @@ class SQLiteStore:
             ...     store.check()
             []
         """
-        from ttasks.stores.sqlite.check import problems
+        from ttasks.stores.sqlite.check import Check
 
-        return list(problems(self._ledger, self._decode, self._graphs, self._events))
+        check = Check(self._ledger, self._decode, self._graphs, self._events)
+        check.run()
+        return check.problems
 
     def vacuum(self) -> None:
         """Return the space of deleted rows to the disk. Writers wait meanwhile.
