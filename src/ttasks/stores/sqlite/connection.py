@@ -7,6 +7,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 from urllib.parse import quote
@@ -27,7 +28,7 @@ _READ_ONLY = "it, or its folder, cannot be written"
 _TOO_BIG = "a payload, value or output is larger than SQLite takes; nothing was written"
 _REASONS = {
     sqlite3.SQLITE_NOTADB: "it is no SQLite database, so no ledger",
-    sqlite3.SQLITE_CORRUPT: "it is damaged (PRAGMA integrity_check says more)",
+    sqlite3.SQLITE_CORRUPT: "it is damaged",
     sqlite3.SQLITE_FULL: "the disk is full; nothing was written",
     sqlite3.SQLITE_READONLY: _READ_ONLY,
     sqlite3.SQLITE_PERM: _READ_ONLY,
@@ -37,15 +38,20 @@ _REASONS = {
     sqlite3.SQLITE_TOOBIG: _TOO_BIG,
 }
 
+# Text that is no UTF-8 must not raise before it is known whose it is: the checksum will tell.
+_to_str = partial(str, encoding="utf-8", errors="surrogateescape")
+
 Result = TypeVar("Result")
 
 
 def connect(path: str, options: str = "mode=rwc") -> sqlite3.Connection:
     """Open a connection for one thread at a time, which begins no transactions by itself."""
     uri = MEMORY if path == MEMORY else f"file:{quote(os.fsencode(path))}?{options}"
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         uri, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False, uri=True
     )
+    connection.text_factory = _to_str
+    return connection
 
 
 def identity(path: str) -> tuple[int, int] | None:
@@ -93,14 +99,16 @@ def translated(path: str) -> Iterator[None]:
     """Turn every error of SQLite into a StoreError that names the file and the reason."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the text of an error may be damaged
         raise store_error(path, error) from error
 
 
-def store_error(path: str, error: sqlite3.Error | OverflowError) -> StoreError:
+def store_error(path: str, error: sqlite3.Error | OverflowError | UnicodeDecodeError) -> StoreError:
     """The StoreError for an error of SQLite, or of Python on the way to it."""
     if isinstance(error, OverflowError):  # a text of more than 2 GiB
         reason: str | None = _TOO_BIG
+    elif isinstance(error, UnicodeDecodeError):
+        reason = None
     else:
         reason = _REASONS.get(error_code(error))
     if reason is None:

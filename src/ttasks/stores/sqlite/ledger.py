@@ -167,6 +167,8 @@ def _open_writer(path: str, durability: str) -> sqlite3.Connection:
     with translated(path):
         connection = connect(path)
         try:
+            if schema.is_small(path):
+                patiently(path, lambda: schema.check_structure(connection, path))
             if not patiently(path, lambda: schema.is_current(connection, path)):
                 patiently(path, lambda: connection.execute("BEGIN EXCLUSIVE"))
                 if schema.upgrade(connection, path) and path != MEMORY:

@@ -196,6 +196,24 @@ class SQLiteStore:
         micros = to_micros(before)
         return int(self._ledger.writer.write(lambda connection: prune(connection, micros)))
 
+    def check(self) -> list[str]:
+        """Read everything, and return what is damaged: a line for each row, or none at all.
+
+        Whatever is read is checked anyway, row by row, and damage is a StoreError. This also finds
+        rows that are missing, which takes a look at the whole file, about 30 ms for 1,000 tasks.
+        Files of up to 4 MiB are checked for missing rows whenever they are opened.
+
+        Example:
+            >>> with SQLiteStore(":memory:") as store:
+            ...     store.check()
+            []
+        """
+        from ttasks.stores.sqlite.check import Check
+
+        check = Check(self._ledger, self._decode, self._graphs, self._events)
+        check.run()
+        return check.problems
+
     def vacuum(self) -> None:
         """Return the space of deleted rows to the disk. Writers wait meanwhile.
 
