@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import datetime
@@ -25,7 +24,14 @@ from ttasks.stores.sqlite.codec import (
     save_task,
     update_state,
 )
-from ttasks.stores.sqlite.connection import MEMORY, connect, identity, patiently, translated
+from ttasks.stores.sqlite.connection import (
+    MEMORY,
+    Connection,
+    connect,
+    identity,
+    patiently,
+    translated,
+)
 from ttasks.stores.sqlite.graphs import LedgerGraphs, delete_stray_events, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
@@ -156,7 +162,7 @@ class SQLiteStore:
                 return
         row = encode_task(task, owner, self._pickle_values)
 
-        def save(connection: sqlite3.Connection) -> None:
+        def save(connection: Connection) -> None:
             save_task(connection, row)
             insert_events(connection, journal)
 
