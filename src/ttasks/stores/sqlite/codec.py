@@ -23,6 +23,7 @@ from ttasks.model.task_type import TaskType
 from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.details import (
     USUAL_FACTS,
+    IsSecret,
     decode_details,
     decode_facts,
     encode_details,
@@ -179,10 +180,10 @@ def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any
     return checksum, kind, text, shown, stored, trouble
 
 
-def encode_task(task: Task, owner: int | None, pickles: bool) -> Row:
+def encode_task(task: Task, owner: int | None, pickles: bool, is_secret: IsSecret) -> Row:
     """Everything that the ledger keeps of a task, as it is now."""
     payload_kind, payload = encode_object(task.payload)
-    created_at, details = to_micros(task.created_at), encode_details(task)
+    created_at, details = to_micros(task.created_at), encode_details(task, is_secret)
     kind, title, key = to_text(task.type.value), to_text(task.title), to_optional(task.key)
     body = checksums.of_body(payload, details)
     checksum = checksums.of_columns(

@@ -11,7 +11,15 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from ttasks import sync
 from ttasks.errors import StoreError
 from ttasks.stores.sqlite import schema
-from ttasks.stores.sqlite.connection import MEMORY, connect, identity, patiently, translated
+from ttasks.stores.sqlite.connection import (
+    MEMORY,
+    connect,
+    create_private,
+    identity,
+    patiently,
+    restrict,
+    translated,
+)
 from ttasks.stores.sqlite.writer import Writer
 
 _IDLE_READERS = 4
@@ -164,6 +172,8 @@ def _check_not_inherited(path: str) -> None:
 
 
 def _open_writer(path: str, durability: str) -> sqlite3.Connection:
+    if path != MEMORY and not os.path.exists(path):
+        create_private(path)
     with translated(path):
         connection = connect(path)
         try:
@@ -172,10 +182,7 @@ def _open_writer(path: str, durability: str) -> sqlite3.Connection:
             if not patiently(path, lambda: schema.is_current(connection, path)):
                 patiently(path, lambda: connection.execute("BEGIN EXCLUSIVE"))
                 if schema.upgrade(connection, path) and path != MEMORY:
-                    # For its owner only, and so for the files that SQLite puts beside it. Not by
-                    # opening the file: closing it again would drop the locks of this process.
-                    with suppress(PermissionError):
-                        os.chmod(path, 0o600)
+                    restrict(path)
                 connection.execute("COMMIT")
             # Only now, so that the header of a new file names its application at once.
             patiently(path, lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone())
