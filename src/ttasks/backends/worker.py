@@ -18,6 +18,7 @@ from ttasks import sync
 from ttasks.backends.messages import DONE, FAILED, LOG, OUTPUT, PROGRESS, READY, Order
 from ttasks.backends.pickling import PROTOCOL, dumps
 from ttasks.errors import TaskExecutionError, describe
+from ttasks.forks import FORKS, end_copy
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
 from ttasks.model.frames import captured_locals
@@ -126,7 +127,15 @@ def _answer(order: Order, call: bytes, reports: _CallReports) -> tuple[Any, ...]
     try:
         func, args, kwargs = _loaded(call, order.name)
         CURRENT.set(_context(order, reports))
-        value = func(*args, **kwargs)
+        forks = FORKS.count
+        try:
+            value = func(*args, **kwargs)
+        except BaseException as error:
+            if FORKS.count != forks:
+                end_copy(order.name, error)
+            raise
+        if FORKS.count != forks:
+            end_copy(order.name)
         if type(value) is CoroutineType:
             value = _awaited(value)
         return DONE, number, dumps({"its value": value}, f"The result of {order.name} is lost")
