@@ -15,6 +15,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from ttasks import sync
+from ttasks.backends.leash import Leash, kill_when_closed
 from ttasks.backends.messages import DONE, FAILED, LOG, OUTPUT, PROGRESS, READY, Order
 from ttasks.backends.pickling import PROTOCOL, dumps
 from ttasks.errors import TaskExecutionError, describe
@@ -218,26 +219,10 @@ def _settle(pipe: Connection) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = parent_process()
     assert parent is not None
-    _let_the_system_follow(parent.sentinel)
+    if sys.platform == "linux":
+        kill_when_closed(parent.sentinel, -os.getpgrp())
+        Leash()
     sync.Thread(target=_follow, args=(parent.sentinel,), name="ttasks-parent", daemon=True).start()
-
-
-def _let_the_system_follow(sentinel: int) -> None:
-    """Let the kernel kill this process group when its parent ends.
-
-    `_follow` cannot while the interpreter lock is held, by a long regular expression for example.
-    On Linux the sentinel, a pipe that only the parent writes to, sends a signal of our choice when
-    its other end is closed. (PR_SET_PDEATHSIG would act on the end of the parent's *thread*.)
-    """
-    if sys.platform != "linux":
-        return
-    import fcntl
-
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(sentinel, fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(sentinel, fcntl.F_GETFL)
-        fcntl.fcntl(sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def _follow(sentinel: int) -> None:
