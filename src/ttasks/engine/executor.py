@@ -33,7 +33,7 @@ from ttasks.model.checks import check_bool, check_callable, check_int, check_str
 from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.context import CURRENT
 from ttasks.model.policy import RetryPolicy
-from ttasks.model.redact import Redactor
+from ttasks.model.redact import Redactor, check_names
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
@@ -426,6 +426,7 @@ class TaskExecutor:
         retry_policy: RetryPolicy | None,
     ) -> tuple[Task, ...]:
         check_task("task", task)
+        check_names((task,), self._recorder.redactor)
         check_retry("retry_policy", retry_policy)
         if upstream is None:
             return ()

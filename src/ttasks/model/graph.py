@@ -348,18 +348,19 @@ class TaskGraph:
         """
         if self.ok:
             return
+        shown = self._state.title_of
         failures = [
-            (node.task.title, self._reason(node.task))
+            (shown(node.task), self._reason(node.task))
             for node in self._nodes.values()
             if node.required and node.task.status not in GOOD
         ]
         error = self._state.error
-        raise GraphFailedError(self.title, failures, None if error is None else describe(error))
+        raise GraphFailedError(shown(self), failures, None if error is None else describe(error))
 
     def _reason(self, task: Task) -> str:
         blocker = self._nodes.get(task.blocked_by or "")
         if task.error is None and blocker is not None:
-            return f"blocked by {blocker.task.title!r}"
+            return f"blocked by {self._state.title_of(blocker.task)!r}"
         return task.error or task.status.value
 
     def statistics(self) -> GraphStatistics:
