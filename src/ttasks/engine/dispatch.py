@@ -15,6 +15,7 @@ from ttasks import sync
 from ttasks.engine.agenda import Agenda
 from ttasks.engine.attempt import Attempt, Handler, Work
 from ttasks.engine.crew import Crew
+from ttasks.engine.deadlock import Deadlock, Parked, refusal_of
 from ttasks.engine.ending import settle
 from ttasks.engine.retry import RetryBudget, Tries
 from ttasks.errors import (
@@ -121,6 +122,7 @@ class Dispatch:
         self._held = places.held_by(None)
         self._crew = Crew(self._serve, max_workers, name)
         self._agenda: Agenda[int | Attempt] = Agenda()
+        self._deadlocks: dict[int, Deadlock] = {}  # by the node that was refused
         self._live: dict[int, tuple[Attempt, sync.Thread]] = {}
         self._stop_error: BaseException | None = None
         self._stop_reason = "cancelled"
@@ -250,6 +252,19 @@ class Dispatch:
             self.provide_worker()
         return True
 
+    def group_held_by(self, attempt: Attempt) -> str | None:
+        """See `ttasks.engine.scheduler.Sharer`."""
+        group = self._plan.group_of(attempt.node)
+        return None if self._places.shared_limit_of(group) is None else group
+
+    def parked(self) -> list[Parked]:
+        """See `ttasks.engine.scheduler.Sharer`."""
+        return [
+            Parked(node, self._works[node].task, group, limit)
+            for node, group in self._plan.parked()
+            if (limit := self._places.shared_limit_of(group)) is not None
+        ]
+
     def provide_worker(self) -> None:
         """Wake or start a worker if anything is queued."""
         with self._lock:
@@ -280,7 +295,7 @@ class Dispatch:
     def _work(self, slot: int) -> None:
         """Take nodes and run them until none is left."""
         lock, plan, crew, now = self._lock, self._plan, self._crew, self._clock.now
-        take_place, is_open = self._places.take, self._is_open
+        take_place, is_open, held = self._places.take, self._is_open, self._held
         me = sync.current_thread()
         wake = sync.Lock()
         wake.acquire()
@@ -304,6 +319,8 @@ class Dispatch:
                         self._forget(finished)
                     finished = None
                 node = None if decisions else plan.take(take_place, moment, slot)
+                if held and node is None and not decisions:
+                    decisions.extend(self._refuse_deadlock())
                 if plan.queue and not crew.all_work:
                     helper = crew.helper()
                 if node is None and not decisions:
@@ -600,6 +617,12 @@ class Dispatch:
                     return RUNNING
                 elif not self._is_shared:
                     self.errors.setdefault(task.id, error)  # it runs elsewhere
+            elif status is FAILED:
+                error = refusal_of(self._deadlocks.pop(node), recorder.redactor)
+                self.errors[task.id] = error
+                settle(recorder, task, status, error, owner=work.prior)
+                if work.is_required:
+                    self._watcher.failed(work)
             elif not settle(
                 recorder,
                 task,
@@ -613,6 +636,14 @@ class Dispatch:
         # It may have been cancelled before, or somebody else may be running it.
         now = task.status
         return self._end(work, status if now.is_active else now)
+
+    def _refuse_deadlock(self) -> list[Decision]:
+        """Decide that a node which waits for the end of this run fails; with the lock held."""
+        found = self._scheduler.find_deadlock(self)
+        if found is None:
+            return []
+        self._deadlocks[found.parked.node] = found
+        return [self._plan.refuse(found.parked.node)]
 
     def _blocker(self, decision: Decision) -> str | None:
         if decision.status is not BLOCKED or decision.because is None:

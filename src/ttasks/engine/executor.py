@@ -344,8 +344,17 @@ class TaskExecutor:
         Cancelling the awaiting coroutine cancels the task, waits until it has ended and then
         raises ``asyncio.CancelledError``. Arguments and errors as for `execute`.
         """
-        from ttasks.engine.bridge import wait_submitted
+        from ttasks.engine.bridge import run_off_loop, wait_submitted
 
+        outer = self._scheduler.ambient()
+        if outer is not None and outer.held:
+            # As a part of that task, to use its places in groups: nobody gives it others.
+            await run_off_loop(
+                lambda: self.execute(task, upstream, retry_policy=retry_policy),
+                lambda: self.cancel(task),
+            )
+            assert task.result is not None
+            return task.result
         future = self.submit(task, upstream, retry_policy=retry_policy)
         return await wait_submitted(future, lambda: future.cancel() or self.cancel(task))
 
