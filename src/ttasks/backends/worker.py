@@ -18,7 +18,7 @@ from ttasks import sync
 from ttasks.backends.leash import Leash, kill_when_closed
 from ttasks.backends.messages import DONE, FAILED, LOG, OUTPUT, PROGRESS, READY, Order
 from ttasks.backends.pickling import PROTOCOL, dumps
-from ttasks.errors import TaskExecutionError, describe
+from ttasks.errors import TaskExecutionError, describe, full_type_name, text_of, type_name
 from ttasks.forks import FORKS, end_copy
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
@@ -189,13 +189,14 @@ def _described(
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
         trace = trace.tb_next
-    text = "".join(format_exception(type(error), error, trace))
-    variables = {} if capture is None else captured_locals(trace, capture[0])
-    kind = type(error)
+    variables: dict[str, str] = {}
     try:
-        message = describe(error)
-    except Exception as broken:
-        message = f"(whose text raised {type(broken).__name__})"
+        text = "".join(format_exception(type(error), error, trace))
+        if capture is not None:
+            variables = captured_locals(trace, capture[0])
+    except BaseException as broken:  # the code of an exception class may raise anything
+        text = f"(no traceback: looking at the exception raised {type_name(broken)})"
+    kind = type(error)
     data: bytes | None
     try:
         data = pickle.dumps(error, PROTOCOL)
@@ -203,7 +204,7 @@ def _described(
             data = None
     except BaseException:  # the class may raise anything
         data = None
-    return data, f"{kind.__module__}.{kind.__qualname__}", message, text, variables
+    return data, full_type_name(error), text_of(error), text, variables
 
 
 # The process

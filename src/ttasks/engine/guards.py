@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from types import CoroutineType
 from typing import Any
 
-from ttasks.errors import TaskRejectedError, describe
+from ttasks.errors import TaskRejectedError, text_of, type_name
 from ttasks.forks import FORKS, end_copy
 from ttasks.model.checks import check_callable, wrong_type
 from ttasks.model.context import TaskContext
@@ -49,6 +49,6 @@ def ask_guards(guards: tuple[Guard, ...], context: TaskContext) -> None:
             name = getattr(guard, "__qualname__", None) or type(guard).__qualname__
             raise TaskRejectedError(
                 f"Guard {name} rejected the task, because it raised "
-                f"{type(error).__name__}: {describe(error)}"
+                f"{type_name(error)}: {text_of(error)}"
             ) from error
         context.raise_if_cancelled()

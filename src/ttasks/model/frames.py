@@ -5,6 +5,7 @@ from __future__ import annotations
 from reprlib import Repr
 from typing import TYPE_CHECKING
 
+from ttasks.errors import type_name
 from ttasks.model.redact import unused
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class _Shortened(Repr):
         try:
             return super().repr1(x, level)
         except BaseException as error:  # must not hide the failure itself
-            return f"<repr raised {type(error).__name__}>"
+            return f"<repr raised {type_name(error)}>"
 
     def repr_instance(self, x: object, level: int) -> str:
         text = repr(x)
