@@ -148,11 +148,11 @@ def describe_failure(
     raised: BaseException, redactor: Redactor | None, *, capture_locals: bool
 ) -> Failure:
     """Turn an exception into plain data."""
-    from traceback import format_exception
-
     message = text_of(raised)
     trace, variables = "", {}
     try:
+        from traceback import format_exception  # fails without a free descriptor
+
         if raised.__traceback__ is not None:
             trace = "".join(format_exception(raised))
         if capture_locals:
