@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
@@ -143,6 +144,7 @@ class Attempt:
         variables: the context variables of the handler, ``context`` among them.
         node: number of the task in its run, for the run.
         reports: what its handler reports; None if it never did.
+        handler_seconds: how long its handler took; inf unless it succeeded without reports.
         ticket: of its entry in the agenda of the run, for the run.
     """
 
@@ -158,6 +160,7 @@ class Attempt:
     has_ended = False
     left = False
     reports: Reports | None = None
+    handler_seconds = inf
     _is_announced = False  # the start
     _announced: sync.Event | None = None  # set when the start has been announced
     _detached = False
@@ -166,6 +169,7 @@ class Attempt:
     _circuit: tuple[str, int] | None = None  # its group, and the ticket that it gave
 
     _started_at: datetime
+    _began: float
     context: TaskContext
 
     def __init__(
@@ -248,6 +252,7 @@ class Attempt:
         except BaseException as error:
             self.end(None, error)
             return True
+        self._began = services.clock.now()
         try:
             self.backend.start(self)
         except BaseException as error:  # against the rules of the interface
@@ -440,8 +445,8 @@ class Attempt:
     ) -> TaskResult:
         """Make the result and set it; returns the one that stands."""
         services, life, tries = self._services, self._life, self._work.tries
-        finished_at = datetime.now(UTC)
-        duration = services.clock.now() - self._started
+        finished_at, now = datetime.now(UTC), services.clock.now()
+        duration = now - self._started
         if raised is not None or self.token.cancelled:
             raised = self._translate(raised)
         spent = ""
@@ -455,6 +460,7 @@ class Attempt:
                 self.task.id, self._started_at, finished_at, duration, self.number, value
             )
             if life.finish(self.token, result, None, False):
+                self.handler_seconds = now - self._began
                 return result
             raised = self._as_moved(None, life.status, result.status)
         timing = outcome.Timing(self._started_at, finished_at, duration)

@@ -6,7 +6,6 @@ for what came of it (see `schema`). A transition writes the first and, at an end
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from math import isfinite
 from operator import attrgetter
@@ -21,6 +20,7 @@ from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, lifecycle_of
 from ttasks.model.task_type import TaskType
 from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.details import (
     USUAL_FACTS,
     IsSecret,
@@ -79,7 +79,7 @@ _WITH_OWNER = f"* {checksums.OWNER_FACTOR}) & {checksums.MASK}"  # see `checksum
 _UPDATE_STATE = f"""
 UPDATE tasks SET listed=1, status=?, updated_at=?, blocked_by=?, error=?,
     owner=nullif(coalesce(?, owner), 0), checksum=(? + coalesce(?, owner, 0) {_WITH_OWNER}
-WHERE id=? AND (status NOT IN ('succeeded', 'cancelled') OR status=? OR NOT listed)
+WHERE seq=? AND id=? AND (status NOT IN ('succeeded', 'cancelled') OR status=? OR NOT listed)
 """
 _INSERT_STATE = f"""
 INSERT INTO tasks (id, created_at, status, updated_at, blocked_by, error, owner, checksum)
@@ -89,26 +89,24 @@ ON CONFLICT (id) DO NOTHING
 _ID = 7  # where the id stands among the values of `_UPDATE_STATE`
 # If nothing has changed, no page is written.
 _UPSERT_WORK = f"""
-INSERT INTO works (task, {", ".join(_WORK)})
-SELECT seq, {", ".join("?" * len(_WORK))} FROM tasks WHERE id=?
+INSERT INTO works (task, {", ".join(_WORK)}) VALUES (?, {", ".join("?" * len(_WORK))})
 ON CONFLICT (task) DO UPDATE SET {", ".join(f"{name}=excluded.{name}" for name in _WORK)}
 WHERE ({", ".join(f"works.{name}" for name in _WORK)})
     IS NOT ({", ".join(f"excluded.{name}" for name in _WORK)})
 """
 _REPLACE_RESULT = f"""
 INSERT OR REPLACE INTO results (task, {", ".join(_RESULT)})
-SELECT seq, {", ".join("?" * len(_RESULT))} FROM tasks WHERE id=?
+VALUES (?, {", ".join("?" * len(_RESULT))})
 """
-_DELETE_RESULT = "DELETE FROM results WHERE task=(SELECT seq FROM tasks WHERE id=?)"
+_DELETE_RESULT = "DELETE FROM results WHERE task=?"
 
 # The number of an event is part of its checksum. An INSERT from a SELECT of the same table would
-# take 10 us longer. Without a task it is ignored, as the task must not be NULL.
+# take 10 us longer.
 _NEXT_EVENT = "(SELECT coalesce(max(seq), 0) + 1 FROM events)"
 _INSERT_EVENT = f"""
-INSERT OR IGNORE INTO events
-    (type, at, previous, status, attempt, error, details, chunk, checksum, task, seq)
-VALUES
-    (?, ?, ?, ?, ?, ?, ?, ?, ? + {_NEXT_EVENT}, (SELECT seq FROM tasks WHERE id=?), {_NEXT_EVENT})
+INSERT INTO events
+    (task, type, at, previous, status, attempt, error, details, chunk, checksum, seq)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ? + {_NEXT_EVENT}, {_NEXT_EVENT})
 """
 
 # `status.value` is two calls of Python functions.
@@ -145,7 +143,7 @@ def encode_state(task: Task, owner: int | None, pickles: bool) -> State:
     text = error if error is None else to_text(error)
     columns, checksum = None, None
     if result is not None:
-        columns = (*_encode_result(task_id, result, pickles), task_id)
+        columns = _encode_result(task_id, result, pickles)
         if status is not TaskStatus.RUNNING:
             checksum = columns[0]
     if status is not TaskStatus.RUNNING:
@@ -198,35 +196,44 @@ def encode_task(task: Task, owner: int | None, pickles: bool, is_secret: IsSecre
 
 
 def update_state(
-    connection: sqlite3.Connection, state: State, events: Sequence[tuple[Any, ...]] = ()
+    connection: Connection, state: State, events: Sequence[tuple[Any, ...]] = ()
 ) -> bool:
     """Write the state of a task, and events of it.
 
     False, and nothing is written, if the ledger has no such task, or a newer state.
     """
     values, result = state
+    task_id = values[_ID]
+    number = connection.number_of(task_id)
+    if number is None:
+        return False
+    values = (*values[:_ID], number, *values[_ID:])
     if connection.execute(_UPDATE_STATE, values).rowcount == 0:
+        connection.forget(task_id)  # others may have deleted it and saved it again
         return False
     if result is not None:
-        connection.execute(_REPLACE_RESULT, result)
+        connection.execute(_REPLACE_RESULT, (number, *result))
     elif values[0] != _RUNNING:
-        connection.execute(_DELETE_RESULT, (values[_ID],))
-    if events:
-        insert_events(connection, events)
+        connection.execute(_DELETE_RESULT, (number,))
+    for event in events:
+        connection.execute(_INSERT_EVENT, (number, *event[:-1]))
     return True
 
 
-def save_task(connection: sqlite3.Connection, row: Row, *, new: bool = False) -> None:
+def save_task(connection: Connection, row: Row, *, new: bool = False) -> None:
     """Write a whole task, unless the ledger has a newer state; ``new`` expects it to be absent."""
     if not new and update_state(connection, row.state):
-        connection.execute(_UPSERT_WORK, (*row.work, row.id))
+        connection.execute(_UPSERT_WORK, (connection.number_of(row.id), *row.work))
         return
     values, result = row.state
     inserted = connection.execute(_INSERT_STATE, (row.id, row.created_at, *values[:_ID]))
     if inserted.rowcount > 0:
-        connection.execute(_UPSERT_WORK, (*row.work, row.id))
+        number = inserted.lastrowid
+        assert number is not None
+        connection.remember(row.id, number)
+        connection.execute(_UPSERT_WORK, (number, *row.work))
         if result is not None:
-            connection.execute(_REPLACE_RESULT, result)
+            connection.execute(_REPLACE_RESULT, (number, *result))
     elif new:
         save_task(connection, row)
 
@@ -254,15 +261,17 @@ def encode_event(event: TaskEvent) -> tuple[Any, ...]:
     return (*columns, checksums.of_event(event.task_id, *columns), event.task_id)
 
 
-def insert_events(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
+def insert_events(connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
     """Insert rows of `encode_event`.
 
     Raises:
         StoreError: the task of one was never saved.
     """
     for row in rows:
-        if connection.execute(_INSERT_EVENT, row).rowcount == 0:
+        number = connection.number_of(row[-1])
+        if number is None:
             raise StoreError(f"The ledger has no task {row[-1]!r} for an event; save it first")
+        connection.execute(_INSERT_EVENT, (number, *row[:-1]))
 
 
 def check_state(row: Sequence[Any], result: int | None) -> None:

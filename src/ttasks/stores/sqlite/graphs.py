@@ -13,6 +13,7 @@ from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
 from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.codec import COLUMNS, DAMAGE, PARTS, SELECTED, Row, save_task
+from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.details import decode_error, encode_error
 from ttasks.stores.sqlite.plain import (
     from_json,
@@ -155,9 +156,7 @@ def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Values]]:
     return list(tasks.values()), nodes
 
 
-def _save(
-    connection: sqlite3.Connection, row: Values, tasks: list[Row], nodes: list[Values]
-) -> None:
+def _save(connection: Connection, row: Values, tasks: list[Row], nodes: list[Values]) -> None:
     graph_id, title, key, created_at, updated_at, shape, error = row
     known = connection.execute(_FIND_GRAPH, (graph_id,)).fetchone()
     if known is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +21,7 @@ from ttasks.stores.sqlite.codec import (
     encode_event,
     insert_events,
 )
+from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
     from_json,
@@ -232,7 +232,7 @@ def _id_of(name: str, value: object, kind: type[Task] | type[TaskGraph]) -> Any:
     raise wrong_type(name, value, f"a {kind.__name__}, its id or None")
 
 
-def _last(connection: sqlite3.Connection) -> int:
+def _last(connection: Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
 

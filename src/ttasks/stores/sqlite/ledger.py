@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -13,6 +12,7 @@ from ttasks.errors import StoreError
 from ttasks.stores.sqlite import schema
 from ttasks.stores.sqlite.connection import (
     MEMORY,
+    Connection,
     connect,
     create_private,
     identity,
@@ -69,12 +69,12 @@ class Ledger:
         self._connections = _Connections(path, self.writer)
         self._finalizer = weakref.finalize(self, self._connections.close)
 
-    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """The writing connection, for one thread at a time."""
         return self.writer.exclusive()
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[Connection]:
         """A connection for reading, for this thread alone inside the block.
 
         Errors of SQLite become StoreError.
@@ -132,7 +132,7 @@ class _Connections:
 
     def __init__(self, path: str, writer: Writer) -> None:
         self.writer = writer
-        self.idle: list[sqlite3.Connection] = []
+        self.idle: list[Connection] = []
         self.pid = os.getpid()
         self.file = identity(path)
         _open.append(self)
@@ -171,7 +171,7 @@ def _check_not_inherited(path: str) -> None:
             other.writer.check_process()
 
 
-def _open_writer(path: str, durability: str) -> sqlite3.Connection:
+def _open_writer(path: str, durability: str) -> Connection:
     if path != MEMORY and not os.path.exists(path):
         create_private(path)
     with translated(path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
@@ -27,6 +26,7 @@ from ttasks.stores.sqlite.codec import (
 )
 from ttasks.stores.sqlite.connection import (
     MEMORY,
+    Connection,
     connect,
     identity,
     make_private,
@@ -175,7 +175,7 @@ class SQLiteStore:
                 return
         row = encode_task(task, owner, self._pickle_values, self._is_secret)
 
-        def save(connection: sqlite3.Connection) -> None:
+        def save(connection: Connection) -> None:
             save_task(connection, row)
             insert_events(connection, journal)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,6 +35,7 @@ from ttasks.stores.sqlite.codec import (
     check_work,
     save_task,
 )
+from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
     ABSENT,
@@ -301,13 +301,14 @@ class LedgerTasks(LedgerCollection[Task]):
         return dict.fromkeys(TaskStatus, 0) | found
 
 
-def delete_task(connection: sqlite3.Connection, key: str) -> bool:
+def delete_task(connection: Connection, key: str) -> bool:
     """Delete a listed task, or hide it if a graph has it; False if there is none."""
     found = connection.execute(
         "SELECT seq FROM tasks WHERE id=? AND listed", (to_text(key),)
     ).fetchone()
     if found is None:
         return False
+    connection.forget(key)
     if connection.execute("SELECT 1 FROM nodes WHERE task=?", found).fetchone():
         connection.execute("UPDATE tasks SET listed=0, checksum=~checksum WHERE seq=?", found)
     else:
