@@ -183,15 +183,16 @@ def encode_task(task: Task, owner: int | None, pickles: bool, is_secret: IsSecre
     payload_kind, payload = encode_object(task.payload)
     created_at, details = to_micros(task.created_at), encode_details(task, is_secret)
     kind, title, key = to_text(task.type.value), to_text(task.title), to_optional(task.key)
+    fingerprint = task.fingerprint  # another thread may be giving it one
     body = checksums.of_body(payload, details)
     checksum = checksums.of_columns(
-        task.id, created_at, kind, title, payload_kind, key, task.fingerprint, body
+        task.id, created_at, kind, title, payload_kind, key, fingerprint, body
     )
     return Row(
         task.id,
         created_at,
         encode_state(task, owner, pickles),
-        (kind, title, payload_kind, payload, key, details, task.fingerprint, body, checksum),
+        (kind, title, payload_kind, payload, key, details, fingerprint, body, checksum),
     )
 
 
@@ -215,8 +216,8 @@ def update_state(
         connection.execute(_REPLACE_RESULT, (number, *result))
     elif values[0] != _RUNNING:
         connection.execute(_DELETE_RESULT, (number,))
-    for event in events:
-        connection.execute(_INSERT_EVENT, (number, *event[:-1]))
+    if events:
+        insert_events(connection, events)
     return True
 
 
