@@ -7,6 +7,7 @@ for what came of it (see `schema`). A transition writes the first and, at an end
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import isfinite
 from operator import attrgetter
 from time import time_ns
@@ -32,15 +33,19 @@ from ttasks.stores.sqlite.details import (
 )
 from ttasks.stores.sqlite.plain import (
     EPOCH,
+    LONGEST,
     MICROSECOND,
     NONE,
     OUTPUT,
+    NotStored,
     decode_object,
     encode_object,
     from_json,
     from_micros,
     from_optional,
     from_text,
+    kind_of,
+    shortened,
     to_json,
     to_micros,
     to_optional,
@@ -154,6 +159,8 @@ def encode_state(task: Task, owner: int | None, pickles: bool) -> State:
 
 def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any, ...]:
     """The columns of a result."""
+    if len(result.output) > LONGEST or len(result.error or "") > LONGEST:
+        result = _shortened(result)
     # Most results need no JSON encoder, which would take longer than all the rest.
     seconds = result.duration
     duration = repr(seconds) if type(seconds) is float and isfinite(seconds) else to_json(seconds)
@@ -176,6 +183,21 @@ def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any
     trouble = error if error is None else to_text(error)
     checksum = checksums.of_result(task_id, kind, text, shown, stored, trouble)
     return checksum, kind, text, shown, stored, trouble
+
+
+def _shortened(result: TaskResult) -> TaskResult:
+    """The result without what is too long for a row."""
+    value, raw, error = result.value, result.raw, result.error
+    if type(value) is str and value == result.output:
+        value = NotStored("value", kind_of(value))
+    return replace(
+        result,
+        value=value,
+        raw=None if raw is None else NotStored("raw", kind_of(raw)),
+        output=shortened(result.output),
+        error=None if error is None else shortened(error),
+        output_truncated=True,
+    )
 
 
 def encode_task(task: Task, owner: int | None, pickles: bool, is_secret: IsSecret) -> Row:
