@@ -81,8 +81,10 @@ class TaskExecutor:
         redact: strs and compiled patterns that are replaced by ``***`` in output, errors,
             failures, titles and payloads before events, results and the store see them.
         capture_locals: keep reprs of the local variables where a handler failed.
-        strict_persistence: stop the run if a write to the store fails; otherwise the error is kept
-            in ``persistence_errors`` and announced, and the work goes on.
+        strict_persistence: stop the run if a write to the store fails, and announce nothing that
+            was not saved; finally tasks run all the same. Otherwise the work goes on. In either
+            case the error is kept in ``persistence_errors`` and announced, and the next transition
+            saves what is missing.
         clock: where times come from; None means the system's. Tests use `ttasks.testing.FakeClock`.
 
     Raises:
@@ -514,6 +516,7 @@ class TaskExecutor:
                 self._scheduler.ending.cancel()
         if wait and not self._scheduler.is_inside():
             self._scheduler.wait_idle()
+        self._recorder.catch_up()
         for handler in [*self._replaced, *(handler for _, handler in self._handlers.values())]:
             close = getattr(handler, "close", None)
             if close is not None:

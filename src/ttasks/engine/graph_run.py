@@ -168,6 +168,7 @@ class GraphRun:
                 self._note_downstream()
             if run.error is not None:
                 self._recorder.save_outcome(self._graph)
+            self._recorder.catch_up()
 
     def _note_downstream(self) -> None:
         """Tell each failure which tasks did not run because of it."""

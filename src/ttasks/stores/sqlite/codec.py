@@ -7,6 +7,7 @@ for what came of it (see `schema`). A transition writes the first and, at an end
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import isfinite
 from operator import attrgetter
 from time import time_ns
@@ -32,15 +33,19 @@ from ttasks.stores.sqlite.details import (
 )
 from ttasks.stores.sqlite.plain import (
     EPOCH,
+    LONGEST,
     MICROSECOND,
     NONE,
     OUTPUT,
+    NotStored,
     decode_object,
     encode_object,
     from_json,
     from_micros,
     from_optional,
     from_text,
+    kind_of,
+    shortened,
     to_json,
     to_micros,
     to_optional,
@@ -104,7 +109,8 @@ _DELETE_RESULT = "DELETE FROM results WHERE task=?"
 # take 10 us longer.
 _NEXT_EVENT = "(SELECT coalesce(max(seq), 0) + 1 FROM events)"
 _INSERT_EVENT = f"""
-INSERT INTO events (task, type, at, previous, status, attempt, error, details, chunk, checksum, seq)
+INSERT INTO events
+    (task, type, at, previous, status, attempt, error, details, chunk, checksum, seq)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ? + {_NEXT_EVENT}, {_NEXT_EVENT})
 """
 
@@ -153,6 +159,8 @@ def encode_state(task: Task, owner: int | None, pickles: bool) -> State:
 
 def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any, ...]:
     """The columns of a result."""
+    if len(result.output) > LONGEST or len(result.error or "") > LONGEST:
+        result = _shortened(result)
     # Most results need no JSON encoder, which would take longer than all the rest.
     seconds = result.duration
     duration = repr(seconds) if type(seconds) is float and isfinite(seconds) else to_json(seconds)
@@ -177,20 +185,36 @@ def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any
     return checksum, kind, text, shown, stored, trouble
 
 
+def _shortened(result: TaskResult) -> TaskResult:
+    """The result without what is too long for a row."""
+    value, raw, error = result.value, result.raw, result.error
+    if type(value) is str and value == result.output:
+        value = NotStored("value", kind_of(value))
+    return replace(
+        result,
+        value=value,
+        raw=None if raw is None else NotStored("raw", kind_of(raw)),
+        output=shortened(result.output),
+        error=None if error is None else shortened(error),
+        output_truncated=True,
+    )
+
+
 def encode_task(task: Task, owner: int | None, pickles: bool, is_secret: IsSecret) -> Row:
     """Everything that the ledger keeps of a task, as it is now."""
     payload_kind, payload = encode_object(task.payload)
     created_at, details = to_micros(task.created_at), encode_details(task, is_secret)
     kind, title, key = to_text(task.type.value), to_text(task.title), to_optional(task.key)
+    fingerprint = task.fingerprint  # another thread may be giving it one
     body = checksums.of_body(payload, details)
     checksum = checksums.of_columns(
-        task.id, created_at, kind, title, payload_kind, key, task.fingerprint, body
+        task.id, created_at, kind, title, payload_kind, key, fingerprint, body
     )
     return Row(
         task.id,
         created_at,
         encode_state(task, owner, pickles),
-        (kind, title, payload_kind, payload, key, details, task.fingerprint, body, checksum),
+        (kind, title, payload_kind, payload, key, details, fingerprint, body, checksum),
     )
 
 
