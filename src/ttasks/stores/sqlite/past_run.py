@@ -14,7 +14,7 @@ from ttasks.model.facts import RunFacts
 from ttasks.model.gather import Child, Seen, gather
 from ttasks.model.graph import Node
 from ttasks.model.policy import DependencyPolicy
-from ttasks.model.run import OUTCOMES
+from ttasks.model.run import OUTCOMES, Opening, opening_of
 from ttasks.model.status import TaskStatus
 from ttasks.model.timeline import Notes
 from ttasks.processes import Liveness, ProcessIdentity
@@ -142,6 +142,9 @@ class PastRun:
     @property
     def graph_ids(self) -> frozenset[str]:
         return frozenset((self._runs.row_of(self.id).subject,))
+
+    def opening(self) -> Opening:
+        return opening_of(self.head())
 
     def head(self) -> RunFacts:
         return self._head(self._runs.row_of(self.id))
