@@ -167,6 +167,6 @@ def _line(change: Change) -> str:
     title = " / ".join((*change.path[1:], change.title))
     if _succeeded_twice(change) and change.ratio is not None:
         times = f"{seconds(change.seconds_before)} → {seconds(change.seconds_after)}"
-        return f"{title}: {times} (× {change.ratio:.2f})"
+        return f"{title}: {times} ({change.ratio:.2f} times)"
     statuses = [s.value for s in (change.status_before, change.status_after) if s is not None]
     return f"{title}: {' → '.join(statuses)}"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ttasks.model.facts import RunFacts, Span, WaitReason
 from ttasks.model.status import TaskStatus
-from ttasks.report.entries import ReportEntry
+from ttasks.report.entries import ReportEntry, entries_of
 from ttasks.report.labels import OUTCOMES, count, one_line, percent, plain, seconds
-from ttasks.report.numbers import RunNumbers
+from ttasks.report.numbers import RunNumbers, numbers_of
 
 STATUS_ORDER = (
     TaskStatus.FAILED,
@@ -33,11 +33,13 @@ class Content:
         facts: of the run.
         entries: by id, in the order of the graph; some may have been left out.
         numbers: of the whole run.
+        titles: of each task of the run, in one line and never empty.
     """
 
     facts: RunFacts
     entries: Mapping[str, ReportEntry]
     numbers: RunNumbers
+    titles: Mapping[str, str]
 
     @property
     def title(self) -> str:
@@ -82,8 +84,7 @@ class Content:
 
     def name(self, task_id: str) -> str:
         """Title of a task of the run, in one line."""
-        task = self.facts.tasks.get(task_id)
-        return UNNAMED if task is None else one_line(task.title) or task_id
+        return self.titles.get(task_id, UNNAMED)
 
     def names(self, ids: Iterable[str], most: int = 4) -> str:
         """Titles of tasks for a sentence: ``'a', 'b' and 3 more``."""
@@ -151,6 +152,12 @@ class Content:
             for item in numbers.slower[:5]
         ]
         return lines
+
+
+def content_of(facts: RunFacts, history: Iterable[RunFacts] = ()) -> Content:
+    """The content of a report on all tasks of a run."""
+    titles = {task.id: one_line(task.title) or task.id for task in facts.tasks.values()}
+    return Content(facts, entries_of(facts), numbers_of(facts, history), titles)
 
 
 def _needs_a_look(entry: ReportEntry) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from ttasks.model.status import TaskStatus
 from ttasks.report.content import Content
@@ -49,7 +50,7 @@ def _lines(content: Content) -> Iterator[str]:
             yield f"{indent}{number[entry.id]} [{_attributes(entry, content)}];"
         if len(path) > depth:
             yield "  }"
-    critical = set(zip(content.numbers.critical_path, content.numbers.critical_path[1:], strict=False))
+    critical = set(pairwise(content.numbers.critical_path))
     for entry in entries.values():
         for upstream in entry.after:
             if upstream in number:
@@ -76,7 +77,5 @@ def _attributes(entry: ReportEntry, content: Content) -> str:
 def _quoted(*lines: str) -> str:
     """A string of Graphviz; its lines are divided by the escape for a line break."""
     # An entity would be read as one: `&` is written as one itself.
-    parts = [
-        line.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;") for line in lines
-    ]
+    parts = [line.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;") for line in lines]
     return '"' + "\\n".join(parts) + '"'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ttasks.model.facts import AttemptFacts, RunFacts, Span, TaskFacts
+from ttasks.model.facts import RunFacts, Span, TaskFacts
 from ttasks.model.result import Failure
 from ttasks.model.status import TaskStatus
 from ttasks.report.labels import plain, tail_of
@@ -15,6 +15,9 @@ TAIL_LINES = 200
 
 TAIL_CHARACTERS = 16_000
 """Characters of output that a report keeps of a task at most."""
+
+WHY_CHARACTERS = 1_000
+"""Characters that a report keeps of the sentence that says why."""
 
 TITLE_CHARACTERS = 300
 """Characters that a report keeps of a title at most."""
@@ -136,7 +139,7 @@ def entries_of(facts: RunFacts) -> dict[str, ReportEntry]:
 
 
 def waits_of(spans: Iterable[Span], until: float) -> Iterator[tuple[Span, float]]:
-    """Each span of waiting that took any time, with its seconds; one that goes on ends ``until``."""
+    """Each wait that took any time, with its seconds; one that goes on ends ``until``."""
     for span in spans:
         if span.reason is not None:
             length = (until if span.end is None else span.end) - span.start
@@ -176,7 +179,7 @@ def _entry(task: TaskFacts, facts: RunFacts) -> ReportEntry:
         task.blocked_by,
         task.downstream,
         task.log_file,
-        plain(facts.why(task.id)),
+        plain(facts.why(task.id)[:WHY_CHARACTERS]),
     )
 
 
@@ -185,9 +188,7 @@ def _attempts(task: TaskFacts) -> tuple[ReportAttempt, ...]:
     begin = 0.0
     for attempt in task.attempts:
         end = attempt.ready if attempt.started is None else attempt.started
-        waits = tuple(
-            [s for s in task.spans if s.reason is not None and begin <= s.start < end]
-        )
+        waits = tuple([s for s in task.spans if s.reason is not None and begin <= s.start < end])
         duration = None
         if attempt.started is not None and attempt.ended is not None:
             duration = attempt.ended - attempt.started

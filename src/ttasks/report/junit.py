@@ -6,15 +6,15 @@ There is no standard; these are the rules that hold here. Tests check them, and 
   The sum stands on ``testsuites``, without attributes that Jenkins' schema does not know.
 - ``classname`` is the path of the graph, with dots. GitLab shows it as the suite.
 - Two tests of a class never have one name: GitLab drops the second. It gets `` (2)``.
-- A test has at most one of ``failure``, ``error`` and ``skipped``. The message stands in the attribute
-  (Jenkins) and in the text (GitLab).
-- ``failure``: an exit code, or an exception of the handler. ``error``: a timeout, an interruption, a
-  cancellation after the start, a refusal. ``skipped``: a task that did not run, with the culprit, and
-  an optional task that failed, because it does not make the run fail.
-- Earlier attempts are ``flakyFailure`` in a test that passed, ``rerunFailure`` beside a failure or an
-  error. These have a ``type``, as Surefire's schema wants it, and a ``stackTrace``.
-- A run that is not ok without any failed test, such as one out of time before it began anything, has
-  one more test, which is an error.
+- A test has at most one of ``failure``, ``error`` and ``skipped``. The message stands in the
+  attribute (Jenkins) and in the text (GitLab).
+- ``failure``: an exit code, or an exception of the handler. ``error``: a timeout, an interruption,
+  a cancellation after the start, a refusal. ``skipped``: a task that did not run, with the culprit,
+  and an optional task that failed, because it does not make the run fail.
+- Earlier attempts are ``flakyFailure`` in a test that passed, ``rerunFailure`` beside a failure or
+  an error. These have a ``type``, as Surefire's schema wants it, and a ``stackTrace``.
+- A run that is not ok without any failed test, such as one out of time before it began anything,
+  has one more test, which is an error.
 - ``system-out`` stands in the test, never in the suite: GitLab reads no other.
 - Times are seconds with a dot and three digits. Characters that XML forbids are U+FFFD, and escape
   sequences are gone.
@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from xml.sax.saxutils import escape, quoteattr
 
 from ttasks.model.status import TaskStatus
 from ttasks.report.content import Content
@@ -35,7 +34,6 @@ PASSED_CHARACTERS = 1_000
 """How much output of a test that passed is written; Jenkins keeps no more."""
 
 _FAILURES = ("exit_code", "handler", None)
-_LINE_BREAKS = {"\r": "&#13;"}
 
 
 @dataclass(slots=True)
@@ -84,7 +82,7 @@ def to_junit(content: Content) -> str:
     if content.facts.outcome not in ("ok", "running") and not any(
         suite.results.get(result) for suite in suites.values() for result in ("failure", "error")
     ):
-        message = content.facts.error or content.headline
+        message = plain(content.facts.error or content.headline)
         suite = suites.setdefault(("",), _Suite(content.title))
         suite.add("run", "error", 0.0, [_element("error", content.facts.outcome, message)])
     return "\n".join(_document(list(suites.values()), content)) + "\n"
@@ -93,7 +91,7 @@ def to_junit(content: Content) -> str:
 def _document(suites: list[_Suite], content: Content) -> Iterator[str]:
     yield '<?xml version="1.0" encoding="UTF-8"?>'
     numbers = [_numbers(suite.results) for suite in suites]
-    tests, failures, errors, _ = (sum(column) for column in zip((0, 0, 0, 0), *numbers, strict=True))
+    tests, failures, errors = (sum(row[column] for row in numbers) for column in range(3))
     yield (
         f'<testsuites name={_quoted(content.title)} tests="{tests}" failures="{failures}" '
         f'errors="{errors}" time="{content.until:.3f}">'
@@ -103,7 +101,7 @@ def _document(suites: list[_Suite], content: Content) -> Iterator[str]:
             f'  <testsuite name={_quoted(suite.name)} tests="{tests}" failures="{failures}" '
             f'errors="{errors}" skipped="{skipped}" time="{suite.seconds:.3f}" '
             f'timestamp="{content.facts.started_at:%Y-%m-%dT%H:%M:%S}" '
-            f"hostname={_quoted(content.facts.host)}>"
+            f"hostname={_quoted(plain(content.facts.host))}>"
         )
         yield from suite.cases
         yield "  </testsuite>"
@@ -166,8 +164,11 @@ def _element(name: str, kind: str, message: str, text: str = "") -> str:
 
 
 def _escaped(text: str) -> str:
-    return escape(plain(text), _LINE_BREAKS)
+    """Text of an element; entries are free of what XML forbids already."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _quoted(text: str) -> str:
-    return quoteattr(plain(text))
+    """The value of an attribute, with its quotes."""
+    text = _escaped(text).replace('"', "&quot;").replace("\n", "&#10;").replace("\t", "&#9;")
+    return f'"{text}"'

@@ -49,8 +49,8 @@ def plain(text: str) -> str:
     Escape sequences go. A line that was written over with a carriage return keeps what was written
     last. Other control characters, and halves of surrogate pairs, become U+FFFD.
     """
-    if text.isascii() and text.isprintable():
-        return text
+    if text.isprintable() or text.replace("\n", "").replace("\t", "").isprintable():
+        return text  # as nearly all is
     if "\x1b" in text:
         text = _ESCAPES.sub("", text)
     if "\r" in text:
@@ -69,6 +69,8 @@ def encodable(text: str) -> str:
 
 def one_line(text: str, limit: int = 200) -> str:
     """The first line that is not blank, at most ``limit`` characters of it."""
+    if len(text) <= limit and text.isprintable():
+        return text.strip()
     # A million characters need not be looked at for the first 200.
     lines = plain(text[: 20 * limit]).strip().splitlines()
     return shortened(lines[0].strip(), limit) if lines else ""
@@ -84,6 +86,8 @@ def tail_of(text: str, lines: int, characters: int) -> Tail:
 
     Looks at no more of the text than at twice as much as it returns.
     """
+    if len(text) <= characters and text.count("\n") <= lines:
+        return Tail(plain(text).rstrip("\n"), False)
     end = text[-2 * characters - 2 :]
     is_cut = len(end) < len(text)
     kept = plain(end).rstrip("\n").split("\n")
@@ -101,7 +105,7 @@ def tail_of(text: str, lines: int, characters: int) -> Tail:
 def seconds(value: float | None) -> str:
     """A duration for people: ``0.42 s``, ``12.3 s``, ``2 min 05 s``, ``1 h 02 min``."""
     if value is None:
-        return "–"
+        return "-"
     if value < 9.995:
         return f"{value:.2f} s"
     if value < 59.95:
@@ -114,7 +118,7 @@ def seconds(value: float | None) -> str:
 
 def percent(share: float | None) -> str:
     """A share of 1 for people: ``71 %``."""
-    return "–" if share is None else f"{100 * share:.0f} %"
+    return "-" if share is None else f"{100 * share:.0f} %"
 
 
 def count(number: int, noun: str) -> str:

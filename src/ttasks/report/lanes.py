@@ -13,6 +13,7 @@ _Worker = tuple[int, tuple[str, ...], int]
 
 _NO_WORKER = 1_000_000
 
+
 @dataclass(frozen=True, slots=True)
 class Bar:
     """One attempt in its lane, from ``start`` to ``end``, which is not before ``start``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ttasks.model.checks import check_int
 from ttasks.model.status import TaskStatus
@@ -60,15 +61,16 @@ def to_markdown(content: Content, limit_bytes: int = LIMIT_BYTES) -> str:
     def written(room: _Room) -> str:
         return _page(content, rows, room)
 
-    def fits(room: _Room) -> bool:
-        return len(written(room).encode("utf-8", "replace")) <= limit_bytes
+    def fits_with(room_of: Callable[[int], _Room], number: int) -> bool:
+        return len(written(room_of(number)).encode("utf-8", "replace")) <= limit_bytes
 
-    for room_of, most in (
+    steps: tuple[tuple[Callable[[int], _Room], int], ...] = (
         (lambda n: _Room(n, TAIL_LINES, True, others), passed),
         (lambda n: _Room(0, n, True, others), TAIL_LINES),
         (lambda n: _Room(0, 0, False, n), others),
-    ):
-        best = _greatest(most, lambda n, room_of=room_of: fits(room_of(n)))  # type: ignore[misc]
+    )
+    for room_of, most in steps:
+        best = _greatest(most, partial(fits_with, room_of))
         if best is not None:
             return written(room_of(best))
     # Only titles can be as long as that.

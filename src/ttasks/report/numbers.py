@@ -1,9 +1,9 @@
 """The numbers of a run: how much work it was, how well the workers were used, what to speed up.
 
-The critical path is the chain of dependent tasks whose running time and pauses before retries add up
-to most. With infinitely many workers a run takes just as long. With W workers no run takes less than
-work / W either, so the greater of both is a bound, and what halving a task would save is by how much
-this bound falls.
+The critical path is the chain of dependent tasks whose running time and pauses before retries add
+up to most. With infinitely many workers a run takes just as long. With W workers no run takes less
+than work / W either, so the greater of both is a bound, and what halving a task would save is by
+how much this bound falls.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Slower:
 
 @dataclass(frozen=True, slots=True)
 class RunNumbers:
-    """The numbers of a run. A task of a nested graph counts as part of the task that runs the graph.
+    """The numbers of a run. Tasks of a nested graph count as part of the task that runs it.
 
     Attributes:
         counts: number of tasks by status, those of nested graphs too; no zeros.

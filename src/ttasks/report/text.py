@@ -80,10 +80,9 @@ class _Page:
             status = f"{SYMBOLS[entry.status]} {entry.status.value:<9}"
             duration = "-" if entry.duration is None else seconds(entry.duration)
             waited = "-" if not entry.spans else seconds(entry.waited)
+            painted = self._painted(status, _COLORS[entry.status])
             about = self._about(entry, self._width - 39)
-            lines.append(
-                f"{self._painted(status, _COLORS[entry.status])} {duration:>12} {waited:>12}  {about}"
-            )
+            lines.append(f"{painted} {duration:>12} {waited:>12}  {about}")
         return lines
 
     def _about(self, entry: ReportEntry, room: int) -> str:
@@ -107,7 +106,7 @@ class _Page:
             lines.append(f"  did not run because of it: {blocked}")
         if entry.log_file is not None:
             lines.append(f"  all of its output: {entry.log_file}")
-        if tail.text:
+        if tail.text.strip():
             cut = " (its end)" if tail.is_cut or entry.output_is_cut else ""
             lines.append(f"  output{cut}:")
             lines += [f"  | {line}" for line in tail.text.splitlines()]

@@ -101,7 +101,9 @@ def _unlockers(bar: Bar) -> tuple[str, ...]:
     return spans[-1].because if spans else ()
 
 
-def _arrow(number: int, origin: tuple[int, Bar], target: tuple[int, Bar]) -> Iterator[dict[str, Any]]:
+def _arrow(
+    number: int, origin: tuple[int, Bar], target: tuple[int, Bar]
+) -> Iterator[dict[str, Any]]:
     common = {"name": "unlocks", "cat": "dependency", "id": number, "pid": PID}
     tid, bar = origin
     # It has to begin inside of a slice.
