@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from heapq import heappop, heappush
+from pathlib import Path
 from typing import Any
 
-from ttasks import Failure, TaskStatus
+from jsonschema import Draft202012Validator
+
+from ttasks import Failure, RunReport, TaskStatus
 from ttasks.model.facts import AttemptFacts, RunFacts, Span, TaskFacts, WaitReason
+from ttasks.report import SCHEMA
 
 BEGIN = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
+GOLDEN = Path(__file__).parent / "fixtures" / "reports"
 HOSTILE = "</script><script>alert(1)</script>"
 
 
@@ -307,3 +315,37 @@ def layered(count: int, workers: int = 4, seed: int = 1) -> RunFacts:
             )
         )
     return simulate(works, workers, title=f"{count} tasks", path=(f"{count} tasks",))
+
+
+def reported(facts: RunFacts, history: Iterable[RunFacts] = ()) -> RunReport:
+    """A report, whose JSON has been checked by the schema of the package."""
+    report = RunReport(facts, history)
+    check_json(report)
+    return report
+
+
+def check_json(report: RunReport) -> dict[str, Any]:
+    """The JSON of a report, checked by the schema; no member is there that it does not describe."""
+    document: dict[str, Any] = json.loads(report.to_json())
+    validator().validate(document)
+    return document
+
+
+@cache
+def validator() -> Draft202012Validator:
+    """Checks by the schema of the package, which must not allow anything beyond its members."""
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    for part in [schema, *schema["$defs"].values()]:
+        if "properties" in part:
+            part["additionalProperties"] = False
+    checker = Draft202012Validator.FORMAT_CHECKER
+    return Draft202012Validator(schema, format_checker=checker)
+
+
+def golden(name: str, text: str) -> str:
+    """What the fixture of this name holds; with TTASKS_GOLDEN=write the text is made it first."""
+    path = GOLDEN / name
+    if os.environ.get("TTASKS_GOLDEN") == "write":
+        path.write_text(text, encoding="utf-8")
+    return path.read_text(encoding="utf-8")

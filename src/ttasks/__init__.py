@@ -64,6 +64,16 @@ if TYPE_CHECKING:
         make_copilot_prompt_handler,
         make_openai_prompt_handler,
     )
+    from ttasks.report import (
+        ReportAttempt,
+        ReportEntry,
+        RunComparison,
+        RunNumbers,
+        RunReport,
+        SlowerTask,
+        TaskChange,
+        TaskSaving,
+    )
     from ttasks.stores.sqlite import SQLiteStore
 
 __all__ = [
@@ -91,14 +101,21 @@ __all__ = [
     "ProviderStartError",
     "RateLimitedError",
     "PythonTask",
+    "ReportAttempt",
+    "ReportEntry",
     "RetryPolicy",
+    "RunComparison",
+    "RunNumbers",
+    "RunReport",
     "SQLiteStore",
+    "SlowerTask",
     "Store",
     "StoreError",
     "StoreVersionError",
     "TTasksError",
     "Task",
     "TaskCancelled",
+    "TaskChange",
     "TaskContext",
     "TaskEvent",
     "TaskEventType",
@@ -109,6 +126,7 @@ __all__ = [
     "TaskLogFilter",
     "TaskRejectedError",
     "TaskResult",
+    "TaskSaving",
     "TaskStatus",
     "TaskTimeoutError",
     "TaskType",
@@ -126,6 +144,16 @@ _PROMPT_HANDLERS = (
     "make_copilot_prompt_handler",
     "make_openai_prompt_handler",
 )
+_REPORTS = (
+    "ReportAttempt",
+    "ReportEntry",
+    "RunComparison",
+    "RunNumbers",
+    "RunReport",
+    "SlowerTask",
+    "TaskChange",
+    "TaskSaving",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -138,4 +166,8 @@ def __getattr__(name: str) -> Any:
         from ttasks import prompts
 
         return getattr(prompts, name)
+    if name in _REPORTS:
+        from ttasks import report
+
+        return getattr(report, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

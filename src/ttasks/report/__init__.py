@@ -6,21 +6,21 @@ locks.
 
 from importlib import resources
 
-from ttasks.report.compare import Change, Comparison
+from ttasks.report.compare import RunComparison, TaskChange
 from ttasks.report.entries import ReportAttempt, ReportEntry
-from ttasks.report.numbers import RunNumbers, Saving, Slower
+from ttasks.report.numbers import RunNumbers, SlowerTask, TaskSaving
 from ttasks.report.run_report import RunReport
 
 __all__ = [
     "SCHEMA",
-    "Change",
-    "Comparison",
+    "TaskChange",
+    "RunComparison",
     "ReportAttempt",
     "ReportEntry",
     "RunNumbers",
     "RunReport",
-    "Saving",
-    "Slower",
+    "TaskSaving",
+    "SlowerTask",
 ]
 
 SCHEMA = resources.files(__name__) / "report.schema.json"

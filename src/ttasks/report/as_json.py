@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from ttasks.model.facts import Span
@@ -17,6 +18,8 @@ VERSION = 1
 """Of the format. It changes when something is removed or gets another meaning."""
 
 _STATUSES = {status: status.value for status in TaskStatus}  # 0.2 us less than `value` each
+
+_FAILURE = [item.name for item in fields(Failure) if item.name != "downstream"]
 
 EXIT_CODES = {"ok": 0, "timeout": 4}
 """Exit code by outcome of a run; 1 for all others."""
@@ -147,10 +150,9 @@ def _rounded(moment: float | None) -> float | None:
 
 
 def _failure(failure: Failure) -> dict[str, Any]:
-    variables: Mapping[str, str] = failure.locals
-    return {
-        "type": failure.type,
-        "message": failure.message,
-        "traceback": failure.traceback,
-        "locals": dict(variables),
-    }
+    """All of a failure but ``downstream``, which is a member of the task."""
+    found: dict[str, Any] = {}
+    for name in _FAILURE:
+        value = getattr(failure, name)
+        found[name] = dict(value) if isinstance(value, Mapping) else value
+    return found

@@ -13,7 +13,7 @@ from ttasks.report.numbers import SLOWER_RATIO, SLOWER_SECONDS, name_of
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TaskChange:
     """One task in two runs.
 
     Attributes:
@@ -42,7 +42,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class RunComparison:
     """How a run differs from an earlier one. True if anything differs.
 
     Attributes:
@@ -54,12 +54,12 @@ class Comparison:
         seconds_before, seconds_after: how long the runs took.
     """
 
-    newly_failed: tuple[Change, ...]
-    mended: tuple[Change, ...]
-    slower: tuple[Change, ...]
-    faster: tuple[Change, ...]
-    added: tuple[Change, ...]
-    gone: tuple[Change, ...]
+    newly_failed: tuple[TaskChange, ...]
+    mended: tuple[TaskChange, ...]
+    slower: tuple[TaskChange, ...]
+    faster: tuple[TaskChange, ...]
+    added: tuple[TaskChange, ...]
+    gone: tuple[TaskChange, ...]
     seconds_before: float
     seconds_after: float
 
@@ -77,7 +77,7 @@ class Comparison:
             lines += ["", "Nothing has changed."]
         return "\n".join(lines) + "\n"
 
-    def _sections(self) -> tuple[tuple[str, tuple[Change, ...]], ...]:
+    def _sections(self) -> tuple[tuple[str, tuple[TaskChange, ...]], ...]:
         return (
             ("Newly failed", self.newly_failed),
             ("Mended", self.mended),
@@ -93,14 +93,14 @@ def compare(
     later: RunFacts,
     ratio: float = SLOWER_RATIO,
     least_seconds: float = SLOWER_SECONDS,
-) -> Comparison:
+) -> RunComparison:
     """See `RunReport.compare`."""
     check_number("ratio", ratio, above=1)
     check_number("least_seconds", least_seconds, least=0)
     before, after = _by_name(earlier), _by_name(later)
     both = [_change(before[name], task) for name, task in after.items() if name in before]
 
-    def differs(change: Change, sign: int) -> bool:
+    def differs(change: TaskChange, sign: int) -> bool:
         old, new = change.seconds_before, change.seconds_after
         if old is None or new is None or not _succeeded_twice(change):
             return False
@@ -109,7 +109,7 @@ def compare(
 
     slower = [change for change in both if differs(change, 1)]
     faster = [change for change in both if differs(change, -1)]
-    return Comparison(
+    return RunComparison(
         newly_failed=tuple(c for c in both if _is_bad(c.status_after) > _is_bad(c.status_before)),
         mended=tuple(
             change
@@ -136,10 +136,10 @@ def _by_name(facts: RunFacts) -> Mapping[tuple[object, ...], TaskFacts]:
     return found
 
 
-def _change(before: TaskFacts | None, after: TaskFacts | None) -> Change:
+def _change(before: TaskFacts | None, after: TaskFacts | None) -> TaskChange:
     task = after or before
     assert task is not None
-    return Change(
+    return TaskChange(
         one_line(task.title) or task.id,
         task.path,
         None if before is None else before.id,
@@ -155,15 +155,15 @@ def _is_bad(status: TaskStatus | None) -> bool:
     return status is not None and status.is_bad
 
 
-def _succeeded_twice(change: Change) -> bool:
+def _succeeded_twice(change: TaskChange) -> bool:
     return change.status_before is change.status_after is TaskStatus.SUCCEEDED
 
 
-def _difference(change: Change) -> float:
+def _difference(change: TaskChange) -> float:
     return abs((change.seconds_after or 0.0) - (change.seconds_before or 0.0))
 
 
-def _line(change: Change) -> str:
+def _line(change: TaskChange) -> str:
     title = " / ".join((*change.path[1:], change.title))
     if _succeeded_twice(change) and change.ratio is not None:
         times = f"{seconds(change.seconds_before)} → {seconds(change.seconds_after)}"

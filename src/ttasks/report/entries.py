@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ttasks.model.facts import RunFacts, Span, TaskFacts
 from ttasks.model.result import Failure
@@ -129,7 +129,7 @@ class ReportEntry:
     def message(self) -> str:
         """What went wrong: the traceback of a Python task, else the error, else ``why``."""
         if self.failure is not None and self.failure.traceback and self.function is not None:
-            return plain(self.failure.traceback)
+            return self.failure.traceback
         return self.error or self.why
 
 
@@ -154,9 +154,9 @@ def _entry(task: TaskFacts, facts: RunFacts) -> ReportEntry:
         plain(task.title[:TITLE_CHARACTERS]) if task.title else task.id,
         tuple([plain(title) for title in task.path]),
         plain(task.type),
-        task.key,
-        task.groups,
-        task.function,
+        None if task.key is None else plain(task.key),
+        tuple([plain(name) for name in task.groups]),
+        None if task.function is None else plain(task.function),
         None if task.arguments is None else plain(task.arguments),
         task.status,
         task.required,
@@ -170,16 +170,26 @@ def _entry(task: TaskFacts, facts: RunFacts) -> ReportEntry:
         sum([length for _, length in waits_of(task.spans, facts.elapsed)]),
         None if task.value is None else plain(task.value),
         None if task.error is None else plain(task.error),
-        task.failure,
+        None if task.failure is None else _failure(task.failure),
         tail.text,
         tail.is_cut or task.output_truncated,
         task.returncode,
         task.termination_reason,
         task.reused,
         task.blocked_by,
-        task.downstream,
-        task.log_file,
+        tuple([(plain(title), key) for title, key in task.downstream]),
+        None if task.log_file is None else plain(task.log_file),
         plain(facts.why(task.id)[:WHY_CHARACTERS]),
+    )
+
+
+def _failure(failure: Failure) -> Failure:
+    variables = {plain(name): plain(text) for name, text in failure.locals.items()}
+    return replace(
+        failure,
+        message=plain(failure.message),
+        traceback=plain(failure.traceback),
+        locals=variables,
     )
 
 

@@ -26,7 +26,7 @@ Edges = list[list[int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Saving:
+class TaskSaving:
     """What would be saved if a task took half its time.
 
     Attributes:
@@ -39,7 +39,7 @@ class Saving:
 
 
 @dataclass(frozen=True, slots=True)
-class Slower:
+class SlowerTask:
     """A task that took longer than usual.
 
     Attributes:
@@ -82,8 +82,8 @@ class RunNumbers:
     critical_path: tuple[str, ...]
     bound: float
     critical_share: float | None
-    savings: tuple[Saving, ...]
-    slower: tuple[Slower, ...]
+    savings: tuple[TaskSaving, ...]
+    slower: tuple[SlowerTask, ...]
 
 
 def numbers_of(facts: RunFacts, history: Iterable[RunFacts] = ()) -> RunNumbers:
@@ -137,7 +137,7 @@ def name_of(task: TaskFacts) -> tuple[str, ...]:
 
 def _critical(
     tasks: Sequence[TaskFacts], running: list[float], weights: list[float], workers: int
-) -> tuple[tuple[str, ...], float, tuple[Saving, ...]]:
+) -> tuple[tuple[str, ...], float, tuple[TaskSaving, ...]]:
     """The critical path, its length, and what halving tasks would save.
 
     Args:
@@ -172,7 +172,7 @@ def _critical(
     return (
         tuple(tasks[index].id for index in path if weights[index] > 0),
         bound,
-        tuple(Saving(tasks[-index].id, saved) for saved, index in best),
+        tuple(TaskSaving(tasks[-index].id, saved) for saved, index in best),
     )
 
 
@@ -263,12 +263,12 @@ def _has_run_well(task: TaskFacts) -> bool:
     return task.status is TaskStatus.SUCCEEDED and not task.reused
 
 
-def _slower(facts: RunFacts, history: Iterable[RunFacts]) -> tuple[Slower, ...]:
+def _slower(facts: RunFacts, history: Iterable[RunFacts]) -> tuple[SlowerTask, ...]:
     usual = medians_of(history)
     if not usual:
         return ()
     found = [
-        Slower(task.id, task.duration, usual[name_of(task)])
+        SlowerTask(task.id, task.duration, usual[name_of(task)])
         for task in facts.tasks.values()
         if _has_run_well(task)
         and task.duration is not None
@@ -278,7 +278,7 @@ def _slower(facts: RunFacts, history: Iterable[RunFacts]) -> tuple[Slower, ...]:
     return tuple(sorted(found, key=_ratio, reverse=True))
 
 
-def _ratio(item: Slower) -> float:
+def _ratio(item: SlowerTask) -> float:
     return item.seconds / (item.median or 1e-9)
 
 

@@ -18,7 +18,7 @@ from ttasks.model.facts import RunFacts
 from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
 from ttasks.report.as_json import EXIT_CODES, to_json
-from ttasks.report.compare import Comparison, compare
+from ttasks.report.compare import RunComparison, compare
 from ttasks.report.content import Content, content_of
 from ttasks.report.dot import to_dot
 from ttasks.report.entries import ReportEntry
@@ -215,7 +215,7 @@ class RunReport:
         *,
         ratio: float = SLOWER_RATIO,
         least_seconds: float = SLOWER_SECONDS,
-    ) -> Comparison:
+    ) -> RunComparison:
         """Say what has changed since an earlier run of the graph.
 
         Tasks are the same if their keys are, or without keys their titles and the graphs around
