@@ -181,4 +181,5 @@ def _fenced(text: str) -> list[str]:
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, in one line."""
-    return _SPECIAL.sub(r"\\\1", text.replace("\n", " ")).replace("\\@", "&#64;")
+    text = _SPECIAL.sub(r"\\\1", text.replace("\n", " "))
+    return text.replace("\\<", "&lt;").replace("\\@", "&#64;")

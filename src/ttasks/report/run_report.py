@@ -12,7 +12,6 @@ from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ttasks.errors import GraphError
 from ttasks.model.checks import check_bool, check_optional_str, wrong_type
 from ttasks.model.facts import RunFacts
 from ttasks.model.graph import TaskGraph
@@ -86,13 +85,7 @@ class RunReport:
         """
         if not isinstance(graph, TaskGraph):
             raise wrong_type("graph", graph, "a TaskGraph")
-        run = graph.latest_run
-        if run is None:
-            raise GraphError(
-                f"graph {graph.title!r} never ran in this process: run it first, or use "
-                "RunReport.from_store for a run that a ledger knows"
-            )
-        return cls(run.facts())
+        return cls(graph.facts())
 
     @classmethod
     def from_store(cls, store: Store, run: str | None = None, key: str | None = None) -> RunReport:

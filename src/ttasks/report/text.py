@@ -13,6 +13,9 @@ from ttasks.report.entries import ReportEntry
 from ttasks.report.labels import SYMBOLS, seconds, shortened, tail_of
 
 LEAST_WIDTH = 40
+WIDE = 70
+"""From how many columns on there is a column for the time waited."""
+
 TAIL_LINES = 40
 _TAIL_CHARACTERS = 8_000
 
@@ -75,14 +78,16 @@ class _Page:
         return [*lines, "", *content.insights()]
 
     def _table(self) -> list[str]:
-        lines = [f"  {'Status':<9} {'Duration':>12} {'Waited':>12}  Task"]
+        is_wide = self._width >= WIDE
+        lines = [f"  Status    {'Duration':>11}{'      Waited' if is_wide else ''}  Task"]
+        room = self._width - len(lines[0]) + len("Task")
         for entry in self._content.entries.values():
             status = f"{SYMBOLS[entry.status]} {entry.status.value:<9}"
-            duration = "-" if entry.duration is None else seconds(entry.duration)
-            waited = "-" if not entry.spans else seconds(entry.waited)
+            times = f"{'-' if entry.duration is None else seconds(entry.duration):>11}"
+            if is_wide:
+                times += f" {seconds(entry.waited) if entry.spans else '-':>11}"
             painted = self._painted(status, _COLORS[entry.status])
-            about = self._about(entry, self._width - 39)
-            lines.append(f"{painted} {duration:>12} {waited:>12}  {about}")
+            lines.append(f"{painted} {times}  {self._about(entry, room)}")
         return lines
 
     def _about(self, entry: ReportEntry, room: int) -> str:

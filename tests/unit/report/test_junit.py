@@ -9,8 +9,9 @@ from xml.etree import ElementTree as etree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from junitparser import Error, FlakyFailure, JUnitXml, RerunFailure, Skipped, TestCase
+from junitparser import Error, Skipped
 from junitparser import Failure as JUnitFailure
+from junitparser.xunit2 import FlakyFailure, JUnitXml, RerunFailure, TestCase
 
 from reportkit import golden, hostile, layered, release, reported, simulate, work
 from ttasks import RunReport, TaskStatus

@@ -239,7 +239,7 @@ def test_a_folder_in_place_of_the_file_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_never_ran_has_no_report() -> None:
-    with pytest.raises(GraphError, match="'release' never ran in this process: run it first"):
+    with pytest.raises(GraphError, match="'release' has not run in this process"):
         RunReport.from_graph(TaskGraph("release"))
 
 
