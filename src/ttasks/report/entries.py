@@ -128,7 +128,7 @@ class ReportEntry:
     @property
     def message(self) -> str:
         """What went wrong: the traceback of a Python task, else the error, else ``why``."""
-        if self.failure is not None and self.failure.traceback and self.function is not None:
+        if self.type == "python" and self.failure is not None and self.failure.traceback:
             return self.failure.traceback
         return self.error or self.why
 

@@ -78,7 +78,8 @@ def to_junit(content: Content) -> str:
         children = [] if child is None else [child]
         children += _attempts(entry, result)
         children += _output(entry, result)
-        suite.add(content.name(entry.id), result, entry.duration or 0.0, children)
+        length = 0.0 if entry.reused else entry.duration or 0.0
+        suite.add(content.name(entry.id), result, length, children)
     if content.facts.outcome not in ("ok", "running") and not any(
         suite.results.get(result) for suite in suites.values() for result in ("failure", "error")
     ):

@@ -37,7 +37,7 @@ _ICONS = {
 }
 _OUTCOME_ICONS = {"ok": "✅", "running": "▶️", "timeout": "⏰", "cancelled": "🚫"}
 # What Markdown or HTML reads; with an @ GitHub would notify people.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~&@$:])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
 _FENCES = re.compile("`{3,}")
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from reportkit import check_json
-from support import Gate, bounded, make
-from support import CUSTOM
+from support import CUSTOM, Gate, bounded, make
 from ttasks import (
     GraphError,
     InMemoryStore,
@@ -99,14 +98,18 @@ def test_graph_run_and_store_give_equal_reports(tmp_path: Path) -> None:
     documents = {name: comparable(report) for name, report in reports.items()}
     for name, document in documents.items():
         assert document == documents["graph"], name
-    for name in ("junit", "markdown", "mermaid", "dot", "trace", "html"):
+    for name in ("junit", "markdown", "mermaid", "dot", "trace"):
         texts = {getattr(report, f"to_{name}")() for report in reports.values()}
         assert len(texts) == 1, name
 
 
 def comparable(report: RunReport) -> dict[str, Any]:
-    """The JSON of a report."""
-    return check_json(report)
+    """The JSON of a report, without what a ledger does not keep."""
+    document = check_json(report)
+    for item in document["tasks"]:
+        for name in ("function", "arguments"):
+            del item[name]
+    return document
 
 
 def test_a_live_report_shows_what_runs_and_what_waits(executor: TaskExecutor) -> None:
@@ -189,13 +192,18 @@ def echo(text: str, again: str) -> str:
 
 
 def test_a_store_without_runs_says_so(tmp_path: Path) -> None:
-    for store in (InMemoryStore(), SQLiteStore(tmp_path / "ledger.db")):
-        with pytest.raises(LookupError, match="the store knows no run"):
-            RunReport.from_store(store)
-        with pytest.raises(LookupError, match="no run of a graph with the key 'nightly'"):
-            RunReport.from_store(store, key="nightly")
-        with pytest.raises(LookupError, match="no run whose id is '123' or begins so; it knows 0"):
-            RunReport.from_store(store, run="123")
+    with SQLiteStore(tmp_path / "ledger.db") as ledger:
+        check_empty(ledger)
+    check_empty(InMemoryStore())
+
+
+def check_empty(store: InMemoryStore | SQLiteStore) -> None:
+    with pytest.raises(LookupError, match="the store knows no run"):
+        RunReport.from_store(store)
+    with pytest.raises(LookupError, match="no run of a graph with the key 'nightly'"):
+        RunReport.from_store(store, key="nightly")
+    with pytest.raises(LookupError, match="no run whose id is '123' or begins so; it knows 0"):
+        RunReport.from_store(store, run="123")
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -19,10 +19,16 @@ from ttasks.model.facts import RunFacts
 
 FAILED, CANCELLED = TaskStatus.FAILED, TaskStatus.CANCELLED
 
-# The attributes and children that the schema of Jenkins' xUnit plugin and that of Maven Surefire both
-# know; True for those that must be there.
+# The attributes and children that the schemas of Jenkins' xUnit plugin and of Maven Surefire know;
+# True for those that must be there.
 ATTRIBUTES = {
-    "testsuites": {"name": False, "tests": False, "failures": False, "errors": False, "time": False},
+    "testsuites": {
+        "name": False,
+        "tests": False,
+        "failures": False,
+        "errors": False,
+        "time": False,
+    },
     "testsuite": {
         "name": True,
         "tests": True,
@@ -185,7 +191,12 @@ def test_equal_names_become_unique() -> None:
     facts = simulate([work("a"), work("b"), work("c"), work("d")])
     names = {"id-a": "x", "id-b": "x", "id-c": "x (2)", "id-d": "x"}
     tasks = {key: replace(facts.tasks[key], title=title) for key, title in names.items()}
-    assert list(cases(reported(replace(facts, tasks=tasks)))) == ["x", "x (2)", "x (2) (2)", "x (3)"]
+    assert list(cases(reported(replace(facts, tasks=tasks)))) == [
+        "x",
+        "x (2)",
+        "x (2) (2)",
+        "x (3)",
+    ]
 
 
 def test_output_of_what_passed_is_short_and_of_what_failed_long() -> None:

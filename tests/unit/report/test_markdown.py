@@ -62,7 +62,9 @@ def test_it_never_exceeds_the_limit(limit: int) -> None:
         assert text.startswith("# ")
 
 
-@pytest.mark.parametrize(("limit", "error"), [(999, ValueError), (None, TypeError), (2e3, TypeError)])
+@pytest.mark.parametrize(
+    ("limit", "error"), [(999, ValueError), (None, TypeError), (2e3, TypeError)]
+)
 def test_a_wrong_limit_is_an_error(limit: object, error: type[Exception]) -> None:
     with pytest.raises(error, match="limit_bytes must be an int"):
         reported(release()).to_markdown(limit)  # type: ignore[arg-type]

@@ -41,7 +41,9 @@ def test_slices_of_one_thread_never_overlap(facts: RunFacts) -> None:
 def test_each_attempt_is_a_slice_on_the_thread_of_its_worker() -> None:
     facts = release()
     found = events(facts)
-    names = {event["tid"]: event["args"]["name"] for event in found if event["name"] == "thread_name"}
+    names = {
+        event["tid"]: event["args"]["name"] for event in found if event["name"] == "thread_name"
+    }
     expected = sorted(
         (
             task.title,
@@ -83,7 +85,9 @@ def test_arrows_begin_and_end_inside_of_the_slices_that_they_join() -> None:
 
 
 def test_the_counter_shows_how_many_ran() -> None:
-    counters = [event for event in events(simulate([work("a", 1), work("b", 2)])) if event["ph"] == "C"]
+    counters = [
+        event for event in events(simulate([work("a", 1), work("b", 2)])) if event["ph"] == "C"
+    ]
     assert [(event["ts"], event["args"]["tasks"]) for event in counters] == [
         (0.0, 2),
         (1e6, 1),
