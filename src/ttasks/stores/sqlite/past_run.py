@@ -95,7 +95,7 @@ class RunReader:
     def events(self, row: Row) -> dict[str, list[Noted]]:
         """What was noted of the tasks of a run, by id."""
         facts, ending = from_json(row.facts), from_json(row.ending)
-        after, last = facts["events"], (ending or {}).get("events")
+        after, last = row.after, (ending or {}).get("events")
         found: dict[str, list[Noted]] = {}
         names = (row.seq, row.id)
         while True:

@@ -17,13 +17,13 @@ COLUMNS = (
     *("outcome", "facts", "nodes", "ending"),
 )
 SELECT = f"""
-SELECT runs.seq, {", ".join(f"runs.{name}" for name in COLUMNS)}, checksum,
+SELECT runs.seq, {", ".join(f"runs.{name}" for name in COLUMNS)}, checksum, after,
     host, boot, pid, owners.started
 FROM runs LEFT JOIN owners ON owners.seq = runs.owner
 """
 INSERT = f"""
-INSERT INTO runs ({", ".join(COLUMNS)}, checksum)
-VALUES ({", ".join("?" * len(COLUMNS))}, ?)
+INSERT INTO runs ({", ".join(COLUMNS)}, checksum, after)
+VALUES ({", ".join("?" * len(COLUMNS))}, ?, (SELECT coalesce(max(seq), 0) FROM events))
 """
 
 
@@ -43,6 +43,7 @@ class Row(NamedTuple):
     nodes: Any
     ending: Any
     checksum: int
+    after: int
     host: Any
     boot: str | None
     pid: int | None

@@ -199,12 +199,10 @@ class LedgerRuns(Mapping[str, Run]):
         (number,) = connection.execute(
             f"SELECT coalesce(max(number), 0) + 1 FROM runs WHERE {column}=?", (value,)
         ).fetchone()
-        (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
         facts: dict[str, Any] = {
             "title": head.title,
             "workers": head.workers,
             "options": dict(head.options),
-            "events": last,
             "single": single,
         }
         outer = None
@@ -283,7 +281,9 @@ class LedgerRuns(Mapping[str, Run]):
 
         self._ledger.writer.write(work)
 
-    def details(self, run: Run, notes: Notes) -> tuple[str, Callable[[sqlite3.Connection], None]]:
+    def details(
+        self, run: Run, notes: Notes
+    ) -> tuple[str, Callable[[sqlite3.Connection], None] | None]:
         """What the details of an event say of the run, and work that comes before the event.
 
         The run of a single task gets its row with the first event.
@@ -292,15 +292,21 @@ class LedgerRuns(Mapping[str, Run]):
         text = run_details(run.id if known is None else known.seq, notes)
         source = source_of(run)
         if known is not None or not source.is_single:
-            return text, _nothing
+            return text, None
         owner, head = self._owners.mine(), source.head()
 
         def insert(connection: sqlite3.Connection) -> None:
-            if not connection.execute("SELECT 1 FROM runs WHERE id=?", (run.id,)).fetchone():
-                self._insert(connection, run, head, owner, source.parent, single=True)
+            self._open[run.id] = self._insert(
+                connection, run, head, owner, source.parent, single=True
+            )
 
         return text, insert
 
+    def let_go(self, run: Run) -> None:
+        """Forget a run that could not be written."""
+        self._open.pop(run.id, None)
 
-def _nothing(_: sqlite3.Connection) -> None:
-    """Comes before an event of a run that has its row already."""
+    def let_go_single(self, run: Run) -> None:
+        """Forget the run of a single task, which has ended."""
+        if source_of(run).is_single:
+            self._open.pop(run.id, None)

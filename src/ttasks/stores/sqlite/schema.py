@@ -150,7 +150,8 @@ ALTER TABLE graphs ADD COLUMN run_error TEXT;
 """
 
 # It also keeps runs. ``outcome`` and ``ending`` are NULL while a run goes on; ``facts``, ``nodes``
-# and ``ending`` are JSON. What is known of its tasks is in the details of their events.
+# and ``ending`` are JSON, ``after`` is the last event before it. What is known of its tasks is in
+# the details of their events.
 _RUNS = """
 CREATE TABLE runs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -165,7 +166,8 @@ CREATE TABLE runs (
     facts TEXT NOT NULL,
     nodes TEXT,
     ending TEXT,
-    checksum INTEGER NOT NULL
+    checksum INTEGER NOT NULL,
+    after INTEGER NOT NULL
 );
 CREATE INDEX runs_by_subject ON runs(subject);
 CREATE INDEX runs_by_key ON runs(key) WHERE key IS NOT NULL;
