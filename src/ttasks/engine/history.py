@@ -14,7 +14,7 @@ from ttasks import sync
 from ttasks.model.facts import RunFacts
 from ttasks.model.gather import Child, Seen, gather
 from ttasks.model.ids import new_id
-from ttasks.model.run import OUTCOMES, Run, source_of
+from ttasks.model.run import OUTCOMES, Opening, Run, source_of
 from ttasks.model.task import lifecycle_of
 from ttasks.model.timeline import Notes, notes_since
 
@@ -217,6 +217,17 @@ class GraphHistory(History):
         if self._frozen is None:
             self._frozen = self.facts()
 
+    def opening(self) -> Opening:
+        """See `ttasks.model.run.RunSource`."""
+        return Opening(
+            self._subject,
+            self._key,
+            self._title,
+            self._started_at,
+            self._options.max_workers,
+            _options(self._options),
+        )
+
     def head(self) -> RunFacts:
         """See `ttasks.model.run.RunSource`."""
         outcome, error, duration, ended_at = self._ending or ("running", None, None, None)
@@ -341,6 +352,11 @@ class SingleHistory(History):
         return notes_since(
             self.began, ready, None, started, slot, waits, noted if ended is None else ended
         )
+
+    def opening(self) -> Opening:
+        """See `ttasks.model.run.RunSource`."""
+        title = self._services.recorder.shown(self._task).title
+        return Opening(self._subject, None, title, self._started_at, self._workers, {})
 
     def head(self) -> RunFacts:
         """See `ttasks.model.run.RunSource`."""
