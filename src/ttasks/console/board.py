@@ -1,0 +1,286 @@
+"""Board: what is known of the tasks, from events; pure, and used by one thread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ttasks.console.output import Lines
+from ttasks.console.text import joined, one_line
+from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.status import TaskStatus
+
+if TYPE_CHECKING:
+    from ttasks.model.facts import RunFacts, TaskFacts
+    from ttasks.model.task import Task
+
+ENDS = frozenset(
+    {
+        TaskEventType.SUCCEEDED,
+        TaskEventType.FAILED,
+        TaskEventType.CANCELLED,
+        TaskEventType.BLOCKED,
+        TaskEventType.SKIPPED,
+    }
+)
+_STOPPED = ("The graph run was ", "Task was interrupted")  # how errors of stopped tasks begin
+
+
+class Row:
+    """One task.
+
+    Attributes:
+        name: its title, in a nested graph after the titles around it; clean, one line.
+        section: the run that it belongs to.
+        since: when its attempt started.
+        retry_at: when the next attempt is due; None if none is.
+        status, attempt, error, percent, message: of the latest event that told them.
+        lines: output of its latest attempt; None before and if nobody wants it.
+        missed: lines of output that were dropped, because they came too fast.
+        blocks: names of the tasks that did not run because of this one.
+        log_file: where all its output is; None if nowhere.
+    """
+
+    __slots__ = (
+        "after",
+        "attempt",
+        "blocks",
+        "error",
+        "groups",
+        "is_finally",
+        "key",
+        "lines",
+        "log_file",
+        "message",
+        "missed",
+        "name",
+        "percent",
+        "required",
+        "retry_at",
+        "section",
+        "since",
+        "status",
+        "task",
+        "task_id",
+    )
+
+    def __init__(self, task_id: str, name: str, section: Section) -> None:
+        self.task_id = task_id
+        self.name = name
+        self.section = section
+        self.key: str | None = None
+        self.after: tuple[str, ...] = ()
+        self.groups: tuple[str, ...] = ()
+        self.required = True
+        self.is_finally = False
+        self.task: Task | None = None
+        self.status = TaskStatus.PENDING
+        self.attempt = 0
+        self.error: str | None = None
+        self.since = 0.0
+        self.retry_at: float | None = None
+        self.percent: float | None = None
+        self.message: str | None = None
+        self.lines: Lines | None = None
+        self.missed = 0
+        self.blocks: list[str] = []
+        self.log_file: str | None = None
+
+    @property
+    def is_optional_failure(self) -> bool:
+        """True if it failed and nothing depends on that."""
+        return self.status is TaskStatus.FAILED and not self.required
+
+
+class Section:
+    """One run with all that it has started, or all tasks that are not part of a graph.
+
+    Attributes:
+        run_id, title: of the run; empty for tasks without a graph.
+        total: how many tasks it has.
+        counts: ended tasks by status.
+        reused: how many of them were taken over from an earlier run.
+        flaky: how many succeeded after a failed attempt.
+        failures: rows that FAILED, in the order of their ends.
+        began, ended: moments; ``ended`` is None while it goes on.
+        outcome: see `RunFacts`; None before its end, and without a graph.
+        stopped: why it is being stopped; None if it is not.
+    """
+
+    def __init__(self, run_id: str, title: str, began: float) -> None:
+        self.run_id = run_id
+        self.title = title
+        self.total = 0
+        self.counts: Counter[TaskStatus] = Counter()
+        self.reused = 0
+        self.flaky = 0
+        self.failures: list[Row] = []
+        self.began = began
+        self.ended: float | None = None
+        self.outcome: str | None = None
+        self.error: str | None = None
+        self.stopped: str | None = None
+
+    @property
+    def done(self) -> int:
+        """How many tasks have ended."""
+        return self.counts.total()
+
+    @property
+    def has_failed(self) -> bool:
+        """True if something required did not succeed."""
+        if self.outcome is not None:
+            return self.outcome != "ok"
+        bad = self.counts[TaskStatus.CANCELLED] + self.counts[TaskStatus.BLOCKED]
+        return bool(bad or any(row.required for row in self.failures))
+
+
+class Board:
+    """All tasks that were heard of.
+
+    Attributes:
+        rows: by id of the task.
+        running: those that run, the longest first.
+        waiting: those that have not started, or wait for their next attempt, in insertion order.
+        sections: by id of the run; nested runs stand for the run around them.
+        current: what the footer shows; the latest section that has begun.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.running: dict[str, Row] = {}
+        self.waiting: dict[str, Row] = {}
+        self.sections: dict[str, Section] = {}
+        self.current: Section | None = None
+
+    def begin(self, facts: RunFacts, now: float) -> Section:
+        """Learn of a run that has begun, and of the tasks in it."""
+        outer = self.sections.get(facts.parent_id or "")
+        section = outer
+        if section is None:
+            section = Section(facts.id, one_line(facts.title), now)
+            self.current = section
+        self.sections[facts.id] = section
+        for task in facts.tasks.values():
+            self._expect(task, section, () if outer is None else (facts.title,))
+        return section
+
+    def _expect(self, facts: TaskFacts, section: Section, around: Iterable[str]) -> None:
+        names = [*(facts.path[1:] or around), facts.title]
+        row = Row(facts.id, " › ".join(map(one_line, names)), section)
+        row.key = facts.key
+        row.after, row.groups = facts.after, facts.groups
+        row.required, row.is_finally = facts.required, facts.is_finally
+        row.status = facts.status
+        self.rows[facts.id] = row
+        section.total += 1
+        if facts.status.is_sink:
+            section.counts[facts.status] += 1
+            section.reused += facts.status is TaskStatus.SUCCEEDED
+        else:
+            self.waiting[facts.id] = row
+
+    def end(self, facts: RunFacts, now: float) -> Section | None:
+        """Learn of the end of a run; returns its section unless that goes on."""
+        section = self.sections.get(facts.id)
+        if section is None or section.run_id != facts.id:
+            return None
+        section.ended, section.outcome = now, facts.outcome
+        section.error = facts.error
+        return section
+
+    def row_of(self, event: TaskEvent, now: float) -> Row:
+        """The row of a task, which is made if it is new."""
+        row = self.rows.get(event.task_id)
+        if row is None:
+            section = self.sections.get("")
+            if section is None:
+                section = self.sections[""] = Section("", "", now)
+                self.current = self.current or section
+            row = self.rows[event.task_id] = Row(event.task_id, one_line(event.task.title), section)
+            section.total += 1
+        return row
+
+    def apply(self, event: TaskEvent, now: float) -> Row:
+        """Learn of an event of a task; returns its row."""
+        row = self.row_of(event, now)
+        kind = event.type
+        if kind is TaskEventType.PROGRESS:
+            if event.progress_percent is not None:
+                row.percent = event.progress_percent
+            if event.progress_message is not None:
+                row.message = event.progress_message
+        elif kind is TaskEventType.STARTED:
+            self._start(row, event, now)
+        elif kind in ENDS:
+            self._end(row, event, now)
+        return row
+
+    def _start(self, row: Row, event: TaskEvent, now: float) -> None:
+        if not row.status.is_active:  # it is run again
+            self._uncount(row)
+        row.task = event.task
+        row.status, row.attempt, row.error = TaskStatus.RUNNING, event.attempt, None
+        row.since, row.retry_at = now, None
+        row.percent = row.message = None
+        row.lines = Lines()
+        row.blocks.clear()
+        self.waiting.pop(row.task_id, None)
+        self.running[row.task_id] = row
+
+    def _uncount(self, row: Row) -> None:
+        section = row.section
+        if section.counts[row.status]:
+            section.counts[row.status] -= 1
+        if row in section.failures:
+            section.failures.remove(row)
+
+    def _end(self, row: Row, event: TaskEvent, now: float) -> None:
+        row.task, row.error = event.task, event.error
+        self.running.pop(row.task_id, None)
+        if event.retry_in is not None:
+            row.status, row.retry_at = TaskStatus.PENDING, now + event.retry_in
+            self.waiting[row.task_id] = row
+            return
+        self.waiting.pop(row.task_id, None)
+        row.status, row.retry_at = event.status, None
+        section = row.section
+        section.counts[event.status] += 1
+        if event.status is TaskStatus.FAILED:
+            section.failures.append(row)
+        elif event.status is TaskStatus.SUCCEEDED:
+            section.flaky += event.attempt > 1
+        elif event.status is TaskStatus.BLOCKED:
+            self._blame(row, event.task.blocked_by)
+        if event.status is TaskStatus.CANCELLED and (event.error or "").startswith(_STOPPED):
+            section.stopped = section.stopped or event.error
+
+    def _blame(self, row: Row, culprit_id: str | None) -> None:
+        """Note what is blocked with the task that failed first."""
+        seen = set()
+        while culprit_id is not None and culprit_id not in seen:
+            seen.add(culprit_id)
+            culprit = self.rows.get(culprit_id)
+            if culprit is None:
+                return
+            if culprit.status is not TaskStatus.BLOCKED or culprit.task is None:
+                culprit.blocks.append(row.name)
+                return
+            culprit_id = culprit.task.blocked_by
+
+    def why_waiting(self, row: Row, now: float) -> str:
+        """What a row that has not started waits for, in a few words."""
+        if row.retry_at is not None:
+            return f"attempt {row.attempt + 1} in {max(0, round(row.retry_at - now))}s"
+        missing = [
+            self.rows[upstream].name
+            for upstream in row.after
+            if upstream in self.running or upstream in self.waiting
+        ]
+        if missing:
+            return f"for {joined(missing, 2)}"
+        for group in row.groups:
+            if any(group in other.groups for other in self.running.values()):
+                return f"for a place in {group}"
+        return "for a worker"
