@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ttasks.console.output import Lines
-from ttasks.console.text import joined, one_line
+from ttasks.console.text import joined, one_line, ticking
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.status import TaskStatus
 
@@ -168,7 +168,7 @@ class Board:
 
     def _expect(self, facts: TaskFacts, section: Section, around: Iterable[str]) -> None:
         names = [*(facts.path[1:] or around), facts.title]
-        row = Row(facts.id, " › ".join(map(one_line, names)), section)
+        row = Row(facts.id, " / ".join(map(one_line, names)), section)
         row.key = facts.key
         row.after, row.groups = facts.after, facts.groups
         row.required, row.is_finally = facts.required, facts.is_finally
@@ -272,7 +272,7 @@ class Board:
     def why_waiting(self, row: Row, now: float) -> str:
         """What a row that has not started waits for, in a few words."""
         if row.retry_at is not None:
-            return f"attempt {row.attempt + 1} in {max(0, round(row.retry_at - now))}s"
+            return f"for attempt {row.attempt + 1} in {ticking(max(0.0, row.retry_at - now))}"
         missing = [
             self.rows[upstream].name
             for upstream in row.after

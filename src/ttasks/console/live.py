@@ -7,9 +7,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ttasks.console.forecast import Forecast
-from ttasks.console.text import clean, joined, seconds
+from ttasks.console.text import clean, ticking
 from ttasks.console.views import View
 from ttasks.errors import MissingExtraError
+from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.status import TaskStatus
 
 try:
@@ -53,6 +54,11 @@ class Live(View):
             _environ={},
         )
 
+    def change(self, row: Row, event: TaskEvent) -> None:
+        """See `View`. What is blocked stands below the failure that blocks it."""
+        if event.type is not TaskEventType.BLOCKED:
+            super().change(row, event)
+
     def footer(self, columns: int, rows: int, now: float) -> list[str]:
         """See `View`: what runs, the longest first; what waits and for what; how far it is."""
         room = min(MOST_LINES, rows - _KEPT_ROWS)
@@ -84,26 +90,25 @@ class Live(View):
     def _running(self, rows: list[Row], width: int, now: float) -> list[str]:
         if not rows:
             return []
-        table = Table.grid(padding=(0, 2, 0, 0), expand=True)
-        table.add_column(no_wrap=True, width=1)
-        table.add_column(no_wrap=True, max_width=max(8, min(_NAMES, width // 2)))
-        table.add_column(no_wrap=True, justify="right", min_width=6)
         with_bars = width >= 60 and any(row.percent is not None for row in rows)
+        with_details = width >= 40
+        table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        # Mark and time stand where they do in the lines above.
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, max_width=max(8, min(_NAMES, width // 2)))
         if with_bars:
             table.add_column(no_wrap=True, width=_BAR + 5)
-        if width >= 40:
+        if with_details:
             table.add_column(no_wrap=True, ratio=1)
         frames = _SPINNER if self.style.symbols else _SPINNER_ASCII
         spin = frames[int(now * _SPINS) % len(frames)]
         for row in rows:
-            cells = [
-                self._text(spin, "cyan"),
-                self._text(row.name, "bold"),
-                self._text(seconds(now - row.since), "cyan"),
-            ]
+            mark = self._text(spin if self.style.symbols else f"{spin}    ", "cyan")
+            mark.append(f" {ticking(now - row.since):>{7 if width >= 30 else 0}}")
+            cells = [mark, self._text(row.name, "bold")]
             if with_bars:
                 cells.append(self._percent(row))
-            if width >= 40:
+            if with_details:
                 cells.append(self._text(self._detail(row, with_bars), "dim"))
             table.add_row(*cells)
         return self._rendered(table, width)
@@ -133,7 +138,7 @@ class Live(View):
     def _waits(self, now: float, most: int) -> list[str]:
         """What waits, and for what; the rest is counted."""
         board = self.board
-        rows = [row for row in islice(board.waiting.values(), most)]
+        rows = list(islice(board.waiting.values(), most))
         lines = [f"{row.name} waits {board.why_waiting(row, now)}" for row in rows]
         rest = len(board.waiting) - len(rows)
         if rest and lines:
@@ -150,10 +155,10 @@ class Live(View):
         blocked = counts[TaskStatus.BLOCKED]
         if blocked and width >= 50:
             line.append(f"  {blocked:,} blocked", style="yellow")
-        line.append(f"  {seconds(now - section.began)}", style="cyan")
+        line.append(f"  {ticking(now - section.began)}", style="cyan")
         left = self._forecast.left(self.board, section, now)
         if left is not None:
-            line.append(f"  about {seconds(left) if left >= 1 else '1s'} left", style="dim")
+            line.append(f"  about {ticking(left, whole=True)} left", style="dim")
         return self._rendered(line, width)[0]
 
     # Rendering

@@ -96,7 +96,7 @@ class Shelf:
         data = text.encode("utf-8", "surrogatepass")
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile("w+b", buffering=0, prefix="ttasks-console-")
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 closed by `close`
             self._file.seek(self._end)
             self._file.write(data)
         except OSError:  # the disk is full: the lines are in the log files and in the result

@@ -90,6 +90,13 @@ def seconds(value: float) -> str:
     return f"{minutes // 60}h {minutes % 60:02}m"
 
 
+def ticking(value: float, *, whole: bool = False) -> str:
+    """A duration that goes on, without digits that nobody can read: ``0.4s``, ``12s``."""
+    if value < 10 and not whole:
+        return f"{value:.1f}s"
+    return f"{max(1, round(value))}s" if value < 59.5 else seconds(value)
+
+
 def joined(names: list[str], most: int = 3) -> str:
     """Names in a sentence: ``a, b and 4 more``."""
     if len(names) > most:

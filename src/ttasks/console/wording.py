@@ -176,7 +176,9 @@ class Wording:
             if row.section is section and row.is_finally and row.retry_at is None
         ]
         why = one_line(section.stopped or "").removeprefix("The graph run was ")
-        lines = [f"{style.mark('cancelled')} {'':>{_TIME}}  {style.paint(why.capitalize(), 'bold')}"]
+        lines = [
+            f"{style.mark('cancelled')} {'':>{_TIME}}  {style.paint(why.capitalize(), 'bold')}"
+        ]
         if ending:
             lines.append(f"  ending {counted(len(ending), 'task')}: {joined(ending)}")
         if cleaning:
