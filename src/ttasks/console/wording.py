@@ -129,10 +129,16 @@ class Wording:
             found.append(("blocked", joined(row.blocks, 5)))
         if row.log_file is not None:
             found.append(("log", one_line(row.log_file)))
-        again = None if row.task is None else self._rerun(row.task)
+        again = None if row.task is None else self._how_again(row.task)
         if again:
             found.append(("again", one_line(again)))
         return found
+
+    def _how_again(self, task: Task) -> str | None:
+        try:
+            return self._rerun(task)
+        except BaseException:  # the user's own function: it must not end the console
+            return None
 
     # The end, and what leads to it
 
