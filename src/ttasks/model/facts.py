@@ -7,12 +7,13 @@ the executor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from ttasks.model.checks import wrong_type
 from ttasks.model.result import Failure
 from ttasks.model.status import TaskStatus
 
@@ -179,3 +180,198 @@ class RunFacts:
     slot: datetime | None = None
     elapsed: float = 0.0
     parent_id: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True if the outcome is "ok"."""
+        return self.outcome == "ok"
+
+    def find(self, task: object) -> TaskFacts:
+        """The facts of a task, given as such, or by its id, key or title.
+
+        Raises:
+            TypeError: it is neither a task nor a str.
+            LookupError: the run has no such task, or several of that title; the message names the
+                near ones.
+        """
+        name = task if isinstance(task, str) else getattr(task, "id", None)
+        if not isinstance(name, str):
+            raise wrong_type("task", task, "a task, or its id, key or title")
+        if name in self.tasks:
+            return self.tasks[name]
+        keyed = [item for item in self.tasks.values() if item.key == name]
+        found = keyed or [item for item in self.tasks.values() if item.title == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(item.id for item in found[:5])
+            raise LookupError(f"{len(found)} tasks of the run are called {name!r}: {ids}")
+        from difflib import get_close_matches
+
+        names = {item.key or item.title: None for item in self.tasks.values()}
+        near = get_close_matches(name, list(names))
+        hint = f"; did you mean {_and(map(repr, near), 'or')}?" if near else ""
+        raise LookupError(f"the run has no task {name!r}{hint}")
+
+    def why(self, task: object) -> str:
+        """Say in one sentence why a task waits, ran, did not run or failed.
+
+        Args:
+            task: as for `find`.
+
+        Raises:
+            TypeError, LookupError: as for `find`.
+        """
+        return _Why(self, self.find(task)).sentence()
+
+
+class _Why:
+    """Makes the sentence on one task."""
+
+    def __init__(self, run: RunFacts, task: TaskFacts) -> None:
+        self._run = run
+        self._task = task
+        self._name = repr(task.title)
+
+    def sentence(self) -> str:
+        task, status = self._task, self._task.status
+        if task.reused:
+            return f"{self._name} did not run: it took over the result of an equal task."
+        if not task.attempts and task.ended is None and not task.spans and status.is_sink:
+            return f"{self._name} did not run: it was {status.value} before the run began."
+        if task.ended is None and (status.is_active or self._waits()):
+            return self._live()
+        if status is TaskStatus.FAILED:
+            return self._failed()
+        if status is TaskStatus.SUCCEEDED:
+            return f"{self._name} ran {self._cause()}{self._tries()}."
+        if status is TaskStatus.CANCELLED and task.attempts:
+            return f"{self._name} was cancelled while it ran: {_plain(task.error)}."
+        return f"{self._name} did not run: {self._obstacle()}."
+
+    def _waits(self) -> bool:
+        return bool(self._task.spans) and self._task.spans[-1].end is None
+
+    def _live(self) -> str:
+        """Why it waits, or why it is running."""
+        span = self._task.spans[-1] if self._task.spans else Span(0.0, None)
+        if self._run.outcome != "running":
+            return f"{self._name} did not end: the run was {self._run.outcome} before."
+        if span.reason is None:
+            number = len(self._task.attempts)
+            return f"{self._name} is running, attempt {number}, {self._cause()}{self._tries()}."
+        return f"{self._name} waits for {self._wanted(span)}."
+
+    def _wanted(self, span: Span) -> str:
+        """What a span waits for."""
+        match span.reason:
+            case WaitReason.DEPENDENCY:
+                return self._names(span.because) or "its dependencies"
+            case WaitReason.GROUP:
+                return f"a place in the group {_and(map(repr, span.because))}"
+            case WaitReason.RETRY:
+                last = self._task.attempts[-1]
+                return f"attempt {last.number + 1}: attempt {last.number} failed ({last.error})"
+            case WaitReason.DUPLICATE if span.because != (self._task.id,):
+                return f"{self._names(span.because)}, which does the same work"
+            case WaitReason.DUPLICATE:
+                return "another run, which executes it"
+        busy = self._run.workers
+        return f"a free worker; {busy} {'is' if busy == 1 else 'are'} at work at most"
+
+    def _cause(self) -> str:
+        """Why it ran."""
+        task = self._task
+        match task.not_reused:
+            case "first":
+                return "because no earlier run has a task of its key"
+            case "unsuccessful":
+                return "because it has not succeeded before"
+            case "changed":
+                return f"because its {_and(task.changed)} changed since it last succeeded"
+            case "upstream":
+                names = _and(map(repr, task.changed))
+                return f"because its upstream {names} did not stay as it was"
+            case "value":
+                return "because the value of its last success was not kept"
+        ends = [self._run.tasks[end] for end in task.after if end in self._run.tasks]
+        bad = [end for end in ends if end.status is not TaskStatus.SUCCEEDED]
+        if bad:
+            states = _and(f"{end.title!r} was {end.status.value}" for end in bad)
+            return f"although {states}" if not task.is_finally else f"to clean up after {states}"
+        if ends:
+            last = self._run.tasks.get(next(iter(self._last_missing()), ""))
+            return f"after {last.title!r} ended" if last else "after its dependencies"
+        return "as it depends on nothing"
+
+    def _last_missing(self) -> tuple[str, ...]:
+        spans = self._task.spans
+        return spans[0].because if spans and spans[0].reason is WaitReason.DEPENDENCY else ()
+
+    def _tries(self) -> str:
+        """How often it was tried before."""
+        failed = [item for item in self._task.attempts if item.status is TaskStatus.FAILED]
+        if not failed:
+            return ""
+        last = failed[-1]
+        return f", again because attempt {last.number} failed ({last.error})"
+
+    def _failed(self) -> str:
+        task = self._task
+        if not task.attempts:
+            return f"{self._name} failed before it started: {_plain(task.error)}."
+        number = len(task.attempts)
+        which = "" if number == 1 else f" in the last of {number} attempts"
+        reason = task.termination_reason or "handler"
+        text = _REASONS.get(reason, "").format(code=task.returncode)
+        return f"{self._name} failed{which}{text}: {_plain(task.error)}."
+
+    def _obstacle(self) -> str:
+        """What kept it from running, back to the first cause."""
+        task, seen = self._task, {self._task.id}
+        chain: list[TaskFacts] = []
+        while task.blocked_by is not None and task.blocked_by not in seen:
+            seen.add(task.blocked_by)
+            found = self._run.tasks.get(task.blocked_by)
+            if found is None:
+                break
+            chain.append(found)
+            task = found
+        if not chain:
+            return _plain(self._task.error) or self._task.status.value
+        root = chain[-1]
+        through = f"it is blocked by {chain[0].title!r}"
+        if len(chain) > 1:
+            through += f", which is blocked by {_and(repr(item.title) for item in chain[1:])}"
+        failure = f" ({_plain(root.error)})" if root.error else ""
+        return f"{through}, which {_BECAME.get(root.status, root.status.value)}{failure}"
+
+    def _names(self, ids: Iterable[str]) -> str:
+        tasks = self._run.tasks
+        return _and(repr(tasks[item].title) if item in tasks else item for item in ids)
+
+
+_REASONS = {
+    "exit_code": " with exit code {code}",
+    "timeout": " as its time was up",
+    "interrupted": " because whoever ran it was interrupted",
+    "circuit_open": " because the circuit of its group was open",
+    "rejected": " because a guard rejected it",
+}
+_BECAME = {TaskStatus.CANCELLED: "was cancelled", TaskStatus.SKIPPED: "was skipped"}
+
+
+def _plain(text: str | None) -> str:
+    """The first line of a message, without the full stop."""
+    lines = (text or "").strip().splitlines()
+    return lines[0].rstrip(".") if lines else "no reason was given"
+
+
+def _and(names: Iterable[str], word: str = "and", most: int = 5) -> str:
+    """The names as in a sentence; only the first few of many."""
+    items = list(names)
+    if len(items) > most:
+        items = [*items[: most - 1], f"{len(items) - most + 1} more"]
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {word} {items[-1]}"

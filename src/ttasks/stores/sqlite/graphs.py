@@ -22,6 +22,7 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
+from ttasks.stores.sqlite.run_rows import prune_runs
 from ttasks.stores.sqlite.tasks import LedgerCollection
 
 # A later save gets a later time even if the clock was set back: `keyed` sorts by it.
@@ -196,6 +197,7 @@ def prune(connection: sqlite3.Connection, before: int) -> int:
         (before,),
     ).rowcount
     delete_stray_events(connection)
+    prune_runs(connection, before)
     return deleted
 
 
