@@ -1,4 +1,4 @@
-"""What tests of the console share: a terminal with a person's eyes, files that misbehave, a graph."""
+"""What tests of the console share: a terminal that is looked at, and scripted tasks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fcntl import ioctl
+from struct import pack
+from termios import TIOCSWINSZ
 from typing import Any, TextIO
 
 import pyte
-from termios import TIOCSWINSZ
-from fcntl import ioctl
-from struct import pack
 
 from support import CUSTOM, WAIT
 from ttasks import Task, TaskContext, TaskExecutor, TaskGraph
@@ -61,9 +61,11 @@ def shown(
 ) -> str:
     """What a console prints for the run of a graph."""
     file = Text()
-    with executor or TaskExecutor() as running:
-        with console(running, mode, file=file, color=color, **options):
-            graph.run(running, workers)
+    with (
+        executor or TaskExecutor() as running,
+        console(running, mode, file=file, color=color, **options),
+    ):
+        graph.run(running, workers)
     return file.getvalue()
 
 
@@ -175,7 +177,9 @@ class Terminal:
     def wait_for(self, text: str) -> list[str]:
         """Wait until the window shows a text; returns its lines."""
         with self._lock:
-            found = self._lock.wait_for(lambda: any(text in row for row in self._screen.display), WAIT)
+            found = self._lock.wait_for(
+                lambda: any(text in row for row in self._screen.display), WAIT
+            )
         assert found, f"never shown: {text!r}\n" + "\n".join(self.display())
         return self.display()
 

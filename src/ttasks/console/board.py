@@ -12,7 +12,10 @@ from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ttasks.model.facts import RunFacts, TaskFacts
+    from ttasks.model.run import Run
     from ttasks.model.task import Task
 
 ENDS = frozenset(
@@ -22,6 +25,7 @@ ENDS = frozenset(
         TaskEventType.CANCELLED,
         TaskEventType.BLOCKED,
         TaskEventType.SKIPPED,
+        TaskEventType.REUSED,
     }
 )
 _STOPPED = ("The graph run was ", "Task was interrupted")  # how errors of stopped tasks begin
@@ -97,19 +101,21 @@ class Section:
     """One run with all that it has started, or all tasks that are not part of a graph.
 
     Attributes:
-        run_id, title: of the run; empty for tasks without a graph.
+        run_id, title, run: of the run; empty, and None, for tasks without a graph.
         total: how many tasks it has.
         counts: ended tasks by status.
         reused: how many of them were taken over from an earlier run.
         flaky: how many succeeded after a failed attempt.
         failures: rows that FAILED, in the order of their ends.
         began, ended: moments; ``ended`` is None while it goes on.
+        moment: when it began, by the clock of the events.
         outcome: see `RunFacts`; None before its end, and without a graph.
         stopped: why it is being stopped; None if it is not.
     """
 
-    def __init__(self, run_id: str, title: str, began: float) -> None:
+    def __init__(self, run_id: str, title: str, began: float, moment: datetime) -> None:
         self.run_id = run_id
+        self.run: Run | None = None
         self.title = title
         self.total = 0
         self.counts: Counter[TaskStatus] = Counter()
@@ -117,6 +123,7 @@ class Section:
         self.flaky = 0
         self.failures: list[Row] = []
         self.began = began
+        self.moment = moment
         self.ended: float | None = None
         self.outcome: str | None = None
         self.error: str | None = None
@@ -154,12 +161,12 @@ class Board:
         self.sections: dict[str, Section] = {}
         self.current: Section | None = None
 
-    def begin(self, facts: RunFacts, now: float) -> Section:
-        """Learn of a run that has begun, and of the tasks in it."""
+    def begin(self, facts: RunFacts, moment: datetime, now: float) -> Section:
+        """Learn of the run of a graph, and of the tasks in it, when it begins."""
         outer = self.sections.get(facts.parent_id or "")
         section = outer
         if section is None:
-            section = Section(facts.id, one_line(facts.title), now)
+            section = Section(facts.id, one_line(facts.title), now, moment)
             self.current = section
         self.sections[facts.id] = section
         for task in facts.tasks.values():
@@ -168,35 +175,44 @@ class Board:
 
     def _expect(self, facts: TaskFacts, section: Section, around: Iterable[str]) -> None:
         names = [*(facts.path[1:] or around), facts.title]
-        row = Row(facts.id, " / ".join(map(one_line, names)), section)
+        row = Row(facts.id, " / ".join(filter(None, map(one_line, names))), section)
         row.key = facts.key
         row.after, row.groups = facts.after, facts.groups
         row.required, row.is_finally = facts.required, facts.is_finally
-        row.status = facts.status
         self.rows[facts.id] = row
         section.total += 1
         if facts.status.is_sink:
+            row.status = facts.status
             section.counts[facts.status] += 1
             section.reused += facts.status is TaskStatus.SUCCEEDED
         else:
             self.waiting[facts.id] = row
 
-    def end(self, facts: RunFacts, now: float) -> Section | None:
-        """Learn of the end of a run; returns its section unless that goes on."""
-        section = self.sections.get(facts.id)
-        if section is None or section.run_id != facts.id:
+    def end(self, run: Run, now: float) -> Section | None:
+        """Learn of the end of a run; returns its section, unless that goes on around it."""
+        section = self.sections.get(run.id)
+        if section is None or section.run_id != run.id:
+            self.sections.pop(run.id, None)
             return None
-        section.ended, section.outcome = now, facts.outcome
-        section.error = facts.error
+        section.ended, section.outcome, section.error = now, run.outcome, run.error
         return section
+
+    def forget(self, section: Section) -> None:
+        """Forget a run that has ended, so that a console can be open for ever."""
+        for rows in (self.rows, self.waiting, self.running):
+            for task_id in [key for key, row in rows.items() if row.section is section]:
+                del rows[task_id]
+        self.sections = {key: kept for key, kept in self.sections.items() if kept is not section}
+        if self.current is section:
+            self.current = next(iter(self.sections.values()), None)
 
     def row_of(self, event: TaskEvent, now: float) -> Row:
         """The row of a task, which is made if it is new."""
         row = self.rows.get(event.task_id)
         if row is None:
-            section = self.sections.get("")
+            section = self.sections.get(event.run_id or "") or self.sections.get("")
             if section is None:
-                section = self.sections[""] = Section("", "", now)
+                section = self.sections[""] = Section("", "", now, event.timestamp)
                 self.current = self.current or section
             row = self.rows[event.task_id] = Row(event.task_id, one_line(event.task.title), section)
             section.total += 1
@@ -251,6 +267,7 @@ class Board:
             section.failures.append(row)
         elif event.status is TaskStatus.SUCCEEDED:
             section.flaky += event.attempt > 1
+            section.reused += event.type is TaskEventType.REUSED
         elif event.status is TaskStatus.BLOCKED:
             self._blame(row, event.task.blocked_by)
         if event.status is TaskStatus.CANCELLED and (event.error or "").startswith(_STOPPED):

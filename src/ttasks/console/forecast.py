@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
     from ttasks.console.board import Board, Row, Section
+    from ttasks.model.facts import RunFacts, TaskFacts
+    from ttasks.model.store import Store
+
+_RUNS = 5  # earlier ones that are looked at
+_MOST_TASKS = 2000  # of a graph whose earlier runs are looked at: they are read as a whole
 
 
 class Forecast:
@@ -52,6 +60,35 @@ class Forecast:
             work += self._usual.get(row.task_id, 0.0) - elapsed
             longest = max(longest, self._path.get(row.task_id, 0.0) - elapsed)
         return max(work / self._workers, longest)
+
+
+def medians(store: Store | None, facts: RunFacts) -> dict[str, float]:
+    """Seconds that the tasks of a run took in the latest runs of its graph, by their id.
+
+    Tasks are known by their key, or else by path and title. Whatever goes wrong with the store,
+    there is just no estimate.
+    """
+    runs: Any = getattr(store, "runs", None)
+    if runs is None or len(facts.tasks) > _MOST_TASKS:
+        return {}
+    found: dict[tuple[str, ...], list[float]] = {}
+    try:
+        which = {"key": facts.graph_key} if facts.graph_key else {"graph": facts.graph_id}
+        for run in runs.list(**which, limit=_RUNS + 1):
+            if run.id == facts.id:
+                continue
+            for task in run.facts().tasks.values():
+                if task.status is TaskStatus.SUCCEEDED and task.duration and not task.reused:
+                    found.setdefault(_name(task), []).append(task.duration)
+    except Exception:
+        return {}
+    return {
+        task.id: median(found[_name(task)]) for task in facts.tasks.values() if _name(task) in found
+    }
+
+
+def _name(task: TaskFacts) -> tuple[str, ...]:
+    return ("", task.key) if task.key is not None else (*task.path, task.title)
 
 
 def _in_order(rows: Mapping[str, Row]) -> tuple[list[str], dict[str, list[str]]]:

@@ -10,6 +10,8 @@ from ttasks.model.event import TaskEvent
 
 if TYPE_CHECKING:
     from ttasks.console.board import Row, Section
+    from ttasks.model.facts import RunFacts
+    from ttasks.model.store import Store
 
 
 class JsonLines(View):
@@ -19,6 +21,10 @@ class JsonLines(View):
         """Print an object."""
         known = {name: value for name, value in fields.items() if value is not None}
         self.print(json.dumps(known, ensure_ascii=True, allow_nan=False))
+
+    def begin(self, section: Section, facts: RunFacts, store: Store | None) -> None:
+        """See `View`."""
+        self.put(event="begin", run=section.run_id, title=section.title, total=section.total)
 
     def event(self, row: Row, event: TaskEvent) -> None:
         """Print an event of a task, output included."""

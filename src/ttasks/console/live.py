@@ -6,7 +6,7 @@ from io import StringIO
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ttasks.console.forecast import Forecast
+from ttasks.console.forecast import Forecast, medians
 from ttasks.console.text import clean, ticking
 from ttasks.console.views import View
 from ttasks.errors import MissingExtraError
@@ -23,6 +23,8 @@ except ImportError as error:
 if TYPE_CHECKING:
     from ttasks.console.board import Board, Row, Section
     from ttasks.console.wording import Wording
+    from ttasks.model.facts import RunFacts
+    from ttasks.model.store import Store
 
 MOST_LINES = 8
 _KEPT_ROWS = 3  # of the window, for what is above
@@ -53,6 +55,11 @@ class Live(View):
             legacy_windows=False,
             _environ={},
         )
+
+    def begin(self, section: Section, facts: RunFacts, store: Store | None) -> None:
+        """See `View`."""
+        rows = {key: row for key, row in self.board.rows.items() if row.section is section}
+        self._forecast.begin(rows, medians(store, facts), facts.workers)
 
     def change(self, row: Row, event: TaskEvent) -> None:
         """See `View`. What is blocked stands below the failure that blocks it."""

@@ -62,11 +62,10 @@ class LogFiles:
         self.folder = Path(folder).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.error: OSError | None = None
-        # Protects names and paths. Not held while a file is written: the events of an attempt
-        # come one after the other.
+        # Protects what is kept of each run: the names of its tasks, the files of their attempts.
+        # Not held while a file is written: the events of an attempt come one after the other.
         self._lock = sync.Lock()
-        self._names: dict[str, Names] = {}
-        self._paths: dict[tuple[str, int], Path] = {}
+        self._runs: dict[str, tuple[Names, dict[tuple[str, int], Path]]] = {}
 
     def __call__(self, event: TaskEvent) -> None:
         """Take an event."""
@@ -82,28 +81,34 @@ class LogFiles:
     def _path(self, event: TaskEvent) -> Path:
         """The file of an attempt, which is empty at first."""
         attempt = (event.task_id, event.attempt)
-        path = self._paths.get(attempt)
-        if path is not None:
-            return path
-        run = getattr(event, "run_id", None) or "tasks"
+        run = event.run_id or "tasks"
         with self._lock:
-            if attempt not in self._paths:
-                name = self._names.setdefault(run, Names()).of(event.task_id, event.task.title)
+            names, paths = self._runs.setdefault(run, (Names(), {}))
+            path = paths.get(attempt)
+            if path is None:
+                name = names.of(event.task_id, event.task.title)
                 path = self.folder / run / f"{name}.{event.attempt}.log"
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(b"")
-                self._paths[attempt] = path
-            return self._paths[attempt]
+                paths[attempt] = path
+        return path
 
-    def path_of(self, task_id: str, attempt: int) -> str | None:
+    def path_of(self, event: TaskEvent) -> str | None:
         """The file of an attempt, relative if it lies below the working folder; None without."""
-        path = self._paths.get((task_id, attempt))
+        with self._lock:
+            _, paths = self._runs.get(event.run_id or "tasks", (None, {}))
+            path = paths.get((event.task_id, event.attempt))
         if path is None:
             return None
         try:
             return str(path.relative_to(Path.cwd()))
         except (OSError, ValueError):  # it lies elsewhere, or there is no working folder
             return str(path)
+
+    def forget(self, run_id: str) -> None:
+        """Forget a run that has ended; its files stay."""
+        with self._lock:
+            self._runs.pop(run_id, None)
 
 
 def _last_words(event: TaskEvent) -> str:

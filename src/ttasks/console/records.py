@@ -19,6 +19,9 @@ LEVELS = {
     TaskEventType.OUTPUT: logging.DEBUG,
     TaskEventType.SUCCEEDED: logging.INFO,
     TaskEventType.SKIPPED: logging.INFO,
+    TaskEventType.REUSED: logging.INFO,
+    TaskEventType.RUN_STARTED: logging.INFO,
+    TaskEventType.RUN_ENDED: logging.INFO,
     TaskEventType.FAILED: logging.ERROR,
     TaskEventType.CANCELLED: logging.WARNING,
     TaskEventType.BLOCKED: logging.WARNING,
@@ -75,6 +78,7 @@ def log_events(
 
 
 def _record(logger: logging.Logger, level: int, event: TaskEvent) -> logging.LogRecord:
+    is_of_run = event.type in (TaskEventType.RUN_STARTED, TaskEventType.RUN_ENDED)
     made = logger.makeRecord(
         logger.name,
         level,
@@ -85,11 +89,13 @@ def _record(logger: logging.Logger, level: int, event: TaskEvent) -> logging.Log
         None,
         extra={
             "task_id": event.task_id,
-            "task_title": event.task.title,
+            "task_title": "" if is_of_run else event.task.title,
             "task_attempt": event.attempt,
             "task_event": event.type.value,
         },
     )
+    if is_of_run:
+        return made
     result = event.task.result
     if event.type is TaskEventType.FAILED and result is not None and result.failure is not None:
         made.exc_text = result.failure.traceback.rstrip() or None
@@ -99,6 +105,10 @@ def _record(logger: logging.Logger, level: int, event: TaskEvent) -> logging.Log
 def _message(event: TaskEvent) -> str:
     """What a record says."""
     kind = event.type
+    if event.run is not None and kind is TaskEventType.RUN_STARTED:
+        return f"{event.run.title or 'graph'} run started"
+    if event.run is not None and kind is TaskEventType.RUN_ENDED:
+        return f"{event.run.title or 'graph'} run ended: {event.run.outcome}"
     title = event.task.title
     if kind is TaskEventType.OUTPUT:
         return f"{title} {event.output_stream}: {(event.output_chunk or '').rstrip()}"

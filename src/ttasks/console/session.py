@@ -82,9 +82,7 @@ class Console:
         if self.mode in _CI:
             from ttasks.console.ci.view import FORMS, CiView
 
-            return CiView(
-                self._board, wording, FORMS[self.mode](os.environ), lambda section, room: None
-            )
+            return CiView(self._board, wording, FORMS[self.mode](os.environ))
         return _VIEWS[self.mode](self._board, wording)
 
     def __enter__(self) -> Self:

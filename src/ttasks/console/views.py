@@ -13,8 +13,11 @@ from ttasks.model.event import TaskEvent, TaskEventType
 if TYPE_CHECKING:
     from ttasks.console.board import Board, Row, Section
     from ttasks.console.wording import Wording
+    from ttasks.model.facts import RunFacts
+    from ttasks.model.store import Store
 
 _NAME_COLUMNS = (6, 24)  # least and most, before the lines of a task
+_MOST_BLOCKS = 100  # failures that are shown in full once more at the end
 
 
 class View:
@@ -47,6 +50,9 @@ class View:
             self._since_failure += 1
 
     # What happens
+
+    def begin(self, section: Section, facts: RunFacts, store: Store | None) -> None:
+        """The run of a graph has begun that is not inside of another one."""
 
     def event(self, row: Row, event: TaskEvent) -> None:
         """An event of a task, which the board knows already."""
@@ -106,8 +112,9 @@ class View:
         repeat = self._since_failure > 0 or len(failures) > 1 or not self.shows_tails
         if failures and repeat:
             self.print("", self._rule("Failures" if len(failures) > 1 else "Failure"))
-            for row in failures:
+            for row in failures[:_MOST_BLOCKS]:
                 self.print("", *self.wording.block(row))
+            self.print("", *[self.wording.end(row) for row in failures[_MOST_BLOCKS:]])
         self.print("", self.wording.summary(section, duration))
 
     def _rule(self, title: str) -> str:
@@ -154,6 +161,11 @@ class Stream(View):
     def __init__(self, board: Board, wording: Wording) -> None:
         super().__init__(board, wording)
         self._width = _NAME_COLUMNS[0]
+
+    def begin(self, section: Section, facts: RunFacts, store: Store | None) -> None:
+        """See `View`. The longest name says how much room all of them have."""
+        names = [row.name for row in self.board.rows.values() if row.section is section]
+        self._width = min(max([self._width, *map(cells, names)]), _NAME_COLUMNS[1])
 
     def lines(self, row: Row, lines: list[str]) -> None:
         """See `View`."""

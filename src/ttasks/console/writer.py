@@ -27,6 +27,7 @@ PATIENCE = 2.0
 _TICK = 0.05  # seconds between two looks at the queue
 _FRAME = 0.1  # seconds between two drawings of a footer
 _BATCH = 500  # events between two writes
+_OF_RUNS = (TaskEventType.RUN_STARTED, TaskEventType.RUN_ENDED)
 _CLEAR = "\r\x1b[J"  # from the cursor to the end of the screen
 
 
@@ -144,15 +145,36 @@ class Writer:
             with self._lock:
                 self._queued -= len(item.output_chunk)
         now = SYSTEM_CLOCK.now()
-        if item.task is None:
+        if item.type in _OF_RUNS:
+            self._handle_run(item, now)
             return
         row = self._board.apply(item, now)
         if self._logs is not None and item.type is TaskEventType.FAILED:
-            row.log_file = self._logs.path_of(item.task_id, item.attempt)
+            row.log_file = self._logs.path_of(item)
         if row.section.stopped and row.section not in self._told:
             self._told.add(row.section)
             self._view.stopping(row.section)
         self._view.event(row, item)
+
+    def _handle_run(self, event: TaskEvent, now: float) -> None:
+        run, board, view = event.run, self._board, self._view
+        if run is None:  # somebody has made this event
+            return
+        if event.type is TaskEventType.RUN_STARTED:
+            facts = run.facts()
+            section = board.begin(facts, event.timestamp, now)
+            if section.run_id == facts.id:
+                section.run = run
+                view.begin(section, facts, self._store)
+            return
+        ended = board.end(run, now)
+        if ended is not None:
+            view.end(ended, (event.timestamp - ended.moment).total_seconds())
+            self._show()  # what it prints is made now, from rows that are forgotten next
+            board.forget(ended)
+            self._told.discard(ended)
+        if self._logs is not None:
+            self._logs.forget(run.id)
 
     def _print(self, item: Printed) -> None:
         row = self._board.running.get(item.task_id or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 
@@ -12,7 +13,16 @@ from support import WAIT, wait
 from ttasks import RetryPolicy, Task, TaskGraph
 from ttasks.console import MODES, console
 
-LINE_MODES = ("stream", "grouped", "keep-order", "github", "gitlab", "azure", "buildkite", "teamcity")
+LINE_MODES = (
+    "stream",
+    "grouped",
+    "keep-order",
+    "github",
+    "gitlab",
+    "azure",
+    "buildkite",
+    "teamcity",
+)
 
 
 def checks() -> TaskGraph:
@@ -144,7 +154,7 @@ def test_ten_tasks_at_once_lose_mix_and_repeat_nothing(mode: str) -> None:
         assert mine == [f"task-{number}:{n}:é" for n in range(1000)]
     if mode != "stream":
         owners = [line.split(":")[0] for line in found]
-        changes = sum(a != b for a, b in zip(owners, owners[1:], strict=False))
+        changes = sum(a != b for a, b in itertools.pairwise(owners))
         assert changes == 9, "the output of two tasks is mixed"
 
 
@@ -161,13 +171,9 @@ def test_keep_order_shows_one_task_live_and_the_others_when_it_is_their_turn() -
         context.emit_output("first: end\n")
 
     def second(context) -> None:
-        wait(first_began)
         context.emit_output("second: all\n")
         second_printed.set()
 
-    graph = TaskGraph("two")
-    first_task = graph.add(scripted("first", first))
-    graph.add(scripted("second", second))
     seen = threading.Event()
     write = file.write
 
@@ -178,13 +184,15 @@ def test_keep_order_shows_one_task_live_and_the_others_when_it_is_their_turn() -
 
     file.write = watched
     with executor() as running, console(running, "keep-order", file=file):
-        thread = threading.Thread(target=graph.run, args=(running, 2))
-        thread.start()
+        futures = [running.submit(scripted("first", first))]
+        wait(first_began)
+        futures.append(running.submit(scripted("second", second)))
         wait(seen)  # live: it is shown while it runs
         wait(second_printed)
         assert "second: all" not in file.getvalue()
         first_may_end.set()
-        thread.join(WAIT)
+        for future in futures:
+            future.result(WAIT)
     lines = [line.strip() for line in file.getvalue().splitlines()]
     order = [line for line in lines if line.startswith("│")]
     assert order == ["│ first: begin", "│ first: end", "│ second: all"]

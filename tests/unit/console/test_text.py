@@ -41,7 +41,7 @@ def test_colours_are_kept_on_request_and_end_with_the_line() -> None:
 @given(st.text())
 def test_nothing_is_left_that_a_terminal_would_obey(text: str) -> None:
     cleaned = clean(text.replace("\n", ""))
-    assert not any(c < " " and c != "\t" or "\x7f" <= c <= "\x9f" for c in cleaned)
+    assert not any((c < " " and c != "\t") or "\x7f" <= c <= "\x9f" for c in cleaned)
 
 
 @given(st.text(), st.integers(0, 30))
@@ -71,5 +71,9 @@ def test_durations_and_lists_read_well() -> None:
         "1h 01m",
     ]
     assert [ticking(t) for t in (0.04, 9.99, 59.4, 61)] == ["0.0s", "10.0s", "59s", "1m 01s"]
-    assert [joined(["a"]), joined(["a", "b"]), joined(["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
+    assert [joined(["a"]), joined(["a", "b"]), joined(["a", "b", "c"])] == [
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
     assert joined(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"

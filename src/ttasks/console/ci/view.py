@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
@@ -22,15 +21,13 @@ from ttasks.console.wording import reason
 if TYPE_CHECKING:
     from ttasks.console.board import Board, Row, Section
     from ttasks.console.wording import Wording
+    from ttasks.model.run import Run
 
 FORMS: dict[str, type[Form]] = {
     form.name: form for form in (GitHub, GitLab, Azure, Buildkite, TeamCity)
 }
 _PLACE = re.compile(r'^ +File "(.+)", line (\d+)', re.MULTILINE)
 _MESSAGE_LINES = 10
-
-Summary = Callable[["Section", int], str | None]
-"""Gives the Markdown summary of a run in so many bytes; None if there is none."""
 
 
 class CiView(Grouped):
@@ -40,10 +37,9 @@ class CiView(Grouped):
     nothing of another task gets into it.
     """
 
-    def __init__(self, board: Board, wording: Wording, form: Form, summary: Summary) -> None:
+    def __init__(self, board: Board, wording: Wording, form: Form) -> None:
         super().__init__(board, wording)
         self._form = form
-        self._summary = summary
         self._groups = 0
         self._errors = form.limits.errors  # that are left
         self._warnings = form.limits.warnings
@@ -85,12 +81,14 @@ class CiView(Grouped):
         super().end(section, duration)
         self._annotate(section)
         room = self._form.room_for_summary()
-        markdown = self._summary(section, room) if room else None
-        if markdown is None:
-            return
+        if room and section.run is not None:
+            self._summarize(section.run, room)
+
+    def _summarize(self, run: Run, room: int) -> None:
+        """Put the report of a run where the system shows it."""
         try:
-            self._command(*self._form.summary(markdown))
-        except OSError as error:
+            self._command(*self._form.summary(run.report().to_markdown(limit_bytes=room)))
+        except Exception as error:  # a full disk; the run is not worse for it
             self.print(f"  the summary could not be written: {error}")
 
     def _annotate(self, section: Section) -> None:
