@@ -7,6 +7,7 @@ import os
 import re
 import select
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fcntl import ioctl
@@ -143,11 +144,11 @@ class Terminal:
                 if self._closing:
                     return
                 continue
-            try:
-                data = os.read(self._master, 65536)
-            except OSError:
-                return
             with self._lock:
+                try:
+                    data = os.read(self._master, 65536)
+                except OSError:
+                    return
                 self.raw += data
                 self._stream.feed(data)
                 below = [line for line in self._lines_below() if line]
@@ -156,6 +157,18 @@ class Terminal:
 
     def _lines_below(self) -> list[str]:
         return [line.rstrip() for line in self._screen.display[self._screen.cursor.y :]]
+
+    def settle(self) -> None:
+        """Wait until everything that was written has been read."""
+        end = time.monotonic() + WAIT
+        while self._reads and self._master >= 0 and select.select([self._master], [], [], 0)[0]:
+            assert time.monotonic() < end, "it never stops"
+            time.sleep(0.001)
+
+    def below(self) -> list[str]:
+        """The lines from the cursor on."""
+        with self._lock:
+            return self._lines_below()
 
     def display(self) -> list[str]:
         """The lines of the window, as they are now, without blank ones at the end."""
@@ -167,6 +180,7 @@ class Terminal:
 
     def everything(self) -> list[str]:
         """All lines: those that have scrolled away, and the window."""
+        self.settle()
         with self._lock:
             gone = [
                 "".join(line[x].data for x in range(max(line, default=-1) + 1)).rstrip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ttasks import sync
@@ -227,7 +228,7 @@ class Writer:
         for section in self._board.sections.values():
             if section.ended is None and section.total:
                 section.ended = SYSTEM_CLOCK.now()
-                view.end(section, section.ended - section.began)
+                view.end(section, (datetime.now(UTC) - section.moment).total_seconds())
         if self._logs is not None and self._logs.error is not None:
             view.print(f"  the log files are incomplete: {self._logs.error}")
         self._screen.write((_CLEAR if view.has_footer else "") + self._taken())
