@@ -39,8 +39,9 @@ class Grouped(View):
         line = self.wording.change(row, event)
         if line is None:
             return
-        self.group(row, line, failed=event.type is TaskEventType.FAILED)
-        if event.type is TaskEventType.FAILED and event.retry_in is None:
+        failed = event.type is TaskEventType.FAILED and event.retry_in is None
+        self.group(row, line, failed=failed)
+        if failed:
             self.failure(row)
 
     def group(self, row: Row, line: str, *, failed: bool) -> None:

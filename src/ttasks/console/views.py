@@ -114,7 +114,8 @@ class View:
             self.print("", self._rule("Failures" if len(failures) > 1 else "Failure"))
             for row in failures[:_MOST_BLOCKS]:
                 self.print("", *self.wording.block(row))
-            self.print("", *[self.wording.end(row) for row in failures[_MOST_BLOCKS:]])
+            if failures[_MOST_BLOCKS:]:
+                self.print("", *[self.wording.end(row) for row in failures[_MOST_BLOCKS:]])
         self.print("", self.wording.summary(section, duration))
 
     def _rule(self, title: str) -> str:
