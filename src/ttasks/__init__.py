@@ -51,6 +51,7 @@ from ttasks.model.log_filter import TaskLogFilter
 from ttasks.model.policy import DependencyPolicy, RetryPolicy
 from ttasks.model.prompt import PermissionRequest, PromptReply
 from ttasks.model.result import Failure, TaskResult
+from ttasks.model.run import Run
 from ttasks.model.running import GraphStatistics
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
@@ -92,6 +93,7 @@ __all__ = [
     "RateLimitedError",
     "PythonTask",
     "RetryPolicy",
+    "Run",
     "SQLiteStore",
     "Store",
     "StoreError",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from ttasks.backends.base import Backend
     from ttasks.model.graph import TaskGraph
+    from ttasks.model.run import Run
     from ttasks.model.running import RunOptions
 
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
@@ -145,7 +146,9 @@ class TaskExecutor:
             self._loop.let_go,
             self._close_all,
         )
-        self._single = SingleTasks(self._scheduler, max_workers)
+        self._single = SingleTasks(
+            self._scheduler, max_workers, getattr(getattr(store, "runs", None), "add", None)
+        )
         self._running = services.running
         self._thread = ThreadBackend(self._loop, kills=False)
         self._backends: dict[str, Backend] = {
@@ -279,6 +282,7 @@ class TaskExecutor:
             try:
                 if not self._reuse(task, tasks):
                     work = Work(task, tasks, retry_policy or task.retry)
+                    self._single.note(work, outer)
                     error = self._single.execute(work, requests, outer)
             finally:
                 scheduler.leave(outer)
@@ -325,6 +329,7 @@ class TaskExecutor:
                 if self._reuse(task, tasks):
                     promise.end(TaskStatus.SUCCEEDED, None)
                 else:
+                    self._single.note(work, None)
                     self._single.submit(work)
             except RuntimeError as error:  # no thread could be started
                 promise.end(TaskStatus.FAILED, error)
@@ -364,13 +369,29 @@ class TaskExecutor:
             lambda: requests.interrupt("cancelled"),
         )
 
-    def _run_graph(self, graph: TaskGraph, options: RunOptions, requests: Requests) -> None:
+    def start_graph(self, graph: TaskGraph, options: RunOptions) -> Run:
+        """Run a graph on a thread of its own; `TaskGraph.start` calls this."""
+        from ttasks.engine.starting import start
+
+        requests = Requests(self._clock)
+        return start(
+            lambda begun: self._run_graph(graph, options, requests, begun), self._scheduler
+        )
+
+    def _run_graph(
+        self,
+        graph: TaskGraph,
+        options: RunOptions,
+        requests: Requests,
+        begun: Callable[[Run], None] | None = None,
+    ) -> None:
         from ttasks.engine.graph_run import GraphRun
 
         with Signals(requests.interrupt, handle_sigterm=options.handle_sigterm):
             outer = self._scheduler.enter()
             try:
-                GraphRun(self._scheduler, self._store, graph, options, requests, outer).run()
+                run = GraphRun(self._scheduler, self._store, graph, options, requests, outer, begun)
+                run.run()
             finally:
                 self._scheduler.leave(outer)
 

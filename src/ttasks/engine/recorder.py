@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from ttasks.model.event import TaskEvent
     from ttasks.model.graph import TaskGraph
     from ttasks.model.redact import Redactor
+    from ttasks.model.run import Run
     from ttasks.model.store import Store
     from ttasks.model.task import Task
+    from ttasks.model.timeline import Notes
 
 
 class Recorder:
@@ -26,6 +29,10 @@ class Recorder:
 
     The error of a failed write is kept by id and announced as PERSISTENCE_FAILED, and the work
     goes on; a strict recorder also raises it from ``transition`` and ``save_graph``.
+
+    Attributes:
+        strict: see above.
+        keeps_notes: the store also keeps what a run has noted of its tasks.
     """
 
     def __init__(
@@ -39,9 +46,10 @@ class Recorder:
         self._store = store
         self._save_task = None if store is None else store.tasks.save
         self._record = getattr(store, "record", None)
+        self.keeps_notes = self._record is not None and hasattr(store, "runs")
         self._journal = getattr(store, "events", None)
         self._bus = bus
-        self._strict = strict
+        self.strict = strict
         self.redactor = redactor
         # Items are assigned and the dicts copied, each an atomic operation; so they need no lock.
         self.task_errors: dict[str, Exception] = {}
@@ -57,8 +65,14 @@ class Recorder:
         error: str | None = None,
         attempt: int = 0,
         retry_in: float | None = None,
+        run: Run | None = None,
+        notes: Notes | None = None,
     ) -> None:
         """Save the task, then publish the event.
+
+        Args:
+            kind, task, previous, status, timestamp, error, attempt, retry_in, run: of the event.
+            notes: what ``run`` has noted of the task, if the recorder keeps that.
 
         Raises:
             StoreError: the write failed and the recorder is strict; the event was published.
@@ -70,11 +84,13 @@ class Recorder:
         event = None
         if subscriptions or self._record is not None:
             event = make_event(
-                kind, task.id, task, timestamp, previous, status, error, attempt, retry_in
+                kind, task.id, task, timestamp, previous, status, error, attempt, retry_in, run=run
             )
         if self._save_task is not None:
             try:
-                if self._record is not None:
+                if notes is not None:
+                    self._record(task, event, notes=notes)  # type: ignore[misc]
+                elif self._record is not None:
                     self._record(task, event)
                 else:
                     self._save_task(task)
@@ -83,7 +99,7 @@ class Recorder:
                 self._note(task, failed)
         if subscriptions and event is not None:
             self._bus.deliver(event, subscriptions)
-        if failed is not None and self._strict:
+        if failed is not None and self.strict:
             raise StoreError(f"Task {task.title!r} could not be saved: {failed}") from failed
 
     def write(self, task: Task, event: TaskEvent) -> None:
@@ -114,6 +130,16 @@ class Recorder:
             except BaseException as error:
                 self._note(event.task, _kept(error))
         self._bus.publish(event)
+
+    def report_all(self, events: Sequence[TaskEvent]) -> None:
+        """``report`` for several events of one kind; the journal gets them in one write."""
+        if events and self._journal is not None and self._journal.wants(events[0].type):
+            try:
+                self._journal.append(*events)
+            except BaseException as error:
+                self._note(events[0].task, _kept(error))
+        for event in events:
+            self._bus.publish(event)
 
     def shown(self, task: Task) -> Task:
         """The task as subscribers and stores see it."""
@@ -165,7 +191,7 @@ class Recorder:
             for task in graph:
                 self._announce_failure(task, error)
                 break
-            if self._strict:
+            if self.strict:
                 raise StoreError(f"Graph {graph.title!r} could not be saved: {error}") from error
 
     def save_outcome(self, graph: TaskGraph) -> None:

@@ -323,7 +323,7 @@ class _Why:
         number = len(task.attempts)
         which = "" if number == 1 else f" in the last of {number} attempts"
         reason = task.termination_reason or "handler"
-        text = _REASONS.get(reason, "").format(code=task.returncode)
+        text = _REASONS.get(reason, "")
         return f"{self._name} failed{which}{text}: {_plain(task.error)}."
 
     def _obstacle(self) -> str:
@@ -352,7 +352,6 @@ class _Why:
 
 
 _REASONS = {
-    "exit_code": " with exit code {code}",
     "timeout": " as its time was up",
     "interrupted": " because whoever ran it was interrupted",
     "circuit_open": " because the circuit of its group was open",

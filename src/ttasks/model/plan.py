@@ -357,16 +357,27 @@ class Plan:
         self._parked.clear()
         return decisions
 
-    def notes(self, node: int) -> Notes:
-        """What was noted of a node, in seconds since the run began."""
+    def notes(self, node: int, ended: float | None = None, began: float | None = None) -> Notes:
+        """What was noted of a node, in seconds since the run began.
+
+        Args:
+            node: the node.
+            ended: the moment of its end, if that has not been noted yet.
+            began: another start than that of the run.
+        """
+        if began is None:
+            began = self.began
+        ready, started, waits = self.ready[node], self.started[node], self.waits.get(node)
+        if ended is None:
+            ended = self.ended[node]
         return Notes(
-            self.ready[node],
+            None if ready is None else ready - began,
             self.unlocked_by[node],
-            self.started[node],
+            None if started is None else started - began,
             self.slots[node],
-            tuple(self.waits.get(node, ())),
-            self.ended[node],
-        ).since(self.began)
+            tuple([(at - began, what, detail) for at, what, detail in waits]) if waits else (),
+            None if ended is None else ended - began,
+        )
 
     def state(self, node: int) -> State:
         """Where the node is."""

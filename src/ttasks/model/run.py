@@ -9,7 +9,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ttasks.model.checks import check_seconds, wrong_type
-from ttasks.model.ids import new_id
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
@@ -33,12 +32,15 @@ class RunSource(Protocol):
     """Where a `Run` has from what it knows: an executor, or a ledger. Thread-safe.
 
     Attributes:
+        id: of the run.
         is_single: it is the run of a single task.
         parent: the run that it is part of, the id of the task that runs it, and the moment there
             when it began; None if there is none.
         graph_ids: ids of its graph, and of those around it.
     """
 
+    @property
+    def id(self) -> str: ...
     @property
     def is_single(self) -> bool: ...
     @property
@@ -51,9 +53,6 @@ class RunSource(Protocol):
 
     def facts(self) -> RunFacts:
         """Its facts as of now."""
-
-    def notes(self, task_id: str) -> Notes | None:
-        """What was noted of a task of it, since its start; for stores that keep it."""
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for its end, at most that many seconds; False if it has not ended."""
@@ -83,19 +82,15 @@ class Run:
         "'echo hello' ran as it depends on nothing."
     """
 
-    __slots__ = ("__weakref__", "_ids", "_source")
+    __slots__ = ("__weakref__", "_source")
 
-    def __init__(self, source: RunSource, run_id: str | None = None) -> None:
+    def __init__(self, source: RunSource) -> None:
         self._source = source
-        # A list, to which two threads may append at once: the first item counts.
-        self._ids = [] if run_id is None else [run_id]
 
     @property
     def id(self) -> str:
         """Identity of the run, a uuid4 as str."""
-        if not self._ids:  # that of a single task is made when somebody asks for it
-            self._ids.append(new_id())
-        return self._ids[0]
+        return self._source.id
 
     @property
     def number(self) -> int:
@@ -200,11 +195,13 @@ class Holder(NamedTuple):
     """The run that a graph key belongs to.
 
     Attributes:
+        run_id: its id.
         pid, host: its process.
         since: when it began, aware UTC.
         is_certain: False if it cannot be seen from here whether that process still runs.
     """
 
+    run_id: str
     pid: int
     host: str
     since: datetime

@@ -33,17 +33,6 @@ class Notes(NamedTuple):
     waits: tuple[Wait, ...] = ()
     ended: float | None = None
 
-    def since(self, began: float) -> Notes:
-        """The same in seconds since the start of its run."""
-        return Notes(
-            None if self.ready is None else self.ready - began,
-            self.unlocked_by,
-            None if self.started is None else self.started - began,
-            self.slot,
-            tuple((moment - began, what, detail) for moment, what, detail in self.waits),
-            None if self.ended is None else self.ended - began,
-        )
-
 
 class Piece(NamedTuple):
     """A piece of the time of a node: what it waited for, or None if it ran, and a detail."""

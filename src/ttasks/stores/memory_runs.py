@@ -98,7 +98,7 @@ class MemoryRuns(Mapping[str, Run]):
             if key is not None:
                 if key in self._holders:
                     return self._holders[key][1]
-                self._holders[key] = run, Holder(head.pid, head.host, head.started_at)
+                self._holders[key] = run, Holder(head.id, head.pid, head.host, head.started_at)
             number = self._numbers[name] = self._numbers.get(name, 0) + 1
         self._runs.append(run)
         return number

@@ -137,14 +137,14 @@ class PastRun:
 
     def __init__(self, runs: RunReader, run_id: str) -> None:
         self._runs = runs
-        self._id = run_id
+        self.id = run_id
 
     @property
     def graph_ids(self) -> frozenset[str]:
-        return frozenset((self._runs.row_of(self._id).subject,))
+        return frozenset((self._runs.row_of(self.id).subject,))
 
     def head(self) -> RunFacts:
-        return self._head(self._runs.row_of(self._id))
+        return self._head(self._runs.row_of(self.id))
 
     def _head(self, row: Row) -> RunFacts:
         facts, ending = from_json(row.facts), from_json(row.ending)
@@ -176,7 +176,7 @@ class PastRun:
 
     def _unfinished(self, row: Row, head: RunFacts) -> RunFacts:
         """A run without an end goes on, or its process is gone."""
-        if self._runs.liveness(row) is Liveness.GONE:
+        if row.outcome is not None or self._runs.liveness(row) is Liveness.GONE:
             return replace(head, outcome="interrupted")
         return replace(head, elapsed=max(0.0, (time_ns() // 1000 - row.started_at) / 1e6))
 
@@ -195,7 +195,7 @@ class PastRun:
         )
 
     def facts(self) -> RunFacts:
-        row = self._runs.row_of(self._id)
+        row = self._runs.row_of(self.id)
         return self._facts(row)
 
     def _facts(self, row: Row) -> RunFacts:
@@ -254,10 +254,6 @@ class PastRun:
             children.append(Child(facts["task"], facts["start"], self._facts(inner)))
         return children
 
-    def notes(self, task_id: str) -> Notes | None:
-        """None: what the ledger knows is not written again."""
-        return None
-
     def wait(self, timeout: float | None) -> bool:
         give_up = None if timeout is None else monotonic() + timeout
         while self.head().outcome == "running":
@@ -268,11 +264,11 @@ class PastRun:
         return True
 
     def cancel(self) -> None:
-        row = self._runs.row_of(self._id)
+        row = self._runs.row_of(self.id)
         if self._head(row).outcome != "running":
             return
         where = f"process {row.pid} on {from_optional(row.host)!r}"
-        raise GraphError(f"Run {self._id} belongs to {where}; cancel it there, or end that process")
+        raise GraphError(f"Run {self.id} belongs to {where}; cancel it there, or end that process")
 
 
 _NEVER = (TaskStatus.PENDING, None)

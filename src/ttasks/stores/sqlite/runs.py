@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from ttasks.errors import GraphError
 from ttasks.model.checks import check_int, check_optional_str
 from ttasks.model.facts import RunFacts
 from ttasks.model.graph import TaskGraph
@@ -130,7 +131,37 @@ class LedgerRuns(Mapping[str, Run]):
 
     def _run(self, run_id: str) -> Run:
         known = self._open.get(run_id)
-        return Run(PastRun(self._reader, run_id), run_id) if known is None else known.run
+        return Run(PastRun(self._reader, run_id)) if known is None else known.run
+
+    def mark_interrupted(self, run: Run | str) -> None:
+        """Say that the process of a run is gone, where that cannot be seen from here.
+
+        Its host may have been lost, or the container that it ran in. Afterwards the key of its
+        graph can be used again. Does nothing if the run has ended.
+
+        Args:
+            run: the run, or its id.
+
+        Raises:
+            KeyError: there is no such run.
+            GraphError: its process still runs on this machine.
+            StoreError: SQLite could not write.
+        """
+        run_id = subject_id(run)
+        if run_id not in self:
+            raise KeyError(run_id)
+        row = self._reader.row_of(run_id)
+        if row.outcome is not None:
+            return
+        if self._reader.liveness(row) is Liveness.ALIVE:
+            raise GraphError(f"Run {run_id} goes on in process {row.pid}; it is not interrupted")
+        values = (*row[1:8], "interrupted", *row[9:12])
+        self._ledger.writer.write(
+            lambda connection: connection.execute(
+                "UPDATE runs SET outcome='interrupted', checksum=? WHERE seq=?",
+                (checksum_of(values), row.seq),
+            )
+        )
 
     # Writing, for the engine; see `ttasks.model.run.RunLog`
 
@@ -199,6 +230,7 @@ class LedgerRuns(Mapping[str, Run]):
             liveness = self._reader.liveness(row)
             if liveness is not Liveness.GONE:
                 return Holder(
+                    row.id,
                     row.pid or 0,
                     from_optional(row.host) or "",
                     from_micros(row.started_at),
