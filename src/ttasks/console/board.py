@@ -41,6 +41,7 @@ class Row:
         retry_at: when the next attempt is due; None if none is.
         status, attempt, error, percent, message: of the latest event that told them.
         lines: output of its latest attempt; None before and if nobody wants it.
+        reused: it was taken over, or had SUCCEEDED before.
         missed: lines of output that were dropped, because they came too fast.
         blocks: names of the tasks that did not run because of this one.
         log_file: where all its output is; None if nowhere.
@@ -62,6 +63,7 @@ class Row:
         "percent",
         "required",
         "retry_at",
+        "reused",
         "section",
         "since",
         "status",
@@ -88,6 +90,7 @@ class Row:
         self.message: str | None = None
         self.lines: Lines | None = None
         self.missed = 0
+        self.reused = False
         self.blocks: list[str] = []
         self.log_file: str | None = None
 
@@ -181,10 +184,10 @@ class Board:
         row.required, row.is_finally = facts.required, facts.is_finally
         self.rows[facts.id] = row
         section.total += 1
-        if facts.status.is_sink:
+        # What has ended in this run meanwhile will be told by its events, which come after this.
+        if facts.status.is_sink and facts.ended is None:
             row.status = facts.status
-            section.counts[facts.status] += 1
-            section.reused += facts.status is TaskStatus.SUCCEEDED
+            self._count(row, reused=facts.status is TaskStatus.SUCCEEDED)
         else:
             self.waiting[facts.id] = row
 
@@ -245,14 +248,25 @@ class Board:
         self.waiting.pop(row.task_id, None)
         self.running[row.task_id] = row
 
-    def _uncount(self, row: Row) -> None:
+    @staticmethod
+    def _count(row: Row, *, reused: bool) -> None:
+        row.reused = reused
+        row.section.counts[row.status] += 1
+        row.section.reused += reused
+
+    @staticmethod
+    def _uncount(row: Row) -> None:
+        """It had ended before, and that does not count any more."""
         section = row.section
         if section.counts[row.status]:
             section.counts[row.status] -= 1
-        if row in section.failures:
+            section.reused -= row.reused
+        if row.status is TaskStatus.FAILED and row in section.failures:
             section.failures.remove(row)
 
     def _end(self, row: Row, event: TaskEvent, now: float) -> None:
+        if not row.status.is_active:
+            self._uncount(row)
         row.task, row.error = event.task, event.error
         self.running.pop(row.task_id, None)
         if event.retry_in is not None:
@@ -261,13 +275,12 @@ class Board:
             return
         self.waiting.pop(row.task_id, None)
         row.status, row.retry_at = event.status, None
+        self._count(row, reused=event.type is TaskEventType.REUSED)
         section = row.section
-        section.counts[event.status] += 1
         if event.status is TaskStatus.FAILED:
             section.failures.append(row)
         elif event.status is TaskStatus.SUCCEEDED:
             section.flaky += event.attempt > 1
-            section.reused += event.type is TaskEventType.REUSED
         elif event.status is TaskStatus.BLOCKED:
             self._blame(row, event.task.blocked_by)
         if event.status is TaskStatus.CANCELLED and (event.error or "").startswith(_STOPPED):
