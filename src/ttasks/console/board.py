@@ -28,7 +28,9 @@ ENDS = frozenset(
         TaskEventType.REUSED,
     }
 )
-_STOPPED = ("The graph run was ", "Task was interrupted")  # how errors of stopped tasks begin
+OF_RUNS = frozenset(
+    {TaskEventType.RUN_STARTED, TaskEventType.RUN_STOPPING, TaskEventType.RUN_ENDED}
+)
 
 
 class Row:
@@ -191,6 +193,14 @@ class Board:
         else:
             self.waiting[facts.id] = row
 
+    def stop(self, run: Run, message: str) -> Section | None:
+        """Learn that a run is being stopped; returns its section, unless it is a nested run."""
+        section = self.sections.get(run.id)
+        if section is None or section.run_id != run.id:
+            return None
+        section.stopped = message
+        return section
+
     def end(self, run: Run, now: float) -> Section | None:
         """Learn of the end of a run; returns its section, unless that goes on around it."""
         section = self.sections.get(run.id)
@@ -283,8 +293,6 @@ class Board:
             section.flaky += event.attempt > 1
         elif event.status is TaskStatus.BLOCKED:
             self._blame(row, event.task.blocked_by)
-        if event.status is TaskStatus.CANCELLED and (event.error or "").startswith(_STOPPED):
-            section.stopped = section.stopped or event.error
 
     def _blame(self, row: Row, culprit_id: str | None) -> None:
         """Note what is blocked with the task that failed first."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ttasks.console.forecast import Forecast, medians
 from ttasks.console.text import clean, ticking
 from ttasks.console.views import View
+from ttasks.console.wording import why_stopped
 from ttasks.errors import MissingExtraError
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.status import TaskStatus
@@ -74,8 +75,8 @@ class Live(View):
             return []
         width = max(1, columns - 1)  # a line as wide as the window would make some of them wrap
         last = [self._progress(section, width, now)]
-        if section.stopped and room > 1:
-            last.insert(0, self._line(f"  {self.wording.again_to_kill('interrupted')}", width))
+        if section.stopped and room > 1 and why_stopped(section) != "killed":
+            last.insert(0, self._line(f"  {self.wording.again_to_kill(section)}", width, "yellow"))
         room -= len(last)
         waits = self._waits(now, 1 if room < 6 else 2) if room > 3 else []
         room -= len(waits)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ttasks.console.board import OF_RUNS
 from ttasks.console.text import seconds
 from ttasks.model.checks import wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
@@ -21,6 +22,7 @@ LEVELS = {
     TaskEventType.SKIPPED: logging.INFO,
     TaskEventType.REUSED: logging.INFO,
     TaskEventType.RUN_STARTED: logging.INFO,
+    TaskEventType.RUN_STOPPING: logging.WARNING,
     TaskEventType.RUN_ENDED: logging.INFO,
     TaskEventType.FAILED: logging.ERROR,
     TaskEventType.CANCELLED: logging.WARNING,
@@ -78,7 +80,7 @@ def log_events(
 
 
 def _record(logger: logging.Logger, level: int, event: TaskEvent) -> logging.LogRecord:
-    is_of_run = event.type in (TaskEventType.RUN_STARTED, TaskEventType.RUN_ENDED)
+    is_of_run = event.type in OF_RUNS
     made = logger.makeRecord(
         logger.name,
         level,
@@ -107,6 +109,8 @@ def _message(event: TaskEvent) -> str:
     kind = event.type
     if event.run is not None and kind is TaskEventType.RUN_STARTED:
         return f"{event.run.title or 'graph'} run started"
+    if event.run is not None and kind is TaskEventType.RUN_STOPPING:
+        return f"{event.run.title or 'graph'} run is being stopped: {event.error}"
     if event.run is not None and kind is TaskEventType.RUN_ENDED:
         return f"{event.run.title or 'graph'} run ended: {event.run.outcome}"
     title = event.task.title

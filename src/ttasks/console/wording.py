@@ -27,6 +27,7 @@ _NOTES = {
     TaskEventType.CIRCUIT_CLOSED: "circuit closed",
 }
 _TIME = 7  # columns
+_STOPPED = ("The graph run was ", "stopped: ")  # how reasons begin that say nothing yet
 
 
 class Wording:
@@ -71,7 +72,7 @@ class Wording:
                 note += f", attempt {row.attempt}"
             if row.is_optional_failure:
                 note += " (optional)"
-        ran = result is not None and row.status not in (TaskStatus.BLOCKED, TaskStatus.SKIPPED)
+        ran = row.attempt > 0 and row.status not in (TaskStatus.BLOCKED, TaskStatus.SKIPPED)
         name = row.name
         if row.status is TaskStatus.FAILED:
             name = self.style.paint(name, "bold", colour_of_mark(mark))
@@ -171,7 +172,7 @@ class Wording:
         )
 
     def stopping(self, board: Board, section: Section) -> list[str]:
-        """What is said once when a run is being stopped."""
+        """What is said when a run is being stopped."""
         style = self.style
         mine = [row for row in board.running.values() if row.section is section]
         ending = [row.name for row in mine if not row.is_finally]
@@ -181,21 +182,21 @@ class Wording:
             for row in board.waiting.values()
             if row.section is section and row.is_finally and row.retry_at is None
         ]
-        why = one_line(section.stopped or "").removeprefix("The graph run was ")
-        lines = [
-            f"{style.mark('cancelled')} {'':>{_TIME}}  {style.paint(why.capitalize(), 'bold')}"
-        ]
+        why = why_stopped(section)
+        lines = [self._line("cancelled", None, style.paint(why.capitalize(), "bold"), "")]
         if ending:
             lines.append(f"  ending {counted(len(ending), 'task')}: {joined(ending)}")
-        if cleaning:
-            lines.append(f"  then cleaning up: {joined(cleaning)}")
-        lines.append(f"  {self.again_to_kill(why)}")
+        if cleaning and why != "killed":
+            lines.append(f"  {'then ' if ending else ''}cleaning up: {joined(cleaning)}")
+        if why != "killed":
+            lines.append(f"  {self.again_to_kill(section)}")
         return [style.tell(line) for line in lines]
 
-    def again_to_kill(self, why: str) -> str:
+    def again_to_kill(self, section: Section) -> str:
         """How to end at once what is being stopped."""
-        again = "again " if why.startswith("interrupted") else ""
-        return self.style.paint(f"Ctrl-C {again}to kill what is left", "dim")
+        is_interrupt = why_stopped(section) == "interrupted"
+        text = f"Ctrl-C {'again ' if is_interrupt else ''}to kill what is left"
+        return self.style.paint(text, "dim")
 
     def missed(self, row: Row) -> str:
         """A line for output that was dropped."""
@@ -206,6 +207,14 @@ class Wording:
             ),
             "yellow",
         )
+
+
+def why_stopped(section: Section) -> str:
+    """Why a run is being stopped: "interrupted", "killed", …"""
+    text = one_line(section.stopped or "")
+    for start in _STOPPED:
+        text = text.removeprefix(start)
+    return text
 
 
 def mark_of(row: Row) -> str:
@@ -226,7 +235,8 @@ def reason(row: Row, result: TaskResult | None) -> str:
         if result.termination_reason == "handler" and failure is not None:
             return f"{failure.type.rpartition('.')[2]}: {one_line(failure.message)}".rstrip(": ")
     text = one_line(row.error or "")
-    text = text.removeprefix(f"{row.status.value}: ").removeprefix("Task ")
+    for start in (f"{row.status.value}: ", "Task ", *_STOPPED):
+        text = text.removeprefix(start)
     return text if len(text) <= 160 else f"{text[:160]}…"
 
 

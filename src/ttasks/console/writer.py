@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ttasks import sync
+from ttasks.console.board import OF_RUNS
 from ttasks.model.clock import SYSTEM_CLOCK
 from ttasks.model.event import TaskEvent, TaskEventType
 
 if TYPE_CHECKING:
-    from ttasks.console.board import Board, Section
+    from ttasks.console.board import Board
     from ttasks.console.logfiles import LogFiles
     from ttasks.console.screen import Screen
     from ttasks.console.views import View
@@ -28,7 +29,6 @@ PATIENCE = 2.0
 _TICK = 0.05  # seconds between two looks at the queue
 _FRAME = 0.1  # seconds between two drawings of a footer
 _BATCH = 500  # events between two writes
-_OF_RUNS = (TaskEventType.RUN_STARTED, TaskEventType.RUN_ENDED)
 _CLEAR = "\r\x1b[J"  # from the cursor to the end of the screen
 
 
@@ -75,7 +75,6 @@ class Writer:
         self._thread = sync.Thread(target=self._run, name="ttasks-console", daemon=True)
         # These belong to the thread.
         self._handled = 0
-        self._told: set[Section] = set()  # of their stop
         self._footer: list[str] = []
         self._drawn_at = 0.0
 
@@ -146,15 +145,12 @@ class Writer:
             with self._lock:
                 self._queued -= len(item.output_chunk)
         now = SYSTEM_CLOCK.now()
-        if item.type in _OF_RUNS:
+        if item.type in OF_RUNS:
             self._handle_run(item, now)
             return
         row = self._board.apply(item, now)
         if self._logs is not None and item.type is TaskEventType.FAILED:
             row.log_file = self._logs.path_of(item)
-        if row.section.stopped and row.section not in self._told:
-            self._told.add(row.section)
-            self._view.stopping(row.section)
         self._view.event(row, item)
 
     def _handle_run(self, event: TaskEvent, now: float) -> None:
@@ -168,12 +164,16 @@ class Writer:
                 section.run = run
                 view.begin(section, facts, self._store)
             return
+        if event.type is TaskEventType.RUN_STOPPING:
+            stopped = board.stop(run, event.error or "")
+            if stopped is not None:
+                view.stopping(stopped)
+            return
         ended = board.end(run, now)
         if ended is not None:
             view.end(ended, (event.timestamp - ended.moment).total_seconds())
             self._show()  # what it prints is made now, from rows that are forgotten next
             board.forget(ended)
-            self._told.discard(ended)
         if self._logs is not None:
             self._logs.forget(run.id)
 
