@@ -92,11 +92,12 @@ class RunRecord:
         """Why the graph cannot run now."""
         head = self._history.head()
         text = (
-            f"Graph {head.title!r} cannot run: its key {head.graph_key!r} has been in use since "
-            f"{holder.since:%Y-%m-%d %H:%M:%S} UTC by process {holder.pid} on {holder.host!r}"
+            f"Graph {head.title!r} cannot run: a graph of its key {head.graph_key!r} has been "
+            f"running since {holder.since:%Y-%m-%d %H:%M:%S} UTC in process {holder.pid} on "
+            f"{holder.host!r}"
         )
         if self._is_inside_itself():
-            return f"{text}, by a run that this one is part of; give it another key"
+            return f"{text}, and this run is part of that; give it another key"
         if holder.is_certain:
             return f"{text}; wait for its end, or run this graph with wait=True"
         return (

@@ -27,10 +27,10 @@ class TaskEventType(Enum):
     BLOCKED = "blocked"
     SKIPPED = "skipped"
     REUSED = "reused"
+    PERSISTENCE_FAILED = "persistence_failed"
     RUN_STARTED = "run_started"
     RUN_STOPPING = "run_stopping"
     RUN_ENDED = "run_ended"
-    PERSISTENCE_FAILED = "persistence_failed"
     CIRCUIT_OPENED = "circuit_opened"
     CIRCUIT_CLOSED = "circuit_closed"
 

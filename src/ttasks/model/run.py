@@ -8,6 +8,7 @@ from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ttasks.errors import GraphError
 from ttasks.model.checks import check_seconds, wrong_type
 from ttasks.model.status import TaskStatus
 
@@ -180,6 +181,10 @@ class Run:
         # By name: reports are made from the model, so the model must not import them.
         return import_module("ttasks.report").RunReport(self.facts())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What leaves the process is what is known now, without the tasks.
+        return _remembered, (self._source.head(),)
+
     def __eq__(self, other: object) -> bool:
         return self.id == other.id if isinstance(other, Run) else NotImplemented
 
@@ -189,6 +194,43 @@ class Run:
     def __repr__(self) -> str:
         head = self._source.head()
         return f"<Run {self.id} {head.title!r} #{head.number} {head.outcome}>"
+
+
+class _Memory:
+    """What is left of a run in another process, or in a copy: a `RunSource`."""
+
+    is_single = False
+    parent = None
+
+    def __init__(self, head: RunFacts) -> None:
+        self._head = head
+        self.id = head.id
+        self.graph_ids = frozenset((head.graph_id,))
+
+    def head(self) -> RunFacts:
+        return self._head
+
+    def facts(self) -> RunFacts:
+        return self._head
+
+    def wait(self, timeout: float | None) -> bool:
+        if self._head.outcome != "running":
+            return True
+        raise self._not_here()
+
+    def cancel(self) -> None:
+        if self._head.outcome == "running":
+            raise self._not_here()
+
+    def _not_here(self) -> GraphError:
+        return GraphError(
+            f"This is a copy of run {self.id}, which belongs to process {self._head.pid} on "
+            f"{self._head.host!r}; take the run from store.runs to wait for it"
+        )
+
+
+def _remembered(head: RunFacts) -> Run:
+    return Run(_Memory(head))
 
 
 class Holder(NamedTuple):
