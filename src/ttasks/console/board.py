@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ttasks.console.output import Lines
 from ttasks.console.text import joined, one_line, ticking
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.status import TaskStatus
@@ -14,7 +13,9 @@ from ttasks.model.status import TaskStatus
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ttasks.model.facts import RunFacts, TaskFacts
+    from ttasks.console.output import Lines
+    from ttasks.engine.history import Planned
+    from ttasks.model.facts import RunFacts
     from ttasks.model.run import Run
     from ttasks.model.task import Task
 
@@ -42,7 +43,7 @@ class Row:
         since: when its attempt started.
         retry_at: when the next attempt is due; None if none is.
         status, attempt, error, percent, message: of the latest event that told them.
-        lines: output of its latest attempt; None before and if nobody wants it.
+        lines: output of its latest attempt; None before there is any.
         reused: it was taken over, or had SUCCEEDED before.
         missed: lines of output that were dropped, because they came too fast.
         blocks: names of the tasks that did not run because of this one.
@@ -165,33 +166,44 @@ class Board:
         self.waiting: dict[str, Row] = {}
         self.sections: dict[str, Section] = {}
         self.current: Section | None = None
+        self._around: dict[str, str] = {}  # what stands before the names of tasks, by run
 
-    def begin(self, facts: RunFacts, moment: datetime, now: float) -> Section:
-        """Learn of the run of a graph, and of the tasks in it, when it begins."""
-        outer = self.sections.get(facts.parent_id or "")
-        section = outer
+    def begin(
+        self, head: RunFacts, planned: Iterable[Planned], moment: datetime, now: float
+    ) -> Section:
+        """Learn of the run of a graph when it begins; what has ended since is told by events.
+
+        Args:
+            head: its facts, without those of tasks.
+            planned: its tasks.
+            moment: when it began.
+            now: by the clock of this board.
+        """
+        section = self.sections.get(head.parent_id or "")
+        title = one_line(head.title)
         if section is None:
-            section = Section(facts.id, one_line(facts.title), now, moment)
-            self.current = section
-        self.sections[facts.id] = section
-        for task in facts.tasks.values():
-            self._expect(task, section, () if outer is None else (facts.title,))
+            section = self.current = Section(head.id, title, now, moment)
+            self._around[head.id] = ""
+        else:  # a nested run: its tasks are named after the graphs around them
+            around = self._around.get(head.parent_id or "", "")
+            self._around[head.id] = f"{around}{title} / " if title else around
+        self.sections[head.id] = section
+        for task in planned:
+            self._expect(task, section, self._around[head.id])
         return section
 
-    def _expect(self, facts: TaskFacts, section: Section, around: Iterable[str]) -> None:
-        names = [*(facts.path[1:] or around), facts.title]
-        row = Row(facts.id, " / ".join(filter(None, map(one_line, names))), section)
-        row.key = facts.key
-        row.after, row.groups = facts.after, facts.groups
-        row.required, row.is_finally = facts.required, facts.is_finally
-        self.rows[facts.id] = row
+    def _expect(self, planned: Planned, section: Section, around: str) -> None:
+        row = Row(planned.task_id, around + one_line(planned.title), section)
+        row.key = planned.key
+        row.after, row.groups = planned.after, planned.groups
+        row.required, row.is_finally = planned.required, planned.is_finally
         section.total += 1
-        # What has ended in this run meanwhile will be told by its events, which come after this.
-        if facts.status.is_sink and facts.ended is None:
-            row.status = facts.status
-            self._count(row, reused=facts.status is TaskStatus.SUCCEEDED)
+        if planned.had_ended:
+            row.status = TaskStatus.SUCCEEDED
+            self._count(row, reused=True)
         else:
-            self.waiting[facts.id] = row
+            self.waiting[planned.task_id] = row
+        self.rows[planned.task_id] = row
 
     def stop(self, run: Run, message: str) -> Section | None:
         """Learn that a run is being stopped; returns its section, unless it is a nested run."""
@@ -206,6 +218,7 @@ class Board:
         section = self.sections.get(run.id)
         if section is None or section.run_id != run.id:
             self.sections.pop(run.id, None)
+            self._around.pop(run.id, None)
             return None
         section.ended, section.outcome, section.error = now, run.outcome, run.error
         return section
@@ -216,6 +229,7 @@ class Board:
             for task_id in [key for key, row in rows.items() if row.section is section]:
                 del rows[task_id]
         self.sections = {key: kept for key, kept in self.sections.items() if kept is not section}
+        self._around = {key: around for key, around in self._around.items() if key in self.sections}
         if self.current is section:
             self.current = next(iter(self.sections.values()), None)
 
@@ -253,7 +267,7 @@ class Board:
         row.status, row.attempt, row.error = TaskStatus.RUNNING, event.attempt, None
         row.since, row.retry_at = now, None
         row.percent = row.message = None
-        row.lines = Lines()
+        row.lines = None
         row.blocks.clear()
         self.waiting.pop(row.task_id, None)
         self.running[row.task_id] = row

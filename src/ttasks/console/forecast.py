@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from ttasks.console.text import one_line
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
     from ttasks.console.board import Board, Row, Section
-    from ttasks.model.facts import RunFacts, TaskFacts
+    from ttasks.model.facts import RunFacts
     from ttasks.model.store import Store
 
 _RUNS = 5  # earlier ones that are looked at
@@ -62,33 +63,28 @@ class Forecast:
         return max(work / self._workers, longest)
 
 
-def medians(store: Store | None, facts: RunFacts) -> dict[str, float]:
+def medians(store: Store | None, head: RunFacts, rows: Mapping[str, Row]) -> dict[str, float]:
     """Seconds that the tasks of a run took in the latest runs of its graph, by their id.
 
-    Tasks are known by their key, or else by path and title. Whatever goes wrong with the store,
-    there is just no estimate.
+    Tasks are known by their key, or else by their title. Whatever goes wrong with the store, there
+    is just no estimate.
     """
     runs: Any = getattr(store, "runs", None)
-    if runs is None or len(facts.tasks) > _MOST_TASKS:
+    if runs is None or len(rows) > _MOST_TASKS:
         return {}
-    found: dict[tuple[str, ...], list[float]] = {}
+    found: dict[str, list[float]] = {}
     try:
-        which = {"key": facts.graph_key} if facts.graph_key else {"graph": facts.graph_id}
+        which = {"key": head.graph_key} if head.graph_key else {"graph": head.graph_id}
         for run in runs.list(**which, limit=_RUNS + 1):
-            if run.id == facts.id:
+            if run.id == head.id:
                 continue
             for task in run.facts().tasks.values():
                 if task.status is TaskStatus.SUCCEEDED and task.duration and not task.reused:
-                    found.setdefault(_name(task), []).append(task.duration)
+                    found.setdefault(task.key or one_line(task.title), []).append(task.duration)
     except Exception:
         return {}
-    return {
-        task.id: median(found[_name(task)]) for task in facts.tasks.values() if _name(task) in found
-    }
-
-
-def _name(task: TaskFacts) -> tuple[str, ...]:
-    return ("", task.key) if task.key is not None else (*task.path, task.title)
+    names = {row.task_id: row.key or row.name for row in rows.values()}
+    return {task_id: median(found[name]) for task_id, name in names.items() if name in found}
 
 
 def _in_order(rows: Mapping[str, Row]) -> tuple[list[str], dict[str, list[str]]]:

@@ -22,7 +22,7 @@ class JsonLines(View):
         known = {name: value for name, value in fields.items() if value is not None}
         self.print(json.dumps(known, ensure_ascii=True, allow_nan=False))
 
-    def begin(self, section: Section, facts: RunFacts, store: Store | None) -> None:
+    def begin(self, section: Section, head: RunFacts, store: Store | None) -> None:
         """See `View`."""
         self.put(event="begin", run=section.run_id, title=section.title, total=section.total)
 

@@ -57,10 +57,10 @@ class Live(View):
             _environ={},
         )
 
-    def begin(self, section: Section, facts: RunFacts, store: Store | None) -> None:
+    def begin(self, section: Section, head: RunFacts, store: Store | None) -> None:
         """See `View`."""
         rows = {key: row for key, row in self.board.rows.items() if row.section is section}
-        self._forecast.begin(rows, medians(store, facts), facts.workers)
+        self._forecast.begin(rows, medians(store, head, rows), head.workers)
 
     def change(self, row: Row, event: TaskEvent) -> None:
         """See `View`. What is blocked stands below the failure that blocks it."""
@@ -78,7 +78,8 @@ class Live(View):
         if section.stopped and room > 1 and why_stopped(section) != "killed":
             last.insert(0, self._line(f"  {self.wording.again_to_kill(section)}", width, "yellow"))
         room -= len(last)
-        waits = self._waits(now, 1 if room < 6 else 2) if room > 3 else []
+        is_full = len(board.running) + 2 > room
+        waits = self._waits(now, 1 if is_full else 2) if room > 3 else []
         room -= len(waits)
         shown = list(islice(board.running.values(), room))
         more = len(board.running) - len(shown)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ttasks.console.board import ENDS
+from ttasks.console.output import Lines
 from ttasks.console.style import Style, colour_of
 from ttasks.console.text import cells, clean, fit, padded
 from ttasks.model.event import TaskEvent, TaskEventType
@@ -51,14 +52,14 @@ class View:
 
     # What happens
 
-    def begin(self, section: Section, facts: RunFacts, store: Store | None) -> None:
+    def begin(self, section: Section, head: RunFacts, store: Store | None) -> None:
         """The run of a graph has begun that is not inside of another one."""
 
     def event(self, row: Row, event: TaskEvent) -> None:
         """An event of a task, which the board knows already."""
         if event.output_chunk is not None:
             if row.lines is None:
-                return
+                row.lines = Lines()
             stream = event.output_stream or "stdout"
             if self.wants_lines:
                 self.lines(row, row.lines.feed(stream, event.output_chunk))
@@ -163,7 +164,7 @@ class Stream(View):
         super().__init__(board, wording)
         self._width = _NAME_COLUMNS[0]
 
-    def begin(self, section: Section, facts: RunFacts, store: Store | None) -> None:
+    def begin(self, section: Section, head: RunFacts, store: Store | None) -> None:
         """See `View`. The longest name says how much room all of them have."""
         names = [row.name for row in self.board.rows.values() if row.section is section]
         self._width = min(max([self._width, *map(cells, names)]), _NAME_COLUMNS[1])

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from ttasks import sync
 from ttasks.console.board import OF_RUNS
+from ttasks.engine.history import GraphHistory
 from ttasks.model.clock import SYSTEM_CLOCK
 from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.run import source_of
 
 if TYPE_CHECKING:
     from ttasks.console.board import Board
@@ -158,11 +160,13 @@ class Writer:
         if run is None:  # somebody has made this event
             return
         if event.type is TaskEventType.RUN_STARTED:
-            facts = run.facts()
-            section = board.begin(facts, event.timestamp, now)
-            if section.run_id == facts.id:
-                section.run = run
-                view.begin(section, facts, self._store)
+            source = source_of(run)
+            if isinstance(source, GraphHistory):  # else somebody has made this event
+                head = source.head()
+                section = board.begin(head, source.planned(), event.timestamp, now)
+                if section.run_id == head.id:
+                    section.run = run
+                    view.begin(section, head, self._store)
             return
         if event.type is TaskEventType.RUN_STOPPING:
             stopped = board.stop(run, event.error or "")
@@ -179,7 +183,7 @@ class Writer:
 
     def _print(self, item: Printed) -> None:
         row = self._board.running.get(item.task_id or "")
-        if row is not None and row.lines is not None and self._view.wants_lines:
+        if row is not None and self._view.wants_lines:
             self._view.lines(row, list(item.lines))
         else:
             lines = self._view.cleaned(item.lines)

@@ -109,7 +109,8 @@ def test_ascii_in_a_locale_without_more(tmp_path: Path, environment: dict[str, s
         from ttasks.console import console
 
         with TaskExecutor() as executor, console(executor, "stream"):
-            executor.submit(Task.bash("printf 'd\\303\\251j\\n'; exit 1", title="été")).exception()
+            task = Task.bash("printf 'd\\\\303\\\\251j\\\\n'; exit 1", title="été")
+            executor.submit(task).exception()
         """,
     )
     done = subprocess.run(
