@@ -7,6 +7,8 @@ import select
 import stat
 from typing import TextIO
 
+from ttasks import sync
+
 _SLICE_SECONDS = 0.1  # how long a wait for the reader may overlook that it is to end
 _TO_FILE_BYTES = 1 << 20
 
@@ -14,10 +16,10 @@ _TO_FILE_BYTES = 1 << 20
 class Screen:
     """Where a console writes to. Used by one thread, but for ``stop`` and the attributes.
 
-    A real file is written through a duplicate of its descriptor, so that nothing of ``sys`` is
-    locked meanwhile, and no other file is hit if the program closes its own. Before it writes to a
-    pipe or terminal it waits until that takes something, and then gives it no more than it
-    certainly takes.
+    A real file is written through a descriptor of its own, so that nothing of ``sys`` is locked
+    meanwhile, and no other file is hit if the program closes its own. Of a terminal it opens
+    another one, which can be told never to block without doing that to other programs. Before it
+    writes to a pipe it waits until that takes something, and gives it no more than it then takes.
 
     Attributes:
         gone: True once nobody reads any more; whatever is written then is dropped.
@@ -35,7 +37,7 @@ class Screen:
         self._piece = _TO_FILE_BYTES
         try:
             stream.flush()
-            self._fd = os.dup(stream.fileno())
+            self._fd = _own_descriptor(stream.fileno())
         except (AttributeError, OSError, ValueError):  # StringIO, a test's capture, or closed
             self.gone = getattr(stream, "closed", False)
             return
@@ -60,10 +62,15 @@ class Screen:
 
     def _write(self, fd: int, rest: memoryview) -> None:
         while rest and not self._stopped:
-            if self._poll is None or self._poll.poll(_SLICE_SECONDS * 1000):
+            if self._poll is not None and not self._poll.poll(_SLICE_SECONDS * 1000):
+                continue
+            try:
                 size = os.write(fd, rest[: self._piece])
-                self.written += size
-                rest = rest[size:]
+            except BlockingIOError:
+                sync.sleep(_SLICE_SECONDS / 10)
+                continue
+            self.written += size
+            rest = rest[size:]
 
     def size(self) -> tuple[int, int]:
         """Columns and rows of the terminal; 80 x 24 if it does not say."""
@@ -80,6 +87,16 @@ class Screen:
     def close(self) -> None:
         """Let go of the file. By the thread that writes, or when that is gone."""
         self.gone = True
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+
+def _own_descriptor(fd: int) -> int:
+    """Another descriptor of the same file; of a terminal one that does not block."""
+    if os.isatty(fd):
+        try:
+            return os.open(os.ttyname(fd), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        except (AttributeError, OSError):  # of somebody else, without a name, or on Windows
+            pass
+    return os.dup(fd)

@@ -105,14 +105,18 @@ class Writer:
     def close(self) -> bool:
         """Write what was taken and end the thread; False if the reader stopped reading."""
         self._closing.set()
-        while self._thread.is_alive():
-            before = (self._screen.written, self._handled)
-            self._thread.join(PATIENCE)
-            if self._thread.is_alive() and (self._screen.written, self._handled) == before:
+        before, since = (-1, -1), SYSTEM_CLOCK.now()
+        while True:
+            self._thread.join(_TICK)
+            if not self._thread.is_alive():
+                return True
+            state = (self._screen.written, self._handled)
+            if state != before:
+                before, since = state, SYSTEM_CLOCK.now()
+            elif SYSTEM_CLOCK.now() > since + PATIENCE:
                 self._screen.stop()
                 self._thread.join(PATIENCE)
                 return False
-        return True
 
     # On its own thread
 
