@@ -14,9 +14,9 @@ from ttasks import sync
 from ttasks.model.facts import RunFacts
 from ttasks.model.gather import Child, Seen, gather
 from ttasks.model.ids import new_id
-from ttasks.model.run import OUTCOMES, Run, source_of
+from ttasks.model.run import OUTCOMES, Opening, Run, source_of
 from ttasks.model.task import lifecycle_of
-from ttasks.model.timeline import Notes
+from ttasks.model.timeline import Notes, notes_since
 
 if TYPE_CHECKING:
     from ttasks.engine.attempt import Attempt, Services
@@ -80,21 +80,25 @@ class History:
         number: see `Run`.
     """
 
+    # Defaults that the run of a single task rarely changes.
     is_single = False
+    number = 1
+    began = 0.0
+    parent: Parent | None = None
+    _children: deque[tuple[str, float, History]] | None = None
 
     def __init__(self, services: Services, subject: str, outer: Attempt | None) -> None:
         self._services = services
         self._subject = subject
         self._outer = outer
-        self._children: deque[tuple[str, float, History]] | None = None
-        self.number = 1
-        self.start()
+        self._started_at = datetime.now(UTC)
 
     def start(self) -> None:
         """Take down that the run begins now."""
-        self.began = self._services.clock.now()
-        self._started_at = datetime.now(UTC)
-        self.parent: Parent | None = None
+        self._begin(self._services.clock.now())
+
+    def _begin(self, moment: float) -> None:
+        self.began, self._started_at = moment, datetime.now(UTC)
         outer = self._outer
         if outer is not None and outer.run is not None:
             source = source_of(outer.run)
@@ -186,6 +190,7 @@ class GraphHistory(History):
         cancel: Callable[[], None],
     ) -> None:
         super().__init__(services, graph.id, outer)
+        self.start()
         redactor = services.redactor
         self._id = new_id()
         self._key = graph.key
@@ -232,6 +237,17 @@ class GraphHistory(History):
         """Keep the facts as they are: the tasks are about to run again."""
         if self._frozen is None:
             self._frozen = self.facts()
+
+    def opening(self) -> Opening:
+        """See `ttasks.model.run.RunSource`."""
+        return Opening(
+            self._subject,
+            self._key,
+            self._title,
+            self._started_at,
+            self._options.max_workers,
+            _options(self._options),
+        )
 
     def head(self) -> RunFacts:
         """See `ttasks.model.run.RunSource`."""
@@ -318,6 +334,8 @@ class SingleHistory(History):
     """
 
     is_single = True
+    _place: tuple[Plan, int] | None = None
+    _kept: tuple[Any, ...] = (None, None, None, 0, None, None)
 
     def __init__(
         self,
@@ -331,31 +349,52 @@ class SingleHistory(History):
         self._task = task
         self._workers = workers
         self._cancel = cancel
-        self._ids: list[str] = []
-        self._place: tuple[Plan, int] | None = None
-        self._kept = Notes()
-        self.join()
 
     @property
     def id(self) -> str:
         """See `Run`; made when somebody asks for it."""
-        if not self._ids:
-            self._ids.append(new_id())  # two threads may: the first one counts
-        return self._ids[0]
+        found = self.__dict__.get("_id")
+        # Two threads may make one; the first one counts.
+        return found or self.__dict__.setdefault("_id", new_id())  # type: ignore[no-any-return]
 
     def begin(self, plan: Plan, node: int) -> None:
         """Take down where the task is; its run begins when it is ready."""
         self._place = plan, node
-        self.began = plan.ready[node] or 0.0
+        if self._outer is None:
+            self.began = plan.ready[node] or 0.0
+        else:
+            self._begin(plan.ready[node] or 0.0)
+            self.join()
 
     def keep(self) -> None:
         """Keep what the plan has noted, as it is about to forget."""
-        self._kept, self._place = self.notes(), None
+        if self._place is not None:
+            self._kept, self._place = self._noted(*self._place), None
+
+    @staticmethod
+    def _noted(plan: Plan, node: int) -> tuple[Any, ...]:
+        """The parts of `Notes`, by the clock: most are never asked for."""
+        return (
+            plan.ready[node],
+            None,
+            plan.started[node],
+            plan.slots[node],
+            plan.waits.get(node),
+            plan.ended[node],
+        )
 
     def notes(self, ended: float | None = None) -> Notes:
         """What the plan has noted of the task; ``ended`` if its end is still to be noted."""
         place = self._place
-        return self._kept if place is None else place[0].notes(place[1], ended, self.began)
+        ready, _, started, slot, waits, noted = self._kept if place is None else self._noted(*place)
+        return notes_since(
+            self.began, ready, None, started, slot, waits, noted if ended is None else ended
+        )
+
+    def opening(self) -> Opening:
+        """See `ttasks.model.run.RunSource`."""
+        title = self._services.recorder.shown(self._task).title
+        return Opening(self._subject, None, title, self._started_at, self._workers, {})
 
     def head(self) -> RunFacts:
         """See `ttasks.model.run.RunSource`."""

@@ -67,9 +67,8 @@ class RunRecord:
         if self._log is None:
             return None
         self._history.start()
-        head = self._history.head()
         try:
-            found = self._log.begin(self._run, head, self._history.parent)
+            found = self._log.begin(self._run, self._history.opening(), self._history.parent)
         except Exception as error:
             self._fail(error)
             self._log = None

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.status import BLOCKED, CANCELLED, SKIPPED, SUCCEEDED, TaskStatus
-from ttasks.model.timeline import Notes, Wait
+from ttasks.model.timeline import Notes, Wait, notes_since
 from ttasks.model.topology import Topology
 
 Order = tuple[float, datetime | None]
@@ -357,26 +357,16 @@ class Plan:
         self._parked.clear()
         return decisions
 
-    def notes(self, node: int, ended: float | None = None, began: float | None = None) -> Notes:
-        """What was noted of a node, in seconds since the run began.
-
-        Args:
-            node: the node.
-            ended: the moment of its end, if that has not been noted yet.
-            began: another start than that of the run.
-        """
-        if began is None:
-            began = self.began
-        ready, started, waits = self.ready[node], self.started[node], self.waits.get(node)
-        if ended is None:
-            ended = self.ended[node]
-        return Notes(
-            None if ready is None else ready - began,
+    def notes(self, node: int, ended: float | None = None) -> Notes:
+        """What was noted of a node; ``ended`` if its end has not been noted yet."""
+        return notes_since(
+            self.began,
+            self.ready[node],
             self.unlocked_by[node],
-            None if started is None else started - began,
+            self.started[node],
             self.slots[node],
-            tuple([(at - began, what, detail) for at, what, detail in waits]) if waits else (),
-            None if ended is None else ended - began,
+            self.waits.get(node),
+            self.ended[node] if ended is None else ended,
         )
 
     def state(self, node: int) -> State:

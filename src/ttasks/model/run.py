@@ -29,6 +29,20 @@ Reason = tuple[str, tuple[str, ...]]
 """``not_reused`` and ``changed`` of `TaskFacts`."""
 
 
+class Opening(NamedTuple):
+    """What a store keeps of a run that begins; see `RunFacts`.
+
+    ``subject`` is the id of its graph, or of its only task.
+    """
+
+    subject: str
+    key: str | None
+    title: str
+    started_at: datetime
+    workers: int
+    options: Mapping[str, Any]
+
+
 class RunSource(Protocol):
     """Where a `Run` has from what it knows: an executor, or a ledger. Thread-safe.
 
@@ -48,6 +62,9 @@ class RunSource(Protocol):
     def parent(self) -> tuple[Run, str, float] | None: ...
     @property
     def graph_ids(self) -> frozenset[str]: ...
+
+    def opening(self) -> Opening:
+        """How it began."""
 
     def head(self) -> RunFacts:
         """Its facts without those of its tasks."""
@@ -207,6 +224,9 @@ class _Memory:
         self.id = head.id
         self.graph_ids = frozenset((head.graph_id,))
 
+    def opening(self) -> Opening:
+        return opening_of(self._head)
+
     def head(self) -> RunFacts:
         return self._head
 
@@ -227,6 +247,13 @@ class _Memory:
             f"This is a copy of run {self.id}, which belongs to process {self._head.pid} on "
             f"{self._head.host!r}; take the run from store.runs to wait for it"
         )
+
+
+def opening_of(head: RunFacts) -> Opening:
+    """How a run began, from its facts."""
+    return Opening(
+        head.graph_id, head.graph_key, head.title, head.started_at, head.workers, head.options
+    )
 
 
 def _remembered(head: RunFacts) -> Run:
@@ -257,13 +284,13 @@ class RunLog(Protocol):
     """
 
     def begin(
-        self, run: Run, head: RunFacts, parent: tuple[Run, str, float] | None
+        self, run: Run, opening: Opening, parent: tuple[Run, str, float] | None
     ) -> int | Holder:
         """Remember a run that begins.
 
         Args:
             run: the run.
-            head: its facts, without number and tasks.
+            opening: what to keep of it.
             parent: see `RunSource`.
 
         Returns:

@@ -5,7 +5,7 @@ Pure. The same function serves a plan in memory and the rows of a ledger, so bot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ttasks.model.facts import WaitReason
@@ -15,7 +15,7 @@ Wait = tuple[float, str, Any]
 
 
 class Notes(NamedTuple):
-    """What a plan has noted of a node, by the clock of its run.
+    """What a plan has noted of a node, in seconds since its run began.
 
     Attributes:
         ready: when it could first have run.
@@ -32,6 +32,26 @@ class Notes(NamedTuple):
     slot: int = 0
     waits: tuple[Wait, ...] = ()
     ended: float | None = None
+
+
+def notes_since(
+    began: float,
+    ready: float | None,
+    unlocked_by: int | None,
+    started: float | None,
+    slot: int,
+    waits: Sequence[Wait] | None,
+    ended: float | None,
+) -> Notes:
+    """Notes in seconds since ``began``, from moments by the clock."""
+    return Notes(
+        None if ready is None else ready - began,
+        unlocked_by,
+        None if started is None else started - began,
+        slot,
+        tuple([(at - began, what, detail) for at, what, detail in waits]) if waits else (),
+        None if ended is None else ended - began,
+    )
 
 
 class Piece(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ttasks import sync
 from ttasks.model.checks import check_int, check_optional_str
-from ttasks.model.run import Holder, Run, source_of, subject_id
+from ttasks.model.run import Holder, Opening, Run, source_of, subject_id
 
 if TYPE_CHECKING:
     from ttasks.model.facts import RunFacts
@@ -89,16 +89,16 @@ class MemoryRuns(Mapping[str, Run]):
         self._runs.append(run)
 
     def begin(
-        self, run: Run, head: RunFacts, parent: tuple[Run, str, float] | None
+        self, run: Run, opening: Opening, parent: tuple[Run, str, float] | None
     ) -> int | Holder:
         """See `ttasks.model.run.RunLog`."""
-        key = head.graph_key
-        name = head.graph_id if key is None else f"key {key}"
+        key = opening.key
+        name = opening.subject if key is None else f"key {key}"
         with self._lock:
             if key is not None:
                 if key in self._holders:
                     return self._holders[key][1]
-                self._holders[key] = run, Holder(head.id, head.pid, head.host, head.started_at)
+                self._holders[key] = run, _holder(run)
             number = self._numbers[name] = self._numbers.get(name, 0) + 1
         self._runs.append(run)
         return number
@@ -120,3 +120,8 @@ class MemoryRuns(Mapping[str, Run]):
             for key, (holder, _) in list(self._holders.items()):
                 if holder is run:
                     del self._holders[key]
+
+
+def _holder(run: Run) -> Holder:
+    head = source_of(run).head()
+    return Holder(head.id, head.pid, head.host, head.started_at)

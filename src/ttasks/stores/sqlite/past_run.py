@@ -14,12 +14,22 @@ from ttasks.model.facts import RunFacts
 from ttasks.model.gather import Child, Seen, gather
 from ttasks.model.graph import Node
 from ttasks.model.policy import DependencyPolicy
-from ttasks.model.run import OUTCOMES
+from ttasks.model.run import OUTCOMES, Opening, opening_of
 from ttasks.model.status import TaskStatus
 from ttasks.model.timeline import Notes
 from ttasks.processes import Liveness, ProcessIdentity
+from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.codec import DAMAGE
 from ttasks.stores.sqlite.plain import from_json, from_micros, from_optional
-from ttasks.stores.sqlite.run_rows import SELECT, Noted, Row, checked, notes_of, restored
+from ttasks.stores.sqlite.run_rows import (
+    SELECT,
+    Noted,
+    Row,
+    checked,
+    noted_of,
+    notes_of,
+    restored,
+)
 
 if TYPE_CHECKING:
     from ttasks.stores.sqlite.graphs import LedgerGraphs
@@ -30,11 +40,13 @@ POLL_SECONDS = 0.05
 """How often `Run.wait` looks at a run of another process."""
 
 _EVENTS = """
-SELECT events.seq, tasks.id, events.status, events.error, events.details
+SELECT events.seq, events.checksum, tasks.id, type, at, previous, events.status, attempt,
+    events.error, details, chunk
 FROM events JOIN tasks ON tasks.seq = events.task
-WHERE events.seq > ? AND events.details LIKE '{"run":[%' ORDER BY events.seq LIMIT ?
+WHERE events.seq > ? AND events.seq <= ? ORDER BY events.seq LIMIT ?
 """
 _PAGE = 2000
+_MOST = 2**62  # fits into an integer of SQLite
 
 
 class RunReader:
@@ -94,25 +106,19 @@ class RunReader:
 
     def events(self, row: Row) -> dict[str, list[Noted]]:
         """What was noted of the tasks of a run, by id."""
-        facts, ending = from_json(row.facts), from_json(row.ending)
-        after, last = facts["events"], (ending or {}).get("events")
+        single = from_json(row.facts)["single"]
+        after, last = row.after, (from_json(row.ending) or {}).get("events", _MOST)
         found: dict[str, list[Noted]] = {}
-        names = (row.seq, row.id)
         while True:
             with self._ledger.reading() as connection:
-                page = connection.execute(_EVENTS, (after, _PAGE)).fetchall()
-            for seq, task_id, status, error, details in page:
+                page = connection.execute(_EVENTS, (after, last, _PAGE)).fetchall()
+            for seq, checksum, *columns in page:
                 after = seq
-                told = from_json(details)
-                noted = told["run"]
-                if last is not None and seq > last:
-                    return found
-                if noted[0] in names:
-                    entry = Noted(
-                        TaskStatus(status), from_optional(error), "retry_in" in told, noted[1:]
-                    )
-                    found.setdefault(task_id, []).append(entry)
-                    if facts["single"] and entry.is_last:
+                checksums.check(checksum, checksums.of_event(*columns), f"event {seq}")
+                entry = noted_of(columns, (row.seq, row.id))
+                if entry is not None:
+                    found.setdefault(columns[0], []).append(entry)
+                    if single and entry.is_last:
                         return found
             if len(page) < _PAGE:
                 return found
@@ -142,6 +148,9 @@ class PastRun:
     @property
     def graph_ids(self) -> frozenset[str]:
         return frozenset((self._runs.row_of(self.id).subject,))
+
+    def opening(self) -> Opening:
+        return opening_of(self.head())
 
     def head(self) -> RunFacts:
         return self._head(self._runs.row_of(self.id))
@@ -199,6 +208,12 @@ class PastRun:
         return self._facts(row)
 
     def _facts(self, row: Row) -> RunFacts:
+        try:
+            return self._decoded(row)
+        except DAMAGE as problem:
+            raise checksums.damaged(f"run {row.id!r}", repr(problem)) from problem
+
+    def _decoded(self, row: Row) -> RunFacts:
         head = self._head(row)
         facts, told = from_json(row.facts), from_json(row.nodes) or {}
         elsewhere = (from_json(row.ending) or {}).get("elsewhere", {})

@@ -5,30 +5,29 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
-from zlib import crc32
 
-from ttasks.errors import StoreError
 from ttasks.model.status import TaskStatus
 from ttasks.model.timeline import Notes
-from ttasks.stores.sqlite.plain import to_json
+from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.plain import from_json, from_optional, to_json
 
 COLUMNS = (
     *("id", "subject", "number", "key", "owner", "parent", "started_at"),
     *("outcome", "facts", "nodes", "ending"),
 )
 SELECT = f"""
-SELECT runs.seq, {", ".join(f"runs.{name}" for name in COLUMNS)}, checksum,
-    host, boot, pid, owners.started
+SELECT runs.seq, {", ".join(f"runs.{name}" for name in COLUMNS)}, runs.checksum, after,
+    owners.seq, host, boot, pid, owners.started, opened_at, owners.checksum
 FROM runs LEFT JOIN owners ON owners.seq = runs.owner
 """
 INSERT = f"""
-INSERT INTO runs ({", ".join(COLUMNS)}, checksum)
-VALUES ({", ".join("?" * len(COLUMNS))}, ?)
+INSERT INTO runs ({", ".join(COLUMNS)}, checksum, after)
+VALUES ({", ".join("?" * len(COLUMNS))}, ?, (SELECT coalesce(max(seq), 0) FROM events))
 """
 
 
 class Row(NamedTuple):
-    """A row of ``runs``; the last four columns are of its owner."""
+    """A row of ``runs``; the last seven columns are of its owner."""
 
     seq: int
     id: str
@@ -43,10 +42,14 @@ class Row(NamedTuple):
     nodes: Any
     ending: Any
     checksum: int
+    after: int
+    owner_seq: int | None
     host: Any
     boot: str | None
     pid: int | None
     started: str | None
+    opened_at: int | None
+    owner_checksum: int | None
 
 
 class Noted(NamedTuple):
@@ -61,6 +64,23 @@ class Noted(NamedTuple):
     def is_last(self) -> bool:
         """True if it is the last event of its task in the run."""
         return not self.status.is_active and not self.is_retried
+
+
+def noted_of(columns: Sequence[Any], names: tuple[int, str]) -> Noted | None:
+    """What an event says of a run; None if it is not part of that.
+
+    Args:
+        columns: of the event, from the id of its task to its text.
+        names: number and id of the run.
+    """
+    details = columns[7]
+    if not isinstance(details, str) or not details.startswith('{"run":['):
+        return None
+    told = from_json(details)
+    name, *notes = told["run"]
+    if name not in names:
+        return None
+    return Noted(TaskStatus(columns[4]), from_optional(columns[6]), "retry_in" in told, notes)
 
 
 def run_details(name: int | str, notes: Notes) -> str:
@@ -110,15 +130,18 @@ def restored(told: Sequence[Any]) -> Notes:
 
 
 def checksum_of(row: Sequence[Any]) -> int:
-    """Of the columns of a row but ``seq``."""
-    return crc32(repr(tuple(row)).encode("utf-8", "surrogatepass"))
+    """Of the columns of `COLUMNS`."""
+    return checksums.of_columns(*row)
 
 
 def checked(found: Sequence[Any]) -> Row:
     """The row, unless it is damaged."""
     row = Row(*found)
-    if checksum_of(found[1:12]) != row.checksum:
-        raise StoreError(f"The ledger's row of run {row.id!r} is damaged: its checksum is wrong")
+    what = f"run {row.id!r}"
+    checksums.check(row.checksum, checksum_of(found[1:12]), what)
+    if row.owner_seq is not None:
+        process = checksums.of_columns(*found[14:20])
+        checksums.check(row.owner_checksum, process, f"the process of {what}")
     return row
 
 

@@ -15,7 +15,7 @@ from ttasks.errors import GraphError
 from ttasks.model.checks import check_int, check_optional_str
 from ttasks.model.facts import RunFacts
 from ttasks.model.graph import TaskGraph
-from ttasks.model.run import Holder, Run, source_of, subject_id
+from ttasks.model.run import Holder, Opening, Run, source_of, subject_id
 from ttasks.model.task import Task
 from ttasks.model.timeline import Notes
 from ttasks.processes import Liveness
@@ -166,17 +166,17 @@ class LedgerRuns(Mapping[str, Run]):
     # Writing, for the engine; see `ttasks.model.run.RunLog`
 
     def begin(
-        self, run: Run, head: RunFacts, parent: tuple[Run, str, float] | None
+        self, run: Run, opening: Opening, parent: tuple[Run, str, float] | None
     ) -> int | Holder:
         """See `ttasks.model.run.RunLog`."""
         owner = self._owners.mine()
 
         def work(connection: sqlite3.Connection) -> Holder | _Open:
-            if head.graph_key is not None:
-                holder = self._holder(connection, to_text(head.graph_key))
+            if opening.key is not None:
+                holder = self._holder(connection, to_text(opening.key))
                 if holder is not None:
                     return holder
-            return self._insert(connection, run, head, owner, parent)
+            return self._insert(connection, run, opening, owner, parent)
 
         found = self._ledger.writer.write(work)
         if isinstance(found, Holder):
@@ -188,23 +188,21 @@ class LedgerRuns(Mapping[str, Run]):
         self,
         connection: sqlite3.Connection,
         run: Run,
-        head: RunFacts,
+        opening: Opening,
         owner: int,
         parent: tuple[Run, str, float] | None = None,
         *,
         single: bool = False,
     ) -> _Open:
-        key = to_optional(head.graph_key)
-        column, value = ("subject", head.graph_id) if key is None else ("key", key)
+        key = to_optional(opening.key)
+        column, value = ("subject", opening.subject) if key is None else ("key", key)
         (number,) = connection.execute(
             f"SELECT coalesce(max(number), 0) + 1 FROM runs WHERE {column}=?", (value,)
         ).fetchone()
-        (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
         facts: dict[str, Any] = {
-            "title": head.title,
-            "workers": head.workers,
-            "options": dict(head.options),
-            "events": last,
+            "title": opening.title,
+            "workers": opening.workers,
+            "options": dict(opening.options),
             "single": single,
         }
         outer = None
@@ -212,9 +210,9 @@ class LedgerRuns(Mapping[str, Run]):
             known = self._open.get(parent[0].id)
             outer = None if known is None else known.seq
             facts |= {"parent": parent[0].id, "task": parent[1], "start": parent[2]}
-        started_at = to_micros(head.started_at)
+        started_at = to_micros(opening.started_at)
         text = to_json(facts)
-        values = (run.id, head.graph_id, number, key, owner, outer, started_at)
+        values = (run.id, opening.subject, number, key, owner, outer, started_at)
         row = (*values, None, text, None, None)
         cursor = connection.execute(INSERT, (*row, checksum_of(row)))
         assert cursor.lastrowid is not None
@@ -283,7 +281,9 @@ class LedgerRuns(Mapping[str, Run]):
 
         self._ledger.writer.write(work)
 
-    def details(self, run: Run, notes: Notes) -> tuple[str, Callable[[sqlite3.Connection], None]]:
+    def details(
+        self, run: Run, notes: Notes
+    ) -> tuple[str, Callable[[sqlite3.Connection], None] | None]:
         """What the details of an event say of the run, and work that comes before the event.
 
         The run of a single task gets its row with the first event.
@@ -292,15 +292,21 @@ class LedgerRuns(Mapping[str, Run]):
         text = run_details(run.id if known is None else known.seq, notes)
         source = source_of(run)
         if known is not None or not source.is_single:
-            return text, _nothing
-        owner, head = self._owners.mine(), source.head()
+            return text, None
+        owner, opening = self._owners.mine(), source.opening()
 
         def insert(connection: sqlite3.Connection) -> None:
-            if not connection.execute("SELECT 1 FROM runs WHERE id=?", (run.id,)).fetchone():
-                self._insert(connection, run, head, owner, source.parent, single=True)
+            self._open[run.id] = self._insert(
+                connection, run, opening, owner, source.parent, single=True
+            )
 
         return text, insert
 
+    def let_go(self, run: Run) -> None:
+        """Forget a run that could not be written."""
+        self._open.pop(run.id, None)
 
-def _nothing(_: sqlite3.Connection) -> None:
-    """Comes before an event of a run that has its row already."""
+    def let_go_single(self, run: Run) -> None:
+        """Forget the run of a single task, which has ended."""
+        if source_of(run).is_single:
+            self._open.pop(run.id, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
@@ -27,7 +26,14 @@ from ttasks.stores.sqlite.codec import (
     save_task,
     update_state,
 )
-from ttasks.stores.sqlite.connection import MEMORY, connect, identity, patiently, translated
+from ttasks.stores.sqlite.connection import (
+    MEMORY,
+    Connection,
+    connect,
+    identity,
+    patiently,
+    translated,
+)
 from ttasks.stores.sqlite.graphs import LedgerGraphs, delete_stray_events, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
@@ -161,10 +167,28 @@ class SQLiteStore:
         if not isinstance(task, Task):
             raise wrong_type("task", task, "a Task")
         owner = self._own(task)
-        run, begin = None, None
-        if notes is not None and events and events[0].run is not None:
-            run, begin = self._runs.details(events[0].run, notes)
-        journal = tuple([encode_event(event, run) for event in events])
+        if notes is None or not events or events[0].run is None:
+            self._write(task, owner, [encode_event(event) for event in events])
+            return
+        run, event = events[0].run, events[0]
+        text, begin = self._runs.details(run, notes)
+        try:
+            self._write(task, owner, [encode_event(event, text) for event in events], begin)
+        except BaseException:
+            if begin is not None:
+                self._runs.let_go(run)
+            raise
+        if event.retry_in is None and not event.status.is_active:
+            self._runs.let_go_single(run)
+
+    def _write(
+        self,
+        task: Task,
+        owner: int | None,
+        journal: Sequence[tuple[Any, ...]],
+        begin: Callable[[Connection], None] | None = None,
+    ) -> None:
+        """Write a task and rows of events of it; ``begin`` comes before these."""
         write = self._ledger.writer.write
         # Not comparing the attributes saves 45 of 210 microseconds for two transitions.
         if not lifecycle_of(task).edited:
@@ -172,15 +196,15 @@ class SQLiteStore:
             if begin is None:
                 work = partial(update_state, state=state, events=journal)
             else:
-                work = partial(_begin_state, begin, state=state, events=journal)
+                work = partial(_begin_run, begin=begin, state=state, events=journal)
             if write(work):
                 return
         row = encode_task(task, owner, self._pickle_values)
 
-        def save(connection: sqlite3.Connection) -> None:
+        def save(connection: Connection) -> None:
+            save_task(connection, row)
             if begin is not None:
                 begin(connection)
-            save_task(connection, row)
             insert_events(connection, journal)
 
         write(save)
@@ -218,6 +242,24 @@ class SQLiteStore:
             raise wrong_type("before", before, "an aware datetime")
         micros = to_micros(before)
         return int(self._ledger.writer.write(lambda connection: prune(connection, micros)))
+
+    def check(self) -> list[str]:
+        """Read everything, and return what is damaged: a line for each row, or none at all.
+
+        Whatever is read is checked anyway, row by row, and damage is a StoreError. This also finds
+        rows that are missing, which takes a look at the whole file, about 30 ms for 1,000 tasks.
+        Files of up to 4 MiB are checked for missing rows whenever they are opened.
+
+        Example:
+            >>> with SQLiteStore(":memory:") as store:
+            ...     store.check()
+            []
+        """
+        from ttasks.stores.sqlite.check import Check
+
+        check = Check(self._ledger, self._decode, self._graphs, self._events, self._runs)
+        check.run()
+        return check.problems
 
     def vacuum(self) -> None:
         """Return the space of deleted rows to the disk. Writers wait meanwhile.
@@ -282,12 +324,15 @@ class SQLiteStore:
         return f"<SQLiteStore {self._path!r} {self._durability}>"
 
 
-def _begin_state(
-    begin: Callable[[sqlite3.Connection], None],
-    connection: sqlite3.Connection,
+def _begin_run(
+    connection: Connection,
+    begin: Callable[[Connection], None],
     state: State,
     events: Sequence[tuple[Any, ...]],
 ) -> bool:
-    """`update_state`, after the run of a single task has got its row."""
+    """`update_state`; before the events, the run of a single task gets its row."""
+    if not update_state(connection, state):
+        return False
     begin(connection)
-    return update_state(connection, state, events)
+    insert_events(connection, events)
+    return True
