@@ -53,7 +53,7 @@ class Grouped(View):
         """Print what is kept of the output of a task."""
         bar = f"  {self.style.paint(self.style.sign('bar'), 'dim')} "
         for lines in self._shelf.take(row.task_id):
-            self.print(*[bar + line for line in self.cleaned(lines)])
+            self.print(*[(bar + line).rstrip() for line in self.cleaned(lines)])
 
     def has_output(self, row: Row) -> bool:
         """True if something is kept of the output of a task."""

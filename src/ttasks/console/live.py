@@ -158,7 +158,7 @@ class Live(View):
         counts = section.counts
         line = self._bar(section.done / section.total, min(30, width // 3))
         line.append(f" {section.done:,}/{section.total:,}", style="bold")
-        failed = counts[TaskStatus.FAILED]
+        failed = sum(row.required for row in section.failures)
         if failed:
             line.append(f"  {failed:,} failed", style="red")
         blocked = counts[TaskStatus.BLOCKED]

@@ -96,7 +96,7 @@ class Wording:
         style = self.style
         colour = "yellow" if row.is_optional_failure else "red"
         bar = f"  {style.paint(style.sign('bar'), colour)} "
-        found = [bar + line for line in self.tail(row, output=output)]
+        found = [(bar + line).rstrip() for line in self.tail(row, output=output)]
         facts = self.consequences(row)
         corner = f"  {style.paint(style.sign('corner'), colour)} "
         for position, (label, text) in enumerate(facts):
