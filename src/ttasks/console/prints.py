@@ -30,17 +30,27 @@ class Prints:
         self.original: TextIO = getattr(sys, name)
 
     def install(self) -> None:
-        """Begin to stand for the file."""
+        """Begin to stand for the file, also for handlers of the root logger that write to it."""
         setattr(sys, self._name, self)
+        self._redirect(self.original, self)
 
     def remove(self) -> None:
         """Give the file back, unless somebody has put another there; pass on what is left."""
         if getattr(sys, self._name) is self:
             setattr(sys, self._name, self.original)
+        self._redirect(self, self.original)
         with self._lock:
             begun, self._begun = self._begun, {}
         for text in begun.values():
             self._take(Printed((text,)))
+
+    @staticmethod
+    def _redirect(before: object, after: Any) -> None:
+        logging = sys.modules.get("logging")
+        if logging is not None:
+            for handler in logging.getLogger().handlers:
+                if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+                    handler.setStream(after)
 
     def write(self, text: str) -> int:
         """Print text: its lines are passed on as soon as they are whole."""

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ttasks.console.board import ENDS
 from ttasks.console.output import TAIL_LINES
 from ttasks.console.style import Style, colour_of_mark
 from ttasks.console.text import clean, counted, joined, one_line, seconds
@@ -56,7 +57,7 @@ class Wording:
         if event.retry_in is not None:
             note = f"{reason(row, None)}; attempt {event.attempt + 1} in {event.retry_in:g}s"
             return self._line("retry", None, row.name, note)
-        return self.end(row) if kind.value == event.status.value else None
+        return self.end(row) if kind in ENDS else None
 
     def end(self, row: Row) -> str:
         """The line of a task that has ended."""
@@ -219,9 +220,8 @@ def why_stopped(section: Section) -> str:
 
 def mark_of(row: Row) -> str:
     """The name of the mark for a task that has ended."""
-    if row.status is TaskStatus.SUCCEEDED and row.task is not None:
-        result = row.task.result
-        return "reused" if result is not None and result.reused else "succeeded"
+    if row.status is TaskStatus.SUCCEEDED:
+        return "reused" if row.reused else "succeeded"
     return "optional" if row.is_optional_failure else row.status.value
 
 

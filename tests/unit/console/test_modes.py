@@ -10,7 +10,7 @@ import pytest
 
 from consolekit import Text, executor, plain, script, scripted, shown, timeless
 from support import WAIT, wait
-from ttasks import RetryPolicy, Task, TaskGraph
+from ttasks import RetryPolicy, SQLiteStore, Task, TaskExecutor, TaskGraph
 from ttasks.console import MODES, console
 
 LINE_MODES = (
@@ -135,11 +135,12 @@ def test_grouped_prints_output_below_the_line_of_its_task() -> None:
 
 @pytest.mark.parametrize("mode", LINE_MODES)
 def test_ten_tasks_at_once_lose_mix_and_repeat_nothing(mode: str) -> None:
+    each = 10_000 if mode in ("stream", "grouped") else 1000
     barrier = threading.Barrier(10)
 
     def chatter(context) -> None:
         barrier.wait(WAIT)
-        for begin in range(0, 1000, 50):
+        for begin in range(0, each, 50):
             context.emit_output(
                 "".join(f"{context.title}:{n}:é\n" for n in range(begin, begin + 50))
             )
@@ -151,7 +152,7 @@ def test_ten_tasks_at_once_lose_mix_and_repeat_nothing(mode: str) -> None:
     found = [line.split("│ ", 1)[1] for line in text.splitlines() if "│ task-" in line]
     for number in range(10):
         mine = [line for line in found if line.startswith(f"task-{number}:")]
-        assert mine == [f"task-{number}:{n}:é" for n in range(1000)]
+        assert mine == [f"task-{number}:{n}:é" for n in range(each)]
     if mode != "stream":
         owners = [line.split(":")[0] for line in found]
         changes = sum(a != b for a, b in itertools.pairwise(owners))
@@ -247,6 +248,56 @@ def test_tasks_without_a_graph_have_a_last_line_too() -> None:
         running.execute(scripted("one", script()))
         running.submit(scripted("two", script())).result(WAIT)
     assert "2 succeeded" in file.getvalue().splitlines()[-1]
+
+
+def test_a_graph_that_goes_on_counts_what_it_has_already(tmp_path) -> None:
+    graph = checks()
+    first = shown(graph, "plain", executor())
+    assert "1 failed, 1 blocked, 1 succeeded" in first.splitlines()[-1]
+    again = shown(graph, "plain", executor())
+    assert "1 failed, 1 blocked, 1 reused" in again.splitlines()[-1]
+    assert "import" not in again
+
+
+def test_what_a_resume_takes_over_is_reused(tmp_path) -> None:
+    def graph_of(command: str) -> TaskGraph:
+        graph = TaskGraph("resumed", key="resumed")
+        first = graph.add(Task.bash("true", title="first"))
+        graph.add(Task.bash(command, title="second"), after=first)
+        return graph
+
+    path = tmp_path / "ledger.db"
+    with SQLiteStore(path) as store:
+        graph_of("false").run(TaskExecutor(store))
+        file = Text()
+        with TaskExecutor(store) as running, console(running, "plain", file=file):
+            graph_of("true").run(running, resume=True)
+    lines = timeless(file.getvalue()).splitlines()
+    assert lines[0].startswith("↺")
+    assert "1 succeeded, 1 reused" in lines[-1]
+
+
+def test_two_runs_in_one_console_have_a_last_line_each() -> None:
+    file = Text()
+    with executor() as running, console(running, "plain", file=file):
+        for title in ("one", "two"):
+            graph = TaskGraph(title)
+            graph.add(scripted(f"in {title}", script()))
+            graph.run(running)
+    lasts = [line for line in file.getvalue().splitlines() if "succeeded" in line]
+    assert [line.split()[2] for line in lasts] == ["one", "two"]
+
+
+def test_a_console_forgets_the_runs_that_have_ended() -> None:
+    with executor() as running:
+        made = console(running, "plain", file=Text())
+        with made:
+            for number in range(3):
+                graph = TaskGraph(f"run {number}")
+                graph.add(scripted("task", script("out\n")))
+                graph.run(running)
+        assert not made._board.rows
+        assert not made._board.sections
 
 
 def test_nothing_is_printed_when_nothing_happened() -> None:

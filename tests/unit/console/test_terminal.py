@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import pytest
 
 from consolekit import Terminal, executor, plain, script, scripted, terminal
 from support import WAIT, Gate, wait
-from ttasks import Task, TaskGraph
+from ttasks import SQLiteStore, Task, TaskGraph
 from ttasks.console import console
+from ttasks.testing import FakeClock
 
 SIZES = [(20, 5), (80, 24), (200, 60)]
 
@@ -167,7 +169,14 @@ def test_wide_and_combining_titles_never_wrap_the_footer(
         assert screen.most_below <= bound(rows) + 1
 
 
-def test_a_window_that_changes_its_size_all_the_time_shows_every_line_once() -> None:
+WIDTHS = [(80, 24), (60, 24), (100, 24), (72, 24), (90, 24)]
+BOTH = [(80, 24), (60, 20), (100, 30), (72, 12), (80, 5), (90, 24)]
+
+
+@pytest.mark.parametrize("sizes", [WIDTHS, BOTH])
+def test_a_window_that_changes_its_size_all_the_time_shows_every_line_once(
+    sizes: list[tuple[int, int]],
+) -> None:
     lines_each, tasks = 5, 60
     resized = threading.Event()
 
@@ -178,7 +187,6 @@ def test_a_window_that_changes_its_size_all_the_time_shows_every_line_once() -> 
     graph = TaskGraph("resized")
     for number in range(tasks):
         graph.add(scripted(f"t{number}", slow))
-    sizes = [(80, 24), (60, 20), (100, 30), (72, 12), (80, 5), (90, 24)]
     with terminal() as screen:
         with executor() as running, console(running, "live", file=screen.file):
             thread = threading.Thread(target=graph.run, args=(running, 2))
@@ -191,8 +199,14 @@ def test_a_window_that_changes_its_size_all_the_time_shows_every_line_once() -> 
         assert turn > 3
         screen.settle()
         raw = plain(screen.raw.decode())
+        seen = screen.everything()
     ended = [line.split()[-1] for line in raw.splitlines() if line.startswith("✓") and "." in line]
     assert sorted(ended[:tasks]) == sorted(f"t{number}" for number in range(tasks))
+    if sizes is BOTH:  # the emulator leaves the cursor behind when it moves the lines up
+        return
+    kept = [line.split()[-1] for line in seen if line.startswith("✓") and "resized" not in line]
+    assert len(kept) == len(set(kept)), "a line is there twice"
+    assert not any("━" in line for line in seen), "remains of the footer"
 
 
 def test_prints_of_the_program_stay_above_the_footer(monkeypatch) -> None:
@@ -212,6 +226,84 @@ def test_prints_of_the_program_stay_above_the_footer(monkeypatch) -> None:
         text = [line for line in screen.everything() if line]
         assert text[0] == "a line of the program"
         assert text[1] == "and another"
+
+
+def test_log_records_stay_above_the_footer_too(monkeypatch) -> None:
+    gate = Gate()
+    with terminal() as screen:
+        monkeypatch.setattr("sys.stderr", screen.file)
+        handler = logging.StreamHandler(screen.file)
+        logging.getLogger().addHandler(handler)
+        try:
+            with executor() as running, console(running, "live", file=screen.file):
+                future = running.submit(scripted("runs", gate))
+                screen.wait_for("runs")
+                logging.getLogger("mine").warning("a record")
+                screen.wait_for("a record")
+                assert len(footer_of(screen)) == 2
+                gate.open()
+                future.result(WAIT)
+        finally:
+            logging.getLogger().removeHandler(handler)
+        assert handler.stream is screen.file
+        assert screen.everything()[0] == "a record"
+
+
+def test_nested_graphs_count_as_one_and_their_tasks_say_where_they_are() -> None:
+    gate = Gate()
+    with terminal() as screen:
+        with executor() as running, console(running, "live", file=screen.file):
+
+            def nested(_context) -> None:
+                inner = TaskGraph("database")
+                migrate = inner.add(scripted("migrate", gate))
+                inner.add(scripted("fill", script()), after=migrate)
+                inner.run(running, 1)
+
+            outer = TaskGraph("outer")
+            outer.add(scripted("prepare", nested))
+            outer.add(scripted("other", script()))
+            thread = threading.Thread(target=outer.run, args=(running, 1))
+            thread.start()
+            lines = screen.wait_for("database / fill waits for database / migrate")
+            assert any("0/4" in line for line in lines)
+            gate.open()
+            thread.join(WAIT)
+        lines = screen.everything()
+        ended = [line.split("  ", 2)[-1].split("s  ")[-1] for line in lines if line.startswith("✓")]
+        assert ended[:3] == ["database / migrate", "database / fill", "prepare"]
+        assert sum("succeeded" in line for line in lines) == 1
+        assert "4 succeeded" in lines[-1]
+
+
+def test_the_time_left_is_told_by_the_ledger(tmp_path) -> None:
+    store = SQLiteStore(tmp_path / "ledger.db")
+
+    def graph_of(handler) -> TaskGraph:
+        graph = TaskGraph("often", key="often")
+        graph.add(scripted("slow", handler))
+        return graph
+
+    clock = FakeClock()
+    with executor(store=store, clock=clock) as running:
+
+        def takes(context) -> None:
+            clock.advance(90)
+
+        for _ in range(3):
+            graph_of(takes).run(running)
+    gate = Gate()
+    with (
+        terminal() as screen,
+        executor(store=store) as running,
+        console(running, "live", file=screen.file),
+    ):
+        thread = threading.Thread(target=graph_of(gate).run, args=(running,))
+        thread.start()
+        screen.wait_for("about 1m 30s left")
+        gate.open()
+        thread.join(WAIT)
+    store.close()
 
 
 def test_a_terminal_that_stops_reading_costs_the_run_nothing() -> None:
