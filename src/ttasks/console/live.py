@@ -101,7 +101,7 @@ class Live(View):
             return []
         with_bars = width >= 60 and any(row.percent is not None for row in rows)
         with_details = width >= 40
-        table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        table = Table.grid(padding=(0, 2, 0, 0), expand=with_details)
         # Mark and time stand where they do in the lines above.
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, max_width=max(8, min(_NAMES, width // 2)))

@@ -160,7 +160,7 @@ class Wording:
         ]
         parts = [style.paint(f"{number:,} {word}", c) for number, word, c in numbers if number > 0]
         if section.flaky:
-            parts.append(style.paint(f"{section.flaky:,} only when tried again", "yellow"))
+            parts.append(style.paint(f"{section.flaky:,} flaky", "yellow"))
         outcome = section.outcome or ("failed" if section.has_failed else "ok")
         mark = {"ok": "succeeded", "failed": "failed"}.get(outcome, "cancelled")
         colour = colour_of_mark(mark)

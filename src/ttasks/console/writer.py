@@ -31,7 +31,6 @@ PATIENCE = 2.0
 _TICK = 0.05  # seconds between two looks at the queue
 _FRAME = 0.1  # seconds between two drawings of a footer
 _BATCH = 500  # events between two writes
-_CLEAR = "\r\x1b[J"  # from the cursor to the end of the screen
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +77,7 @@ class Writer:
         # These belong to the thread.
         self._handled = 0
         self._footer: list[str] = []
+        self._size = (0, 0)
         self._drawn_at = 0.0
 
     @property
@@ -215,12 +215,14 @@ class Writer:
         if not text and now < self._drawn_at + _FRAME:
             return
         self._drawn_at = now
-        columns, rows = screen.size()
-        footer = view.footer(columns, rows, now)
-        if not text and footer == self._footer:
+        size = screen.size()
+        footer = view.footer(*size, now)
+        if not text and footer == self._footer and size == self._size:
             return
-        self._footer = footer
-        screen.write(_CLEAR + text.replace("\n", "\r\n") + _below(footer))
+        # A terminal has folded the lines of the footer before, if it got narrower.
+        erased = "" if size == self._size else "\r\x1b[J"
+        self._footer, self._size = footer, size
+        screen.write(erased + _frame(text, footer))
 
     def _taken(self) -> str:
         """Take what the view wants to be printed."""
@@ -239,12 +241,21 @@ class Writer:
                 view.end(section, (datetime.now(UTC) - section.moment).total_seconds())
         if self._logs is not None and self._logs.error is not None:
             view.print(f"  the log files are incomplete: {self._logs.error}")
-        self._screen.write((_CLEAR if view.has_footer else "") + self._taken())
+        text = self._taken()
+        self._screen.write(_frame(text, []) if view.has_footer else text)
 
 
-def _below(footer: list[str]) -> str:
-    """The footer, and the way back to its first column."""
+def _frame(text: str, footer: list[str]) -> str:
+    """Text and the footer below it, over the footer before, and the way back to its beginning.
+
+    Lines are erased only as others are written in their place: to erase all first would flicker,
+    and tmux keeps a screen that is erased from its first cell on in its history.
+    """
+    lines = [*text.expandtabs().split("\n")[:-1], *footer]
+    if not lines:
+        return "\r\x1b[J"
+    written = "\x1b[K\r\n".join(lines) + "\x1b[K"
     if not footer:
-        return ""
+        return f"\r{written}\r\n\x1b[J"
     back = f"\x1b[{len(footer) - 1}A" if len(footer) > 1 else ""
-    return "\r\n".join(footer) + "\r" + back
+    return f"\r{written}\x1b[J\r{back}"

@@ -108,7 +108,7 @@ def test_a_retry_says_when_and_what_became_of_it() -> None:
     lines = timeless(shown(graph, "plain", executor())).splitlines()
     assert "↻          fetch  reset by peer; attempt 2 in 0s" in lines
     assert "✓   0.00s  fetch  attempt 2" in lines
-    assert "1 succeeded, 1 only when tried again" in lines[-1]
+    assert "1 succeeded, 1 flaky" in lines[-1]
 
 
 def test_quiet_prints_failures_once_and_the_last_line() -> None:
