@@ -24,7 +24,7 @@ class JsonLines(View):
 
     def begin(self, section: Section, head: RunFacts, store: Store | None) -> None:
         """See `View`."""
-        self.put(event="begin", run=section.run_id, title=section.title, total=section.total)
+        self.put(event="run_started", run=section.run_id, title=section.title, total=section.total)
 
     def event(self, row: Row, event: TaskEvent) -> None:
         """Print an event of a task, output included."""
@@ -64,13 +64,13 @@ class JsonLines(View):
 
     def stopping(self, section: Section) -> None:
         """See `View`."""
-        self.put(event="stopping", run=section.run_id or None, error=section.stopped)
+        self.put(event="run_stopping", run=section.run_id or None, error=section.stopped)
 
     def end(self, section: Section, duration: float) -> None:
         """See `View`."""
         counts = {status.value: number for status, number in section.counts.items() if number}
         self.put(
-            event="summary",
+            event="run_ended",
             run=section.run_id or None,
             title=section.title,
             outcome=section.outcome or ("failed" if section.has_failed else "ok"),

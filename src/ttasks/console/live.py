@@ -131,7 +131,8 @@ class Live(View):
 
     def _bar(self, share: float, width: int) -> Text:
         full = min(width, round(share * width))
-        bar = self._text(self.style.sign("full") * full, "green")
+        bar = self._text("")
+        bar.append(self.style.sign("full") * full, style="green")
         bar.append(self.style.sign("rule") * (width - full), style="bright_black")
         return bar
 

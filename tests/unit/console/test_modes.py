@@ -207,7 +207,13 @@ def test_jsonl_is_json_and_nothing_else() -> None:
     (failed,) = [item for item in objects if item["event"] == "failed"]
     assert failed["error"] == "2 errors"
     assert failed["reason"] == "handler"
-    assert objects[-1]["event"] == "summary"
+    assert objects[0] == {
+        "event": "run_started",
+        "run": objects[1]["run"],
+        "title": "checks",
+        "total": 3,
+    }
+    assert objects[-1]["event"] == "run_ended"
     assert objects[-1]["counts"] == {"succeeded": 1, "failed": 1, "blocked": 1}
 
 

@@ -34,9 +34,13 @@ class Azure(Form):
         )
         return f"##vso[task.logissue {shown}]{_escaped(f'{problem.title}: {problem.message}')}"
 
+    def room_for_summary(self) -> int:
+        """See `Form`. Without the agent's folder nobody would remove the file again."""
+        return self.limits.summary_bytes if self.environment.get("AGENT_TEMPDIRECTORY") else 0
+
     def summary(self, markdown: str) -> list[str]:
-        """See `Form`. The agent reads the file at the end of the step, and removes its folder."""
-        folder = self.environment.get("AGENT_TEMPDIRECTORY")
+        """See `Form`. The agent reads the file at the end of the step, and empties its folder."""
+        folder = self.environment["AGENT_TEMPDIRECTORY"]
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", suffix=".md", prefix="ttasks-", dir=folder, delete=False
         ) as file:
