@@ -402,7 +402,9 @@ class SingleHistory(History):
 
     def _head(self, seen: Seen) -> RunFacts:
         duration = seen.notes.ended
-        is_over = duration is not None and not seen.status.is_active
+        # One that was cancelled by hand is over before its turn comes.
+        elapsed = self._now() if duration is None else duration
+        is_over = duration is not None or (seen.status.is_sink and seen.notes.started is None)
         return RunFacts(
             id=self.id,
             number=self.number,
@@ -410,13 +412,13 @@ class SingleHistory(History):
             graph_key=None,
             title=seen.task.title,
             started_at=self._started_at,
-            ended_at=self._started_at + timedelta(seconds=duration or 0.0) if is_over else None,
-            duration=duration if is_over else None,
+            ended_at=self._started_at + timedelta(seconds=elapsed) if is_over else None,
+            duration=elapsed if is_over else None,
             outcome=OUTCOMES[seen.status] if is_over else "running",
             host=host_name(),
             pid=getpid(),
             workers=self._workers,
-            elapsed=self._now() if duration is None else duration,
+            elapsed=elapsed,
             parent_id=None if self.parent is None else self.parent[0].id,
         )
 

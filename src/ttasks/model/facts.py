@@ -238,7 +238,8 @@ class _Why:
         if task.reused:
             return f"{self._name} did not run: it took over the result of an equal task."
         if not task.attempts and task.ended is None and not task.spans and status.is_sink:
-            return f"{self._name} did not run: it was {status.value} before the run began."
+            became = _BECAME.get(status, status.value)
+            return f"{self._name} did not run: it {became} before the run began."
         if task.ended is None and (status.is_active or self._waits()):
             return self._live()
         if status is TaskStatus.FAILED:
@@ -297,8 +298,8 @@ class _Why:
         ends = [self._run.tasks[end] for end in task.after if end in self._run.tasks]
         bad = [end for end in ends if end.status is not TaskStatus.SUCCEEDED]
         if bad:
-            states = _and(f"{end.title!r} was {end.status.value}" for end in bad)
-            return f"although {states}" if not task.is_finally else f"to clean up after {states}"
+            states = [f"{end.title!r} {_BECAME.get(end.status, end.status.value)}" for end in bad]
+            return f"{'to clean up:' if task.is_finally else 'although'} {_and(states)}"
         if ends:
             last = self._run.tasks.get(next(iter(self._last_missing()), ""))
             return f"after {last.title!r} ended" if last else "after its dependencies"
@@ -357,7 +358,11 @@ _REASONS = {
     "circuit_open": " because the circuit of its group was open",
     "rejected": " because a guard rejected it",
 }
-_BECAME = {TaskStatus.CANCELLED: "was cancelled", TaskStatus.SKIPPED: "was skipped"}
+_BECAME = {
+    TaskStatus.BLOCKED: "was blocked",
+    TaskStatus.CANCELLED: "was cancelled",
+    TaskStatus.SKIPPED: "was skipped",
+}
 
 
 def _plain(text: str | None) -> str:
