@@ -53,8 +53,8 @@ def choose_symbols(stream: TextIO, environment: Mapping[str, str]) -> bool:
     if (environment.get("LC_ALL") or environment.get("LANG")) in ("C", "POSIX"):
         return False
     try:
-        SYMBOLS.encode(stream.encoding or "ascii")
-    except (AttributeError, LookupError, UnicodeEncodeError):
+        SYMBOLS.encode(getattr(stream, "encoding", None) or "utf-8")  # a StringIO has none
+    except (LookupError, UnicodeEncodeError):
         return False
     return True
 
