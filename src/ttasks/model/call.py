@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from os.path import basename
-from types import FunctionType, MappingProxyType, MethodType, ModuleType
+from types import FunctionType, MappingProxyType, MethodType
 from typing import Any
 
 from ttasks.model.checks import wrong_type, wrong_value
@@ -122,19 +122,6 @@ class Call:
         _write(call, "_kwargs", after[1])
         return call
 
-    def identity(self) -> Any:
-        """What it does, as JSON if that is possible; for fingerprints.
-
-        Tasks among the arguments are their places in ``references``. A lambda, a function that has
-        closed over variables and a method have no identity: equal names may hide other work.
-        """
-        places = {task.id: place for place, task in enumerate(self.references())}
-
-        def change(leaf: Any) -> Any:
-            return {"task": places[leaf.id]} if isinstance(leaf, Reference) else leaf
-
-        return [_identity(self.func), rebuilt((self.args, self._kwargs), change)]
-
     def __repr__(self) -> str:
         return f"<Call of {name_of(self.func)} on backend {self.backend!r}>"
 
@@ -241,25 +228,6 @@ def _body(func: Any) -> Any:
     """What runs when a callable is called: a function, or a class."""
     plain = _plain(func)
     return plain if isinstance(plain, (FunctionType, type)) else _plain(type(plain).__call__)
-
-
-def _identity(func: Any) -> Any:
-    """JSON that stands for a function, or an object that is no JSON if nothing does."""
-    if isinstance(func, partial):
-        return ["partial", _identity(func.func), func.args, func.keywords]
-    if isinstance(func, Decorated):
-        return _identity(func.__wrapped__)
-    owner = getattr(func, "__self__", None)
-    if isinstance(owner, Reference):  # the class form
-        func = type(owner)
-    elif owner is not None and not isinstance(owner, ModuleType):
-        return object()
-    name, module = getattr(func, "__qualname__", None), getattr(func, "__module__", None)
-    if name is None or name.endswith("<lambda>") or getattr(func, "__closure__", None):
-        return object()
-    if module == "__main__" and isinstance(func, FunctionType):
-        module = func.__code__.co_filename
-    return [module, name]
 
 
 def _check_arguments(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -361,15 +361,3 @@ def test_tasks_among_the_arguments_count_by_their_place() -> None:
     one, two = Task.python(plain, (1,)), Task.python(plain, (2,))
     assert fingerprint(callkit.echo, [one, two]) == fingerprint(callkit.echo, [two, one])
     assert fingerprint(callkit.total, one, two) != fingerprint(callkit.total, one, two, one)
-
-
-def test_what_a_name_does_not_tell_has_no_fingerprint() -> None:
-    number = 5
-    assert fingerprint(lambda: 1) is None
-    assert fingerprint(lambda: number) is None
-    assert fingerprint(Callable_().method, 1) is None
-    assert fingerprint(Callable_(), 1) is None
-    assert fingerprint("text".upper) is None
-    assert fingerprint(len, "text") is not None
-    assert fingerprint(callkit.Shop(2).price, 1) is None
-    assert fingerprint(callkit.echo, object()) is None
