@@ -260,7 +260,7 @@ def redacted_graph(graph: TaskGraph, redactor: Redactor) -> TaskGraph:
         node._replace(task=views[node.task.id], after=tuple(views[task.id] for task in node.after))
         for node in graph.nodes()
     ]
-    return TaskGraph.restore(graph.id, nodes, title, graph.key)
+    return TaskGraph.restore(graph.id, nodes, title, graph.key, graph.created_at)
 
 
 def redacted(value: Any, redactor: Redactor) -> Any:

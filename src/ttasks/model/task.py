@@ -460,7 +460,12 @@ class Task(Reference):
         return not self._lifecycle.status.is_active
 
     def can_transition_to(self, status: TaskStatus) -> bool:
-        """True if the lifecycle allows the move now; another thread may make one in between."""
+        """True if the lifecycle allows the move now; another thread may make one in between.
+
+        Raises:
+            TypeError: it is no TaskStatus.
+        """
+        _check_status(status)
         return status in TRANSITIONS[self._lifecycle.status]
 
     def transition_to(self, status: TaskStatus, error: str | None = None) -> None:
@@ -478,8 +483,7 @@ class Task(Reference):
             InvalidTransitionError: (a ValueError) the move is not allowed; nothing changed.
             TypeError: an argument has the wrong type.
         """
-        if not isinstance(status, TaskStatus):
-            raise wrong_type("status", status, "a TaskStatus")
+        _check_status(status)
         if error is not None:
             check_str("error", error)
         life = self._lifecycle
@@ -638,6 +642,11 @@ def view_of(task: AnyTask, changes: Mapping[str, Any]) -> AnyTask:
     for name in (*ATTRIBUTES, *_FIXED, "_lifecycle"):
         _write(view, name, changes[name] if name in changes else getattr(task, name))
     return view
+
+
+def _check_status(status: object) -> None:
+    if not isinstance(status, TaskStatus):
+        raise wrong_type("status", status, "a TaskStatus")
 
 
 def check_task(name: str, value: object) -> None:

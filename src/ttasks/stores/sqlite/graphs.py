@@ -17,8 +17,10 @@ from ttasks.stores.sqlite.codec import COLUMNS, DAMAGE, PARTS, SELECTED, Row, sa
 from ttasks.stores.sqlite.details import decode_error, encode_error
 from ttasks.stores.sqlite.plain import (
     from_json,
+    from_micros,
     from_optional,
     from_text,
+    to_micros,
     to_optional,
     to_text,
 )
@@ -62,7 +64,8 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         now = time_ns() // 1000
         shape = blake2b(repr(nodes).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         key, error = to_optional(item.key), encode_error(state_of(item).error)
-        row = (item.id, to_text(item.title), key, now, now, key, shape, error)
+        created = to_micros(item.created_at)
+        row = (item.id, to_text(item.title), key, created, now, key, shape, error)
         self._ledger.writer.write(lambda connection: _save(connection, row, tasks, nodes, shape))
 
     def save_outcome(self, item: TaskGraph) -> None:
@@ -82,17 +85,24 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
             with self._ledger.reading() as connection:
                 connection.execute("BEGIN")  # both statements see the same state
                 graph = connection.execute(
-                    "SELECT seq, id, title, key, run_error FROM graphs WHERE id=?", (to_text(key),)
+                    "SELECT seq, id, title, key, run_error, created_at FROM graphs WHERE id=?",
+                    (to_text(key),),
                 ).fetchone()
                 if graph is not None:
                     rows = connection.execute(_SELECT_NODES, (graph[0],)).fetchall()
                 connection.execute("COMMIT")
         if graph is None:
             raise KeyError(key)
-        _, graph_id, title, graph_key, error = graph
+        _, graph_id, title, graph_key, error, created_at = graph
         nodes = _decode_nodes(rows, graph_id, self._decode)
         try:
-            found = TaskGraph.restore(graph_id, nodes, from_text(title), from_optional(graph_key))
+            found = TaskGraph.restore(
+                graph_id,
+                nodes,
+                from_text(title),
+                from_optional(graph_key),
+                from_micros(created_at),
+            )
             state_of(found).error = decode_error(error)
         except DAMAGE as problem:
             raise StoreError(
