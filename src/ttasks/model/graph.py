@@ -200,8 +200,11 @@ class TaskGraph:
         if not isinstance(on_dep_failure, DependencyPolicy):
             raise wrong_type("on_dep_failure", on_dep_failure, "a DependencyPolicy")
         check_bool("check", check)
-        node = Node(task, (), finally_, required, on_dep_failure)
-        self._put(node, _edges(task, after), check=check)
+        edges = _edges(task, after)
+        if check:
+            ends = [self._if_known(item) for item in edges.given]
+            self._check_acyclic(task, [end for end in ends if end is not None])
+        self._put(Node(task, edges.tasks, finally_, required, on_dep_failure), edges)
         return task
 
     def __setitem__(self, task: Task, after: Iterable[Upstream] | Upstream) -> None:
@@ -211,24 +214,24 @@ class TaskGraph:
         if known is None:
             self.add(task, after=after)
         else:
-            self._put(known, _edges(task, after))
+            edges = _edges(task, after)
+            self._put(known._replace(after=edges.tasks), edges)
 
-    def _put(self, node: Node, after: tuple[Upstream, ...], *, check: bool = False) -> None:
-        """Add or replace a node, with these dependencies."""
-        task_id = node.task.id
-        tasks = tuple([item for item in after if isinstance(item, Task)])
-        if check:
-            ends = [item if isinstance(item, Task) else self._if_known(item) for item in after]
-            self._check_acyclic(node.task, [end for end in ends if end is not None])
+    def _put(self, node: Node, edges: _Edges) -> None:
+        """Add or replace a node."""
         self._change()
-        if len(tasks) < len(after):
-            self._named[task_id] = after
+        task_id = node.task.id
+        if edges.given is not edges.tasks:
+            self._named[task_id] = edges.given
         elif self._named:
             self._named.pop(task_id, None)
-        self._nodes[task_id] = Node(node.task, tasks, *node[2:])
+        self._nodes[task_id] = node
 
-    def _if_known(self, name: str) -> Task | None:
-        found = Names(self).called(name)
+    def _if_known(self, upstream: Upstream) -> Task | None:
+        """A dependency, if it is a task or by now the name of one."""
+        if isinstance(upstream, Task):
+            return upstream
+        found = Names(self).called(upstream)
         return found[0] if len(found) == 1 else None
 
     def _check_acyclic(self, task: Task, after: list[Task]) -> None:
@@ -259,7 +262,8 @@ class TaskGraph:
             raise UnknownDependencyError(task, dependency)
         self._check_acyclic(task, [dependency])
         if dependency not in node.after:
-            self._put(node, (*node.after, dependency))
+            after = (*node.after, dependency)
+            self._put(node._replace(after=after), _Edges(after, after))
 
     def remove(self, task: Task) -> None:
         """Remove a task that no other task depends on.
@@ -675,36 +679,54 @@ def topology_of(graph: TaskGraph) -> Topology:
     return topology([node.task for node in nodes], [node.after for node in nodes])
 
 
-def _edges(task: Task, after: Iterable[Upstream] | Upstream) -> tuple[Upstream, ...]:
+class _Edges(NamedTuple):
+    """The dependencies of a task: as they were given, and without names.
+
+    The same object twice if there are no names.
+    """
+
+    given: tuple[Upstream, ...]
+    tasks: tuple[Task, ...]
+
+
+def _edges(task: Task, after: Iterable[Upstream] | Upstream) -> _Edges:
     """The dependencies of a task: those among its arguments, then those that are named."""
-    given = _check_upstreams("after", after)
+    edges = _check_upstreams("after", after)
     if type(task.payload) is not Call:
-        return given
+        return edges
     used = task.payload.references()
     if task in used:
         raise CycleError([task])
-    return tuple(dict.fromkeys((*used, *given))) if used else given
+    if not used:
+        return edges
+    tasks = tuple(dict.fromkeys((*used, *edges.tasks)))
+    if edges.given is edges.tasks:
+        return _Edges(tasks, tasks)
+    return _Edges(tuple(dict.fromkeys((*used, *edges.given))), tasks)
 
 
-def _check_upstreams(name: str, value: object) -> tuple[Upstream, ...]:
+def _check_upstreams(name: str, value: object) -> _Edges:
     """The dependencies in an argument that takes one or several, each once."""
-    if isinstance(value, Task):
-        return (value,)
-    if isinstance(value, str):
-        return (check_str(name, value, empty=False),)
-    if not isinstance(value, (tuple, list)) and (
+    if isinstance(value, (Task, str)):
+        value = (value,)
+    elif not isinstance(value, (tuple, list)) and (
         isinstance(value, bytes) or not isinstance(value, Iterable)
     ):
         raise wrong_type(name, value, "a Task, the key or title of one, or an iterable of them")
-    found: dict[str, Upstream] = {}
+    found: dict[str, Task] = {}
+    names: dict[str, Upstream] = {}  # with the tasks, if there are names
     for position, item in enumerate(value):
         if isinstance(item, Task):
             found[item.id] = item
+            if names:
+                names[item.id] = item
         elif isinstance(item, str):
-            found[item] = check_str(f"{name}[{position}]", item, empty=False)
+            names = names or {**found}
+            names[item] = check_str(f"{name}[{position}]", item, empty=False)
         else:
             raise wrong_type(f"{name}[{position}]", item, "a Task, or the key or title of one")
-    return tuple(found.values())
+    tasks = tuple(found.values())
+    return _Edges(tuple(names.values()), tasks) if names else _Edges(tasks, tasks)
 
 
 def _walk(start: Iterable[Task], after: Callable[[Task], Iterable[Task]]) -> dict[str, Task | None]:
