@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ttasks.model.graph import TaskGraph
     from ttasks.model.running import RunOptions
 
+R = TypeVar("R")
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
 
 
@@ -237,11 +238,11 @@ class TaskExecutor:
 
     def execute(
         self,
-        task: Task,
+        task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
         retry_policy: RetryPolicy | None = None,
-    ) -> TaskResult:
+    ) -> TaskResult[R]:
         """Run a task, all its attempts, and return its result.
 
         The handler runs on a worker thread while the calling thread waits, so Ctrl-C is noticed at
@@ -290,11 +291,11 @@ class TaskExecutor:
 
     def submit(
         self,
-        task: Task,
+        task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
         retry_policy: RetryPolicy | None = None,
-    ) -> Future[TaskResult]:
+    ) -> Future[TaskResult[R]]:
         """Run a task on a thread of the executor, as ``execute`` does, and return at once.
 
         Cancelling the future cancels the task if it has not started. Arguments as for `execute`;
@@ -335,11 +336,11 @@ class TaskExecutor:
 
     async def aexecute(
         self,
-        task: Task,
+        task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
         retry_policy: RetryPolicy | None = None,
-    ) -> TaskResult:
+    ) -> TaskResult[R]:
         """``submit``, for coroutines: wait for the result without blocking the event loop.
 
         Cancelling the awaiting coroutine cancels the task, waits until it has ended and then

@@ -36,7 +36,7 @@ from ttasks.model.ids import new_id
 from ttasks.model.lifecycle import Lifecycle
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.prompt import agent_options, prompt_options
-from ttasks.model.result import TaskResult
+from ttasks.model.result import MaybeNone, R_co, TaskResult
 from ttasks.model.status import TRANSITIONS, TaskStatus
 from ttasks.model.task_type import TaskType
 
@@ -69,13 +69,13 @@ class PythonSettings(TaskSettings, total=False):
     options: Mapping[str, Any] | None
 
 
-class Task(Reference):
+class Task(Reference, Generic[R_co]):
     """A unit of work: what to do, how to treat it, and what became of it.
 
     Tasks are equal, and hashed, by ``id``. Attributes can be written, with the same checks as
     here, until the task has SUCCEEDED; after that a write raises AttributeError. Reading is
     thread-safe and status changes are atomic. Write the other attributes before you hand the
-    task to an executor.
+    task to an executor. To type checkers, ``Task[str]`` is a task whose value is a str.
 
     Args:
         title: short name for people; an empty one is replaced by the first line of the payload.
@@ -195,7 +195,7 @@ class Task(Reference):
         output_limit: int | None = None,
         grace: float = 2.0,
         **settings: Unpack[TaskSettings],
-    ) -> Task:
+    ) -> Task[str]:
         """Make a task that runs ``bash -c payload``.
 
         Args:
@@ -212,7 +212,7 @@ class Task(Reference):
         options = command_options(
             cwd=cwd, env=env, stdin=stdin, strict=strict, output_limit=output_limit, grace=grace
         )
-        return cls(title, payload, TaskType.BASH, options=options, **settings)
+        return cast("Task[str]", cls(title, payload, TaskType.BASH, options=options, **settings))
 
     @classmethod
     def powershell(
@@ -226,12 +226,14 @@ class Task(Reference):
         output_limit: int | None = None,
         grace: float = 2.0,
         **settings: Unpack[TaskSettings],
-    ) -> Task:
+    ) -> Task[str]:
         """Make a task that runs a PowerShell script; arguments as for `bash`."""
         options = command_options(
             cwd=cwd, env=env, stdin=stdin, output_limit=output_limit, grace=grace
         )
-        return cls(title, payload, TaskType.POWERSHELL, options=options, **settings)
+        return cast(
+            "Task[str]", cls(title, payload, TaskType.POWERSHELL, options=options, **settings)
+        )
 
     @classmethod
     def prompt(
@@ -245,7 +247,7 @@ class Task(Reference):
         temperature: float | None = None,
         max_tokens: int | None = None,
         **settings: Unpack[TaskSettings],
-    ) -> Task:
+    ) -> Task[str]:
         """Make a task that asks a language model one question, without tools.
 
         An option that is None takes the value the handler was made with. The task fails if its
@@ -268,7 +270,7 @@ class Task(Reference):
             temperature=temperature,
             max_tokens=max_tokens,
         )
-        return cls(title, payload, TaskType.PROMPT, options=options, **settings)
+        return cast("Task[str]", cls(title, payload, TaskType.PROMPT, options=options, **settings))
 
     @classmethod
     def agent(
@@ -283,7 +285,7 @@ class Task(Reference):
         max_tokens: int | None = None,
         cwd: str | PathLike[str] | None = None,
         **settings: Unpack[TaskSettings],
-    ) -> Task:
+    ) -> Task[str]:
         """Make a task that gives an agent with tools one turn; treat the payload as code.
 
         Unless the handler was made with ``permissions``, everything the agent asks permission
@@ -304,7 +306,7 @@ class Task(Reference):
             max_tokens=max_tokens,
             cwd=cwd,
         )
-        return cls(title, payload, TaskType.AGENT, options=options, **settings)
+        return cast("Task[str]", cls(title, payload, TaskType.AGENT, options=options, **settings))
 
     @overload
     @staticmethod
@@ -372,7 +374,7 @@ class Task(Reference):
         return self._lifecycle.status
 
     @property
-    def result(self) -> TaskResult | None:
+    def result(self) -> TaskResult[R_co] | MaybeNone:
         """What the latest attempt gave; None before the first, while running, and if none ran."""
         return self._lifecycle.result
 
@@ -391,7 +393,7 @@ class Task(Reference):
         return self._lifecycle.blocked_by
 
     @property
-    def value(self) -> Any:
+    def value(self) -> R_co:
         """The value of the result.
 
         Raises:
@@ -399,7 +401,7 @@ class Task(Reference):
         """
         result, status = self.result, self.status
         if result is not None and result.status is TaskStatus.SUCCEEDED:
-            return result.value
+            return cast(R_co, result.value)
         why = f": {self.error}" if self.error else ""
         raise TaskExecutionError(
             f"The value of task {self.title!r} ({self.id}) is missing: it is {status.value}{why}"
@@ -570,8 +572,8 @@ _set: Any = type(
 )
 
 
-class PythonTask(Task, Generic[R]):
-    """A task that calls a function and has a value of type ``R``.
+class PythonTask(Task[R_co]):
+    """A task that calls a function; ``PythonTask[int]`` is one of a function that returns an int.
 
     `Task.python` and the decorator ``@task`` make them. The class can also be derived from: give
     the subclass a method ``run`` and, as class attributes, the settings that differ from the
@@ -610,18 +612,13 @@ class PythonTask(Task, Generic[R]):
         super().__init__(title, call, TaskType.PYTHON, **settings)
 
     @property
-    def value(self) -> R:
-        """What the function returned; raises as `Task.value`."""
-        return cast(R, super().value)
-
-    @property
-    def as_argument(self) -> R:
+    def as_argument(self) -> R_co:
         """The task itself, which type checkers take for its value to come.
 
         For arguments of other tasks: ``load.task(rows.as_argument)`` is the same as
         ``load.task(rows)``, but checked.
         """
-        return cast(R, self)
+        return cast(R_co, self)
 
 
 # For the engine and for stores, not for users.
