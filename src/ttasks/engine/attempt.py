@@ -417,8 +417,13 @@ class Attempt:
         spent = ""
         if self.tries is not None and not plainly:
             self.tries.note_end(duration)
-            if raised is not None and not is_to_be_cancelled(self.token):
-                self.retry_in, spent = self.tries.decide(raised)
+            if not is_to_be_cancelled(self.token):
+                raised, self.retry_in, spent = self.tries.decide(
+                    raised,
+                    lambda error: self._result(
+                        value, error, outcome.Timing(self._started_at, finished_at, duration), ""
+                    ),
+                )
         elif raised is None and self.reports is None and not services.redactor:
             # The common case: success, nothing reported, nothing to redact.
             result = outcome.success(

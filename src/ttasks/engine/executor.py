@@ -241,7 +241,7 @@ class TaskExecutor:
         task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
-        retry_policy: RetryPolicy | None = None,
+        retry_policy: RetryPolicy | int | None = None,
     ) -> TaskResult[R]:
         """Run a task, all its attempts, and return its result.
 
@@ -257,7 +257,8 @@ class TaskExecutor:
             task: any task that can start: not RUNNING, SUCCEEDED or CANCELLED, and not between two
                 attempts of another execution.
             upstream: id to task; what the handler sees as ``context.upstream``.
-            retry_policy: instead of the task's own; None means that one.
+            retry_policy: instead of the task's own, also as the number of attempts; None means that
+                one.
 
         Raises:
             TaskExecutionError, TaskTimeoutError, TaskCancelled, or whatever else the handler
@@ -271,7 +272,8 @@ class TaskExecutor:
             KeyboardInterrupt: Ctrl-C in the main thread, after the task has ended; it is CANCELLED
                 unless it had ended before.
         """
-        tasks = self._check(task, upstream, retry_policy)
+        tasks = self._check(task, upstream)
+        policy = check_retry("retry_policy", retry_policy)
         self._refuse_loop("use await executor.aexecute(task) in a coroutine")
         scheduler, requests = self._scheduler, Requests(self._clock)
         error = None
@@ -280,7 +282,7 @@ class TaskExecutor:
             outer = scheduler.enter()
             try:
                 if not self._reuse(task, tasks):
-                    work = Work(task, tasks, retry_policy or task.retry)
+                    work = Work(task, tasks, policy or task.retry)
                     error = self._single.execute(work, requests, outer)
             finally:
                 scheduler.leave(outer)
@@ -294,7 +296,7 @@ class TaskExecutor:
         task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
-        retry_policy: RetryPolicy | None = None,
+        retry_policy: RetryPolicy | int | None = None,
     ) -> Future[TaskResult[R]]:
         """Run a task on a thread of the executor, as ``execute`` does, and return at once.
 
@@ -309,14 +311,15 @@ class TaskExecutor:
         """
         from ttasks.engine.bridge import Promise
 
-        tasks = self._check(task, upstream, retry_policy)
+        tasks = self._check(task, upstream)
+        policy = check_retry("retry_policy", retry_policy)
         promise = Promise(task, self.cancel)
         context = copy_context()
         context.run(CURRENT.set, None)  # it is not part of the task that submits it
         work = Work(
             task,
             tasks,
-            retry_policy or task.retry,
+            policy or task.retry,
             context=context,
             may_start=promise.may_start,
             on_end=promise.end,
@@ -339,7 +342,7 @@ class TaskExecutor:
         task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
-        retry_policy: RetryPolicy | None = None,
+        retry_policy: RetryPolicy | int | None = None,
     ) -> TaskResult[R]:
         """``submit``, for coroutines: wait for the result without blocking the event loop.
 
@@ -424,10 +427,8 @@ class TaskExecutor:
         self,
         task: Task,
         upstream: Mapping[str, Task] | None,
-        retry_policy: RetryPolicy | None,
     ) -> tuple[Task, ...]:
         check_task("task", task)
-        check_retry("retry_policy", retry_policy)
         if upstream is None:
             return ()
         if not isinstance(upstream, Mapping):

@@ -132,7 +132,8 @@ def reason_of(raised: BaseException) -> str:
         return "cancelled"
     if issubclass(type(raised), TaskTimeoutError):
         return "timeout"
-    if issubclass(type(raised), TaskExecutionError) and _completed(raised) is not None:
+    completed = _completed(raised) if issubclass(type(raised), TaskExecutionError) else None
+    if completed is not None and completed.returncode:
         return "exit_code"
     if issubclass(type(raised), CircuitOpenError):
         return "circuit_open"

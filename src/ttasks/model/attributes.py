@@ -8,6 +8,7 @@ from typing import Any
 
 from ttasks.model.checks import (
     check_bool,
+    check_int,
     check_json,
     check_moment,
     check_number,
@@ -43,10 +44,12 @@ def check_task_type(name: str, value: object) -> TaskType:
 
 
 def check_retry(name: str, value: object) -> RetryPolicy | None:
-    """None or a RetryPolicy."""
-    if value is not None and not isinstance(value, RetryPolicy):
-        raise wrong_type(name, value, "a RetryPolicy or None")
-    return value
+    """None or a RetryPolicy, which may be given as the number of attempts."""
+    if value is None or isinstance(value, RetryPolicy):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type(name, value, "a RetryPolicy, an int (the number of attempts) or None")
+    return RetryPolicy(check_int(name, value, least=1))
 
 
 def _anything(_name: str, value: object) -> object:

@@ -54,7 +54,7 @@ class TaskSettings(TypedDict, total=False):
 
     description: str
     timeout: float | None
-    retry: RetryPolicy | None
+    retry: RetryPolicy | int | None
     priority: float
     deadline: datetime | None
     group: str | None
@@ -83,7 +83,8 @@ class Task(Reference, Generic[R_co]):
         type: the kind of task, which selects the handler.
         description: longer text for people.
         timeout: seconds per attempt, above 0; None means no limit.
-        retry: when to try again; None means never.
+        retry: when to try again, as a RetryPolicy or as the number of attempts, the first included;
+            None means never. It is kept as a RetryPolicy.
         priority: among the ready tasks of a graph, those with a higher priority start first.
         deadline: aware datetime. Among ready tasks of equal priority, the earliest deadline
             starts first; tasks without one start last. A deadline does not end a task.
@@ -137,7 +138,7 @@ class Task(Reference, Generic[R_co]):
         description: str = "",
         *,
         timeout: float | None = None,
-        retry: RetryPolicy | None = None,
+        retry: RetryPolicy | int | None = None,
         priority: float = 0.0,
         deadline: datetime | None = None,
         group: str | None = None,
