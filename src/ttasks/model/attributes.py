@@ -15,6 +15,7 @@ from ttasks.model.checks import (
     check_optional_str,
     check_seconds,
     check_str,
+    near,
     plain,
     wrong_type,
     wrong_value,
@@ -99,6 +100,45 @@ def check_payload(name: str, value: object, type: TaskType) -> None:
         text = check_str(name, value)
         if type in COMMANDS:
             check_script(text)
+
+
+_MEANT = {
+    "name": "title",
+    "retries": "retry",
+    "max_attempts": "retry",
+    "max_retries": "retry",
+    "attempts": "retry",
+    "groups": "group",
+    "pool": "group",
+    "queue": "group",
+    "id": "key",
+    "doc": "description",
+    "executor": "backend",
+    "mode": "backend",
+    "cache": "reuse",
+}
+"""What other libraries call a setting, or people do."""
+
+FUNCTION_SETTINGS = frozenset(ATTRIBUTES) - {"payload", "type"} | {"backend"}
+"""What the tasks of a function can be given."""
+
+
+def meant_by(name: str, *, cutoff: float = 0.6) -> list[str]:
+    """The settings of a function's tasks that a wrong name may stand for."""
+    if name in _MEANT:
+        return [_MEANT[name]]
+    return near(name, FUNCTION_SETTINGS, cutoff=cutoff)
+
+
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a function's tasks, all of them known, as `Task` would keep them."""
+    checked = dict(settings)
+    for name, value in settings.items():
+        if name == "options":
+            checked[name] = check_options(name, value, TaskType.PYTHON)
+        elif name in ATTRIBUTES and not (name == "title" and value is None):
+            checked[name] = ATTRIBUTES[name](name, value)
+    return checked
 
 
 def title_of(payload: object, type: TaskType) -> str:

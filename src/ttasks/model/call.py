@@ -151,11 +151,7 @@ def check_function(name: str, func: object, backend: object) -> str:
         )
     if not callable(func):
         raise wrong_type(name, func, "a callable")
-    if backend is not None and not isinstance(backend, str):
-        raise wrong_type("backend", backend, "a str or None")
-    if backend is not None and backend not in BACKENDS:
-        *most, last = map(repr, BACKENDS)
-        raise wrong_value("backend", backend, f"{', '.join(most)} or {last}")
+    backend = check_backend(backend)
     body = _body(func)
     if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
         raise TypeError(
@@ -165,6 +161,18 @@ def check_function(name: str, func: object, backend: object) -> str:
     if backend is None:
         return ASYNCIO if inspect.iscoroutinefunction(body) else THREAD
     BACKENDS[backend](func)
+    return backend
+
+
+def check_backend(backend: object) -> str | None:
+    """The name of a backend, or None."""
+    if backend is None:
+        return None
+    if not isinstance(backend, str):
+        raise wrong_type("backend", backend, "a str or None")
+    if backend not in BACKENDS:
+        *most, last = map(repr, BACKENDS)
+        raise wrong_value("backend", backend, f"{', '.join(most)} or {last}")
     return backend
 
 

@@ -1,15 +1,16 @@
-"""Names: tasks of a graph by key or title, and names that are like a wrong one."""
+"""Names: the tasks of a graph by key or title."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from ttasks.errors import GraphError, UnknownDependencyError
+from ttasks.model.checks import near
 from ttasks.model.task import Task
 
 
 class Names:
-    """The tasks of a graph by key and by title, as they are now."""
+    """The tasks of a graph by key and by title, as they are now; and names like a wrong one."""
 
     def __init__(self, tasks: Iterable[Task]) -> None:
         self._keyed: dict[str, list[Task]] = {}
@@ -43,10 +44,3 @@ class Names:
                 "are called that; give them keys, or pass the task itself"
             )
         return found[0]
-
-
-def near(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three of the known names that are like this one, the nearest first."""
-    from difflib import get_close_matches  # imports re
-
-    return get_close_matches(name, sorted(known), 3)

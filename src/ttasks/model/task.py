@@ -8,20 +8,23 @@ from math import isfinite
 from operator import attrgetter
 from os import PathLike
 from types import MappingProxyType, MemberDescriptorType
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, TypeVar, Unpack, cast, overload
 
-from ttasks.errors import InvalidTransitionError, TaskExecutionError
+from ttasks.errors import InvalidTransitionError, TaskExecutionError, did_you_mean
 from ttasks.model.attributes import (
     ATTRIBUTES,
+    FUNCTION_SETTINGS,
     NO_OPTIONS,
     TEXTS,
     check_options,
     check_payload,
     check_retry,
+    check_settings,
     check_task_type,
+    meant_by,
     title_of,
 )
-from ttasks.model.call import Call, Reference, name_of
+from ttasks.model.call import Call, Reference, check_backend, check_function, name_of
 from ttasks.model.checks import (
     check_bool,
     check_moment,
@@ -579,7 +582,9 @@ class PythonTask(Task[R_co]):
     `Task.python` and the decorator ``@task`` make them. The class can also be derived from: give
     the subclass a method ``run`` and, as class attributes, the settings that differ from the
     defaults (``title``, ``timeout``, ``retry``, ``backend``, and so on, as for `Task` and
-    `Task.python`). Its instances are made from the arguments of ``run``.
+    `Task.python`). They are checked when the class is made: a TypeError or ValueError says what is
+    wrong, also for a name that is nearly that of a setting (``retries``); begin the names of other
+    attributes with an underscore. Its instances are made from the arguments of ``run``.
 
     Example:
         >>> class Count(PythonTask[int]):
@@ -594,6 +599,13 @@ class PythonTask(Task[R_co]):
     __slots__ = ()
 
     backend: ClassVar[str | None] = None
+    if TYPE_CHECKING:
+        retry: Any  # a class attribute may also be an int
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, value in _checked_settings(cls).items():
+            setattr(cls, name, value)  # as a task keeps it: it is read from here
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         cls = type(self)
@@ -606,8 +618,6 @@ class PythonTask(Task[R_co]):
         given = {name: getattr(cls, name) for name in ATTRIBUTES}
         # An attribute that the class leaves alone is still the slot of Task.
         settings = {n: v for n, v in given.items() if not isinstance(v, MemberDescriptorType)}
-        for name in settings.keys() & {"payload", "type"}:
-            raise TypeError(f"{cls.__qualname__} must not have a class attribute {name!r}")
         title = settings.pop("title", name_of(cls))
         call = Call(run, args, kwargs, cls.backend)
         super().__init__(title, call, TaskType.PYTHON, **settings)
@@ -620,6 +630,39 @@ class PythonTask(Task[R_co]):
         ``load.task(rows)``, but checked.
         """
         return cast(R_co, self)
+
+
+def _checked_settings(cls: type[PythonTask[Any]]) -> dict[str, Any]:
+    """The settings in the body of a class of tasks, checked like its method ``run``.
+
+    Raises:
+        TypeError, ValueError: one is wrong, or an attribute has nearly the name of a setting.
+    """
+    settings = {}
+    for name, value in vars(cls).items():
+        if name in ("payload", "type"):
+            raise TypeError(f"{cls.__qualname__} must not have a class attribute {name!r}")
+        if name in FUNCTION_SETTINGS:
+            settings[name] = value
+        elif not (name.startswith("_") or name.isupper() or hasattr(type(value), "__get__")):
+            hint = did_you_mean(meant_by(name, cutoff=0.85))
+            if hint:
+                raise TypeError(
+                    f"{cls.__qualname__} has an attribute {name!r}, which is no setting of a "
+                    f"task{hint} (an attribute of your own may be named _{name})"
+                )
+    try:
+        settings = check_settings(settings)
+        if "title" in settings:
+            settings["title"] = settings["title"] or name_of(cls)
+        run = getattr(cls, "run", None)
+        if run is not None:
+            check_function("run", run, cls.backend)
+        elif "backend" in settings:
+            check_backend(cls.backend)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{cls.__qualname__}: {error}") from None
+    return settings
 
 
 # For the engine and for stores, not for users.

@@ -49,8 +49,8 @@ def test_an_increment_makes_each_delay_longer_than_the_one_before() -> None:
 
 
 def test_give_up_on_takes_a_class_or_a_tuple_and_wins() -> None:
-    for given in (KeyError, (KeyError, OSError)):
-        policy = RetryPolicy(3, give_up_on=given)
+    for classes in (KeyError, (KeyError, OSError)):
+        policy = RetryPolicy(3, give_up_on=classes)
         assert not policy.allows(1, KeyError())
         assert policy.allows(1, ValueError())
     assert policy.give_up_on == (KeyError, OSError)
