@@ -359,3 +359,18 @@ def write_at_exit(path: str) -> None:
         file.write("buffered, ")
         stack.callback(file.write, "at exit")
         atexit.register(stack.pop_all().close)
+
+
+def parse_number(text: str, base: int = 10) -> int:
+    return int(text, base)
+
+
+def fail_with(*args: Any) -> None:
+    raise ValueError(len(args))
+
+
+def chained() -> None:
+    try:
+        fail_with("the cause")
+    except ValueError as error:
+        raise KeyError("the cause") from error

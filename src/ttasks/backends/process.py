@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ttasks.backends.child import Child
     from ttasks.backends.worker_log import Levels
     from ttasks.model.context import TaskContext
+    from ttasks.model.frames import Frames
 
 DISMISSAL_PATIENCE = 5.0
 """Seconds that an idle worker has to end by itself, exit handlers included."""
@@ -47,13 +48,13 @@ class ProcessBackend:
     collection of this object, at the exit of the interpreter, or as soon as this program dies.
 
     Args:
-        capture_locals: keep the local variables of failures.
+        capture_locals: whether to keep the local variables of failures, and of which frame.
     """
 
     kills = True
     frees_worker = False
 
-    def __init__(self, *, capture_locals: bool = False) -> None:
+    def __init__(self, *, capture_locals: Frames = False) -> None:
         self._capture_locals = capture_locals
         self._workers = _Workers()
         finalize(self, self._workers.close).atexit = False  # `_Workers` sees to that
@@ -121,7 +122,7 @@ class ProcessBackend:
             context.attempt,
             context.remaining(),
             name,
-            (context.redactor,) if self._capture_locals else None,
+            (context.redactor if self._capture_locals else None, self._capture_locals),
             _log_levels(),
         )
 
@@ -268,7 +269,13 @@ def _value(data: bytes, name: str) -> Any:
 
 
 def _raised(
-    name: str, data: bytes | None, kind: str, message: str, text: str, variables: dict[str, str]
+    name: str,
+    data: bytes | None,
+    kind: str,
+    message: str,
+    text: str,
+    variables: dict[str, str],
+    location: str,
 ) -> BaseException:
     """The exception that the function raised in the worker, or the closest substitute."""
     error: BaseException | None = None
@@ -282,7 +289,9 @@ def _raised(
         note = "" if error is not None else " (the exception itself cannot be pickled)"
         error = TaskExecutionError(f"{name} raised {kind}: {message}{note}")
     try:
-        raise error from RemoteTraceback(text, variables)  # also sets it on a frozen exception
+        raise error from RemoteTraceback(
+            text, variables, location
+        )  # also sets it on a frozen exception
     except BaseException as raised:
         return raised.with_traceback(None)
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
 from ttasks.backends.call import call_python
 from ttasks.backends.loop import LoopBackend
 from ttasks.backends.thread import ThreadBackend
-from ttasks.engine.attempt import Handler, Services
+from ttasks.engine.attempt import Handler, Services, Work
 from ttasks.engine.breakers import Breakers
 from ttasks.engine.bus import EventBus
-from ttasks.engine.dispatch import Work
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import Guard, check_guards
 from ttasks.engine.limits import Places
@@ -32,6 +31,7 @@ from ttasks.model.call import Call
 from ttasks.model.checks import check_bool, check_callable, check_int, check_str, wrong_type
 from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.context import CURRENT
+from ttasks.model.frames import Frames, check_frames
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.redact import Redactor
 from ttasks.model.result import TaskResult
@@ -59,7 +59,7 @@ class ExecutorOptions(TypedDict, total=False):
     breakers: Mapping[str, CircuitBreaker] | None
     guards: Iterable[Guard]
     redact: Iterable[str | Pattern[str]]
-    capture_locals: bool
+    capture_locals: Frames
     strict_persistence: bool
     clock: Clock | None
 
@@ -82,7 +82,10 @@ class TaskExecutor:
             raises makes the attempt fail with TaskRejectedError; it is not tried again.
         redact: strs and compiled patterns that are replaced by ``***`` in output, errors,
             failures, titles and payloads before events, results and the store see them.
-        capture_locals: keep reprs of the local variables where a handler failed.
+        capture_locals: keep reprs of the local variables where a handler failed: with True those
+            of the innermost frame of your own code, which is not in the standard library or an
+            installed package; with part of the name of a module or file, of the innermost frame
+            there.
         strict_persistence: stop the run if a write to the store fails; otherwise the error is kept
             in ``persistence_errors`` and announced, and the work goes on.
         clock: where times come from; None means the system's. Tests use `ttasks.testing.FakeClock`.
@@ -105,7 +108,7 @@ class TaskExecutor:
         breakers: Mapping[str, CircuitBreaker] | None = None,
         guards: Iterable[Guard] = (),
         redact: Iterable[str | Pattern[str]] = (),
-        capture_locals: bool = False,
+        capture_locals: Frames = False,
         strict_persistence: bool = False,
         clock: Clock | None = None,
     ) -> None:
@@ -124,7 +127,7 @@ class TaskExecutor:
         self._recorder = Recorder(store, self._bus, strict=strict, redactor=redactor)
         self._clock = clock = SYSTEM_CLOCK if clock is None else clock
         self._breakers = Breakers(breakers, clock)
-        self._capture_locals = check_bool("capture_locals", capture_locals)
+        self._capture_locals = check_frames("capture_locals", capture_locals)
         services = Services(
             self._recorder,
             {},

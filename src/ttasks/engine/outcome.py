@@ -15,16 +15,17 @@ from ttasks.errors import (
     TaskTimeoutError,
     describe,
 )
-from ttasks.model.frames import captured_locals
+from ttasks.model.frames import captured_locals, described_call, formatted, location_of
 from ttasks.model.prompt import PromptReply
 from ttasks.model.redact import redacted
 from ttasks.model.remote import RemoteTraceback
 from ttasks.model.result import Failure, TaskResult, make_result
-from ttasks.model.status import TaskStatus
+from ttasks.model.status import CANCELLED, FAILED, SUCCEEDED
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
+    from ttasks.model.frames import Frames
     from ttasks.model.redact import Redactor
 
 
@@ -47,24 +48,25 @@ def success(
     redactor: Redactor | None = None,
 ) -> TaskResult:
     """The result of a handler that returned ``raw``; ``emitted`` is its text by stream."""
-    # Not `isinstance`, which asks the object for its ``__class__``: that may run any code.
-    kind = type(raw)
     output, error = "", None
-    if issubclass(kind, PromptReply) or ("subprocess" in modules and _is_command(kind)):
-        if issubclass(kind, PromptReply):
-            fields = _of_prompt(raw, emitted or {}, redactor)
-        else:
-            fields = _of_command(raw)
-        timing = (started_at, finished_at, duration)
-        return make_result(task_id, TaskStatus.SUCCEEDED, *timing, attempts=attempt, **fields)
-    if issubclass(kind, str):
-        output = raw if redactor is None else redactor.text(raw)
+    if raw is not None:
+        # Not `isinstance`, which asks the object for its ``__class__``: that may run any code.
+        kind = type(raw)
+        if issubclass(kind, PromptReply) or ("subprocess" in modules and _is_command(kind)):
+            if issubclass(kind, PromptReply):
+                fields = _of_prompt(raw, emitted or {}, redactor)
+            else:
+                fields = _of_command(raw)
+            timing = (started_at, finished_at, duration)
+            return make_result(task_id, SUCCEEDED, *timing, attempts=attempt, **fields)
+        if issubclass(kind, str):
+            output = raw if redactor is None else redactor.text(raw)
     if emitted is not None:
         output = emitted.get("stdout") or output
         error = emitted.get("stderr")
     return make_result(
         task_id,
-        TaskStatus.SUCCEEDED,
+        SUCCEEDED,
         started_at,
         finished_at,
         duration,
@@ -87,8 +89,9 @@ def failure(
     reason: str | None = None,
     emitted: dict[str, str] | None = None,
     redactor: Redactor | None = None,
-    capture_locals: bool = False,
+    capture_locals: Frames = False,
     spent: str = "",
+    payload: Any = None,
 ) -> TaskResult:
     """The result of an attempt that ended in ``raised``: FAILED, or CANCELLED for TaskCancelled.
 
@@ -101,10 +104,11 @@ def failure(
         reason: termination reason; None derives it from the class of ``raised``.
         emitted: text that the handler emitted, by stream.
         redactor: hides secrets in all text.
-        capture_locals: keep the variables of the innermost user frame.
+        capture_locals: whether to keep the variables of a frame, and of which.
         spent: why there is no other attempt, if a budget forbids it; becomes part of the message.
+        payload: of the task; a call is described.
     """
-    details = describe_failure(raised, redactor, capture_locals=capture_locals)
+    details = describe_failure(raised, redactor, capture_locals, payload)
     if spent:
         details = replace(details, message=f"{details.message} ({spent})")
     completed = _completed(raised)
@@ -117,7 +121,7 @@ def failure(
     fields["error"] = fields.get("error") or (emitted or {}).get("stderr") or details.message
     return make_result(
         task_id,
-        TaskStatus.CANCELLED if issubclass(type(raised), TaskCancelled) else TaskStatus.FAILED,
+        CANCELLED if issubclass(type(raised), TaskCancelled) else FAILED,
         *timing,
         attempts=attempt,
         termination_reason=reason or reason_of(raised),
@@ -143,24 +147,42 @@ def reason_of(raised: BaseException) -> str:
 
 
 def describe_failure(
-    raised: BaseException, redactor: Redactor | None, *, capture_locals: bool
+    raised: BaseException, redactor: Redactor | None, capture_locals: Frames, payload: Any
 ) -> Failure:
     """Turn an exception into plain data."""
-    from traceback import format_exception
-
     kind = type(raised)
     message = _message(raised)
-    trace, variables = "", {}
+    trace, variables, location = "", {}, ""
     try:
         if raised.__traceback__ is not None:
-            trace = "".join(format_exception(raised))
-        if capture_locals:
-            variables = _locals(raised, redactor)
+            trace = formatted(raised, raised.__traceback__)
+        remote = raised.__cause__
+        if isinstance(remote, RemoteTraceback):
+            variables, location = dict(remote.locals), remote.location
+        else:
+            variables = captured_locals(raised.__traceback__, redactor, capture_locals)
+            location = location_of(raised.__traceback__)
     except BaseException as error:  # the code of an exception class may raise anything
         trace = f"(no traceback: looking at the exception raised {type(error).__name__})"
     if redactor is not None:
         message, trace = redactor.text(message), redactor.text(trace)
-    return Failure(f"{kind.__module__}.{kind.__qualname__}", message, trace, variables)
+        location = redactor.text(location)
+    return Failure(
+        f"{kind.__module__}.{kind.__qualname__}",
+        message,
+        trace,
+        variables,
+        (),
+        location,
+        *_call(payload, redactor),
+    )
+
+
+def _call(payload: Any, redactor: Redactor | None) -> tuple[str, tuple[str, ...], dict[str, str]]:
+    try:
+        return described_call(payload, redactor)
+    except BaseException:  # the code of a container among the arguments may raise anything
+        return "", (), {}
 
 
 def _message(raised: BaseException) -> str:
@@ -212,9 +234,3 @@ def _of_prompt(
         "value": answer,
         "usage": reply.usage,
     }
-
-
-def _locals(raised: BaseException, redactor: Redactor | None) -> dict[str, str]:
-    if isinstance(raised.__cause__, RemoteTraceback):
-        return dict(raised.__cause__.locals)
-    return captured_locals(raised.__traceback__, redactor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import NamedTuple, Protocol, Self, TypeVar
 
 from ttasks.errors import (
@@ -91,6 +91,7 @@ class TaskGraph:
         self._named: dict[str, tuple[Upstream, ...]] = {}
         self._complete: dict[str, Node] | None = None  # with those in place, made on demand
         self._dependents: dict[str, list[Task]] | None = None  # made on demand
+        self._topology: Topology | None = None  # left by `validate` for a run
         self._state = RunState()
 
     @property
@@ -298,7 +299,7 @@ class TaskGraph:
             CycleError: with the tasks of one cycle in order.
             GraphError: several tasks have a title that stands for a dependency.
         """
-        topology_of(self)
+        self._topology = self._checked_edges()
 
     # Reading
 
@@ -661,10 +662,18 @@ class TaskGraph:
         node = self._all().get(task.id)
         return () if node is None else node.after
 
+    def _checked_edges(self) -> Topology:
+        """Those that ``validate`` has left, or new ones. They are not kept for a second run."""
+        found, self._topology = self._topology, None
+        if found is None or self._named:  # titles and keys may have changed
+            nodes = self.nodes()
+            found = topology([node.task for node in nodes], [node.after for node in nodes])
+        return found
+
     def _change(self) -> None:
         if self._state.active:
             raise GraphError(f"Graph {self.title!r} cannot be changed while it is running")
-        self._dependents = self._complete = None
+        self._dependents = self._complete = self._topology = None
 
 
 # For the engine and for stores, not for users.
@@ -673,10 +682,8 @@ state_of: Callable[[TaskGraph], RunState] = attrgetter("_state")
 """The latest run of a graph."""
 
 
-def topology_of(graph: TaskGraph) -> Topology:
-    """The checked edges of a graph, as numbers in insertion order; raises as ``validate``."""
-    nodes = graph.nodes()
-    return topology([node.task for node in nodes], [node.after for node in nodes])
+topology_of: Callable[[TaskGraph], Topology] = methodcaller("_checked_edges")
+"""The checked edges of a graph, as numbers in insertion order; raises as ``validate``."""
 
 
 class _Edges(NamedTuple):

@@ -188,8 +188,11 @@ def _encode_failure(failure: Failure) -> dict[str, Any]:
         facts["traceback"] = failure.traceback
     if failure.locals:
         facts["locals"] = dict(failure.locals)
-    if failure.downstream:
-        facts["downstream"] = failure.downstream
+    for name in ("downstream", "location", "function", "args"):
+        if getattr(failure, name):
+            facts[name] = getattr(failure, name)
+    if failure.kwargs:
+        facts["kwargs"] = dict(failure.kwargs)
     return facts
 
 
@@ -200,6 +203,10 @@ def _decode_failure(facts: dict[str, Any]) -> Failure:
         traceback=facts.get("traceback", ""),
         locals=facts.get("locals", {}),
         downstream=tuple((title, task_id) for title, task_id in facts.get("downstream", ())),
+        location=facts.get("location", ""),
+        function=facts.get("function", ""),
+        args=tuple(facts.get("args", ())),
+        kwargs=facts.get("kwargs", {}),
     )
 
 
