@@ -374,3 +374,23 @@ def chained() -> None:
         fail_with("the cause")
     except ValueError as error:
         raise KeyError("the cause") from error
+
+
+def count_calls(log: str) -> str:
+    with open(log, "a", encoding="utf-8") as file:
+        file.write("called\n")
+    return "value"
+
+
+def fails_without(flag: str, value: str) -> str:
+    if not Path(flag).exists():
+        raise FileNotFoundError(flag)
+    return value
+
+
+def echo_all(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    return args, kwargs
+
+
+def title_of(task: Task) -> str:
+    return task.title

@@ -42,8 +42,9 @@ def bound(context: TaskContext) -> tuple[Callable[..., Any], tuple[Any, ...], di
     if type(call) is not Call:
         raise TaskExecutionError(
             f"Task {context.title!r} has no function to call, its payload is a "
-            f"{type(call).__name__}; make Python tasks with Task.python(func, args) or @task, and "
-            "after loading one from a ledger make it anew"
+            f"{type(call).__name__}; make Python tasks with Task.python(func, args) or @task. A "
+            "ledger keeps only calls of functions that can be imported, with arguments that it can "
+            "hold: make any other task anew"
         )
     return call.func, *call.bind(partial(_value, context))
 

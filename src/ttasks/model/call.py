@@ -10,13 +10,14 @@ from functools import partial
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from os.path import basename
 from types import FunctionType, MappingProxyType, MethodType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from ttasks.model.checks import wrong_type, wrong_value
 from ttasks.model.nested import leaves, rebuilt
 
 THREAD, ASYNCIO, PROCESS = "thread", "asyncio", "process"
 
+T = TypeVar("T")
 _write = object.__setattr__
 
 
@@ -26,6 +27,52 @@ class Reference:
     __slots__ = ()
 
     id: str
+
+
+class Standin:
+    """What stands among the arguments of a call for something else."""
+
+    __slots__ = ()
+
+    def resolve(self) -> Any:
+        """What it stands for; asked when the call is made."""
+        raise NotImplementedError
+
+
+class Literal(Standin):
+    """Stands for a value that is passed as it is, whatever tasks it holds."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def resolve(self) -> Any:
+        """The value."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"literal({self._value!r})"
+
+
+def literal(value: T) -> T:
+    """Pass a task, or what holds tasks, to a function as it is.
+
+    Among the arguments of a Python task other tasks stand for their values and become
+    dependencies; those in ``literal(...)`` do not. A task with such an argument has no fingerprint.
+
+    Args:
+        value: a task, or a list, tuple or dict of them; anything else too.
+
+    Returns:
+        A stand-in, which type checkers take for the value.
+
+    Example:
+        >>> watched = Task.bash("make")
+        >>> Task.python(print, (literal(watched),)).payload.references()
+        ()
+    """
+    return cast(T, Literal(value))
 
 
 class Decorated:
@@ -38,8 +85,9 @@ class Decorated:
 class Call:
     """A function, its arguments, and where it is to run. Immutable.
 
-    A task among the arguments, also inside lists, tuples and values of dicts, stands for its value.
-    The arguments are kept as they are given: they are not copied, and never changed.
+    A task among the arguments, also inside lists, tuples and values of dicts, stands for its value
+    unless it is in `literal`. The arguments are kept as they are given: they are not copied, and
+    never changed.
 
     Args:
         func: what to call: a function or anything callable.
@@ -84,6 +132,22 @@ class Call:
         _write(self, "backend", backend)
         self.references()
 
+    @classmethod
+    def restore(
+        cls,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        backend: str,
+    ) -> Call:
+        """Make a call as a store remembers it: nothing is checked."""
+        call = object.__new__(cls)
+        _write(call, "func", func)
+        _write(call, "args", args)
+        _write(call, "_kwargs", kwargs)
+        _write(call, "backend", backend)
+        return call
+
     @property
     def kwargs(self) -> Mapping[str, Any]:
         """Keyword arguments; read-only."""
@@ -106,7 +170,9 @@ class Call:
             return (), {}
 
         def change(leaf: Any) -> Any:
-            return value(leaf) if isinstance(leaf, Reference) else leaf
+            if isinstance(leaf, Reference):
+                return value(leaf)
+            return leaf.resolve() if isinstance(leaf, Standin) else leaf
 
         args, kwargs = rebuilt((self.args, self._kwargs), change)
         return args, kwargs

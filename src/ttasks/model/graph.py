@@ -704,6 +704,12 @@ def _edges(task: Task, after: Iterable[Upstream] | Upstream) -> _Edges:
     used = task.payload.references()
     if task in used:
         raise CycleError([task])
+    lost = [item for item in used if not isinstance(item, Task)]
+    if lost:
+        raise GraphError(
+            f"Task {task.title!r} needs the value of task {lost[0].id}, which was not loaded with "
+            "it; load the graph that both are part of"
+        )
     if not used:
         return edges
     tasks = tuple(dict.fromkeys((*used, *edges.tasks)))

@@ -31,7 +31,8 @@ from types import (
 )
 from typing import Any
 
-from ttasks.model.call import Call, Decorated, Reference
+from ttasks.model.call import Call, Decorated, Literal, Reference, Standin
+from ttasks.model.imported import Imported
 
 as_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 """JSON that is the same for equal data. Made once: `json.dumps` would make an encoder per call."""
@@ -81,6 +82,10 @@ class _Identifier:
             return value
         if isinstance(value, Reference):
             return {"task": self._places[value.id]}
+        if isinstance(value, Literal):
+            return {"literal": _Identifier({}).value(value.resolve())}
+        if isinstance(value, Standin):
+            return self.value(value.resolve())
         if kind is list:
             return [self.value(item) for item in value]
         if kind is tuple:
@@ -153,6 +158,8 @@ class _Identifier:
             self._functions.pop()
 
     def _function(self, func: Any) -> Any:
+        if isinstance(func, Imported):
+            return self.function(func.load())
         if isinstance(func, partial):
             given = [self.value(func.args), self.value(func.keywords)]
             return ["partial", self.function(func.func), given]
@@ -236,6 +243,8 @@ def value_identity(value: Any) -> Any:
 def _bound(call: Call) -> Any:
     """The arguments by parameter, default values included; as given where none are known."""
     func, args, kwargs = call.func, call.args, call.kwargs
+    if isinstance(func, Imported):
+        func = func.load()
     if type(func) is FunctionType and not hasattr(func, "__wrapped__"):
         code = func.__code__
         if not code.co_flags & (CO_VARARGS | CO_VARKEYWORDS):

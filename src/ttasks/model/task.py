@@ -349,7 +349,7 @@ class Task(Reference, Generic[R_co]):
         """Make a task that calls a function, plain or ``async def``.
 
         A task among the arguments, also inside lists, tuples and values of dicts, stands for its
-        value, and ``graph.add`` makes it a dependency.
+        value, and ``graph.add`` makes it a dependency. ``ttasks.literal(task)`` passes the task.
 
         Args:
             func: the function; not a generator function.
@@ -674,6 +674,11 @@ lifecycle_of: Callable[[Task], Lifecycle] = attrgetter("_lifecycle")
 def stamp(task: Task, fingerprint: str | None) -> None:
     """Set the fingerprint of a task, also of one that has SUCCEEDED."""
     _write(task, "fingerprint", fingerprint)
+
+
+def replace_payload(task: Task, payload: Any) -> None:
+    """Set the payload of a task that a store has just made, also of one that has SUCCEEDED."""
+    _write(task, "payload", payload)
 
 
 def view_of(task: AnyTask, changes: Mapping[str, Any]) -> AnyTask:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import callkit
+from callkit import bare_main
 from ttasks import (
     CycleError,
     InMemoryStore,
@@ -23,9 +24,12 @@ from ttasks import (
     TaskGraph,
     TaskType,
     UnknownDependencyError,
+    literal,
 )
 from ttasks.model.call import Call
 from ttasks.model.fingerprint import fingerprint_of
+
+__all__ = ["bare_main"]
 
 
 def plain(a: int, b: int = 0, *, c: int = 0) -> int:
@@ -361,3 +365,43 @@ def test_tasks_among_the_arguments_count_by_their_place() -> None:
     one, two = Task.python(plain, (1,)), Task.python(plain, (2,))
     assert fingerprint(callkit.echo, [one, two]) == fingerprint(callkit.echo, [two, one])
     assert fingerprint(callkit.total, one, two) != fingerprint(callkit.total, one, two, one)
+
+
+# Tasks as they are
+
+
+def test_a_literal_task_is_passed_itself_and_is_no_dependency() -> None:
+    watched = Task.bash("true", title="watched")
+    value = Task.python(plain, (5,))
+    graph = TaskGraph()
+    graph.add(value)
+    args = (literal(watched), [literal([watched, value]), value])
+    task = graph.add(Task.python(callkit.echo_all, args, {"key": literal({"task": value})}))
+    assert graph.dependencies(task) == [value]
+    with TaskExecutor() as executor:
+        graph.run(executor).raise_for_failure()
+    given, named = task.value
+    assert given[0] is watched
+    assert given[1] == [[watched, value], 5]
+    assert named == {"key": {"task": value}}
+    assert watched.is_pending
+
+
+def test_a_literal_of_what_holds_no_task_is_that_value() -> None:
+    with TaskExecutor() as executor:
+        assert executor.execute(Task.python(callkit.double, (literal(4),))).value == 8
+
+
+@pytest.mark.usefixtures("bare_main")
+def test_a_literal_task_reaches_another_process_as_a_copy() -> None:
+    watched = Task.bash("true", title="watched")
+    with TaskExecutor() as executor:
+        task = Task.python(callkit.title_of, (literal(watched),), backend="process")
+        assert executor.execute(task).value == "watched"
+
+
+def test_a_literal_task_has_no_fingerprint_and_a_literal_value_one_of_its_own() -> None:
+    task = Task.bash("true")
+    assert fingerprint(callkit.echo, literal(task)) is None
+    assert fingerprint(callkit.echo_all, task, literal(task)) is None
+    assert fingerprint(callkit.echo, literal(1)) not in (None, fingerprint(callkit.echo, 1))

@@ -14,12 +14,14 @@ from time import time_ns
 from typing import Any, NamedTuple
 
 from ttasks.errors import StoreError
+from ttasks.model.call import Call
 from ttasks.model.checks import wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, lifecycle_of
 from ttasks.model.task_type import TaskType
+from ttasks.stores.sqlite.calls import decode_call, encode_call
 from ttasks.stores.sqlite.details import (
     USUAL_FACTS,
     decode_details,
@@ -29,10 +31,12 @@ from ttasks.stores.sqlite.details import (
     get_facts,
 )
 from ttasks.stores.sqlite.plain import (
+    CALL,
     EPOCH,
     MICROSECOND,
     NONE,
     OUTPUT,
+    Text,
     decode_object,
     encode_object,
     from_json,
@@ -167,7 +171,7 @@ def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any
 
 def encode_task(task: Task, owner: int | None, pickles: bool) -> Row:
     """Everything that the ledger keeps of a task, as it is now."""
-    payload_kind, payload = encode_object(task.payload)
+    payload_kind, payload = _encode_payload(task.payload)
     return Row(
         task.id,
         to_micros(task.created_at),
@@ -182,6 +186,20 @@ def encode_task(task: Task, owner: int | None, pickles: bool) -> Row:
             task.fingerprint,
         ),
     )
+
+
+def _encode_payload(payload: object) -> tuple[str, Text]:
+    if type(payload) is Call:
+        text = encode_call(payload)
+        if text is not None:
+            return CALL, text
+    return encode_object(payload)
+
+
+def _decode_payload(kind: str, text: Text | None) -> Any:
+    if kind == CALL and text is not None:
+        return decode_call(from_text(text))
+    return decode_object("payload", kind, text)
 
 
 def update_state(
@@ -270,7 +288,7 @@ def decode_task(row: Sequence[Any], pickles: bool = False) -> Task:
             "fingerprint": fields["fingerprint"],
             "blocked_by": fields["blocked_by"],
             "error": from_optional(fields["error"]),
-            "payload": decode_object("payload", fields["payload_kind"], fields["payload"]),
+            "payload": _decode_payload(fields["payload_kind"], fields["payload"]),
             "result": _decode_result(fields["id"], [fields[name] for name in _RESULT], pickles),
             "extra": {},
         }

@@ -13,6 +13,7 @@ from ttasks.model.checks import check_str
 from ttasks.model.graph import Node, TaskGraph, state_of
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
+from ttasks.stores.sqlite.calls import connect
 from ttasks.stores.sqlite.codec import COLUMNS, DAMAGE, PARTS, SELECTED, Row, save_task
 from ttasks.stores.sqlite.details import decode_error, encode_error
 from ttasks.stores.sqlite.plain import (
@@ -236,6 +237,7 @@ def _decode_nodes(
 ) -> list[Node]:
     width = len(COLUMNS)
     tasks: list[Task] = [decode(row) for row in rows]
+    connect(tasks)
     nodes = []
     try:
         for task, row in zip(tasks, rows, strict=True):
