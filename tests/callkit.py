@@ -394,3 +394,13 @@ def echo_all(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
 
 def title_of(task: Task) -> str:
     return task.title
+
+
+def say(text: str) -> str:
+    print(text)
+    print(text, "to stderr", file=sys.stderr)
+    return f"said {text}"
+
+
+async def asay(text: str) -> str:
+    return say(text)

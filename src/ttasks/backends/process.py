@@ -24,6 +24,7 @@ from ttasks import sync
 from ttasks.backends import pickling
 from ttasks.backends.call import bound
 from ttasks.backends.messages import DONE, FAILED, LOG, OUTPUT, PROGRESS, Order, call_method
+from ttasks.backends.prints import Captured
 from ttasks.errors import TaskExecutionError, describe
 from ttasks.model.call import name_of
 from ttasks.model.remote import RemoteTraceback
@@ -298,6 +299,8 @@ def _raised(
 
 def _portable(func: Any) -> Any:
     """The function in a form that another process can load."""
+    if isinstance(func, Captured):
+        return Captured(_portable(func.func))
     task = getattr(func, "__self__", None)
     if not isinstance(task, PythonTask):
         return func

@@ -119,7 +119,7 @@ _MEANT = {
 }
 """What other libraries call a setting, or people do."""
 
-FUNCTION_SETTINGS = frozenset(ATTRIBUTES) - {"payload", "type"} | {"backend"}
+FUNCTION_SETTINGS = frozenset(ATTRIBUTES) - {"payload", "type"} | {"backend", "capture_print"}
 """What the tasks of a function can be given."""
 
 
@@ -134,7 +134,9 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a function's tasks, all of them known, as `Task` would keep them."""
     checked = dict(settings)
     for name, value in settings.items():
-        if name == "options":
+        if name == "capture_print":
+            check_bool(name, value)
+        elif name == "options":
             checked[name] = check_options(name, value, TaskType.PYTHON)
         elif name in ATTRIBUTES and not (name == "title" and value is None):
             checked[name] = ATTRIBUTES[name](name, value)

@@ -12,7 +12,7 @@ from os.path import basename
 from types import FunctionType, MappingProxyType, MethodType
 from typing import Any, TypeVar, cast
 
-from ttasks.model.checks import wrong_type, wrong_value
+from ttasks.model.checks import check_bool, wrong_type, wrong_value
 from ttasks.model.nested import leaves, rebuilt
 
 THREAD, ASYNCIO, PROCESS = "thread", "asyncio", "process"
@@ -95,6 +95,7 @@ class Call:
         kwargs: keyword arguments; None means none.
         backend: "thread", "asyncio" or "process"; None means "asyncio" for ``async def`` functions,
             else "thread".
+        capture_print: what the function prints becomes output of the task.
 
     Raises:
         TypeError: the function cannot be called, or not with these arguments.
@@ -106,6 +107,7 @@ class Call:
     args: tuple[Any, ...]
     _kwargs: dict[str, Any]
     backend: str
+    capture_print: bool
 
     def __init__(
         self,
@@ -113,8 +115,11 @@ class Call:
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         backend: str | None = None,
+        *,
+        capture_print: bool = False,
     ) -> None:
         backend = check_function("func", func, backend)
+        check_bool("capture_print", capture_print)
         if not isinstance(args, (tuple, list)):
             hint = "; for a single one write (value,)"
             raise TypeError(f"{wrong_type('args', args, 'a tuple or list of arguments')}{hint}")
@@ -130,6 +135,7 @@ class Call:
         _write(self, "args", tuple(args))
         _write(self, "_kwargs", dict(kwargs))
         _write(self, "backend", backend)
+        _write(self, "capture_print", capture_print)
         self.references()
 
     @classmethod
@@ -139,6 +145,7 @@ class Call:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         backend: str,
+        capture_print: bool = False,
     ) -> Call:
         """Make a call as a store remembers it: nothing is checked."""
         call = object.__new__(cls)
@@ -146,6 +153,7 @@ class Call:
         _write(call, "args", args)
         _write(call, "_kwargs", kwargs)
         _write(call, "backend", backend)
+        _write(call, "capture_print", capture_print)
         return call
 
     @property

@@ -34,6 +34,7 @@ class FunctionSettings(PythonSettings, total=False):
 
     title: str | None
     backend: str | None
+    capture_print: bool
 
 
 class TaskFunction(Decorated, Generic[P, C, R]):

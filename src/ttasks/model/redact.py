@@ -298,7 +298,7 @@ def _redacted_call(call: Call, redactor: Redactor) -> Call:
     before = [*hidden.args, *hidden.kwargs.values()]
     if all(new is old for new, old in zip([*args, *kwargs.values()], before, strict=True)):
         return hidden
-    return Call.restore(hidden.func, tuple(args), kwargs, hidden.backend)
+    return Call.restore(hidden.func, tuple(args), kwargs, hidden.backend, hidden.capture_print)
 
 
 def _redacted_options(task: Task, redactor: Redactor) -> dict[str, Any]:

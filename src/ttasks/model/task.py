@@ -321,6 +321,7 @@ class Task(Reference, Generic[R_co]):
         *,
         title: str | None = None,
         backend: str | None = None,
+        capture_print: bool = False,
         **settings: Unpack[PythonSettings],
     ) -> PythonTask[R]: ...
 
@@ -333,6 +334,7 @@ class Task(Reference, Generic[R_co]):
         *,
         title: str | None = None,
         backend: str | None = None,
+        capture_print: bool = False,
         **settings: Unpack[PythonSettings],
     ) -> PythonTask[R]: ...
 
@@ -344,6 +346,7 @@ class Task(Reference, Generic[R_co]):
         *,
         title: str | None = None,
         backend: str | None = None,
+        capture_print: bool = False,
         **settings: Unpack[PythonSettings],
     ) -> PythonTask[Any]:
         """Make a task that calls a function, plain or ``async def``.
@@ -359,13 +362,17 @@ class Task(Reference, Generic[R_co]):
             backend: "thread", "asyncio", or "process", which can really be ended (function,
                 arguments and value have to pickle); None means "asyncio" for ``async def``, else
                 "thread".
+            capture_print: what the function prints to ``sys.stdout`` and ``sys.stderr`` becomes
+                output of the task. That of its coroutines, and of threads that run in a copy of its
+                context (``asyncio.to_thread``), does too; other threads and processes that it
+                starts print as ever.
             settings: see `Task`.
 
         Raises:
             TypeError: the function cannot be called, or not with these arguments.
             ValueError: the backend is unknown or does not fit the function.
         """
-        call = Call(func, args, kwargs, backend)
+        call = Call(func, args, kwargs, backend, capture_print=capture_print)
         task: PythonTask[Any] = object.__new__(PythonTask)
         Task.__init__(task, title or name_of(func), call, TaskType.PYTHON, **settings)
         return task
@@ -599,6 +606,7 @@ class PythonTask(Task[R_co]):
     __slots__ = ()
 
     backend: ClassVar[str | None] = None
+    capture_print: ClassVar[bool] = False
     if TYPE_CHECKING:
         retry: Any  # a class attribute may also be an int
 
@@ -619,7 +627,7 @@ class PythonTask(Task[R_co]):
         # An attribute that the class leaves alone is still the slot of Task.
         settings = {n: v for n, v in given.items() if not isinstance(v, MemberDescriptorType)}
         title = settings.pop("title", name_of(cls))
-        call = Call(run, args, kwargs, cls.backend)
+        call = Call(run, args, kwargs, cls.backend, capture_print=cls.capture_print)
         super().__init__(title, call, TaskType.PYTHON, **settings)
 
     @property

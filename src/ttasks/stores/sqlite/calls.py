@@ -43,6 +43,8 @@ def encode_call(call: Call) -> str | None:
     """JSON of a call; None if it would not come back as it is."""
     try:
         facts: dict[str, Any] = {"func": _function(call.func), "backend": call.backend}
+        if call.capture_print:
+            facts["capture_print"] = True
         if call.args:
             facts["args"] = [_encode(item) for item in call.args]
         if call.kwargs:
@@ -60,6 +62,7 @@ def decode_call(text: str) -> Call:
         tuple(_decode(item) for item in facts.get("args", ())),
         {name: _decode(item) for name, item in facts.get("kwargs", {}).items()},
         facts["backend"],
+        facts.get("capture_print", False),
     )
 
 
