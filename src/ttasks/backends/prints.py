@@ -1,8 +1,8 @@
 """What Python tasks print, as their output, for those that ask for it.
 
 ``sys.stdout`` and ``sys.stderr`` are of the whole process, so while such a task runs a router
-stands in place of each. A context variable says whose text it is: that of a captured task goes to its
-context, and all other text goes on to the stream.
+stands in place of each. A context variable says whose text it is: that of a captured task goes to
+its context, and all other text goes on to the stream.
 """
 
 from __future__ import annotations

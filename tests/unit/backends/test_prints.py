@@ -39,7 +39,7 @@ def terminal(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
 
 def test_prints_of_a_task_are_not_its_output_unless_it_asks(terminal: Callable[[], str]) -> None:
     result = executed(Task.python(callkit.say, ("hello",)))
-    assert (result.output, result.error) == ("", None)
+    assert (result.output, result.error) == ("said hello", None)
     assert terminal() == "hello\nhello to stderr\n"
 
 
@@ -93,7 +93,7 @@ def test_output_comes_line_by_line_and_at_a_flush() -> None:
             lambda event: chunks.append(event.output_chunk), types=TaskEventType.OUTPUT
         )
         result = bounded(lambda: executor.execute(Task.python(steps, capture_print=True)))
-    assert chunks == ["one word more\n", "two", "\r50 %\r", "three\n", "rest"]
+    assert chunks == ["one word more\n", "two", "\r", "50 %\r", "three\n", "rest"]
     assert result.output == "".join(filter(None, chunks))
 
 
