@@ -59,12 +59,15 @@ from ttasks.model.task_type import TaskType
 from ttasks.stores.memory import InMemoryStore
 
 if TYPE_CHECKING:
+    from ttasks.engine.bridge import TaskFuture
     from ttasks.prompts import (
         make_copilot_agent_handler,
         make_copilot_prompt_handler,
         make_openai_prompt_handler,
     )
     from ttasks.stores.sqlite import SQLiteStore
+
+    __version__: str
 
 __all__ = [
     "BreakerStatus",
@@ -105,6 +108,7 @@ __all__ = [
     "TaskExecutionError",
     "TaskExecutor",
     "TaskFunction",
+    "TaskFuture",
     "TaskGraph",
     "TaskLogFilter",
     "TaskRejectedError",
@@ -114,6 +118,7 @@ __all__ = [
     "TaskType",
     "UnknownDependencyError",
     "UnknownModelError",
+    "__version__",
     "current_context",
     "make_copilot_agent_handler",
     "make_copilot_prompt_handler",
@@ -134,6 +139,14 @@ def __getattr__(name: str) -> Any:
         from ttasks.stores.sqlite import SQLiteStore
 
         return SQLiteStore
+    if name == "TaskFuture":
+        from ttasks.engine.bridge import TaskFuture
+
+        return TaskFuture
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ttasks")
     if name in _PROMPT_HANDLERS:
         from ttasks import prompts
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
 
 from ttasks.backends.call import call_python
-from ttasks.backends.loop import LoopBackend
+from ttasks.backends.loop import CALLER_LOOP, LoopBackend
 from ttasks.backends.thread import ThreadBackend
 from ttasks.engine.attempt import Handler, Services
 from ttasks.engine.breakers import Breakers
@@ -41,9 +41,10 @@ from ttasks.model.task import Task, check_task
 from ttasks.model.task_type import TaskType
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from asyncio import AbstractEventLoop
 
     from ttasks.backends.base import Backend
+    from ttasks.engine.bridge import TaskFuture
     from ttasks.model.graph import TaskGraph
     from ttasks.model.running import RunOptions
 
@@ -67,7 +68,7 @@ class TaskExecutor:
     """Runs tasks through handlers, remembers them in a store and tells subscribers.
 
     Thread-safe. Knows Bash, PowerShell, prompt and agent tasks from the start. Use it as a context
-    manager, or call `shutdown` at the end.
+    manager (``with`` or ``async with``), or call `shutdown` at the end.
 
     Args:
         store: where every transition is saved before it is announced; None keeps nothing.
@@ -294,24 +295,35 @@ class TaskExecutor:
         upstream: Mapping[str, Task] | None = None,
         *,
         retry_policy: RetryPolicy | None = None,
-    ) -> Future[TaskResult]:
+    ) -> TaskFuture:
         """Run a task on a thread of the executor, as ``execute`` does, and return at once.
 
         Cancelling the future cancels the task if it has not started. Arguments as for `execute`;
         ``upstream`` is copied.
 
         Returns:
-            A future of the result; it raises what ``execute`` raises.
+            A future of the result; it raises what ``execute`` raises. It can be awaited, too.
 
         Raises:
             RuntimeError: the executor is shut down.
         """
+        return self._submit(task, upstream, retry_policy, None)
+
+    def _submit(
+        self,
+        task: Task,
+        upstream: Mapping[str, Task] | None,
+        retry_policy: RetryPolicy | None,
+        loop: AbstractEventLoop | None,
+    ) -> TaskFuture:
+        """``submit``; a coroutine of the task runs on ``loop``, or on the executor's if None."""
         from ttasks.engine.bridge import Promise
 
         tasks = self._check(task, upstream, retry_policy)
         promise = Promise(task, self.cancel)
         context = copy_context()
         context.run(CURRENT.set, None)  # it is not part of the task that submits it
+        context.run(CALLER_LOOP.set, loop)
         work = Work(
             task,
             tasks,
@@ -340,15 +352,15 @@ class TaskExecutor:
         *,
         retry_policy: RetryPolicy | None = None,
     ) -> TaskResult:
-        """``submit``, for coroutines: wait for the result without blocking the event loop.
+        """``execute``, for coroutines: wait for the result without blocking the event loop.
 
+        If the task is a coroutine it runs on the caller's loop, and may share what lives there.
         Cancelling the awaiting coroutine cancels the task, waits until it has ended and then
         raises ``asyncio.CancelledError``. Arguments and errors as for `execute`.
         """
-        from ttasks.engine.bridge import wait_submitted
+        import asyncio
 
-        future = self.submit(task, upstream, retry_policy=retry_policy)
-        return await wait_submitted(future, lambda: future.cancel() or self.cancel(task))
+        return await self._submit(task, upstream, retry_policy, asyncio.get_running_loop())
 
     def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
         """Run a graph; `TaskGraph.run` calls this."""
@@ -530,3 +542,22 @@ class TaskExecutor:
         trace: TracebackType | None,
     ) -> None:
         self.shutdown(cancel=isinstance(error, KeyboardInterrupt))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Shut down without blocking the event loop; a cancellation cancels what is left."""
+        from asyncio import CancelledError
+
+        from ttasks.engine.bridge import run_off_loop
+
+        cancel = isinstance(error, (KeyboardInterrupt, CancelledError))
+        await run_off_loop(
+            lambda: self.shutdown(cancel=cancel), lambda: self.shutdown(wait=False, cancel=True)
+        )
