@@ -36,7 +36,7 @@ from ttasks.model.policy import RetryPolicy
 from ttasks.model.redact import Redactor
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
-from ttasks.model.store import Store
+from ttasks.model.store import Store, check_store_methods
 from ttasks.model.task import Task, check_task
 from ttasks.model.task_type import TaskType
 
@@ -71,9 +71,10 @@ class TaskExecutor:
     manager (``with`` or ``async with``), or call `shutdown` at the end.
 
     Args:
-        store: where every transition is saved before it is announced; None keeps nothing.
-        max_workers: threads for ``submit``, at least 1; None means the number of CPUs plus 4, at
-            most 32. Graph runs have their own, see `TaskGraph.run`.
+        store: where every transition is saved before it is announced: whatever has the methods of
+            `Store`. None keeps nothing.
+        max_workers: threads for ``submit``, and for each run of a graph that names no number of its
+            own; at least 1. None means the number of CPUs plus 4, at most 32.
         limits: group name to how many of its tasks run at once, at least 1, over all work of this
             executor. ``execute`` waits for a place as all others do.
         breakers: group name to a CircuitBreaker, over all work of this executor. While it is open,
@@ -109,8 +110,8 @@ class TaskExecutor:
         strict_persistence: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        if store is not None and not isinstance(store, Store):
-            raise wrong_type("store", store, "a Store (InMemoryStore, SQLiteStore) or None")
+        if store is not None:
+            check_store_methods(store)
         for name in ("now", "wait_until"):
             if clock is not None and not callable(getattr(clock, name, None)):
                 raise wrong_type("clock", clock, "a Clock (with now and wait_until) or None")
@@ -147,6 +148,7 @@ class TaskExecutor:
             self._loop.let_go,
             self._close_all,
         )
+        self._max_workers = max_workers
         self._single = SingleTasks(self._scheduler, max_workers)
         self._running = services.running
         self._thread = ThreadBackend(self._loop, kills=False)
@@ -242,6 +244,7 @@ class TaskExecutor:
         upstream: Mapping[str, Task] | None = None,
         *,
         retry_policy: RetryPolicy | None = None,
+        check: bool = True,
     ) -> TaskResult:
         """Run a task, all its attempts, and return its result.
 
@@ -258,6 +261,8 @@ class TaskExecutor:
                 attempts of another execution.
             upstream: id to task; what the handler sees as ``context.upstream``.
             retry_policy: instead of the task's own; None means that one.
+            check: raise what made the task FAILED or CANCELLED; otherwise return the result that
+                says so, as ``subprocess.run`` does. The last four errors below are raised anyway.
 
         Raises:
             TaskExecutionError, TaskTimeoutError, TaskCancelled, or whatever else the handler
@@ -271,6 +276,7 @@ class TaskExecutor:
             KeyboardInterrupt: Ctrl-C in the main thread, after the task has ended; it is CANCELLED
                 unless it had ended before.
         """
+        check_bool("check", check)
         tasks = self._check(task, upstream, retry_policy)
         self._refuse_loop("use await executor.aexecute(task) in a coroutine")
         scheduler, requests = self._scheduler, Requests(self._clock)
@@ -284,10 +290,27 @@ class TaskExecutor:
                     error = self._single.execute(work, requests, outer)
             finally:
                 scheduler.leave(outer)
-        if error is not None:
+        if error is not None and (check or not _is_outcome(error, task)):
             raise error
         assert task.result is not None
         return task.result
+
+    def attempt(
+        self,
+        task: Task,
+        upstream: Mapping[str, Task] | None = None,
+        *,
+        retry_policy: RetryPolicy | None = None,
+    ) -> TaskResult:
+        """``execute(check=False)``: return the result also of a task that FAILED.
+
+        Example:
+            >>> with TaskExecutor() as executor:
+            ...     result = executor.attempt(Task.bash("exit 3"))
+            >>> result.status.value, result.returncode
+            ('failed', 3)
+        """
+        return self.execute(task, upstream, retry_policy=retry_policy, check=False)
 
     def submit(
         self,
@@ -465,6 +488,11 @@ class TaskExecutor:
     # Queries
 
     @property
+    def max_workers(self) -> int:
+        """Threads for ``submit``, and for each run of a graph that names no number of its own."""
+        return self._max_workers
+
+    @property
     def store(self) -> Store | None:
         """Where transitions are saved; None for nowhere."""
         return self._store
@@ -561,3 +589,14 @@ class TaskExecutor:
         await run_off_loop(
             lambda: self.shutdown(cancel=cancel), lambda: self.shutdown(wait=False, cancel=True)
         )
+
+
+def _is_outcome(error: BaseException, task: Task) -> bool:
+    """True if an error is why the task ended as its result says; False if it could not run."""
+    result = task.result
+    if result is None or result.status is TaskStatus.SUCCEEDED:
+        return False
+    return not (
+        isinstance(error, InvalidTransitionError)
+        and (error.task_id, error.target) == (task.id, TaskStatus.RUNNING.value)
+    )

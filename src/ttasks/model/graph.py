@@ -41,6 +41,10 @@ class Node(NamedTuple):
 class GraphRunner(Protocol):
     """What `TaskGraph.run` needs of an executor."""
 
+    @property
+    def max_workers(self) -> int:
+        """Threads of a run that is not given a number of its own."""
+
     def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
         """Run it and return when it has ended."""
 
@@ -383,7 +387,7 @@ class TaskGraph:
     def run(
         self,
         executor: GraphRunner,
-        max_workers: int = 4,
+        max_workers: int | None = None,
         *,
         fail_fast: bool = False,
         timeout: float | None = None,
@@ -403,7 +407,7 @@ class TaskGraph:
         Args:
             executor: whose handlers, store and subscribers to use.
             max_workers: threads at most, at least 1; coroutines and retries take none while they
-                wait.
+                wait. None means as many as the executor was given.
             fail_fast: stop as ``cancel`` does at the first failure of a required task.
             timeout: seconds, above 0; then stop as ``cancel`` does. None means no limit.
             finally_timeout: seconds that all finally tasks together may take once the run has been
@@ -429,8 +433,10 @@ class TaskGraph:
                 executor runs: use ``await graph.arun(executor)`` there.
             TaskCancelled: the caller is a handler that was left behind; nothing has started.
         """
+        if not hasattr(executor, "run_graph"):
+            raise wrong_type("executor", executor, "a TaskExecutor")
         options = RunOptions(
-            max_workers,
+            executor.max_workers if max_workers is None else max_workers,
             fail_fast,
             timeout,
             finally_timeout,
@@ -439,15 +445,13 @@ class TaskGraph:
             handle_sigterm,
             resume,
         )
-        if not hasattr(executor, "run_graph"):
-            raise wrong_type("executor", executor, "a TaskExecutor")
         executor.run_graph(self, options)
         return self
 
     async def arun(
         self,
         executor: GraphRunner,
-        max_workers: int = 4,
+        max_workers: int | None = None,
         *,
         fail_fast: bool = False,
         timeout: float | None = None,
@@ -461,8 +465,10 @@ class TaskGraph:
         Cancelling the awaiting coroutine cancels the run, waits for its finally tasks and then
         raises ``asyncio.CancelledError``. Arguments and errors as for ``run``.
         """
+        if not hasattr(executor, "arun_graph"):
+            raise wrong_type("executor", executor, "a TaskExecutor")
         options = RunOptions(
-            max_workers,
+            executor.max_workers if max_workers is None else max_workers,
             fail_fast,
             timeout,
             finally_timeout,
@@ -470,8 +476,6 @@ class TaskGraph:
             limits,
             resume=resume,
         )
-        if not hasattr(executor, "arun_graph"):
-            raise wrong_type("executor", executor, "a TaskExecutor")
         await executor.arun_graph(self, options)
         return self
 

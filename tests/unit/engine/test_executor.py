@@ -76,6 +76,7 @@ BAD_CALLS: list[tuple[Callable[[TaskExecutor], Any], type[Exception], list[str]]
     (lambda e: e.execute(TASK, [OTHER]), TypeError, ["upstream", "other"]),
     (lambda e: e.execute(TASK, {OTHER.id: 5}), TypeError, ["upstream[", "5"]),
     (lambda e: e.execute(TASK, {"x": OTHER}), ValueError, ["upstream['x']", OTHER.id]),
+    (lambda e: e.execute(TASK, check=0), TypeError, ["check", "0"]),
     (lambda e: e.execute(TASK, retry_policy=3), TypeError, ["retry_policy", "3"]),
     (lambda e: e.submit("t"), TypeError, ["task", "'t'"]),
     (lambda e: e.submit(TASK, {"x": OTHER}), ValueError, ["upstream['x']", OTHER.id]),
@@ -95,7 +96,6 @@ BAD_CALLS: list[tuple[Callable[[TaskExecutor], Any], type[Exception], list[str]]
 BAD_RUNS: list[tuple[dict[str, Any], type[Exception], list[str]]] = [
     ({"max_workers": 0}, ValueError, ["max_workers", "0"]),
     ({"max_workers": 1.0}, TypeError, ["max_workers", "1.0"]),
-    ({"max_workers": None}, TypeError, ["max_workers", "None"]),
     ({"max_workers": True}, TypeError, ["max_workers", "True"]),
     ({"fail_fast": 1}, TypeError, ["fail_fast", "1"]),
     ({"timeout": 0}, ValueError, ["timeout", "0"]),
