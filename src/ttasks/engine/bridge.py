@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -122,10 +122,15 @@ async def _wait_for_end(done: asyncio.Future[None], cancel: Callable[[], object]
             cancel()
 
 
-async def run_off_loop(work: Callable[[], None], cancel: Callable[[], object]) -> None:
+async def run_off_loop(
+    work: Callable[[], None],
+    cancel: Callable[[], object],
+    signals: AbstractContextManager[object] = nullcontext(),
+) -> None:
     """Run ``work`` on a thread of its own; if cancelled, call ``cancel`` and wait for its end.
 
-    Coroutines of tasks that are run in it run on the caller's loop.
+    Coroutines of tasks that are run in it run on the caller's loop. Meanwhile ``signals`` is
+    entered on the caller's thread.
     """
     import asyncio
 
@@ -141,5 +146,6 @@ async def run_off_loop(work: Callable[[], None], cancel: Callable[[], object]) -
         else:
             future.set_result(None)
 
-    sync.Thread(target=context.run, args=(target,), name="ttasks-arun", daemon=True).start()
-    await wait_submitted(future, cancel)
+    with signals:
+        sync.Thread(target=context.run, args=(target,), name="ttasks-arun", daemon=True).start()
+        await wait_submitted(future, cancel)

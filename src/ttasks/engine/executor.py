@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from inspect import iscoroutinefunction
 from re import Pattern
@@ -33,7 +34,7 @@ from ttasks.model.checks import check_bool, check_callable, check_int, check_str
 from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.context import CURRENT
 from ttasks.model.policy import RetryPolicy
-from ttasks.model.redact import Redactor
+from ttasks.model.redact import Redactor, check_secrets, secret_values
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store, check_store_methods
@@ -59,6 +60,7 @@ class ExecutorOptions(TypedDict, total=False):
     breakers: Mapping[str, CircuitBreaker] | None
     guards: Iterable[Guard]
     redact: Iterable[str | Pattern[str]]
+    redact_env: Iterable[str]
     capture_locals: bool
     strict_persistence: bool
     clock: Clock | None
@@ -83,6 +85,9 @@ class TaskExecutor:
             raises makes the attempt fail with TaskRejectedError; it is not tried again.
         redact: strs and compiled patterns that are replaced by ``***`` in output, errors,
             failures, titles and payloads before events, results and the store see them.
+        redact_env: shell patterns for names of environment variables, such as ``"*_TOKEN"``. The
+            values that these have in this process now are secrets like those in ``redact``, if they
+            have at least 6 characters.
         capture_locals: keep reprs of the local variables where a handler failed.
         strict_persistence: stop the run if a write to the store fails; otherwise the error is kept
             in ``persistence_errors`` and announced, and the work goes on.
@@ -106,6 +111,7 @@ class TaskExecutor:
         breakers: Mapping[str, CircuitBreaker] | None = None,
         guards: Iterable[Guard] = (),
         redact: Iterable[str | Pattern[str]] = (),
+        redact_env: Iterable[str] = (),
         capture_locals: bool = False,
         strict_persistence: bool = False,
         clock: Clock | None = None,
@@ -118,7 +124,8 @@ class TaskExecutor:
         if max_workers is None:
             max_workers = min(32, (os.cpu_count() or 1) + 4)
         check_int("max_workers", max_workers, least=1)
-        redactor = Redactor(redact) or None
+        secrets = check_secrets(redact)
+        redactor = Redactor([*secrets, *secret_values(redact_env, os.environ)]) or None
         strict = check_bool("strict_persistence", strict_persistence)
         self._store = store
         self._bus = EventBus()
@@ -395,9 +402,13 @@ class TaskExecutor:
         from ttasks.engine.bridge import run_off_loop
 
         requests = Requests(self._clock)  # takes a cancellation before the run has begun
+        signals: AbstractContextManager[object] = nullcontext()
+        if options.handle_sigterm:
+            signals = Signals(requests.interrupt, handle_sigterm=True)
         return run_off_loop(
             lambda: self._run_graph(graph, options, requests),
             lambda: requests.interrupt("cancelled"),
+            signals,
         )
 
     def _run_graph(self, graph: TaskGraph, options: RunOptions, requests: Requests) -> None:

@@ -458,12 +458,15 @@ class TaskGraph:
         finally_timeout: float | None = None,
         retry_budget: int | None = None,
         limits: Mapping[str, int] | None = None,
+        handle_sigterm: bool = False,
         resume: bool = False,
     ) -> TaskGraph:
-        """``run`` for coroutines: never blocks the event loop.
+        """``run`` for coroutines: never blocks the event loop, and runs coroutine tasks on it.
 
         Cancelling the awaiting coroutine cancels the run, waits for its finally tasks and then
-        raises ``asyncio.CancelledError``. Arguments and errors as for ``run``.
+        raises ``asyncio.CancelledError``. ``asyncio.run`` does that at Ctrl-C. Arguments and errors
+        as for ``run``; with ``handle_sigterm``, a KeyboardInterrupt ends the event loop once the
+        finally tasks have run.
         """
         if not hasattr(executor, "arun_graph"):
             raise wrong_type("executor", executor, "a TaskExecutor")
@@ -474,7 +477,8 @@ class TaskGraph:
             finally_timeout,
             retry_budget,
             limits,
-            resume=resume,
+            handle_sigterm,
+            resume,
         )
         await executor.arun_graph(self, options)
         return self

@@ -57,9 +57,14 @@ BAD_ARGUMENTS: list[tuple[Callable[[], Any], type[Exception], list[str]]] = [
     (lambda: TaskExecutor(limits={"": 1}), ValueError, ["limits", "''"]),
     (lambda: TaskExecutor(limits={3: 1}), TypeError, ["limits", "3"]),
     # The values of these are secrets, which an error must not show.
-    (lambda: TaskExecutor(redact="hunter2"), TypeError, ["iterable of str"]),
-    (lambda: TaskExecutor(redact=[7]), TypeError, ["[0]", "int"]),
-    (lambda: TaskExecutor(redact=[""]), ValueError, ["[0]"]),
+    (lambda: TaskExecutor(redact="hunter2"), TypeError, ["redact must be an iterable of str"]),
+    (lambda: TaskExecutor(redact=None), TypeError, ["redact must be", "got None"]),
+    (lambda: TaskExecutor(redact=[7]), TypeError, ["redact[0]", "got int"]),
+    (lambda: TaskExecutor(redact=["a", None]), TypeError, ["redact[1]", "got None"]),
+    (lambda: TaskExecutor(redact=[""]), ValueError, ["redact[0]"]),
+    (lambda: TaskExecutor(redact_env="*_TOKEN"), TypeError, ["redact_env", "'*_TOKEN'"]),
+    (lambda: TaskExecutor(redact_env=[7]), TypeError, ["redact_env[0]", "7"]),
+    (lambda: TaskExecutor(redact_env=[""]), ValueError, ["redact_env[0]", "''"]),
     (lambda: TaskExecutor(capture_locals=1), TypeError, ["capture_locals", "1"]),
     (lambda: TaskExecutor(strict_persistence="yes"), TypeError, ["strict_persistence", "'yes'"]),
 ]

@@ -164,3 +164,16 @@ class NoGraphs:
 def test_what_an_object_lacks_to_be_a_store_is_named() -> None:
     with pytest.raises(TypeError, match=r"got NoGraphs.*; it lacks tasks\.save, graphs"):
         TaskExecutor(NoGraphs())  # type: ignore[arg-type]
+
+
+# Secrets in the environment
+
+
+def test_values_of_matching_variables_are_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "hunter2-and-more")
+    monkeypatch.setenv("SHORT_TOKEN", "true")
+    monkeypatch.setenv("OTHER", "no-secret")
+    executor = TaskExecutor(redact=iter(["literal"]), redact_env=("*_TOKEN", "*_KEY"))
+    with executor:
+        result = executor.execute(Task.bash('echo "$MY_TOKEN $SHORT_TOKEN $OTHER literal"'))
+    assert result.output == "*** true no-secret ***\n"
