@@ -415,7 +415,9 @@ class TaskGraph:
             retry_budget: retries of all tasks together, at least 0; None means no limit.
             limits: group name to how many tasks of it this run may have running at once, at
                 least 1, beside the limits of the executor.
-            handle_sigterm: treat SIGTERM like Ctrl-C; works in the main thread only.
+            handle_sigterm: treat SIGTERM like Ctrl-C, and SIGHUP (a closed terminal) too unless the
+                program ignores it; works in the main thread only. Without it they end the
+                program at once: its commands go on, and no finally task runs.
             resume: take over what the latest run of a graph with the same ``key`` has finished,
                 by the executor's store: tasks of the same key (or unique title) and fingerprint
                 that SUCCEEDED, downstream of nothing that has changed.
