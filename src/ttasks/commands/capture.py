@@ -50,7 +50,8 @@ def character_end(data: bytes | bytearray | memoryview, at: int) -> int:
 class LineSplitter:
     """Cut bytes as they come into texts of whole lines, at most ``CHUNK_BYTES`` long each.
 
-    A line ends in a newline, or in a carriage return at the end of what has come so far. A longer line comes in pieces; an unfinished last line when the stream is finished.
+    A line ends in a newline, or in a carriage return after the last newline that has come so far. A
+    longer line comes in pieces; an unfinished last line when the stream is finished.
     """
 
     def __init__(self) -> None:

@@ -125,7 +125,7 @@ async def _wait_for_end(done: asyncio.Future[None], cancel: Callable[[], object]
 async def run_off_loop(
     work: Callable[[], None],
     cancel: Callable[[], object],
-    signals: AbstractContextManager[object] = nullcontext(),
+    signals: AbstractContextManager[object] | None = None,
 ) -> None:
     """Run ``work`` on a thread of its own; if cancelled, call ``cancel`` and wait for its end.
 
@@ -146,6 +146,11 @@ async def run_off_loop(
         else:
             future.set_result(None)
 
-    with signals:
-        sync.Thread(target=context.run, args=(target,), name="ttasks-arun", daemon=True).start()
-        await wait_submitted(future, cancel)
+    with nullcontext() if signals is None else signals:
+        thread = sync.Thread(target=context.run, args=(target,), name="ttasks-arun", daemon=True)
+        thread.start()
+        try:
+            await wait_submitted(future, cancel)
+        finally:
+            if future.done():
+                thread.join()  # a moment: it has nothing left to do

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from inspect import iscoroutinefunction
 from re import Pattern
@@ -159,6 +158,7 @@ class TaskExecutor:
         self._single = SingleTasks(self._scheduler, max_workers)
         self._running = services.running
         self._thread = ThreadBackend(self._loop, kills=False)
+        self._ends_itself = ThreadBackend(self._loop, kills=True)
         self._backends: dict[str, Backend] = {
             "thread": self._thread,
             "asyncio": self._loop,
@@ -171,7 +171,7 @@ class TaskExecutor:
         from ttasks.commands.shell import run_bash, run_powershell
         from ttasks.prompts import make_copilot_agent_handler, make_copilot_prompt_handler
 
-        ends_itself = ThreadBackend(self._loop, kills=True)
+        ends_itself = self._ends_itself
         return {
             TaskType.BASH: (ends_itself, run_bash),
             TaskType.POWERSHELL: (ends_itself, run_powershell),
@@ -227,7 +227,14 @@ class TaskExecutor:
         is_async = iscoroutinefunction(handler) or iscoroutinefunction(
             getattr(handler, "__call__", None)  # noqa: B004
         )
-        self._handlers[type] = (self._loop if is_async else self._thread, handler)
+        self._handlers[type] = (self._backend_for(handler, is_async), handler)
+
+    def _backend_for(self, handler: Handler, is_async: bool) -> Backend:
+        from ttasks.prompts.handler import PromptHandler
+
+        if isinstance(handler, PromptHandler):  # as the first handlers of prompts and agents
+            return self._ends_itself
+        return self._loop if is_async else self._thread
 
     def handler(self, type: TaskType) -> Callable[[AnyHandler], AnyHandler]:
         """``register`` as a decorator, which returns the handler unchanged."""
@@ -402,7 +409,7 @@ class TaskExecutor:
         from ttasks.engine.bridge import run_off_loop
 
         requests = Requests(self._clock)  # takes a cancellation before the run has begun
-        signals: AbstractContextManager[object] = nullcontext()
+        signals = None
         if options.handle_sigterm:
             signals = Signals(requests.interrupt, handle_sigterm=True)
         return run_off_loop(

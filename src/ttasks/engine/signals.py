@@ -9,7 +9,6 @@ from typing import Any
 
 from ttasks import sync
 
-
 _HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 _TERMINATION = (signal.SIGTERM,) if _HANGUP is None else (signal.SIGTERM, _HANGUP)
 """What ``handle_sigterm`` is about: somebody ends the program, or its terminal is closed."""
