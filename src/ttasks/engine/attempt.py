@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
 from ttasks.engine import outcome
@@ -23,9 +24,9 @@ from ttasks.errors import InvalidTransitionError, TaskCancelled, TaskTimeoutErro
 from ttasks.model.breaker import CircuitState
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
-from ttasks.model.event import EVENT_OF_STATUS, TaskEventType, make_event
-from ttasks.model.lifecycle import is_to_be_cancelled
-from ttasks.model.status import TaskStatus
+from ttasks.model.event import EVENT_OF_STATUS, STARTED, TaskEventType, make_event
+from ttasks.model.lifecycle import ACTIVE, is_to_be_cancelled
+from ttasks.model.status import CANCELLED, FAILED, RUNNING, SUCCEEDED, TaskStatus
 from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
     from ttasks.engine.retry import Tries
     from ttasks.model.clock import Clock
+    from ttasks.model.plan import Decision
+    from ttasks.model.policy import RetryPolicy
     from ttasks.model.redact import Redactor
     from ttasks.model.result import TaskResult
     from ttasks.model.task import Task
@@ -45,8 +48,50 @@ Handler = Callable[[TaskContext], Any]
 _NO_REASON = TaskCancelled().args[:1]
 
 
+@dataclass(slots=True)
+class Work:
+    """A task of a run, and what its attempts need.
+
+    Attributes:
+        task: the task.
+        upstream: its direct dependencies.
+        retry: its policy; None for one attempt.
+        is_finally, is_required: its flags in the graph.
+        context: context variables of its handler; None for those of the run.
+        may_start: called before its first attempt; False if somebody has cancelled it.
+        on_end: called with its outcome on the thread that ends it, with no lock held.
+        tries: its attempts so far; kept by the run.
+        prior: the last attempt, while the task waits for the next one; kept by the run.
+        is_tried_again: it had ended without success before the run began.
+        awaited: somebody else was running the task when its turn came; kept by the run.
+        decision: why it will not run, unless somebody else runs it to success; kept by the run.
+    """
+
+    task: Task
+    upstream: tuple[Task, ...] = ()
+    retry: RetryPolicy | None = None
+    is_finally: bool = False
+    is_required: bool = True
+    context: Context | None = None
+    may_start: Callable[[], bool] | None = None
+    on_end: Callable[[TaskStatus, BaseException | None], None] | None = None
+    tries: Tries | None = None
+    prior: Attempt | None = None
+    is_tried_again: bool = False
+    awaited: bool = False
+    decision: Decision | None = None
+
+
 class Keeper(Protocol):
     """The run of an attempt, as the attempt sees it."""
+
+    @property
+    def services(self) -> Services:
+        """Of the executor."""
+
+    @property
+    def outer(self) -> Attempt | None:
+        """The attempt that the run is part of; None if there is none."""
 
     def ring(self) -> None:
         """Wake the supervisor."""
@@ -58,7 +103,8 @@ class Keeper(Protocol):
         """A task has been CANCELLED while it waited for its next attempt."""
 
 
-class Services(NamedTuple):
+@dataclass(slots=True)
+class Services:
     """What an attempt needs of its executor.
 
     Attributes:
@@ -89,7 +135,6 @@ class Attempt:
         trouble: a failure of the store that stops the run, because the executor is strict.
         deadline: when it times out, by the executor's clock; None for never. Set by the run.
         held: limited groups in which this task, or one that it runs in, has a place.
-        outer: the attempt that this one runs in; None if there is none.
         is_started: the task became RUNNING.
         has_ended: its end is over, and the task is released unless it waits for another attempt.
         left: its worker was left behind.
@@ -114,7 +159,6 @@ class Attempt:
     left = False
     reports: Reports | None = None
     _is_announced = False  # the start
-    _is_closed = False
     _announced: sync.Event | None = None  # set when the start has been announced
     _detached = False
     _sheltered = 0
@@ -126,35 +170,28 @@ class Attempt:
 
     def __init__(
         self,
-        services: Services,
         run: Keeper,
-        task: Task,
+        work: Work,
         backend: Backend,
         handler: Handler,
         variables: Context,
-        upstream: tuple[Task, ...] = (),
-        tries: Tries | None = None,
-        prior: Attempt | None = None,
-        held: frozenset[str] = frozenset(),
-        outer: Attempt | None = None,
-        node: int = 0,
+        held: frozenset[str],
+        node: int,
     ) -> None:
-        self._services = services
+        self._services = run.services
         self._run = run
-        self.task = task
+        self._work = work
+        self.task = task = work.task
         self.backend = backend
         self.handler = handler
         self.variables = variables
-        self._upstream = upstream
-        self.tries = tries
-        self.prior = prior
         self.held = held
-        self.outer = outer
         self.node = node
         self.token = CancelToken()
-        # Owns the fields with an underscore below, `left` and `reports`. It orders the end of the
-        # attempt against its start, its reports and `detach`.
-        self._lock = sync.Lock()
+        self._life = life = lifecycle_of(task)
+        # The lock of the task also owns the fields with an underscore below, `left` and `reports`.
+        # It orders the end of the attempt against its reports, `detach` and `leave`.
+        self._lock = life.lock
 
     # From RUNNING to the handler
 
@@ -166,49 +203,43 @@ class Attempt:
         Returns:
             False if the task could not start; nothing has changed then.
         """
-        services, task = self._services, self.task
-        self._started_at = datetime.now(UTC)
+        services, task, work = self._services, self.task, self._work
+        self._started_at = started_at = datetime.now(UTC)
         self._started = services.clock.now()
-        before = lifecycle_of(task).start(self, self.prior)
+        prior, work.prior = work.prior, None
+        before = self._life.start(self, prior)
         if before is None:
             return False
         self.is_started = True
-        if self.prior is not None:
-            before = TaskStatus.FAILED  # the last that was announced
-            self.prior = None
-        if self.tries is not None:
-            self.number = self.tries.next_number()
+        if prior is not None:
+            before = FAILED  # the last that was announced
+        if work.tries is not None:
+            self.number = work.tries.next_number()
         services.running[task.id] = self
         try:
             try:
                 services.recorder.transition(
-                    TaskEventType.STARTED,
-                    task,
-                    before,
-                    TaskStatus.RUNNING,
-                    self._started_at,
-                    None,
-                    self.number,
+                    STARTED, task, before, RUNNING, started_at, None, self.number
                 )
             except BaseException as error:
                 self.trouble = error
                 raise
             finally:
-                with self._lock:
-                    self._is_announced = True
-                    if self._announced is not None:
-                        self._announced.set()
-            self.context = TaskContext(
+                # In this order: whoever ends the attempt does the same the other way round.
+                self._is_announced = True
+                if self._announced is not None:
+                    self._announced.set()
+            self.context = context = TaskContext(
                 task,
                 self,
                 self.token,
                 self.number,
-                self._upstream,
+                work.upstream,
                 self.deadline,
                 services.redactor,
                 services.clock,
             )
-            self.variables.run(CURRENT.set, self.context)
+            self.variables.run(CURRENT.set, context)
             if services.guards or services.breakers is not None:
                 self.variables.run(self._ask)
             if self.token.cancelled:
@@ -261,25 +292,23 @@ class Attempt:
         return self._reports().sink(stream)
 
     def _reports(self) -> Reports:
+        services, life = self._services, self._life
         with self._lock:
             if self.reports is None:
-                services = self._services
-                self.reports = Reports(services.recorder, services.redactor, self.task, self.number)
-                if self._is_closed:
-                    self.reports.close()
+                is_open = life.owner is self and life.phase is ACTIVE
+                self.reports = Reports(
+                    services.recorder, services.redactor, self.task, self.number, is_open=is_open
+                )
             return self.reports
 
-    def _close(self) -> None:
-        """Accept no more reports, and wait until the start and all reports are announced."""
-        with self._lock:
-            self._is_closed = True
+    def _drain(self) -> None:
+        """Wait until the start and all reports are announced; no more can begin."""
+        if not self._is_announced:
+            self._announced = announced = sync.Event()
             if not self._is_announced:
-                self._announced = sync.Event()
-            reports = self.reports
-        if self._announced is not None:
-            self._announced.wait(EMIT_PATIENCE)
-        if reports is not None:
-            reports.close()
+                announced.wait(EMIT_PATIENCE)
+        if self.reports is not None:
+            self.reports.close()
 
     # Stopping it
 
@@ -294,7 +323,7 @@ class Attempt:
             True if the task is or will be CANCELLED.
         """
         self.token.cancel(reason, kill=kill, message=message)
-        life = lifecycle_of(self.task)
+        life = self._life
         if life.end_wait(self):
             self._cancel_retry()
             self._run.retry_cancelled(self)
@@ -313,15 +342,15 @@ class Attempt:
             if self._is_leaving:
                 return False
             self._sheltered += 1
-        if self.outer is not None and not self.outer.shelter():
+        if self._run.outer is not None and not self._run.outer.shelter():
             self._unshelter()
             return False
         return True
 
     def unshelter(self) -> None:
         """Undo one `shelter`."""
-        if self.outer is not None:
-            self.outer.unshelter()
+        if self._run.outer is not None:
+            self._run.outer.unshelter()
         self._unshelter()
         if self.token.cancelled:
             self._run.ring()
@@ -364,27 +393,27 @@ class Attempt:
         The end is decided, saved and announced before the task is released. Whatever goes wrong
         on the way, the task does not stay RUNNING.
         """
-        life = lifecycle_of(self.task)
+        life, services = self._life, self._services
         if not life.begin_end(self):
             return False
         if left:
             with self._lock:
                 self.left = not self._detached
         try:
-            self._close()
+            self._drain()
             result = self._decide(value, error)
         except BaseException as problem:  # a bug, or an asynchronous exception
             result = self._decide(None, problem, plainly=True)
-        self._services.running.pop(self.task.id, None)
+        services.running.pop(self.task.id, None)
         self.status = result.status
         try:
             if self._circuit is not None:
                 self._leave_circuit(result.status)
             failure = result.failure
-            self._services.recorder.transition(
+            services.recorder.transition(
                 EVENT_OF_STATUS[result.status],
                 self.task,
-                TaskStatus.RUNNING,
+                RUNNING,
                 result.status,
                 result.finished_at,
                 None if failure is None else failure.message,
@@ -398,9 +427,10 @@ class Attempt:
                 callback()
         elif not life.wait(self.token):
             self._cancel_retry()
-        with self._lock:
-            self.has_ended = True
-            detached = self._detached
+        self._lock.acquire()  # without ``with``; see `ttasks.model.lifecycle.Lifecycle`
+        self.has_ended = True
+        detached = self._detached
+        self._lock.release()
         if detached:
             self._run.ended(self)
         return True
@@ -409,20 +439,20 @@ class Attempt:
         self, value: Any, raised: BaseException | None, *, plainly: bool = False
     ) -> TaskResult:
         """Make the result and set it; returns the one that stands."""
-        task, life, services = self.task, lifecycle_of(self.task), self._services
+        services, life, tries = self._services, self._life, self._work.tries
         finished_at = datetime.now(UTC)
         duration = services.clock.now() - self._started
         if raised is not None or self.token.cancelled:
             raised = self._translate(raised)
         spent = ""
-        if self.tries is not None and not plainly:
-            self.tries.note_end(duration)
+        if tries is not None and not plainly:
+            tries.note_end(duration)
             if raised is not None and not is_to_be_cancelled(self.token):
-                self.retry_in, spent = self.tries.decide(raised)
+                self.retry_in, spent = tries.decide(raised)
         elif raised is None and self.reports is None and not services.redactor:
             # The common case: success, nothing reported, nothing to redact.
             result = outcome.success(
-                task.id, self._started_at, finished_at, duration, self.number, value
+                self.task.id, self._started_at, finished_at, duration, self.number, value
             )
             if life.finish(self.token, result, None, False):
                 return result
@@ -430,17 +460,17 @@ class Attempt:
         timing = outcome.Timing(self._started_at, finished_at, duration)
         while True:
             if plainly and raised is not None:
-                result = outcome.failure(task.id, raised, timing, attempt=self.number)
+                result = outcome.failure(self.task.id, raised, timing, attempt=self.number)
             else:
                 result = self._result(value, raised, timing, spent)
             message = None if result.failure is None else result.failure.message
             if life.finish(self.token, result, message, self.retry_in is not None):
                 break
             raised = self._as_moved(raised, life.status, result.status)
-        if self.retry_in is not None and result.status is not TaskStatus.FAILED:
+        if self.retry_in is not None and result.status is not FAILED:
             self.retry_in = None
-            assert self.tries is not None
-            self.tries.take_back()
+            assert tries is not None
+            tries.take_back()
         self.error = raised
         return result
 
@@ -468,9 +498,9 @@ class Attempt:
         self, raised: BaseException | None, now: TaskStatus, wanted: TaskStatus
     ) -> BaseException | None:
         """How the attempt ends if it was cancelled or moved by hand after the handler ended."""
-        if now is TaskStatus.SUCCEEDED:
+        if now is SUCCEEDED:
             return None
-        if now is TaskStatus.FAILED:
+        if now is FAILED:
             return InvalidTransitionError(self.task.id, self.task.title, now.value, wanted.value)
         if raised is not None and issubclass(type(raised), TaskCancelled):
             return raised
@@ -503,7 +533,7 @@ class Attempt:
                 capture_locals=services.capture_locals,
                 spent=spent,
             )
-        return result if self.tries is None else self.tries.in_result(result)
+        return result if self._work.tries is None else self._work.tries.in_result(result)
 
     def _leave_circuit(self, status: TaskStatus) -> None:
         """Tell the circuit breaker how the call ended, and announce a change of its state."""
@@ -511,7 +541,7 @@ class Attempt:
         assert breakers is not None
         assert self._circuit is not None
         group, ticket = self._circuit
-        failed = None if status is TaskStatus.CANCELLED else status is TaskStatus.FAILED
+        failed = None if status is CANCELLED else status is FAILED
         changed = breakers.leave(group, ticket, failed)
         if changed is None:
             return
@@ -520,7 +550,7 @@ class Attempt:
         recorder = self._services.recorder
         if recorder.wants(kind):
             shown = recorder.shown(self.task)
-            now, running = datetime.now(UTC), TaskStatus.RUNNING  # its end comes next
+            now, running = datetime.now(UTC), RUNNING  # its end comes next
             text = f"circuit of group {group!r} {'opened' if opened else 'closed'}"
             recorder.report(
                 make_event(kind, shown.id, shown, now, running, running, text, self.number)
@@ -531,16 +561,16 @@ class Attempt:
     def _cancel_retry(self) -> None:
         """End the task as CANCELLED in place of the attempt that was announced."""
         self.error = error = self.token.error()
-        self.status = TaskStatus.CANCELLED
+        self.status = CANCELLED
         try:
             settle(
                 self._services.recorder,
                 self.task,
-                TaskStatus.CANCELLED,
+                CANCELLED,
                 error,
                 reason=self.token.reason,
                 owner=self,
-                previous=TaskStatus.FAILED,
+                previous=FAILED,
             )
         except BaseException as problem:
             self.trouble = self.trouble or problem

@@ -7,14 +7,13 @@ takes the next one itself, so a chain of tasks needs no hand-off between threads
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextvars import Context
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
 from ttasks.engine.agenda import Agenda
-from ttasks.engine.attempt import Attempt
+from ttasks.engine.attempt import Attempt, Handler, Work
 from ttasks.engine.crew import Crew
 from ttasks.engine.ending import settle
 from ttasks.engine.retry import RetryBudget, Tries
@@ -25,57 +24,22 @@ from ttasks.errors import (
     TaskExecutionError,
 )
 from ttasks.model.plan import Decision, Plan
-from ttasks.model.status import TaskStatus
+from ttasks.model.status import BLOCKED, CANCELLED, FAILED, PENDING, RUNNING, TaskStatus
 from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
+    from ttasks.backends.base import Backend
     from ttasks.engine.limits import RunPlaces
     from ttasks.engine.scheduler import Scheduler
-    from ttasks.model.policy import RetryPolicy
-    from ttasks.model.task import Task
 
 SUPERVISOR = 0
 """The slot of a supervisor that runs tasks itself, because no thread could be started."""
 
-LEFT_BEHIND = TaskStatus.PENDING
+LEFT_BEHIND = PENDING
 """In place of an outcome: the worker of this node was left behind."""
 
 _NOTHING: Any = None
 """In an open run, in place of a task that has ended."""
-
-
-@dataclass(slots=True)
-class Work:
-    """A task of a run, and what its attempts need.
-
-    Attributes:
-        task: the task.
-        upstream: its direct dependencies.
-        retry: its policy; None for one attempt.
-        is_finally, is_required: its flags in the graph.
-        context: context variables of its handler; None for those of the run.
-        may_start: called before its first attempt; False if somebody has cancelled it.
-        on_end: called with its outcome on the thread that ends it, with no lock held.
-        is_tried_again: it had ended without success before the run began.
-        tries: its attempts so far; kept by the run.
-        prior: the last attempt, while the task waits for the next one; kept by the run.
-        awaited: somebody else was running the task when its turn came; kept by the run.
-        decision: why it will not run, unless somebody else runs it to success; kept by the run.
-    """
-
-    task: Task
-    upstream: tuple[Task, ...] = ()
-    retry: RetryPolicy | None = None
-    is_finally: bool = False
-    is_required: bool = True
-    context: Context | None = None
-    may_start: Callable[[], bool] | None = None
-    on_end: Callable[[TaskStatus, BaseException | None], None] | None = None
-    tries: Tries | None = None
-    prior: Attempt | None = None
-    is_tried_again: bool = False
-    awaited: bool = False
-    decision: Decision | None = None
 
 
 class Watcher(Protocol):
@@ -138,7 +102,7 @@ class Dispatch:
         is_open: bool = False,
     ) -> None:
         self._scheduler = scheduler
-        self._services = scheduler.services
+        self.services = scheduler.services  # see `ttasks.engine.attempt.Keeper`
         self._handlers = scheduler.handlers
         self._clock = scheduler.services.clock
         self._lock = scheduler.lock
@@ -148,8 +112,8 @@ class Dispatch:
         self._context = context
         self._budget = budget
         self._watcher = watcher
-        self.ring = watcher.ring  # see `ttasks.engine.attempt.Keeper`
-        self._outer = outer
+        self.ring = watcher.ring
+        self.outer = outer
         self._is_shared = is_shared
         self._is_open = is_open
         self._closed = False
@@ -364,7 +328,7 @@ class Dispatch:
                     with lock:
                         self._scheduler.abandoned -= 1
                     return
-            if outcome is not TaskStatus.RUNNING:
+            if outcome is not RUNNING:
                 finished = node
 
     def _run(self, node: int, me: sync.Thread) -> TaskStatus:
@@ -372,17 +336,18 @@ class Dispatch:
         work = self._works[node]
         task = work.task
         try:
-            if lifecycle_of(task).status is TaskStatus.FAILED and self._was_run_elsewhere(work):
+            if lifecycle_of(task).status is FAILED and self._was_run_elsewhere(work):
                 self._release(node)
-                return self._end(work, TaskStatus.FAILED)
+                return self._end(work, FAILED)
             if self._stop_error is not None and self._is_stopped(work):
-                work.decision = Decision(node, TaskStatus.CANCELLED)
+                work.decision = Decision(node, CANCELLED)
             if work.decision is not None:
                 self._release(node)
                 return self._carry_out(work.decision)
-            if task.type not in self._handlers:
+            found = self._handlers.get(task.type)
+            if found is None:
                 return self._without_handler(node, work)
-            attempt = self._attempt(node, work)
+            attempt = self._attempt(node, work, *found)
             if attempt is None:
                 return self._refused(node, work)
             self._live[node] = (attempt, me)
@@ -396,60 +361,48 @@ class Dispatch:
                 self._forget_moment(attempt)
                 return self._refused(node, work, again=not self._is_shared)
             if not attempt.has_ended and attempt.detach():
-                return TaskStatus.RUNNING
+                return RUNNING
             attempt.context = attempt.variables = _NOTHING  # see `Attempt.context`
             return LEFT_BEHIND if attempt.left else self._after(attempt)
         except BaseException as error:  # the engine has a bug: nothing may hang
             self._live.pop(node, None)
             self.errors[task.id] = error
             self._trouble(work, error)
-            return self._end(work, TaskStatus.FAILED)
+            return self._end(work, FAILED)
 
-    def _attempt(self, node: int, work: Work) -> Attempt | None:
+    def _attempt(
+        self, node: int, work: Work, backend: Backend | None, handler: Handler
+    ) -> Attempt | None:
         """Make the next attempt of a node; None if the task has been cancelled."""
         task = work.task
         if work.may_start is not None:
             may_start, work.may_start = work.may_start, None
             if not may_start():
                 # Ctrl-C may have kept whoever cancelled the future from cancelling the task.
-                settle(self._services.recorder, task, TaskStatus.CANCELLED, TaskCancelled())
+                settle(self.services.recorder, task, CANCELLED, TaskCancelled())
                 return None
-        found = self._handlers[task.type]
-        backend = found[0] or self._scheduler.backend_of(task.payload)
+        if backend is None:
+            backend = self._scheduler.backend_of(task.payload)
         if work.retry is not None and work.tries is None:
             work.tries = Tries(work.retry, self._clock, self._budget)
-        prior, work.prior = work.prior, None
         held = self._held
         if self._grouped:
             held = self._places.held_by(self._plan.group_of(node))
         variables = (self._context if work.context is None else work.context).copy()
-        return Attempt(
-            self._services,
-            self,
-            task,
-            backend,
-            found[1],
-            variables,
-            work.upstream,
-            work.tries,
-            prior,
-            held,
-            self._outer,
-            node,
-        )
+        return Attempt(self, work, backend, handler, variables, held, node)
 
     def _without_handler(self, node: int, work: Work) -> TaskStatus:
         """End a task whose type has no handler."""
-        task, recorder = work.task, self._services.recorder
+        task, recorder = work.task, self.services.recorder
         known = sorted(type.value for type in list(self._handlers))
         error = HandlerNotFoundError(task.type.value, known)
-        if not settle(recorder, task, TaskStatus.FAILED, error, owner=work.prior):
+        if not settle(recorder, task, FAILED, error, owner=work.prior):
             return self._refused(node, work)
         self._release(node)
         self.errors[task.id] = error
         if work.is_required:
             self._watcher.failed(work)
-        return self._end(work, TaskStatus.FAILED)
+        return self._end(work, FAILED)
 
     def _watch(self, attempt: Attempt, timeout: float) -> None:
         """Have the supervisor enforce the timeout, unless the backend does."""
@@ -478,11 +431,11 @@ class Dispatch:
         if attempt.trouble is not None:
             self._trouble(work, attempt.trouble)
         if attempt.retry_in is not None and self._postpone(work, attempt):
-            return TaskStatus.RUNNING
+            return RUNNING
         assert attempt.status is not None
         if attempt.error is not None:
             self.errors[work.task.id] = attempt.error
-        if attempt.status is TaskStatus.FAILED and work.is_required:
+        if attempt.status is FAILED and work.is_required:
             self._watcher.failed(work)
         return attempt.status if work.on_end is None else self._end(work, attempt.status)
 
@@ -522,7 +475,7 @@ class Dispatch:
     def _was_run_elsewhere(self, work: Work) -> bool:
         """True if the task has failed in another run since this one began."""
         task = work.task
-        if task.status is not TaskStatus.FAILED or work.prior is not None:
+        if task.status is not FAILED or work.prior is not None:
             return False
         if lifecycle_of(task).owner is not None:
             return False  # it may be tried again there
@@ -539,17 +492,13 @@ class Dispatch:
         self._release(node)
         task = work.task
         if self._await_owner(node, work, again=again):
-            return TaskStatus.RUNNING
+            return RUNNING
         status = task.status
         if status.is_active or not self._is_shared:
-            refusal = InvalidTransitionError(
-                task.id, task.title, status.value, TaskStatus.RUNNING.value
-            )
-            self.errors.setdefault(
-                task.id, TaskCancelled() if status is TaskStatus.CANCELLED else refusal
-            )
-            return self._end(work, TaskStatus.FAILED if status.is_active else status)
-        if status is TaskStatus.FAILED and work.is_required:
+            refusal = InvalidTransitionError(task.id, task.title, status.value, RUNNING.value)
+            self.errors.setdefault(task.id, TaskCancelled() if status is CANCELLED else refusal)
+            return self._end(work, FAILED if status.is_active else status)
+        if status is FAILED and work.is_required:
             self._watcher.failed(work)
         return self._end(work, status)  # the one from above: it may run elsewhere by now
 
@@ -594,11 +543,11 @@ class Dispatch:
             work.prior = None
             if attempt.trouble is not None:
                 self._trouble(work, attempt.trouble)
-            self._go_on(node, self._end(work, TaskStatus.CANCELLED))
+            self._go_on(node, self._end(work, CANCELLED))
 
     def _go_on(self, node: int, outcome: TaskStatus) -> None:
         """Tell the plan of an outcome that no worker will report."""
-        if outcome is not TaskStatus.RUNNING:
+        if outcome is not RUNNING:
             with self._lock:
                 decisions = self._finish(node, outcome)
             self._carry_out_all(decisions)
@@ -622,7 +571,7 @@ class Dispatch:
         while left:
             decision = left.popleft()
             outcome = self._carry_out(decision)
-            if outcome is not TaskStatus.RUNNING:
+            if outcome is not RUNNING:
                 with self._lock:
                     left.extend(self._finish(decision.node, outcome))
         if not self._plan.unfinished:
@@ -635,20 +584,20 @@ class Dispatch:
         node, status = decision.node, decision.status
         work = self._works[node]
         work.decision = decision
-        task, recorder = work.task, self._services.recorder
+        task, recorder = work.task, self.services.recorder
         try:
-            if status is TaskStatus.CANCELLED:
+            if status is CANCELLED:
                 error = self._stop_error
                 assert error is not None
                 if work.prior is not None:
                     work.prior.cancel(self._stop_reason, message=self._stop_message)
                     # Somebody else may have cancelled it, and be announcing that.
                     if lifecycle_of(task).owner is not None and self._await_owner(node, work):
-                        return TaskStatus.RUNNING
+                        return RUNNING
                 elif settle(recorder, task, status, error, reason=self._stop_reason):
                     self.errors[task.id] = error
                 elif self._plan.is_cleaned_up(node) and self._await_owner(node, work):
-                    return TaskStatus.RUNNING
+                    return RUNNING
                 elif not self._is_shared:
                     self.errors.setdefault(task.id, error)  # it runs elsewhere
             elif not settle(
@@ -658,7 +607,7 @@ class Dispatch:
                 because=self._reason(decision),
                 blocked_by=self._blocker(decision),
             ) and self._await_owner(node, work):
-                return TaskStatus.RUNNING
+                return RUNNING
         except BaseException as error:
             self._trouble(work, error)
         # It may have been cancelled before, or somebody else may be running it.
@@ -666,7 +615,7 @@ class Dispatch:
         return self._end(work, status if now.is_active else now)
 
     def _blocker(self, decision: Decision) -> str | None:
-        if decision.status is not TaskStatus.BLOCKED or decision.because is None:
+        if decision.status is not BLOCKED or decision.because is None:
             return None
         return self._works[decision.because].task.id
 
@@ -675,8 +624,8 @@ class Dispatch:
         if decision.because is None:
             return "skipped: nothing that it stands in for has failed"
         upstream = self._works[decision.because].task
-        title = self._services.recorder.shown(upstream).title
-        if decision.status is TaskStatus.BLOCKED:
+        title = self.services.recorder.shown(upstream).title
+        if decision.status is BLOCKED:
             return f"blocked by {title!r}"
         return f"skipped: {title!r} was {upstream.status.value}"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ttasks.engine import outcome
 from ttasks.model.event import EVENT_OF_STATUS
-from ttasks.model.status import TaskStatus
+from ttasks.model.status import CANCELLED, TaskStatus
 from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def settle(
         )
         assert result.failure is not None
         message = result.failure.message
-        if status is TaskStatus.CANCELLED:
+        if status is CANCELLED:
             result = _with_attempts(result, task.result)
             message = task.error or message
     mine = owner or Settlement()

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
 from ttasks.backends.call import call_python
 from ttasks.backends.loop import CALLER_LOOP, LoopBackend
 from ttasks.backends.thread import ThreadBackend
-from ttasks.engine.attempt import Handler, Services
+from ttasks.engine.attempt import Handler, Services, Work
 from ttasks.engine.breakers import Breakers
 from ttasks.engine.bus import EventBus
-from ttasks.engine.dispatch import Work
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import Guard, check_guards
 from ttasks.engine.limits import Places

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ttasks.engine.dispatch import Work
+from ttasks.engine.attempt import Work
 from ttasks.engine.ending import settle
 from ttasks.engine.interrupted import INTERRUPTED
 from ttasks.engine.limits import Places, RunPlaces

@@ -20,7 +20,7 @@ from ttasks.model.prompt import PromptReply
 from ttasks.model.redact import redacted
 from ttasks.model.remote import RemoteTraceback
 from ttasks.model.result import Failure, TaskResult, make_result
-from ttasks.model.status import TaskStatus
+from ttasks.model.status import CANCELLED, FAILED, SUCCEEDED
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
@@ -47,24 +47,25 @@ def success(
     redactor: Redactor | None = None,
 ) -> TaskResult:
     """The result of a handler that returned ``raw``; ``emitted`` is its text by stream."""
-    # Not `isinstance`, which asks the object for its ``__class__``: that may run any code.
-    kind = type(raw)
     output, error = "", None
-    if issubclass(kind, PromptReply) or ("subprocess" in modules and _is_command(kind)):
-        if issubclass(kind, PromptReply):
-            fields = _of_prompt(raw, emitted or {}, redactor)
-        else:
-            fields = _of_command(raw)
-        timing = (started_at, finished_at, duration)
-        return make_result(task_id, TaskStatus.SUCCEEDED, *timing, attempts=attempt, **fields)
-    if issubclass(kind, str):
-        output = raw if redactor is None else redactor.text(raw)
+    if raw is not None:
+        # Not `isinstance`, which asks the object for its ``__class__``: that may run any code.
+        kind = type(raw)
+        if issubclass(kind, PromptReply) or ("subprocess" in modules and _is_command(kind)):
+            if issubclass(kind, PromptReply):
+                fields = _of_prompt(raw, emitted or {}, redactor)
+            else:
+                fields = _of_command(raw)
+            timing = (started_at, finished_at, duration)
+            return make_result(task_id, SUCCEEDED, *timing, attempts=attempt, **fields)
+        if issubclass(kind, str):
+            output = raw if redactor is None else redactor.text(raw)
     if emitted is not None:
         output = emitted.get("stdout") or output
         error = emitted.get("stderr")
     return make_result(
         task_id,
-        TaskStatus.SUCCEEDED,
+        SUCCEEDED,
         started_at,
         finished_at,
         duration,
@@ -117,7 +118,7 @@ def failure(
     fields["error"] = fields.get("error") or (emitted or {}).get("stderr") or details.message
     return make_result(
         task_id,
-        TaskStatus.CANCELLED if issubclass(type(raised), TaskCancelled) else TaskStatus.FAILED,
+        CANCELLED if issubclass(type(raised), TaskCancelled) else FAILED,
         *timing,
         attempts=attempt,
         termination_reason=reason or reason_of(raised),

@@ -28,7 +28,13 @@ class Reports:
     """
 
     def __init__(
-        self, recorder: Recorder, redactor: Redactor | None, task: Task, number: int
+        self,
+        recorder: Recorder,
+        redactor: Redactor | None,
+        task: Task,
+        number: int,
+        *,
+        is_open: bool = True,
     ) -> None:
         self._recorder = recorder
         self._redactor = redactor
@@ -37,7 +43,7 @@ class Reports:
         # Owns the fields below; it is not held while subscribers run.
         self._lock = sync.Lock()
         self._emitting = 0  # reports that are being delivered
-        self._closed = False
+        self._closed = not is_open
         self._drained: sync.Event | None = None
         self._emitted: dict[str, list[str]] | None = None
         self._streams: dict[str, Any] | None = None

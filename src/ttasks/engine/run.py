@@ -13,7 +13,8 @@ from contextvars import Context
 from typing import TYPE_CHECKING
 
 from ttasks import sync
-from ttasks.engine.dispatch import Dispatch, Work
+from ttasks.engine.attempt import Work
+from ttasks.engine.dispatch import Dispatch
 from ttasks.engine.retry import RetryBudget
 from ttasks.errors import TaskCancelled, TaskTimeoutError
 from ttasks.model.cancel import CancelToken

@@ -6,7 +6,7 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 
 from ttasks import sync
-from ttasks.engine.dispatch import Work
+from ttasks.engine.attempt import Work
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.engine.requests import Requests
 from ttasks.engine.run import Run

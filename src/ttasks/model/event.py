@@ -32,6 +32,8 @@ class TaskEventType(Enum):
     __hash__ = object.__hash__
 
 
+STARTED = TaskEventType.STARTED  # see `ttasks.model.status`
+
 EVENT_OF_STATUS = {
     TaskStatus.RUNNING: TaskEventType.STARTED,
     TaskStatus.SUCCEEDED: TaskEventType.SUCCEEDED,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import NamedTuple, Protocol, TypeVar
 
 from ttasks.errors import (
@@ -79,6 +79,7 @@ class TaskGraph:
         self.key = check_optional_str("key", key)
         self._nodes: dict[str, Node] = {}
         self._dependents: dict[str, list[Task]] | None = None  # made on demand
+        self._topology: Topology | None = None  # left by `validate` for a run
         self._state = RunState()
 
     @property
@@ -203,7 +204,7 @@ class TaskGraph:
             UnknownDependencyError: a dependency is missing.
             CycleError: with the tasks of one cycle in order.
         """
-        topology_of(self)
+        self._topology = self._checked_edges()
 
     # Reading
 
@@ -520,10 +521,18 @@ class TaskGraph:
         node = self._nodes.get(task.id)
         return () if node is None else node.after
 
+    def _checked_edges(self) -> Topology:
+        """Those that ``validate`` has left, or new ones. They are not kept for a second run."""
+        found, self._topology = self._topology, None
+        if found is None:
+            nodes = self.nodes()
+            found = topology([node.task for node in nodes], [node.after for node in nodes])
+        return found
+
     def _change(self) -> None:
         if self._state.active:
             raise GraphError(f"Graph {self.title!r} cannot be changed while it is running")
-        self._dependents = None
+        self._dependents = self._topology = None
 
 
 # For the engine and for stores, not for users.
@@ -532,10 +541,8 @@ state_of: Callable[[TaskGraph], RunState] = attrgetter("_state")
 """The latest run of a graph."""
 
 
-def topology_of(graph: TaskGraph) -> Topology:
-    """The checked edges of a graph, as numbers in insertion order; raises as ``validate``."""
-    nodes = graph.nodes()
-    return topology([node.task for node in nodes], [node.after for node in nodes])
+topology_of: Callable[[TaskGraph], Topology] = methodcaller("_checked_edges")
+"""The checked edges of a graph, as numbers in insertion order; raises as ``validate``."""
 
 
 def _edges(task: Task, after: Iterable[Task] | Task) -> tuple[Task, ...]:

@@ -9,10 +9,15 @@ from typing import Protocol
 from ttasks import sync
 from ttasks.model.cancel import CancelToken
 from ttasks.model.result import TaskResult
-from ttasks.model.status import TRANSITIONS, TaskStatus
-
-PENDING, RUNNING = TaskStatus.PENDING, TaskStatus.RUNNING
-SUCCEEDED, FAILED, CANCELLED = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELLED
+from ttasks.model.status import (
+    CANCELLED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    SUCCEEDED,
+    TRANSITIONS,
+    TaskStatus,
+)
 
 
 class Owner(Protocol):
@@ -31,12 +36,19 @@ class Phase(Enum):
     WAITING = auto()  # for the next attempt
 
 
+ACTIVE, ENDING, DECIDED, WAITING = Phase
+
+
 class Lifecycle:
     """Status, error, result and ``blocked_by`` of one task, and who executes it.
 
     ``lock`` owns every field. Each method takes it, runs no foreign code, and returns None or False
     if it refuses, so that exactly one of two racing callers wins. Single fields may be read without
     the lock.
+
+    The methods on the path of every attempt call ``acquire`` and ``release``: on Python 3.11 that
+    takes 0.09 us, and a ``with`` block 0.21. A KeyboardInterrupt could come in between, so the main
+    thread calls them only where one is not raised (``ttasks.engine.signals``).
 
     The owner holds the task from the start of an attempt until its end has been announced, and on
     to the next attempt if there is one. Nobody else can start or end the task meanwhile, so its
@@ -126,27 +138,35 @@ class Lifecycle:
             owner: the attempt that begins.
             prior: the attempt before it, which still owns the task; None for the first.
         """
-        with self.lock:
+        lock = self.lock
+        lock.acquire()
+        try:
             before = self.status
             if self.owner is not prior or RUNNING not in TRANSITIONS[before]:
                 return None
-            if prior is not None and self.phase is not Phase.WAITING:
+            if prior is not None and self.phase is not WAITING:
                 return None
             self.error = self.result = self.blocked_by = None
             self.status = RUNNING
             self.is_retrying = False
             self.owner = owner
-            self.phase = Phase.ACTIVE
+            self.phase = ACTIVE
             return before
+        finally:
+            lock.release()
 
     def begin_end(self, owner: Owner) -> bool:
         """Claim the end of an attempt; True for exactly one caller."""
-        with self.lock:
-            if self.owner is not owner or self.phase is not Phase.ACTIVE:
+        lock = self.lock
+        lock.acquire()
+        try:
+            if self.owner is not owner or self.phase is not ACTIVE:
                 return False
-            self.phase = Phase.ENDING
+            self.phase = ENDING
             self.ender = sync.get_ident()
             return True
+        finally:
+            lock.release()
 
     def finish(
         self, token: CancelToken, result: TaskResult, error: str | None, retry: bool
@@ -163,7 +183,9 @@ class Lifecycle:
             False if the result no longer fits, because somebody has moved the task by hand or
             cancelled it. Look at ``status`` and try again.
         """
-        with self.lock:
+        lock = self.lock
+        lock.acquire()
+        try:
             if self.status is RUNNING:
                 if token.cancelled and result.status is not CANCELLED and is_to_be_cancelled(token):
                     return False
@@ -175,8 +197,10 @@ class Lifecycle:
             self.is_retrying = retry and result.status is FAILED
             self.status = result.status
             self.result = result
-            self.phase = Phase.DECIDED
+            self.phase = DECIDED
             return True
+        finally:
+            lock.release()
 
     def wait(self, token: CancelToken) -> bool:
         """Let the owner keep the task, which is PENDING again, until the next attempt.
@@ -186,19 +210,19 @@ class Lifecycle:
         """
         with self.lock:
             if is_to_be_cancelled(token) or self.status is not FAILED:
-                self.phase = Phase.ENDING
+                self.phase = ENDING
                 return False
             self.status = PENDING
-            self.phase = Phase.WAITING
+            self.phase = WAITING
             self.ender = None
             return True
 
     def end_wait(self, owner: Owner) -> bool:
         """Claim the end of a task that waits for its next attempt; True for exactly one caller."""
         with self.lock:
-            if self.owner is not owner or self.phase is not Phase.WAITING:
+            if self.owner is not owner or self.phase is not WAITING:
                 return False
-            self.phase = Phase.ENDING
+            self.phase = ENDING
             self.ender = sync.get_ident()
             return True
 
@@ -223,7 +247,7 @@ class Lifecycle:
             if self.owner is not None and self.owner is not owner:
                 return None
             self.owner = owner
-            self.phase = Phase.DECIDED
+            self.phase = DECIDED
             self.ender = sync.get_ident()
             self.status = target
             self.error = error
@@ -234,12 +258,16 @@ class Lifecycle:
 
     def release(self, owner: Owner) -> list[Callable[[], object]]:
         """Release the task; return what to call now. Does nothing for anyone but the owner."""
-        with self.lock:
+        lock = self.lock
+        lock.acquire()
+        try:
             if self.owner is not owner:
                 return []
             self.owner = self.phase = self.ender = None
             waiting, self._on_release = self._on_release, None
             return waiting or []
+        finally:
+            lock.release()
 
     # For everybody else
 

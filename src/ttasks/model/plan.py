@@ -21,14 +21,8 @@ from math import inf
 from typing import Any, NamedTuple
 
 from ttasks.model.policy import DependencyPolicy
-from ttasks.model.status import TaskStatus
+from ttasks.model.status import BLOCKED, CANCELLED, SKIPPED, SUCCEEDED, TaskStatus
 from ttasks.model.topology import Topology
-
-SUCCEEDED = TaskStatus.SUCCEEDED
-SKIPPED = TaskStatus.SKIPPED
-BLOCKED = TaskStatus.BLOCKED
-CANCELLED = TaskStatus.CANCELLED
-FAILED = TaskStatus.FAILED
 
 Order = tuple[float, datetime | None]
 """Priority (higher first) and deadline (earlier first, None last) of a node."""
@@ -43,6 +37,11 @@ class State(IntEnum):
     DELAYED = 3  # will be tried again when the driver says so
     DECIDED = 4  # will not run; handed out as a Decision, not finished
     FINISHED = 5
+
+
+# See `ttasks.model.status` for the reason.
+WAITING, READY, RUNNING, DELAYED, DECIDED, FINISHED = State
+BLOCK, SKIP, CONTINUE_IF_ANY, RUN_ANYWAY, ON_FAILURE = DependencyPolicy
 
 
 class Decision(NamedTuple):
@@ -120,7 +119,7 @@ class Plan:
         self._keys: dict[int, tuple[float, ...]] | None = (
             {node: _key(order) for node, order in orders.items()} if orders else None
         )
-        self._state = [State.WAITING] * count
+        self._state = [WAITING] * count
         self._waiting = [len(ends) for ends in self._edges]
         self._tallies: dict[int, _Tally] = {}
         # A heap of entries (see `_entry`). It may hold nodes that are no longer READY.
@@ -144,10 +143,10 @@ class Plan:
         # Nodes that ended before come first, so that none becomes ready by mistake.
         finished = finished or {}
         for node in finished:
-            self._state[node] = State.FINISHED
+            self._state[node] = FINISHED
             self.unfinished -= 1
         for node in range(count):
-            if not self._waiting[node] and self._state[node] is State.WAITING:
+            if not self._waiting[node] and self._state[node] is WAITING:
                 self._settle(node, self._initial, now)
         for node, outcome in finished.items():
             self._unlock(node, outcome, self._initial, now)
@@ -173,15 +172,15 @@ class Plan:
                 self._parked[name] = [self._entry(node) for node in parked]
         if self._free:
             node = self._free.pop()
-            self._state[node] = State.WAITING
+            self._state[node] = WAITING
             self.started[node] = self.ended[node] = None
         else:
             node = len(self._state)
-            self._state.append(State.WAITING)
+            self._state.append(WAITING)
             self._edges.append(())
             self._dependents.append([])
             self._waiting.append(0)
-            self._policies.append(DependencyPolicy.BLOCK)
+            self._policies.append(BLOCK)
             for moments in (self.ready, self.unlocked_by, self.started, self.ended):
                 moments.append(None)
             self.slots.append(0)
@@ -219,14 +218,14 @@ class Plan:
         while queue:
             entry = heappop(queue)
             node: int = entry if self._keys is None else entry[-1]
-            if state[node] is not State.READY:
+            if state[node] is not READY:
                 continue
             group = self._groups.get(node) if self._groups else None
             if group is not None and acquire is not None and not acquire(group):
                 heappush(self._parked.setdefault(group, []), entry)
                 self._note(node, now, "group", group)
                 continue
-            state[node] = State.RUNNING
+            state[node] = RUNNING
             self.active += 1
             self.slots[node] = slot
             if self.started[node] is None:
@@ -242,7 +241,7 @@ class Plan:
         while parked:
             entry = heappop(parked)
             node = entry if self._keys is None else entry[-1]
-            if self._state[node] is State.READY:
+            if self._state[node] is READY:
                 self._note(node, now, "worker", None)
                 heappush(self.queue, entry)
                 return True
@@ -267,7 +266,7 @@ class Plan:
         For a service that is ready long before it ends. Its outcome does not affect them.
         """
         decisions: list[Decision] = []
-        if self._state[node] is State.RUNNING and node not in self._unlocked:
+        if self._state[node] is RUNNING and node not in self._unlocked:
             self._unlocked.add(node)
             self._unlock(node, SUCCEEDED, decisions, now)
         return decisions
@@ -279,7 +278,7 @@ class Plan:
             The nodes that will not run because of it, in the order of the decisions.
         """
         decisions: list[Decision] = []
-        self._state[node] = State.FINISHED
+        self._state[node] = FINISHED
         self.ended[node] = now
         self.active -= 1
         self.unfinished -= 1
@@ -295,7 +294,7 @@ class Plan:
         """
         if self._stopped_all or (why == "retry" and self._stopped and node not in self._finally):
             return False
-        self._state[node] = State.DELAYED
+        self._state[node] = DELAYED
         self.active -= 1
         self.delayed += 1
         self._note(node, now, why, None)
@@ -303,7 +302,7 @@ class Plan:
 
     def resume(self, node: int, now: float = 0.0) -> bool:
         """Queue a DELAYED node again; False if it was decided meanwhile."""
-        if self._state[node] is not State.DELAYED:
+        if self._state[node] is not DELAYED:
             return False
         self.delayed -= 1
         self._note(node, now, "worker", None)
@@ -312,11 +311,11 @@ class Plan:
 
     def retract(self, node: int) -> bool:
         """Take a DELAYED node in order to finish it; False if it is no longer DELAYED."""
-        if self._state[node] is not State.DELAYED:
+        if self._state[node] is not DELAYED:
             return False
         self.delayed -= 1
         self.active += 1
-        self._state[node] = State.RUNNING
+        self._state[node] = RUNNING
         return True
 
     def stop(self, *, also_finally: bool = False) -> list[Decision]:
@@ -329,7 +328,7 @@ class Plan:
         decisions = []
         for node, state in enumerate(self._state):
             if state in _STOPPABLE and (also_finally or node not in self._finally):
-                if state is State.DELAYED:
+                if state is DELAYED:
                     self.delayed -= 1
                 decisions.append(self._decide(node, CANCELLED))
         # One of them may have been unparked for a place that is free now. So all parked nodes ask
@@ -352,11 +351,11 @@ class Plan:
         self.waits.setdefault(node, []).append((now, what, detail))
 
     def _enqueue(self, node: int) -> None:
-        self._state[node] = State.READY
+        self._state[node] = READY
         heappush(self.queue, node if self._keys is None else self._entry(node))
 
     def _decide(self, node: int, status: TaskStatus, because: int | None = None) -> Decision:
-        self._state[node] = State.DECIDED
+        self._state[node] = DECIDED
         self.active += 1
         return Decision(node, status, because)
 
@@ -368,7 +367,7 @@ class Plan:
         succeeded = outcome is SUCCEEDED
         for dependent in self._dependents[node]:
             waiting[dependent] -= 1
-            if state[dependent] is not State.WAITING:
+            if state[dependent] is not WAITING:
                 continue
             if not succeeded:
                 self._count(dependent, node, outcome)
@@ -401,9 +400,9 @@ class Plan:
             return None
         tally = self._tallies[node]
         policy = self._policies[node]
-        if policy is DependencyPolicy.SKIP:
+        if policy is SKIP:
             return self._decide(node, SKIPPED, tally.first)
-        if policy is DependencyPolicy.BLOCK and tally.broken:
+        if policy is BLOCK and tally.broken:
             return self._decide(node, BLOCKED, tally.first_bad)
         return None
 
@@ -413,14 +412,14 @@ class Plan:
         policy = self._policies[node]
         if node in self._finally:
             self._enqueue(node)
-        elif policy is DependencyPolicy.ON_FAILURE:
+        elif policy is ON_FAILURE:
             if tally is not None and tally.failures:
                 self._enqueue(node)
             else:
                 decisions.append(self._decide(node, SKIPPED))
-        elif tally is None or policy is DependencyPolicy.RUN_ANYWAY:
+        elif tally is None or policy is RUN_ANYWAY:
             self._enqueue(node)
-        elif policy is DependencyPolicy.CONTINUE_IF_ANY:
+        elif policy is CONTINUE_IF_ANY:
             if tally.skipped + tally.broken < len(self._edges[node]):
                 self._enqueue(node)
             elif tally.broken:
@@ -430,11 +429,11 @@ class Plan:
         else:
             # BLOCK with skipped upstreams only; any other was decided early.
             decisions.append(self._decide(node, SKIPPED, tally.first))
-        if self._state[node] is State.READY:
+        if self._state[node] is READY:
             self.ready[node] = now
 
 
-_STOPPABLE = (State.WAITING, State.READY, State.DELAYED)
+_STOPPABLE = (WAITING, READY, DELAYED)
 
 
 _NO_ORDER = (0.0, inf)
