@@ -55,6 +55,22 @@ class TaskExecutionError(TTasksError, RuntimeError):
         return str(self.args[0])
 
 
+class TaskArgumentError(TaskExecutionError):
+    """The function of a Python task was not called, because its arguments cannot be made.
+
+    The value of another task is missing, or something cannot be sent to a worker process. Such a
+    task is never tried again, and its ``attempts`` do not count this one.
+
+    Attributes:
+        task_id: the task.
+    """
+
+    def __init__(self, message: str, task_id: str) -> None:
+        super().__init__(message)
+        self.args = (message, task_id)
+        self.task_id = task_id
+
+
 class TaskTimeoutError(TTasksError, TimeoutError):
     """An attempt took longer than its task's timeout, or a run longer than its own.
 

@@ -7,14 +7,26 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ttasks import sync
-from ttasks.errors import HandlerNotFoundError, StoreError, TaskCancelled, TaskRejectedError
+from ttasks.errors import (
+    HandlerNotFoundError,
+    StoreError,
+    TaskArgumentError,
+    TaskCancelled,
+    TaskRejectedError,
+)
 
 if TYPE_CHECKING:
     from ttasks.model.clock import Clock
     from ttasks.model.policy import RetryPolicy
     from ttasks.model.result import TaskResult
 
-NEVER_RETRIED = (TaskCancelled, HandlerNotFoundError, TaskRejectedError, StoreError)
+NEVER_RETRIED = (
+    TaskArgumentError,
+    TaskCancelled,
+    HandlerNotFoundError,
+    TaskRejectedError,
+    StoreError,
+)
 
 
 class RetryBudget:
@@ -97,6 +109,6 @@ class Tries:
         """The result, with the durations of all attempts."""
         return replace(
             result,
-            attempt_durations=self._durations,
+            attempt_durations=self._durations[: result.attempts],
             total_duration=self._clock.now() - self._began,
         )
