@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ttasks.errors import TaskArgumentError, TaskExecutionError
+from ttasks.errors import CycleError, TaskArgumentError, TaskExecutionError
 from ttasks.model.call import Call, name_of
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def bound(context: TaskContext) -> tuple[Callable[..., Any], tuple[Any, ...], di
     """The function of a Python task and its arguments, with values in place of tasks.
 
     Raises:
-        TaskArgumentError: a value is missing, the task is among its own arguments, or the payload
-            is no `Call`.
+        TaskArgumentError: a value is missing, or the payload is no `Call`.
+        CycleError: the task is among its own arguments.
     """
     call = context.payload
     if type(call) is not Call:
@@ -50,11 +50,9 @@ def bound(context: TaskContext) -> tuple[Callable[..., Any], tuple[Any, ...], di
 
 
 def _value(context: TaskContext, task: Task) -> Any:
-    name = name_of(context.payload.func)
     if task.id == context.id:
-        raise TaskArgumentError(
-            f"{name} cannot be called. Its own value is among its arguments", context.id
-        )
+        raise CycleError([task])
+    name = name_of(context.payload.func)
     try:
         return task.value
     except TaskExecutionError as error:

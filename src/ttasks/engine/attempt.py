@@ -109,6 +109,7 @@ class Services:
 
     Attributes:
         running: attempts by task id; each adds and removes itself.
+        retry, timeout: of tasks that have none of their own.
     """
 
     recorder: Recorder
@@ -118,6 +119,8 @@ class Services:
     capture_locals: bool
     guards: tuple[Guard, ...]
     breakers: Breakers | None
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
 
 
 class Attempt:
@@ -231,13 +234,14 @@ class Attempt:
                     self._announced.set()
             self.context = context = TaskContext(
                 task,
+                work.upstream,
                 self,
                 self.token,
                 self.number,
-                work.upstream,
                 self.deadline,
                 services.redactor,
                 services.clock,
+                services.timeout,
             )
             self.variables.run(CURRENT.set, context)
             if services.guards or services.breakers is not None:
@@ -476,7 +480,7 @@ class Attempt:
 
     def _translate(self, raised: BaseException | None) -> BaseException | None:
         """The error that stands for what came out of the handler; None for success."""
-        token, timeout = self.token, self.task.timeout
+        token, timeout = self.token, self.task.timeout or self._services.timeout
         kind = type(raised)
         if issubclass(kind, KeyboardInterrupt):
             token.cancel("interrupted", message="Task was interrupted")

@@ -354,8 +354,9 @@ class Dispatch:
             if self._stop_error is not None and self._is_stopped(work):
                 # The stop came between taking the node and here.
                 attempt.cancel(self._stop_reason, message=self._stop_message)
-            if task.timeout is not None:
-                self._watch(attempt, task.timeout)
+            timeout = task.timeout or self.services.timeout
+            if timeout is not None:
+                self._watch(attempt, timeout)
             if not attempt.start():
                 self._live.pop(node, None)
                 self._forget_moment(attempt)

@@ -27,8 +27,15 @@ from ttasks.engine.single import SingleTasks
 from ttasks.errors import InvalidTransitionError
 from ttasks.model.attributes import check_retry, check_task_type
 from ttasks.model.breaker import BreakerStatus, CircuitBreaker
-from ttasks.model.call import Call
-from ttasks.model.checks import check_bool, check_callable, check_int, check_str, wrong_type
+from ttasks.model.call import Call, check_usual_backend
+from ttasks.model.checks import (
+    check_bool,
+    check_callable,
+    check_int,
+    check_seconds,
+    check_str,
+    wrong_type,
+)
 from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.context import CURRENT
 from ttasks.model.policy import RetryPolicy
@@ -61,6 +68,9 @@ class ExecutorOptions(TypedDict, total=False):
     redact_env: Iterable[str]
     capture_locals: bool
     strict_persistence: bool
+    retry: RetryPolicy | None
+    timeout: float | None
+    backend: str | None
     clock: Clock | None
 
 
@@ -89,6 +99,10 @@ class TaskExecutor:
         capture_locals: keep reprs of the local variables where a handler failed.
         strict_persistence: stop the run if a write to the store fails; otherwise the error is kept
             in ``persistence_errors`` and announced, and the work goes on.
+        retry: for tasks that have no policy of their own; None means one attempt.
+        timeout: seconds per attempt, above 0, for tasks that have no timeout; None means no limit.
+        backend: "thread" or "process", for Python tasks that name none and are no coroutines; None
+            means "thread".
         clock: where times come from; None means the system's. Tests use `ttasks.testing.FakeClock`.
 
     Raises:
@@ -112,6 +126,9 @@ class TaskExecutor:
         redact_env: Iterable[str] = (),
         capture_locals: bool = False,
         strict_persistence: bool = False,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        backend: str | None = None,
         clock: Clock | None = None,
     ) -> None:
         if store is not None:
@@ -131,7 +148,7 @@ class TaskExecutor:
         self._clock = clock = SYSTEM_CLOCK if clock is None else clock
         self._breakers = Breakers(breakers, clock)
         self._capture_locals = check_bool("capture_locals", capture_locals)
-        services = Services(
+        self._services = services = Services(
             self._recorder,
             {},
             clock,
@@ -139,7 +156,10 @@ class TaskExecutor:
             self._capture_locals,
             check_guards(guards),
             self._breakers or None,
+            check_retry("retry", retry),
+            check_seconds("timeout", timeout),
         )
+        self._usual_backend = check_usual_backend("backend", backend)
         working = Working()
         self._handlers: dict[TaskType, tuple[Backend | None, Handler]] = {}
         self._loop = LoopBackend(self._count_abandoned, working)
@@ -181,7 +201,9 @@ class TaskExecutor:
 
     def _backend_of(self, payload: object) -> Backend:
         """Where a Python task runs."""
-        name = payload.backend if type(payload) is Call else "thread"
+        name = "thread"
+        if type(payload) is Call:
+            name = payload.backend if payload.is_placed else self._usual_backend
         backend = self._backends.get(name)
         if backend is None:
             from ttasks.backends.process import ProcessBackend  # imports pickle
@@ -273,7 +295,7 @@ class TaskExecutor:
             task: any task that can start: not RUNNING, SUCCEEDED or CANCELLED, and not between two
                 attempts of another execution.
             upstream: id to task; what the handler sees as ``context.upstream``.
-            retry_policy: instead of the task's own; None means that one.
+            retry_policy: instead of the task's own; None means that one, or else the executor's.
             check: raise what made the task FAILED or CANCELLED; otherwise return the result that
                 says so, as ``subprocess.run`` does. The last four errors below are raised anyway.
 
@@ -290,7 +312,7 @@ class TaskExecutor:
                 unless it had ended before.
         """
         check_bool("check", check)
-        tasks = self._check(task, upstream, retry_policy)
+        tasks, retry = self._check(task, upstream, retry_policy)
         self._refuse_loop("use await executor.aexecute(task) in a coroutine")
         scheduler, requests = self._scheduler, Requests(self._clock)
         error = None
@@ -299,7 +321,7 @@ class TaskExecutor:
             outer = scheduler.enter()
             try:
                 if not self._reuse(task, tasks):
-                    work = Work(task, tasks, retry_policy or task.retry)
+                    work = Work(task, tasks, retry)
                     error = self._single.execute(work, requests, outer)
             finally:
                 scheduler.leave(outer)
@@ -355,7 +377,7 @@ class TaskExecutor:
         """``submit``; a coroutine of the task runs on ``loop``, or on the executor's if None."""
         from ttasks.engine.bridge import Promise
 
-        tasks = self._check(task, upstream, retry_policy)
+        tasks, retry = self._check(task, upstream, retry_policy)
         promise = Promise(task, self.cancel)
         context = copy_context()
         context.run(CURRENT.set, None)  # it is not part of the task that submits it
@@ -363,7 +385,7 @@ class TaskExecutor:
         work = Work(
             task,
             tasks,
-            retry_policy or task.retry,
+            retry,
             context=context,
             may_start=promise.may_start,
             on_end=promise.end,
@@ -476,18 +498,19 @@ class TaskExecutor:
         task: Task,
         upstream: Mapping[str, Task] | None,
         retry_policy: RetryPolicy | None,
-    ) -> tuple[Task, ...]:
+    ) -> tuple[tuple[Task, ...], RetryPolicy | None]:
+        """The upstream tasks, and the policy that holds for the task."""
         check_task("task", task)
-        check_retry("retry_policy", retry_policy)
+        retry = check_retry("retry_policy", retry_policy) or task.retry or self._services.retry
         if upstream is None:
-            return ()
+            return (), retry
         if not isinstance(upstream, Mapping):
             raise wrong_type("upstream", upstream, "a mapping from id to Task")
         for key, value in upstream.items():
             check_task(f"upstream[{key!r}]", value)
             if key != value.id:
                 raise ValueError(f"upstream[{key!r}] must be under its own id, {value.id!r}")
-        return tuple(upstream.values())
+        return tuple(upstream.values()), retry
 
     def _reuse(self, task: Task, upstream: tuple[Task, ...]) -> bool:
         """Take over the result of an equal task in the store, if the task asks for that."""

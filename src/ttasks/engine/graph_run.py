@@ -101,11 +101,12 @@ class GraphRun:
             scheduler.places,
             frozenset() if outer is None else outer.held,
         )
+        retry = scheduler.services.retry
         works = [
             Work(
                 node.task,
                 node.after,
-                node.task.retry,
+                node.task.retry or retry,
                 node.finally_,
                 node.required,
                 is_tried_again=not node.task.is_pending,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ttasks import sync
 from ttasks.errors import (
+    CycleError,
     HandlerNotFoundError,
     StoreError,
     TaskArgumentError,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ttasks.model.result import TaskResult
 
 NEVER_RETRIED = (
+    CycleError,
     TaskArgumentError,
     TaskCancelled,
     HandlerNotFoundError,

@@ -48,6 +48,10 @@ class Call:
         backend: "thread", "asyncio" or "process"; None means "asyncio" for ``async def`` functions,
             else "thread".
 
+    Attributes:
+        is_placed: somebody named the backend, or the function leaves no choice; otherwise the
+            executor may choose another.
+
     Raises:
         TypeError: the function cannot be called, or not with these arguments.
         ValueError: the backend is unknown or does not fit the function; the arguments contain
@@ -58,6 +62,7 @@ class Call:
     args: tuple[Any, ...]
     _kwargs: dict[str, Any]
     backend: str
+    is_placed: bool
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class Call:
         kwargs: Mapping[str, Any] | None = None,
         backend: str | None = None,
     ) -> None:
+        is_named = backend is not None
         backend = check_function("func", func, backend)
         if not isinstance(args, (tuple, list)):
             hint = "; for a single one write (value,)"
@@ -82,6 +88,7 @@ class Call:
         _write(self, "args", tuple(args))
         _write(self, "_kwargs", dict(kwargs))
         _write(self, "backend", backend)
+        _write(self, "is_placed", is_named or backend != THREAD)
         self.references()
 
     @property
@@ -222,6 +229,18 @@ BACKENDS: dict[str, Callable[[Any], None]] = {
 The only place that knows their names before an executor does. Another backend joins with a line
 here, and by being given to the executor.
 """
+
+
+def check_usual_backend(name: str, backend: object) -> str:
+    """Check the backend for plain functions that name none; None stands for "thread"."""
+    if backend is None:
+        return THREAD
+    if not isinstance(backend, str):
+        raise wrong_type(name, backend, "a str or None")
+    if backend not in BACKENDS or backend == ASYNCIO:
+        known = " or ".join(repr(known) for known in BACKENDS if known != ASYNCIO)
+        raise wrong_value(name, backend, known)
+    return backend
 
 
 def _plain(func: Any) -> Any:

@@ -18,10 +18,13 @@ from ttasks import (
     StoreError,
     Task,
     TaskCancelled,
+    TaskContext,
     TaskExecutor,
     TaskGraph,
     TaskStatus,
+    TaskTimeoutError,
 )
+from ttasks.testing import FakeClock
 
 
 def test_the_version_is_that_of_the_package() -> None:
@@ -177,3 +180,74 @@ def test_values_of_matching_variables_are_secrets(monkeypatch: pytest.MonkeyPatc
     with executor:
         result = executor.execute(Task.bash('echo "$MY_TOKEN $SHORT_TOKEN $OTHER literal"'))
     assert result.output == "*** true no-secret ***\n"
+
+
+# Defaults for tasks
+
+
+def test_the_executor_has_a_retry_policy_for_tasks_without_one() -> None:
+    script = {"t": [OSError("1"), 7], "own": [OSError("1"), OSError("2")]}
+    executor, _ = executor_with(FakeHandler(script), retry=ttasks.RetryPolicy(2))
+    graph = TaskGraph()
+    in_graph, own = make("t"), make("own", retry=ttasks.RetryPolicy(1))
+    graph.add(in_graph)
+    graph.add(own)
+    graph.run(executor)
+    assert in_graph.value == 7
+    assert own.is_failed
+    assert executor.execute(make("t")).attempts == 2
+    assert executor.submit(make("t")).result(10).attempts == 2
+    once = ttasks.RetryPolicy(1)
+    assert executor.execute(make("t"), retry_policy=once, check=False).attempts == 1
+
+
+def test_the_executor_has_a_timeout_for_tasks_without_one() -> None:
+    clock, seen = FakeClock(), []
+
+    def handler(context: TaskContext) -> None:
+        seen.append((context.timeout, context.remaining()))
+        if context.title == "late":
+            clock.advance(5)
+            context.wait_cancelled(60)
+
+    executor, recorder = executor_with(handler, timeout=5, clock=clock)
+    with pytest.raises(TaskTimeoutError, match="after 5 seconds"):
+        executor.execute(make("late"))
+    executor.execute(make("own", timeout=60))
+    assert seen == [(5.0, 5.0), (60.0, 60.0)]
+    recorder.check()
+
+
+def test_a_command_keeps_to_the_timeout_of_the_executor() -> None:
+    with TaskExecutor(timeout=0.2) as executor:
+        result = executor.attempt(Task.bash("sleep 30"))
+    assert result.termination_reason == "timeout"
+    assert result.error == "Task timed out after 0.2 seconds"
+
+
+async def whereabouts_of_a_coroutine() -> int:
+    return os.getpid()
+
+
+def test_the_executor_has_a_backend_for_functions_that_name_none() -> None:
+    with TaskExecutor(backend="process") as executor:
+        assert executor.execute(Task.python(os.getpid)).value != os.getpid()
+        assert executor.execute(Task.python(os.getpid, backend="thread")).value == os.getpid()
+        assert executor.execute(Task.python(whereabouts_of_a_coroutine)).value == os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "named"),
+    [
+        ({"retry": "often"}, TypeError, "retry must be"),
+        ({"timeout": 0}, ValueError, "timeout must be"),
+        ({"timeout": "5"}, TypeError, "timeout must be"),
+        ({"backend": "asyncio"}, ValueError, "backend must be 'thread' or 'process'"),
+        ({"backend": 5}, TypeError, "backend must be a str"),
+    ],
+)
+def test_bad_defaults_are_refused(
+    options: dict[str, Any], error: type[Exception], named: str
+) -> None:
+    with pytest.raises(error, match=named):
+        TaskExecutor(**options)

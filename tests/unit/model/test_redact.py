@@ -25,7 +25,6 @@ from ttasks import (
     TaskStatus,
     TaskType,
 )
-from ttasks.model.cancel import CancelToken
 from ttasks.model.command import stdin_bytes
 from ttasks.model.context import CURRENT
 from ttasks.model.redact import (
@@ -291,7 +290,7 @@ def test_only_text_is_changed() -> None:
 
 def test_log_records_do_not_show_the_secret_of_a_title() -> None:
     task = Task.bash(f"login {TOKEN} " + "x" * 60)
-    context = TaskContext(task, None, CancelToken(), redactor=Redactor([TOKEN]))  # type: ignore[arg-type]
+    context = TaskContext(task, redactor=Redactor([TOKEN]))
 
     def titled() -> str:
         CURRENT.set(context)
