@@ -233,12 +233,12 @@ class Dispatch:
         """Add a task to an open run, or to one that has not begun (``start=False``).
 
         Returns:
-            False if the run has just ended.
+            False if the run has just ended, or has been stopped.
         """
         task = work.task
         group = task.group if task.group in self._places else None
         with self._lock:
-            if self._closed:
+            if self._closed or (start and self._stop_error is not None):
                 return False
             node = self._plan.add((task.priority, task.deadline), group, self._clock.now())
             if node == len(self._works):

@@ -32,6 +32,7 @@ from ttasks.model.checks import (
     check_bool,
     check_callable,
     check_int,
+    check_number,
     check_seconds,
     check_str,
     wrong_type,
@@ -569,21 +570,45 @@ class TaskExecutor:
 
     # The end
 
-    def shutdown(self, wait: bool = True, cancel: bool = False) -> None:
+    def cancel_all(self) -> None:
+        """Cancel everything that is queued or running, and go on.
+
+        Finally tasks of graphs still run, and what begins after the call is not affected. May be called from any thread; does not wait.
+        """
+        with Signals():
+            self._scheduler.cancel_all()
+
+    def shutdown(
+        self, wait: bool = True, cancel: bool = False, *, timeout: float | None = None
+    ) -> None:
         """Accept no more work. Idempotent; may be called from any thread.
 
         Args:
             wait: return when everything that is queued or running has ended. On a thread that works
                 for this executor (in a handler or subscriber) the call never waits.
             cancel: cancel everything that is queued or running; finally tasks of graphs still run.
+            timeout: seconds, at least 0, that it may go on; then cancel what is left, and wait for
+                the end of that. None means no limit.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong, or there is a timeout without a wait.
         """
         check_bool("wait", wait)
         check_bool("cancel", cancel)
+        if timeout is not None:
+            check_number("timeout", timeout, least=0)
+            if not wait:
+                raise ValueError(f"timeout ({timeout:g}) needs wait=True")
         self._scheduler.close()
         if cancel:
             with Signals():
                 self._scheduler.ending.cancel()
         if wait and not self._scheduler.is_inside():
+            if timeout is not None and not self._scheduler.wait_idle_until(
+                self._clock.now() + timeout
+            ):
+                with Signals():
+                    self._scheduler.ending.cancel()
             self._scheduler.wait_idle()
         for handler in [*self._replaced, *(handler for _, handler in self._handlers.values())]:
             close = getattr(handler, "close", None)
