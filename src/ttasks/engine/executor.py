@@ -573,7 +573,8 @@ class TaskExecutor:
     def cancel_all(self) -> None:
         """Cancel everything that is queued or running, and go on.
 
-        Finally tasks of graphs still run, and what begins after the call is not affected. May be called from any thread; does not wait.
+        Finally tasks of graphs still run, and what begins after the call is not affected. May be
+        called from any thread; does not wait.
         """
         with Signals():
             self._scheduler.cancel_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from operator import attrgetter, methodcaller
 from typing import NamedTuple, Protocol, TypeVar
@@ -370,17 +371,29 @@ class TaskGraph:
     def statistics(self) -> GraphStatistics:
         """Counts and times of the run that is active, or of the latest; from any thread."""
         counts = dict.fromkeys(TaskStatus, 0)
+        reasons: Counter[str] = Counter()
         running = []
         for node in list(self._nodes.values()):
-            status = node.task.status
+            status, result = node.task.status, node.task.result
             counts[status] += 1
             if status is TaskStatus.RUNNING:
                 running.append(node.task.title)
+            elif result is not None and result.termination_reason and status.is_bad:
+                reasons[result.termination_reason] += 1
         handle = self._state.handle
         if handle is None:
-            return GraphStatistics(counts, tuple(running))
+            return GraphStatistics(counts, tuple(running), reasons=dict(reasons))
         return GraphStatistics(
-            counts, tuple(running), handle.waiting, handle.elapsed, handle.retries
+            counts,
+            tuple(running),
+            handle.waiting,
+            handle.elapsed,
+            handle.retries,
+            handle.retry_budget,
+            dict(reasons),
+            handle.started_at,
+            handle.ended_at,
+            handle.breakers,
         )
 
     # Running
