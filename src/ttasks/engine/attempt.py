@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
 from ttasks.engine import outcome
+from ttasks.engine.breakers import name_of_circuit
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import ask_guards
 from ttasks.engine.reports import EMIT_PATIENCE, Reports
@@ -31,7 +32,7 @@ from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
     from ttasks.backends.base import Backend
-    from ttasks.engine.breakers import Breakers
+    from ttasks.engine.breakers import Breakers, Entry
     from ttasks.engine.guards import Guard
     from ttasks.engine.recorder import Recorder
     from ttasks.engine.retry import Tries
@@ -166,7 +167,7 @@ class Attempt:
     _detached = False
     _sheltered = 0
     _is_leaving = False
-    _circuit: tuple[str, int] | None = None  # its group, and the ticket that it gave
+    _circuits: tuple[Entry, ...] = ()  # those that let it through
 
     _started_at: datetime
     context: TaskContext
@@ -266,7 +267,7 @@ class Attempt:
                 self.token.cancel("timeout")
                 raise self.token.error()
         if services.breakers is not None and not self.token.cancelled:
-            self._circuit = services.breakers.enter(self.task.group)
+            self._circuits = services.breakers.enter(self.task)
 
     def detach(self) -> bool:
         """Let the worker go on while the job runs elsewhere.
@@ -411,8 +412,8 @@ class Attempt:
         services.running.pop(self.task.id, None)
         self.status = result.status
         try:
-            if self._circuit is not None:
-                self._leave_circuit(result.status)
+            for entry in self._circuits:
+                self._leave_circuit(entry, result)
             failure = result.failure
             services.recorder.transition(
                 EVENT_OF_STATUS[result.status],
@@ -539,14 +540,12 @@ class Attempt:
             )
         return result if self._work.tries is None else self._work.tries.in_result(result)
 
-    def _leave_circuit(self, status: TaskStatus) -> None:
-        """Tell the circuit breaker how the call ended, and announce a change of its state."""
+    def _leave_circuit(self, entry: Entry, result: TaskResult) -> None:
+        """Tell a circuit breaker how the call ended, and announce a change of its state."""
         breakers = self._services.breakers
         assert breakers is not None
-        assert self._circuit is not None
-        group, ticket = self._circuit
-        failed = None if status is CANCELLED else status is FAILED
-        changed = breakers.leave(group, ticket, failed)
+        is_telling = result.status is not CANCELLED and result.attempts == self.number
+        changed = breakers.leave(entry, result.status is FAILED if is_telling else None)
         if changed is None:
             return
         opened = changed is CircuitState.OPEN
@@ -555,7 +554,8 @@ class Attempt:
         if recorder.wants(kind):
             shown = recorder.shown(self.task)
             now, running = datetime.now(UTC), RUNNING  # its end comes next
-            text = f"circuit of group {group!r} {'opened' if opened else 'closed'}"
+            name = name_of_circuit(entry[0])
+            text = f"circuit of {name} {'opened' if opened else 'closed'}"
             recorder.report(
                 make_event(kind, shown.id, shown, now, running, running, text, self.number)
             )

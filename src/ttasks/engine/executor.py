@@ -14,7 +14,7 @@ from ttasks.backends.call import call_python
 from ttasks.backends.loop import CALLER_LOOP, LoopBackend
 from ttasks.backends.thread import ThreadBackend
 from ttasks.engine.attempt import Handler, Services, Work
-from ttasks.engine.breakers import Breakers
+from ttasks.engine.breakers import Breakers, GivenBreakers
 from ttasks.engine.bus import EventBus
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import Guard, check_guards
@@ -26,7 +26,7 @@ from ttasks.engine.signals import Signals
 from ttasks.engine.single import SingleTasks
 from ttasks.errors import InvalidTransitionError
 from ttasks.model.attributes import check_retry, check_task_type
-from ttasks.model.breaker import BreakerStatus, CircuitBreaker
+from ttasks.model.breaker import BreakerStatus
 from ttasks.model.call import Call, check_usual_backend
 from ttasks.model.checks import (
     check_bool,
@@ -63,7 +63,7 @@ class ExecutorOptions(TypedDict, total=False):
 
     max_workers: int | None
     limits: Mapping[str, int] | None
-    breakers: Mapping[str, CircuitBreaker] | None
+    breakers: GivenBreakers | None
     guards: Iterable[Guard]
     redact: Iterable[str | Pattern[str]]
     redact_env: Iterable[str]
@@ -88,8 +88,9 @@ class TaskExecutor:
             own; at least 1. None means the number of CPUs plus 4, at most 32.
         limits: group name to how many of its tasks run at once, at least 1, over all work of this
             executor. ``execute`` waits for a place as all others do.
-        breakers: group name to a CircuitBreaker, over all work of this executor. While it is open,
-            attempts of the group's tasks fail with CircuitOpenError.
+        breakers: group name or TaskType to a CircuitBreaker, over all work of this executor. While
+            it is open, attempts of these tasks fail with CircuitOpenError. That of ``"*"`` gives
+            each group that is not named a circuit of its own.
         guards: called in turn with the `TaskContext` of each attempt before its handler. One that
             raises makes the attempt fail with TaskRejectedError; it is not tried again.
         redact: strs and compiled patterns that are replaced by ``***`` in output, errors,
@@ -121,7 +122,7 @@ class TaskExecutor:
         *,
         max_workers: int | None = None,
         limits: Mapping[str, int] | None = None,
-        breakers: Mapping[str, CircuitBreaker] | None = None,
+        breakers: GivenBreakers | None = None,
         guards: Iterable[Guard] = (),
         redact: Iterable[str | Pattern[str]] = (),
         redact_env: Iterable[str] = (),
@@ -539,8 +540,11 @@ class TaskExecutor:
         return self._store
 
     @property
-    def breaker_states(self) -> dict[str, BreakerStatus]:
-        """State of the circuit breaker of each group that has one, now."""
+    def breaker_states(self) -> dict[str | TaskType, BreakerStatus]:
+        """State of each circuit breaker, now, by the name of its group or by its type.
+
+        Groups that have one by ``"*"`` are there once a task of theirs has run.
+        """
         return self._breakers.states()
 
     @property

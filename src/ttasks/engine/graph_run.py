@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ttasks.model.result import TaskResult
     from ttasks.model.running import RunOptions
     from ttasks.model.store import Store
+    from ttasks.model.task_type import TaskType
     from ttasks.model.topology import Topology
 
 
@@ -231,7 +232,7 @@ class GraphRun:
         return self._options.retry_budget
 
     @property
-    def breakers(self) -> Mapping[str, BreakerStatus]:
+    def breakers(self) -> Mapping[str | TaskType, BreakerStatus]:
         """State of each circuit breaker of the executor."""
         breakers = self._scheduler.services.breakers
         return {} if breakers is None else breakers.states()

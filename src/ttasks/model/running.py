@@ -11,6 +11,7 @@ from ttasks import sync
 from ttasks.model.breaker import BreakerStatus
 from ttasks.model.checks import check_bool, check_int, check_seconds, check_str, wrong_type
 from ttasks.model.status import TaskStatus
+from ttasks.model.task_type import TaskType
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class GraphStatistics:
         reasons: number of tasks by why they did not succeed: the ``termination_reason`` of their
             results, such as "exit_code", "timeout", "cancelled" and "rejected".
         started_at, ended_at: of the run, aware UTC; None before.
-        breakers: state of each circuit breaker of the executor, by group or name of the type.
+        breakers: state of each circuit breaker of the executor, by group or type.
     """
 
     counts: Mapping[TaskStatus, int]
@@ -76,7 +77,7 @@ class GraphStatistics:
     reasons: Mapping[str, int] = field(default_factory=dict)
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    breakers: Mapping[str, BreakerStatus] = field(default_factory=dict)
+    breakers: Mapping[str | TaskType, BreakerStatus] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -84,7 +85,10 @@ class GraphStatistics:
         return sum(self.counts.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as values that JSON can hold; times in ISO 8601."""
+        """All of it as values that JSON can hold; times in ISO 8601.
+
+        The breaker of a type stands under "type " and its name.
+        """
         return {
             "total": self.total,
             "counts": {status.value: number for status, number in self.counts.items()},
@@ -97,13 +101,13 @@ class GraphStatistics:
             "retries": self.retries,
             "retry_budget": self.retry_budget,
             "breakers": {
-                name: {
+                f"type {key.value}" if isinstance(key, TaskType) else key: {
                     "state": status.state.value,
                     "failures": status.failures,
                     "calls": status.calls,
                     "retry_after": status.retry_after,
                 }
-                for name, status in self.breakers.items()
+                for key, status in self.breakers.items()
             },
         }
 
@@ -151,7 +155,7 @@ class RunHandle(Protocol):
         """When it ended, aware UTC; None before."""
 
     @property
-    def breakers(self) -> Mapping[str, BreakerStatus]:
+    def breakers(self) -> Mapping[str | TaskType, BreakerStatus]:
         """State of each circuit breaker of the executor."""
 
     def cancel(self) -> None:
