@@ -23,6 +23,7 @@ from ttasks import (
     TaskGraph,
     TaskStatus,
 )
+from ttasks.stores.sqlite.sealing import seal
 
 __all__ = ["token"]
 
@@ -33,6 +34,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from ttasks import *
+from ttasks.stores.sqlite.sealing import seal
 
 def build(folder):
     graph = TaskGraph("graph", key="k")
@@ -168,6 +170,7 @@ def test_a_process_that_cannot_be_seen_from_here_is_not_taken_for_dead(
                 boot = "another boot"
             boot = f"{boot.partition('/')[0]}/pid:[1]"
             connection.execute("UPDATE owners SET host='elsewhere', boot=?", (boot,))
+            seal(connection)
         with pytest.raises(GraphError, match="'elsewhere' .unknown.*save the task as FAILED"):
             build(tmp_path).run(executor, resume=True)
         assert len(marked(token)) == 3
@@ -186,6 +189,7 @@ def test_a_machine_that_was_renamed_is_still_the_same(
     with SQLiteStore(tmp_path / "ledger") as store, TaskExecutor(store) as executor:
         with store._ledger.writing() as connection:
             connection.execute("UPDATE owners SET host='as it was called before'")
+            seal(connection)
         assert build(tmp_path).run(executor, resume=True).ok
     assert log(tmp_path) == ["a", "b", "b", "c", "last"]
 
@@ -196,4 +200,5 @@ def test_a_recycled_pid_is_not_taken_for_the_owner(host: Host, token: str, tmp_p
     with SQLiteStore(tmp_path / "ledger") as store, TaskExecutor(store) as executor:
         with store._ledger.writing() as connection:
             connection.execute("UPDATE owners SET pid=?", (os.getpid(),))
+            seal(connection)
         assert build(tmp_path).run(executor, resume=True).ok

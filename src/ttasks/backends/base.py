@@ -38,7 +38,7 @@ class Job(Protocol):
     @property
     def variables(self) -> Context: ...
 
-    def end(self, value: Any, error: BaseException | None) -> None:
+    def end(self, value: Any, error: BaseException | None) -> object:
         """Take what the handler returned, or what it raised. Does not raise.
 
         The backend calls this exactly once per job, on any thread, even for a job that the engine

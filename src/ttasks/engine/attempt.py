@@ -1,7 +1,7 @@
 """Attempt: one try of one task, from RUNNING to its end.
 
 An attempt is the job that a backend runs (`ttasks.backends.base.Job`). There is one way for it to
-end: the return of its handler, a timeout and a cancellation all go through `Attempt._end`::
+end: the return of its handler, a timeout and a cancellation all go through `Attempt.end`::
 
     start ── STARTED ── guards ── backend ── handler ──┐
                      timeout, patience, cancellation ──┴─→ end ── result ── saved ── announced
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
@@ -147,6 +148,7 @@ class Attempt:
         variables: the context variables of the handler, ``context`` among them.
         node: number of the task in its run, for the run.
         reports: what its handler reports; None if it never did.
+        handler_seconds: how long its handler took; inf unless it succeeded without reports.
         ticket: of its entry in the agenda of the run, for the run.
     """
 
@@ -162,6 +164,7 @@ class Attempt:
     has_ended = False
     left = False
     reports: Reports | None = None
+    handler_seconds = inf
     _is_announced = False  # the start
     _announced: sync.Event | None = None  # set when the start has been announced
     _detached = False
@@ -170,6 +173,7 @@ class Attempt:
     _circuits: tuple[Entry, ...] = ()  # those that let it through
 
     _started_at: datetime
+    _began: float
     context: TaskContext
 
     def __init__(
@@ -252,6 +256,7 @@ class Attempt:
         except BaseException as error:
             self.end(None, error)
             return True
+        self._began = services.clock.now()
         try:
             self.backend.start(self)
         except BaseException as error:  # against the rules of the interface
@@ -384,16 +389,14 @@ class Attempt:
         error = self.token.error()
         if self.token.reason != "timeout":
             error = TaskCancelled(f"{error}; its handler would not end")
-        return self._end(None, error, left=not self.backend.frees_worker)
+        return self.end(None, error, left=not self.backend.frees_worker)
 
     # The end
 
-    def end(self, value: Any, error: BaseException | None) -> None:
-        """End the attempt with what the handler returned or raised; called by the backend."""
-        self._end(value, error)
+    def end(self, value: Any, error: BaseException | None, *, left: bool = False) -> bool:
+        """End the attempt with what the handler returned or raised; False if somebody else does.
 
-    def _end(self, value: Any, error: BaseException | None, *, left: bool = False) -> bool:
-        """End the attempt; False if somebody else does.
+        Called by the backend. With ``left`` its worker is left behind, if that is still with it.
 
         The end is decided, saved and announced before the task is released. Whatever goes wrong
         on the way, the task does not stay RUNNING.
@@ -405,7 +408,8 @@ class Attempt:
             with self._lock:
                 self.left = not self._detached
         try:
-            self._drain()
+            if not self._is_announced or self.reports is not None:
+                self._drain()
             result = self._decide(value, error)
         except BaseException as problem:  # a bug, or an asynchronous exception
             result = self._decide(None, problem, plainly=True)
@@ -445,8 +449,8 @@ class Attempt:
     ) -> TaskResult:
         """Make the result and set it; returns the one that stands."""
         services, life, tries = self._services, self._life, self._work.tries
-        finished_at = datetime.now(UTC)
-        duration = services.clock.now() - self._started
+        finished_at, now = datetime.now(UTC), services.clock.now()
+        duration = now - self._started
         if raised is not None or self.token.cancelled:
             raised = self._translate(raised)
         spent = ""
@@ -460,6 +464,7 @@ class Attempt:
                 self.task.id, self._started_at, finished_at, duration, self.number, value
             )
             if life.finish(self.token, result, None, False):
+                self.handler_seconds = now - self._began
                 return result
             raised = self._as_moved(None, life.status, result.status)
         timing = outcome.Timing(self._started_at, finished_at, duration)

@@ -81,6 +81,11 @@ class Crew:
         """Number of threads."""
         return len(self._slots)
 
+    @property
+    def busy(self) -> int:
+        """Number of threads that do not rest."""
+        return len(self._slots) - len(self._resting)
+
     def close(self) -> tuple[list[sync.Lock], list[sync.Thread]]:
         """Let all threads end; return those to wake and those to join."""
         self.closing = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from contextvars import Context
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
@@ -16,6 +17,7 @@ from ttasks.engine.agenda import Agenda
 from ttasks.engine.attempt import Attempt, Handler, Work
 from ttasks.engine.crew import Crew
 from ttasks.engine.ending import settle
+from ttasks.engine.pace import LOOK_SECONDS, Pace
 from ttasks.engine.retry import RetryBudget, Tries
 from ttasks.errors import (
     HandlerNotFoundError,
@@ -23,6 +25,7 @@ from ttasks.errors import (
     TaskCancelled,
     TaskExecutionError,
 )
+from ttasks.model.clock import SYSTEM_CLOCK
 from ttasks.model.plan import Decision, Plan
 from ttasks.model.status import BLOCKED, CANCELLED, FAILED, PENDING, RUNNING, TaskStatus
 from ttasks.model.task import lifecycle_of
@@ -40,6 +43,16 @@ LEFT_BEHIND = PENDING
 
 _NOTHING: Any = None
 """In an open run, in place of a task that has ended."""
+
+
+class _Worker:
+    """What a worker thread knows of itself."""
+
+    __slots__ = ("handler_seconds", "thread")
+
+    def __init__(self, thread: sync.Thread) -> None:
+        self.thread = thread
+        self.handler_seconds = inf  # that the handler took which it ran last
 
 
 class Watcher(Protocol):
@@ -121,6 +134,9 @@ class Dispatch:
         self._held = places.held_by(None)
         self._crew = Crew(self._serve, max_workers, name)
         self._agenda: Agenda[int | Attempt] = Agenda()
+        # Whether others would have to wait is told by real time only.
+        is_paced = max_workers > 1 and self._clock is SYSTEM_CLOCK
+        self._pace = Pace() if is_paced else None
         self._live: dict[int, tuple[Attempt, sync.Thread]] = {}
         self._stop_error: BaseException | None = None
         self._stop_reason = "cancelled"
@@ -158,9 +174,36 @@ class Dispatch:
         self._work(SUPERVISOR)
 
     def next_moment(self) -> float | None:
-        """When the next thing is due, by the clock; None if nothing is. See ``take_due``."""
+        """When the next thing is due, by the clock; None if nothing is.
+
+        The supervisor then waits until that moment, or until it is rung, and calls ``attend``.
+        """
+        pace = self._pace
         with self._lock:
-            return self._agenda.next()
+            moment = self._agenda.next()
+            if pace is None:
+                return moment
+            pace.is_watched = True
+            if pace.runner is None:
+                return moment
+            look = self._clock.now() + LOOK_SECONDS
+            return look if moment is None else min(moment, look)
+
+    def attend(self, now: float) -> None:
+        """Let all workers go on if the one that works alone is stuck.
+
+        The supervisor calls this when it has waited. It may be busy from now on.
+        """
+        pace = self._pace
+        if pace is None:
+            return
+        with self._lock:
+            pace.is_watched = False
+            is_stuck = pace.is_stuck(now)
+            if is_stuck:
+                pace.reset()
+        if is_stuck:
+            self.provide_worker()
 
     def take_due(self, now: float) -> Attempt | None:
         """Queue the retries that are due; return an attempt that has timed out, if any."""
@@ -253,7 +296,8 @@ class Dispatch:
     def provide_worker(self) -> None:
         """Wake or start a worker if anything is queued."""
         with self._lock:
-            helper = self._crew.helper() if self._plan.queue else None
+            is_alone = self._pace is not None and self._pace.runner is not None
+            helper = self._crew.helper() if self._plan.queue and not is_alone else None
         if helper is not None:
             self._begin(helper)
 
@@ -281,7 +325,8 @@ class Dispatch:
         """Take nodes and run them until none is left."""
         lock, plan, crew, now = self._lock, self._plan, self._crew, self._clock.now
         take_place, is_open = self._places.take, self._is_open
-        me = sync.current_thread()
+        pace, taken = self._pace, now()
+        me = _Worker(sync.current_thread())
         wake = sync.Lock()
         wake.acquire()
         decisions: deque[Decision] = deque()
@@ -295,7 +340,7 @@ class Dispatch:
             while not lock.acquire(False):
                 sync.sleep(0)
             try:
-                moment = now()
+                moment, unlocked = now(), None
                 if finished is not None:
                     unlocked = plan.finish(finished, outcome, moment)
                     if unlocked:
@@ -303,10 +348,21 @@ class Dispatch:
                     if is_open:
                         self._forget(finished)
                     finished = None
-                node = None if decisions else plan.take(take_place, moment, slot)
-                if plan.queue and not crew.all_work:
+                rests = False
+                if pace is not None:
+                    if unlocked is not None:
+                        pace.note(me.handler_seconds, (moment - taken) / crew.busy)
+                        me.handler_seconds = inf
+                    if pace.begins(slot):
+                        self.ring()
+                    rests = pace.holds(slot)
+                    taken = moment
+                node = None if decisions or rests else plan.take(take_place, moment, slot)
+                if plan.queue and not crew.all_work and (pace is None or pace.runner is None):
                     helper = crew.helper()
                 if node is None and not decisions:
+                    if pace is not None:
+                        pace.leave(slot)
                     if not plan.unfinished:
                         self.ring()
                     if crew.closing or slot == SUPERVISOR:
@@ -321,6 +377,7 @@ class Dispatch:
                 node, outcome = decision.node, self._carry_out(decision)
             elif node is None:
                 wake.acquire()
+                taken = now()
                 continue
             else:
                 outcome = self._run(node, me)
@@ -331,7 +388,7 @@ class Dispatch:
             if outcome is not RUNNING:
                 finished = node
 
-    def _run(self, node: int, me: sync.Thread) -> TaskStatus:
+    def _run(self, node: int, me: _Worker) -> TaskStatus:
         """Run one attempt of a node; RUNNING means that it has no outcome yet."""
         work = self._works[node]
         task = work.task
@@ -350,7 +407,7 @@ class Dispatch:
             attempt = self._attempt(node, work, *found)
             if attempt is None:
                 return self._refused(node, work)
-            self._live[node] = (attempt, me)
+            self._live[node] = (attempt, me.thread)
             if self._stop_error is not None and self._is_stopped(work):
                 # The stop came between taking the node and here.
                 attempt.cancel(self._stop_reason, message=self._stop_message)
@@ -364,6 +421,7 @@ class Dispatch:
             if not attempt.has_ended and attempt.detach():
                 return RUNNING
             attempt.context = attempt.variables = _NOTHING  # see `Attempt.context`
+            me.handler_seconds = attempt.handler_seconds
             return LEFT_BEHIND if attempt.left else self._after(attempt)
         except BaseException as error:  # the engine has a bug: nothing may hang
             self._live.pop(node, None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ttasks.engine import outcome
 from ttasks.engine.ending import Settlement
-from ttasks.errors import GraphError, StoreError, TaskExecutionError
+from ttasks.errors import GraphError, TaskExecutionError
 from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.graph import state_of
 from ttasks.model.status import TaskStatus
@@ -32,6 +32,7 @@ def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Tas
 
     Raises:
         GraphError: the graph, or one of its tasks, is run by somebody else.
+        StoreError: the store cannot be read.
     """
     if state_of(graph).active and not mine:
         raise GraphError(f"Graph {graph.title!r} of the same key is running; wait for its end")
@@ -46,11 +47,7 @@ def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Tas
         return []
     look = getattr(store, "running", None)
     if look is not None:
-        try:
-            running = look()
-        except StoreError as error:
-            raise GraphError(f"Cannot find out who runs tasks of the ledger: {error}") from error
-        for item in running:
+        for item in look():
             if item.task_id in tasks and item.liveness.value != "gone":
                 where = f"process {item.owner.pid} on {item.owner.host!r}"
                 raise GraphError(

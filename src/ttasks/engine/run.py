@@ -166,6 +166,7 @@ class Run:
 
     def _do_due(self) -> None:
         now, options, requests = self._clock.now(), self._options, self._requests
+        self._dispatch.attend(now)
         if requests.cancel:
             self._stop(requests.reason)
         if requests.interrupts > 1 and not self._killed:

@@ -18,6 +18,7 @@ from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, lifecycle_of
 from ttasks.stores.sqlite import Liveness, ProcessIdentity, SQLiteStore
+from ttasks.stores.sqlite.sealing import seal
 
 
 @pytest.fixture
@@ -54,6 +55,7 @@ class TestLists:
             store.tasks.save(task)
         with store._ledger.writing() as connection:  # some of them at the same moment
             connection.execute("UPDATE tasks SET updated_at=1000000*(seq/3)")
+            seal(connection)
         return store
 
     def test_pages_join_to_the_whole_in_either_order(self, filled: SQLiteStore) -> None:

@@ -294,6 +294,7 @@ def test_a_lock_that_is_never_given_up_is_a_store_error(
 FORK = """
 import os, sys, threading
 from ttasks import SQLiteStore, StoreError, Task
+from ttasks.stores.sqlite.sealing import seal
 
 store = SQLiteStore(sys.argv[1])
 store.tasks.save(Task.bash("true", title="before"))
@@ -302,6 +303,7 @@ entered, go_on = threading.Event(), threading.Event()
 
 def work(connection):
     connection.execute("UPDATE works SET title='meanwhile'")
+    seal(connection)
     entered.set()
     go_on.wait(10)
 

@@ -6,7 +6,6 @@ for what came of it (see `schema`). A transition writes the first and, at an end
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from math import isfinite
 from operator import attrgetter
@@ -20,6 +19,8 @@ from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, lifecycle_of
 from ttasks.model.task_type import TaskType
+from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.details import (
     USUAL_FACTS,
     decode_details,
@@ -45,48 +46,63 @@ from ttasks.stores.sqlite.plain import (
     to_text,
 )
 
-_STATE = ("id", "status", "created_at", "blocked_by", "error")
-_WORK = ("type", "title", "payload_kind", "payload", "key", "details", "fingerprint")
-_RESULT = ("value_kind", "result", "output", "value", "result_error")
-COLUMNS = (*_STATE, *_WORK, *_RESULT)
+_STATE = (
+    *("id", "status", "created_at", "blocked_by", "error"),
+    *("updated_at", "owner", "listed", "checksum"),
+)
+_WORK = (
+    *("type", "title", "payload_kind", "payload", "key", "details", "fingerprint"),
+    *("body", "checksum"),
+)
+_RESULT = ("checksum", "value_kind", "result", "output", "value", "result_error")
+COLUMNS = (
+    *(f"tasks.{name}" for name in _STATE),
+    *(f"works.{name}" for name in _WORK),
+    *(f"results.{name}" for name in _RESULT),
+)
 """The columns that `decode_task` expects, in this order."""
-SELECTED = ", ".join(f"tasks.{name}" if name in _STATE else name for name in COLUMNS)
+SELECTED = ", ".join(COLUMNS)
 """The same for a SELECT from ``tasks`` joined with `PARTS`."""
+STATE = ", ".join(COLUMNS[: len(_STATE)])
+"""The columns that `check_state` expects, for a SELECT."""
+WORK_IN_SHORT = ", ".join(f"works.{name}" for name in _WORK if name not in ("payload", "details"))
+"""The columns that `check_work` expects, for a SELECT: those that are never long."""
 # A task that runs again has no result.
-PARTS = """
-LEFT JOIN works ON works.task=tasks.seq
-LEFT JOIN results ON results.task=tasks.seq AND tasks.status!='running'
-"""
+RESULTS = "LEFT JOIN results ON results.task=tasks.seq AND tasks.status!='running'"
+PARTS = f"LEFT JOIN works ON works.task=tasks.seq {RESULTS}"
 
 # A task never leaves SUCCEEDED or CANCELLED. So a state that would make it leave is older than the
 # one in the ledger (an earlier snapshot, or one taken while another thread saved) and is ignored.
 # A process may save a running task without running it; the owner is NULL then, and stays.
-_UPDATE_STATE = """
+_WITH_OWNER = f"* {checksums.OWNER_FACTOR}) & {checksums.MASK}"  # see `checksums.with_owner`
+_UPDATE_STATE = f"""
 UPDATE tasks SET listed=1, status=?, updated_at=?, blocked_by=?, error=?,
-    owner=nullif(coalesce(?, owner), 0)
-WHERE id=? AND (status NOT IN ('succeeded', 'cancelled') OR status=? OR NOT listed)
+    owner=nullif(coalesce(?, owner), 0), checksum=(? + coalesce(?, owner, 0) {_WITH_OWNER}
+WHERE seq=? AND id=? AND (status NOT IN ('succeeded', 'cancelled') OR status=? OR NOT listed)
 """
-_INSERT_STATE = """
-INSERT INTO tasks (id, created_at, status, updated_at, blocked_by, error, owner)
-VALUES (?, ?, ?, ?, ?, ?, nullif(?, 0)) ON CONFLICT (id) DO NOTHING
+_INSERT_STATE = f"""
+INSERT INTO tasks (id, created_at, status, updated_at, blocked_by, error, owner, checksum)
+VALUES (?, ?, ?, ?, ?, ?, nullif(?, 0), (? + coalesce(?, 0) {_WITH_OWNER})
+ON CONFLICT (id) DO NOTHING
 """
+_ID = 7  # where the id stands among the values of `_UPDATE_STATE`
 # If nothing has changed, no page is written.
 _UPSERT_WORK = f"""
-INSERT INTO works (task, {", ".join(_WORK)})
-SELECT seq, {", ".join("?" * len(_WORK))} FROM tasks WHERE id=?
+INSERT INTO works (task, {", ".join(_WORK)}) VALUES (?, {", ".join("?" * len(_WORK))})
 ON CONFLICT (task) DO UPDATE SET {", ".join(f"{name}=excluded.{name}" for name in _WORK)}
 WHERE ({", ".join(f"works.{name}" for name in _WORK)})
     IS NOT ({", ".join(f"excluded.{name}" for name in _WORK)})
 """
 _REPLACE_RESULT = f"""
 INSERT OR REPLACE INTO results (task, {", ".join(_RESULT)})
-SELECT seq, {", ".join("?" * len(_RESULT))} FROM tasks WHERE id=?
+VALUES (?, {", ".join("?" * len(_RESULT))})
 """
-_DELETE_RESULT = "DELETE FROM results WHERE task=(SELECT seq FROM tasks WHERE id=?)"
+_DELETE_RESULT = "DELETE FROM results WHERE task=?"
 
+# Its number is not part of the checksum: SQLite gives it, and asking for it first takes 6 us.
 _INSERT_EVENT = """
-INSERT INTO events (task, type, at, previous, status, attempt, error, details, chunk)
-SELECT seq, ?, ?, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
+INSERT INTO events (task, type, at, previous, status, attempt, error, details, chunk, checksum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 # `status.value` is two calls of Python functions.
@@ -119,22 +135,17 @@ def encode_state(task: Task, owner: int | None, pickles: bool) -> State:
     life = lifecycle_of(task)
     with life.lock:
         status, error, result, blocked_by = life.status, life.error, life.result, life.blocked_by
-    task_id = task.id
-    name = STATUS_NAMES[status]
-    if error is not None:
-        error = to_text(error)  # type: ignore[assignment]
-    return (
-        (
-            name,
-            time_ns() // 1000,
-            blocked_by,
-            error,
-            owner if status is TaskStatus.RUNNING else 0,
-            task_id,
-            name,
-        ),
-        None if result is None else (*_encode_result(task_id, result, pickles), task_id),
-    )
+    task_id, name, now = task.id, STATUS_NAMES[status], time_ns() // 1000
+    text = error if error is None else to_text(error)
+    columns, checksum = None, None
+    if result is not None:
+        columns = _encode_result(task_id, result, pickles)
+        if status is not TaskStatus.RUNNING:
+            checksum = columns[0]
+    if status is not TaskStatus.RUNNING:
+        owner = 0
+    checksum = checksums.of_state(task_id, name, now, blocked_by, text, checksum)
+    return (name, now, blocked_by, text, owner, checksum, owner, task_id, name), columns
 
 
 def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any, ...]:
@@ -156,64 +167,69 @@ def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any
         kind, stored = OUTPUT, None
     else:
         kind, stored = encode_object(value, pickles)
-    return (
-        kind,
-        text + "}",
-        output if output.isascii() else to_text(output),
-        stored,
-        error if error is None else to_text(error),
-    )
+    text += "}"
+    shown = output if output.isascii() else to_text(output)
+    trouble = error if error is None else to_text(error)
+    checksum = checksums.of_result(task_id, kind, text, shown, stored, trouble)
+    return checksum, kind, text, shown, stored, trouble
 
 
 def encode_task(task: Task, owner: int | None, pickles: bool) -> Row:
     """Everything that the ledger keeps of a task, as it is now."""
     payload_kind, payload = encode_object(task.payload)
+    created_at, details = to_micros(task.created_at), encode_details(task)
+    kind, title, key = to_text(task.type.value), to_text(task.title), to_optional(task.key)
+    body = checksums.of_body(payload, details)
+    checksum = checksums.of_columns(
+        task.id, created_at, kind, title, payload_kind, key, task.fingerprint, body
+    )
     return Row(
         task.id,
-        to_micros(task.created_at),
+        created_at,
         encode_state(task, owner, pickles),
-        (
-            to_text(task.type.value),
-            to_text(task.title),
-            payload_kind,
-            payload,
-            to_optional(task.key),
-            encode_details(task),
-            task.fingerprint,
-        ),
+        (kind, title, payload_kind, payload, key, details, task.fingerprint, body, checksum),
     )
 
 
 def update_state(
-    connection: sqlite3.Connection, state: State, events: Sequence[tuple[Any, ...]] = ()
+    connection: Connection, state: State, events: Sequence[tuple[Any, ...]] = ()
 ) -> bool:
     """Write the state of a task, and events of it.
 
     False, and nothing is written, if the ledger has no such task, or a newer state.
     """
     values, result = state
+    task_id = values[_ID]
+    number = connection.number_of(task_id)
+    if number is None:
+        return False
+    values = (*values[:_ID], number, *values[_ID:])
     if connection.execute(_UPDATE_STATE, values).rowcount == 0:
+        connection.forget(task_id)  # others may have deleted it and saved it again
         return False
     if result is not None:
-        connection.execute(_REPLACE_RESULT, result)
+        connection.execute(_REPLACE_RESULT, (number, *result))
     elif values[0] != _RUNNING:
-        connection.execute(_DELETE_RESULT, (values[5],))
-    if events:
-        insert_events(connection, events)
+        connection.execute(_DELETE_RESULT, (number,))
+    for event in events:
+        connection.execute(_INSERT_EVENT, (number, *event[:-1]))
     return True
 
 
-def save_task(connection: sqlite3.Connection, row: Row, *, new: bool = False) -> None:
+def save_task(connection: Connection, row: Row, *, new: bool = False) -> None:
     """Write a whole task, unless the ledger has a newer state; ``new`` expects it to be absent."""
     if not new and update_state(connection, row.state):
-        connection.execute(_UPSERT_WORK, (*row.work, row.id))
+        connection.execute(_UPSERT_WORK, (connection.number_of(row.id), *row.work))
         return
     values, result = row.state
-    inserted = connection.execute(_INSERT_STATE, (row.id, row.created_at, *values[:5]))
+    inserted = connection.execute(_INSERT_STATE, (row.id, row.created_at, *values[:_ID]))
     if inserted.rowcount > 0:
-        connection.execute(_UPSERT_WORK, (*row.work, row.id))
+        number = inserted.lastrowid
+        assert number is not None
+        connection.remember(row.id, number)
+        connection.execute(_UPSERT_WORK, (number, *row.work))
         if result is not None:
-            connection.execute(_REPLACE_RESULT, result)
+            connection.execute(_REPLACE_RESULT, (number, *result))
     elif new:
         save_task(connection, row)
 
@@ -228,7 +244,7 @@ def encode_event(event: TaskEvent) -> tuple[Any, ...]:
         named = zip(_EVENT_DETAILS, facts, strict=True)
         details = to_json({name: value for name, value in named if value is not None})
     error, chunk = event.error, event.output_chunk
-    return (
+    columns = (
         _EVENT_NAMES[event.type],
         (event.timestamp - EPOCH) // MICROSECOND,
         STATUS_NAMES[event.previous_status],
@@ -237,19 +253,52 @@ def encode_event(event: TaskEvent) -> tuple[Any, ...]:
         error if error is None else to_text(error),
         details,
         chunk if chunk is None else to_text(chunk),
-        event.task_id,
     )
+    return (*columns, checksums.of_event(event.task_id, *columns), event.task_id)
 
 
-def insert_events(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
+def insert_events(connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
     """Insert rows of `encode_event`.
 
     Raises:
         StoreError: the task of one was never saved.
     """
     for row in rows:
-        if connection.execute(_INSERT_EVENT, row).rowcount == 0:
+        number = connection.number_of(row[-1])
+        if number is None:
             raise StoreError(f"The ledger has no task {row[-1]!r} for an event; save it first")
+        connection.execute(_INSERT_EVENT, (number, *row[:-1]))
+
+
+def check_state(row: Sequence[Any], result: int | None) -> None:
+    """Check a row of ``tasks``, whose columns are those of `STATE`.
+
+    Args:
+        row: its columns.
+        result: the checksum of its result; None if it has none.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    task_id, status, _, blocked_by, error, updated_at, owner, listed, checksum = row
+    what = f"task {task_id!r}"
+    if listed not in (0, 1):
+        raise checksums.damaged(what, f"listed is {listed!r}")
+    plain = checksums.of_state(task_id, status, updated_at, blocked_by, error, result)
+    checksums.check(checksum, checksums.with_owner(plain, owner, bool(listed)), what)
+
+
+def check_work(task_id: str, created_at: int, row: Sequence[Any]) -> None:
+    """Check a row of ``works``, whose columns are those of `WORK_IN_SHORT`.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    kind, title, payload_kind, key, fingerprint, body, checksum = row
+    found = checksums.of_columns(
+        task_id, created_at, kind, title, payload_kind, key, fingerprint, body
+    )
+    checksums.check(checksum, found, f"task {task_id!r}")
 
 
 def decode_task(row: Sequence[Any], pickles: bool = False) -> Task:
@@ -258,24 +307,32 @@ def decode_task(row: Sequence[Any], pickles: bool = False) -> Task:
     Raises:
         StoreError: the row is damaged.
     """
+    state_row, work_row = row[: len(_STATE)], row[len(_STATE) : len(_STATE) + len(_WORK)]
+    result_row = row[len(_STATE) + len(_WORK) : len(COLUMNS)]
     try:
-        fields = dict(zip(COLUMNS, row, strict=False))
-        state = decode_details(fields["details"]) | {
-            "id": fields["id"],
-            "status": TaskStatus(fields["status"]),
-            "created_at": from_micros(fields["created_at"]),
-            "type": TaskType(from_text(fields["type"])),
-            "title": from_text(fields["title"]),
-            "key": from_optional(fields["key"]),
-            "fingerprint": fields["fingerprint"],
-            "blocked_by": fields["blocked_by"],
-            "error": from_optional(fields["error"]),
-            "payload": decode_object("payload", fields["payload_kind"], fields["payload"]),
-            "result": _decode_result(fields["id"], [fields[name] for name in _RESULT], pickles),
+        task_id, status, created_at, blocked_by, error, *_ = state_row
+        kind, title, payload_kind, payload, key, details, fingerprint, body, checksum = work_row
+        check_state(state_row, result_row[0])
+        check_work(
+            task_id, created_at, (kind, title, payload_kind, key, fingerprint, body, checksum)
+        )
+        checksums.check(body, checksums.of_body(payload, details), f"task {task_id!r}")
+        state = decode_details(details) | {
+            "id": task_id,
+            "status": TaskStatus(status),
+            "created_at": from_micros(created_at),
+            "type": TaskType(from_text(kind)),
+            "title": from_text(title),
+            "key": from_optional(key),
+            "fingerprint": fingerprint,
+            "blocked_by": blocked_by,
+            "error": from_optional(error),
+            "payload": decode_object("payload", payload_kind, payload),
+            "result": _decode_result(task_id, result_row, pickles),
             "extra": {},
         }
-    except DAMAGE as error:
-        raise StoreError(f"The ledger's row of task {row[0]!r} is damaged: {error!r}") from error
+    except DAMAGE as problem:
+        raise checksums.damaged(f"task {row[0]!r}", repr(problem)) from problem
     task = Task.__new__(Task)
     task.__setstate__(state)
     return task
@@ -283,12 +340,14 @@ def decode_task(row: Sequence[Any], pickles: bool = False) -> Task:
 
 def _decode_result(task_id: str, columns: Sequence[Any], pickles: bool) -> TaskResult | None:
     """The result that the columns hold; None if they are of a task without one."""
-    kind, text, stored_output, stored, stored_error = columns
-    if text is None:
+    checksum, kind, text, stored_output, stored, stored_error = columns
+    if checksum is None:
         return None
+    found = checksums.of_result(task_id, kind, text, stored_output, stored, stored_error)
+    checksums.check(checksum, found, f"the result of task {task_id!r}")
     facts = from_json(text)
     output, error = from_text(stored_output or ""), from_optional(stored_error)
-    value = output if kind == OUTPUT else decode_object("value", kind or NONE, stored, pickles)
+    value = output if kind == OUTPUT else decode_object("value", kind, stored, pickles)
     return TaskResult(
         task_id=facts.get("task_id", task_id),
         status=TaskStatus(facts["status"]),

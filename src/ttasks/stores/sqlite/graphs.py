@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from time import time_ns
 from typing import Any
 
-from ttasks.errors import StoreError
 from ttasks.model.checks import check_str
 from ttasks.model.graph import Node, TaskGraph, state_of
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
+from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.codec import COLUMNS, DAMAGE, PARTS, SELECTED, Row, save_task
+from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.details import decode_error, encode_error
 from ttasks.stores.sqlite.plain import (
     from_json,
@@ -22,21 +22,26 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
+from ttasks.stores.sqlite.schema import check_structure
 from ttasks.stores.sqlite.tasks import LedgerCollection
 
-# A later save gets a later time even if the clock was set back: `keyed` sorts by it.
 _UPSERT_GRAPH = """
-INSERT INTO graphs (id, title, key, created_at, updated_at, shape, run_error)
-VALUES (?, ?, ?, ?, max(?, (SELECT coalesce(max(updated_at) + 1, 0) FROM graphs WHERE key=?)), ?, ?)
+INSERT INTO graphs (id, title, key, created_at, updated_at, shape, run_error, saved, checksum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET title=excluded.title, key=excluded.key,
-    updated_at=excluded.updated_at, shape=excluded.shape, run_error=excluded.run_error
+    created_at=excluded.created_at, updated_at=excluded.updated_at, shape=excluded.shape,
+    run_error=excluded.run_error, saved=excluded.saved, checksum=excluded.checksum
 """
+_COLUMNS = "id, title, key, created_at, updated_at, shape, run_error, saved, checksum"
+_FIND_GRAPH = f"SELECT seq, {_COLUMNS} FROM graphs WHERE id=?"
+# What was saved last is told by a number: the clock may have been set back.
+_LAST_SAVED = "SELECT coalesce(max(saved), 0) FROM graphs WHERE key IS ?"
 _INSERT_NODE = """
 INSERT INTO nodes (graph, task, position, member, finally, required, policy, after)
 SELECT ?, seq, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
 """
 _SELECT_NODES = f"""
-SELECT {SELECTED}, member, finally, required, policy, after
+SELECT {SELECTED}, position, member, finally, required, policy, after, tasks.id
 FROM nodes JOIN tasks ON tasks.seq=nodes.task {PARTS}
 WHERE graph=? ORDER BY position
 """
@@ -52,18 +57,26 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
     Thread-safe. Each copy has tasks of its own.
     """
 
-    _type, _table, _counts = TaskGraph, "graphs", "1"
+    _type, _number = TaskGraph, "seq"
+    _select = f"SELECT seq, {_COLUMNS} FROM graphs"
+
+    def _is_there(self, row: Sequence[Any]) -> bool:
+        check_graph(row)
+        return True
+
+    def __len__(self) -> int:
+        with self._ledger.reading() as connection:
+            return int(connection.execute("SELECT count(*) FROM graphs").fetchone()[0])
 
     def save(self, item: TaskGraph) -> None:
         """Insert or replace a graph, its edges and its tasks, all or nothing."""
         self._check(item)
         members, nodes = _encode_nodes(item)
         tasks = [self._encode(task) for task in members]
-        now = time_ns() // 1000
-        shape = blake2b(repr(nodes).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        key, error = to_optional(item.key), encode_error(state_of(item).error)
-        row = (item.id, to_text(item.title), key, now, now, key, shape, error)
-        self._ledger.writer.write(lambda connection: _save(connection, row, tasks, nodes, shape))
+        now, shape = time_ns() // 1000, checksums.of_nodes(nodes)
+        error = encode_error(state_of(item).error)
+        row = (item.id, to_text(item.title), to_optional(item.key), now, now, shape, error)
+        self._ledger.writer.write(lambda connection: _save(connection, row, tasks, nodes))
 
     def save_outcome(self, item: TaskGraph) -> None:
         """Write the ``run_error`` of a graph, and nothing of its tasks.
@@ -71,44 +84,46 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         Does nothing if the graph was never saved.
         """
         self._check(item)
-        row = (encode_error(state_of(item).error), item.id)
-        self._ledger.writer.write(
-            lambda connection: connection.execute("UPDATE graphs SET run_error=? WHERE id=?", row)
-        )
+        error = encode_error(state_of(item).error)
+        self._ledger.writer.write(lambda connection: _save_error(connection, item.id, error))
 
     def __getitem__(self, key: str) -> TaskGraph:
         graph = None
         if isinstance(key, str):
             with self._ledger.reading() as connection:
                 connection.execute("BEGIN")  # both statements see the same state
-                graph = connection.execute(
-                    "SELECT seq, id, title, key, run_error FROM graphs WHERE id=?", (to_text(key),)
-                ).fetchone()
+                graph = connection.execute(_FIND_GRAPH, (to_text(key),)).fetchone()
                 if graph is not None:
                     rows = connection.execute(_SELECT_NODES, (graph[0],)).fetchall()
                 connection.execute("COMMIT")
         if graph is None:
             raise KeyError(key)
-        _, graph_id, title, graph_key, error = graph
-        nodes = _decode_nodes(rows, graph_id, self._decode)
+        _, graph_id, title, graph_key, _, _, shape, error, *_ = graph
+        check_graph(graph)
+        nodes = _decode_nodes(rows, graph_id, shape, self._decode)
         try:
             found = TaskGraph.restore(graph_id, nodes, from_text(title), from_optional(graph_key))
             state_of(found).error = decode_error(error)
         except DAMAGE as problem:
-            raise StoreError(
-                f"The ledger's row of graph {graph_id!r} is damaged: {problem!r}"
-            ) from problem
+            raise checksums.damaged(f"graph {graph_id!r}", repr(problem)) from problem
         return found
 
     def keyed(self, key: str) -> list[str]:
-        """Ids of the graphs with this key, the latest saved first."""
+        """Ids of the graphs with this key, the latest saved first; numbers tell, not the clock.
+
+        Raises:
+            StoreError: one of them is damaged, or others are and may be missing.
+        """
         check_str("key", key)
         with self._ledger.reading() as connection:
+            check_structure(connection, self._ledger.path, "graphs")
             rows = connection.execute(
-                "SELECT id FROM graphs WHERE key=? ORDER BY updated_at DESC, seq DESC",
+                f"SELECT seq, {_COLUMNS} FROM graphs WHERE key=? ORDER BY saved DESC, seq DESC",
                 (to_text(key),),
             ).fetchall()
-        return [graph_id for (graph_id,) in rows]
+        for row in rows:
+            check_graph(row)
+        return [row[1] for row in rows]
 
     def __delitem__(self, key: str) -> None:
         if not isinstance(key, str) or not self._ledger.writer.write(
@@ -146,22 +161,42 @@ def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Values]]:
     return list(tasks.values()), nodes
 
 
-def _save(
-    connection: sqlite3.Connection,
-    row: Values,
-    tasks: list[Row],
-    nodes: list[Values],
-    shape: str,
-) -> None:
-    known = connection.execute("SELECT shape FROM graphs WHERE id=?", (row[0],)).fetchone()
-    connection.execute(_UPSERT_GRAPH, row)
+def _save(connection: Connection, row: Values, tasks: list[Row], nodes: list[Values]) -> None:
+    graph_id, title, key, created_at, updated_at, shape, error = row
+    known = connection.execute(_FIND_GRAPH, (graph_id,)).fetchone()
+    if known is not None:
+        created_at = known[4]
+    (saved,) = connection.execute(_LAST_SAVED, (key,)).fetchone()
+    if not isinstance(saved, int):
+        raise checksums.damaged(f"a graph with the key {key!r}", f"saved is {saved!r}")
+    _write(connection, (graph_id, title, key, created_at, updated_at, shape, error, saved + 1))
     for task in tasks:
         save_task(connection, task, new=known is None)
-    if known == (shape,):
+    if known is not None and known[6] == shape:
         return
-    (seq,) = connection.execute("SELECT seq FROM graphs WHERE id=?", (row[0],)).fetchone()
+    (seq,) = connection.execute("SELECT seq FROM graphs WHERE id=?", (graph_id,)).fetchone()
     _delete_nodes(connection, seq)
     connection.executemany(_INSERT_NODE, [(seq, *node) for node in nodes])
+
+
+def _save_error(connection: sqlite3.Connection, graph_id: str, error: str | None) -> None:
+    row = connection.execute(_FIND_GRAPH, (graph_id,)).fetchone()
+    if row is not None:
+        check_graph(row)
+        _write(connection, (*row[1:7], error, row[8]))
+
+
+def _write(connection: sqlite3.Connection, columns: Values) -> None:
+    connection.execute(_UPSERT_GRAPH, (*columns, checksums.of_columns(*columns)))
+
+
+def check_graph(row: Sequence[Any]) -> None:
+    """Check a row of ``graphs``: its number and its columns.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    checksums.check(row[-1], checksums.of_columns(*row[1:-1]), f"graph {row[1]!r}")
 
 
 def delete_graph(connection: sqlite3.Connection, key: str) -> bool:
@@ -222,21 +257,22 @@ def _delete_nodes(connection: sqlite3.Connection, graph: int) -> None:
 
 
 def _decode_nodes(
-    rows: list[Any], graph_id: str, decode: Callable[[Sequence[Any]], Task]
+    rows: list[Any], graph_id: str, shape: str, decode: Callable[[Sequence[Any]], Task]
 ) -> list[Node]:
     width = len(COLUMNS)
+    what = f"graph {graph_id!r}"
+    if checksums.of_nodes(row[width:] for row in rows) != shape:
+        raise checksums.damaged(what, "its nodes are not those that were saved")
     tasks: list[Task] = [decode(row) for row in rows]
     nodes = []
     try:
         for task, row in zip(tasks, rows, strict=True):
-            member, finally_, required, policy, after = row[width:]
+            _, member, finally_, required, policy, after, _ = row[width:]
             if member:
                 upstream = tuple(tasks[at] for at in from_json(after))
                 nodes.append(
                     Node(task, upstream, bool(finally_), bool(required), DependencyPolicy(policy))
                 )
     except DAMAGE as error:
-        raise StoreError(
-            f"The ledger's rows of graph {graph_id!r} are damaged: {error!r}"
-        ) from error
+        raise checksums.damaged(what, repr(error)) from error
     return nodes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,12 +13,21 @@ from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
-from ttasks.stores.sqlite.codec import DAMAGE, encode_event, insert_events
+from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.codec import (
+    DAMAGE,
+    WORK_IN_SHORT,
+    check_work,
+    encode_event,
+    insert_events,
+)
+from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
     from_json,
     from_micros,
     from_optional,
+    from_text,
     to_text,
 )
 
@@ -30,9 +38,9 @@ LIFECYCLE = frozenset(TaskEventType) - {
 }
 """The events that a journal keeps by default."""
 
-_SELECT = """
-SELECT events.seq, tasks.id, works.title, events.type, at, previous, events.status, attempt,
-    events.error, events.details, chunk
+_SELECT = f"""
+SELECT events.seq, tasks.id, tasks.created_at, events.type, at, previous, events.status, attempt,
+    events.error, events.details, chunk, events.checksum, {WORK_IN_SHORT}
 FROM events JOIN tasks ON tasks.seq = events.task LEFT JOIN works ON works.task = events.task
 WHERE events.seq > ?
 """
@@ -195,7 +203,8 @@ class Journal:
             rows = connection.execute(
                 _SELECT + where.sql + _ORDER, (after, *where.values, limit)
             ).fetchall()
-        entries = [_decode(row) for row in rows]
+        titles: dict[str, str] = {}
+        entries = [_decode(row, titles) for row in rows]
         end = entries[-1].seq if entries else 0
         return entries, end if len(rows) == limit else max(last, end)
 
@@ -223,18 +232,26 @@ def _id_of(name: str, value: object, kind: type[Task] | type[TaskGraph]) -> Any:
     raise wrong_type(name, value, f"a {kind.__name__}, its id or None")
 
 
-def _last(connection: sqlite3.Connection) -> int:
+def _last(connection: Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
 
-def _decode(row: Sequence[Any]) -> JournalEntry:
-    seq, task_id, title, kind, at, previous, status, attempt, error, details, chunk = row
+def _decode(row: Sequence[Any], titles: dict[str, str]) -> JournalEntry:
+    """The entry of a row; ``titles`` are those of the tasks whose works have been checked."""
+    seq, task_id, created_at, *columns = row[:11]
+    checksum, work = row[11], row[12:]
+    what = f"event {seq}"
     try:
+        checksums.check(checksum, checksums.of_event(task_id, *columns), what)
+        if task_id not in titles:
+            check_work(task_id, created_at, work)
+            titles[task_id] = from_text(work[1])
+        kind, at, previous, status, attempt, error, details, chunk = columns
         facts = from_json(details) or {}
         return JournalEntry(
             seq,
             task_id,
-            from_optional(title) or "",
+            titles[task_id],
             TaskEventType(kind),
             from_micros(at),
             TaskStatus(previous),
@@ -248,4 +265,4 @@ def _decode(row: Sequence[Any]) -> JournalEntry:
             from_optional(chunk),
         )
     except DAMAGE as problem:
-        raise StoreError(f"The ledger's row of event {seq} is damaged: {problem!r}") from problem
+        raise checksums.damaged(what, repr(problem)) from problem

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -11,7 +10,14 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from ttasks import sync
 from ttasks.errors import StoreError
 from ttasks.stores.sqlite import schema
-from ttasks.stores.sqlite.connection import MEMORY, connect, identity, patiently, translated
+from ttasks.stores.sqlite.connection import (
+    MEMORY,
+    Connection,
+    connect,
+    identity,
+    patiently,
+    translated,
+)
 from ttasks.stores.sqlite.writer import Writer
 
 _IDLE_READERS = 4
@@ -61,12 +67,12 @@ class Ledger:
         self._connections = _Connections(path, self.writer)
         self._finalizer = weakref.finalize(self, self._connections.close)
 
-    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """The writing connection, for one thread at a time."""
         return self.writer.exclusive()
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[Connection]:
         """A connection for reading, for this thread alone inside the block.
 
         Errors of SQLite become StoreError.
@@ -124,7 +130,7 @@ class _Connections:
 
     def __init__(self, path: str, writer: Writer) -> None:
         self.writer = writer
-        self.idle: list[sqlite3.Connection] = []
+        self.idle: list[Connection] = []
         self.pid = os.getpid()
         self.file = identity(path)
         _open.append(self)
@@ -163,10 +169,12 @@ def _check_not_inherited(path: str) -> None:
             other.writer.check_process()
 
 
-def _open_writer(path: str, durability: str) -> sqlite3.Connection:
+def _open_writer(path: str, durability: str) -> Connection:
     with translated(path):
         connection = connect(path)
         try:
+            if schema.is_small(path):
+                patiently(path, lambda: schema.check_structure(connection, path))
             if not patiently(path, lambda: schema.is_current(connection, path)):
                 patiently(path, lambda: connection.execute("BEGIN EXCLUSIVE"))
                 if schema.upgrade(connection, path) and path != MEMORY:

@@ -9,13 +9,15 @@ from time import time_ns
 from typing import Any
 
 from ttasks.processes import Liveness, ProcessIdentity
+from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.codec import DAMAGE, STATE, WORK_IN_SHORT, check_state, check_work
 from ttasks.stores.sqlite.ledger import Ledger
-from ttasks.stores.sqlite.plain import from_micros, from_optional, to_text
+from ttasks.stores.sqlite.plain import from_micros, from_text, to_text
 
-_RUNNING = """
-SELECT tasks.id, title, updated_at, host, boot, pid, started
-FROM tasks LEFT JOIN works ON works.task = tasks.seq LEFT JOIN owners ON owners.seq = tasks.owner
-WHERE tasks.status = 'running' AND listed ORDER BY tasks.seq
+_RUNNING = f"""
+SELECT {STATE}, {WORK_IN_SHORT}, owners.seq, host, boot, pid, started, opened_at, owners.checksum
+FROM tasks LEFT JOIN works ON works.task=tasks.seq LEFT JOIN owners ON owners.seq=tasks.owner
+WHERE tasks.status='running' AND listed ORDER BY tasks.seq
 """
 
 
@@ -68,17 +70,28 @@ class Owners:
 
 def _insert(connection: sqlite3.Connection, owner: ProcessIdentity) -> int:
     row = (to_text(owner.host), owner.boot, owner.pid, owner.started, time_ns() // 1000)
-    cursor = connection.execute(
+    seq = connection.execute(
         "INSERT INTO owners (host, boot, pid, started, opened_at) VALUES (?, ?, ?, ?, ?)", row
-    )
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+    ).lastrowid
+    assert seq is not None
+    checksum = checksums.of_columns(seq, *row)
+    connection.execute("UPDATE owners SET checksum=? WHERE seq=?", (checksum, seq))
+    return seq
 
 
 def _decode(row: tuple[Any, ...], known: dict[ProcessIdentity, Liveness]) -> RunningTask:
-    task_id, title, since, host, boot, pid, started = row
-    owner, liveness = None, Liveness.GONE
-    if pid is not None:
-        owner = ProcessIdentity(from_optional(host) or "", boot, pid, started)
-        liveness = known[owner] = known.get(owner) or owner.liveness()
-    return RunningTask(task_id, from_optional(title) or "", from_micros(since), owner, liveness)
+    state, work, (*process, checksum) = row[:9], row[9:-7], row[-7:]
+    task_id, _, created_at, _, _, since, number, *_ = state
+    try:
+        check_state(state, None)
+        check_work(task_id, created_at, work)
+        owner, liveness = None, Liveness.GONE
+        if number is not None:
+            found = checksums.of_columns(*process)
+            checksums.check(checksum, found, f"the process that runs task {task_id!r}")
+            _, host, boot, pid, started, _ = process
+            owner = ProcessIdentity(from_text(host), boot, pid, started)
+            liveness = known[owner] = known.get(owner) or owner.liveness()
+        return RunningTask(task_id, from_text(work[1]), from_micros(since), owner, liveness)
+    except DAMAGE as problem:
+        raise checksums.damaged(f"task {task_id!r}", repr(problem)) from problem

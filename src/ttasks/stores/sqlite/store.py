@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import datetime
@@ -25,7 +24,14 @@ from ttasks.stores.sqlite.codec import (
     save_task,
     update_state,
 )
-from ttasks.stores.sqlite.connection import MEMORY, connect, identity, patiently, translated
+from ttasks.stores.sqlite.connection import (
+    MEMORY,
+    Connection,
+    connect,
+    identity,
+    patiently,
+    translated,
+)
 from ttasks.stores.sqlite.graphs import LedgerGraphs, delete_stray_events, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
@@ -156,7 +162,7 @@ class SQLiteStore:
                 return
         row = encode_task(task, owner, self._pickle_values)
 
-        def save(connection: sqlite3.Connection) -> None:
+        def save(connection: Connection) -> None:
             save_task(connection, row)
             insert_events(connection, journal)
 
@@ -195,6 +201,24 @@ class SQLiteStore:
             raise wrong_type("before", before, "an aware datetime")
         micros = to_micros(before)
         return int(self._ledger.writer.write(lambda connection: prune(connection, micros)))
+
+    def check(self) -> list[str]:
+        """Read everything, and return what is damaged: a line for each row, or none at all.
+
+        Whatever is read is checked anyway, row by row, and damage is a StoreError. This also finds
+        rows that are missing, which takes a look at the whole file, about 30 ms for 1,000 tasks.
+        Files of up to 4 MiB are checked for missing rows whenever they are opened.
+
+        Example:
+            >>> with SQLiteStore(":memory:") as store:
+            ...     store.check()
+            []
+        """
+        from ttasks.stores.sqlite.check import Check
+
+        check = Check(self._ledger, self._decode, self._graphs, self._events)
+        check.run()
+        return check.problems
 
     def vacuum(self) -> None:
         """Return the space of deleted rows to the disk. Writers wait meanwhile.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,30 +21,48 @@ from ttasks.model.status import TaskStatus
 from ttasks.model.store import graph_id
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
-from ttasks.stores.sqlite.codec import PARTS, SELECTED, Row, save_task
+from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.codec import (
+    DAMAGE,
+    PARTS,
+    RESULTS,
+    SELECTED,
+    STATE,
+    WORK_IN_SHORT,
+    Row,
+    check_state,
+    check_work,
+    save_task,
+)
+from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.ledger import Ledger
-from ttasks.stores.sqlite.plain import from_micros, from_optional, to_micros
+from ttasks.stores.sqlite.plain import from_micros, from_optional, from_text, to_micros, to_text
 
-_SELECT = f"SELECT {SELECTED} FROM tasks {PARTS} WHERE id=? AND listed"
+_SELECT = f"SELECT {SELECTED} FROM tasks {PARTS} WHERE id=?"
 _SUCCEEDED = f"""
 SELECT {SELECTED} FROM tasks {PARTS}
 WHERE fingerprint=? AND status='succeeded' AND listed AND value_kind IS NOT 'absent'
-ORDER BY updated_at DESC, seq DESC LIMIT 1
+ORDER BY tasks.seq DESC LIMIT 1
 """
-# {0} and {1} are the comparison and the order of the walk, {2} a question mark for each status.
+# Whether a task is listed can be seen by the sign of its checksum too.
+_COUNTS = """
+SELECT status, total(listed), total(listed IS NOT (checksum >= 0)) FROM tasks GROUP BY status
+"""
+# {0} and {1} are the comparison and the order of the walk, {2} the condition on the status.
 # The inner order is not needed for the result: it lets the sorter, which keeps the best rows, see
 # them early. The limit of -1, no limit, keeps SQLite from leaving it out.
-_PAGE = """
-SELECT updated_at, seq, id, status, type, title, key, created_at, error
-FROM tasks LEFT JOIN works ON works.task=seq WHERE seq IN (
+_PAGE = f"""
+SELECT tasks.seq, {STATE}, results.checksum, {WORK_IN_SHORT} FROM tasks {PARTS}
+WHERE tasks.seq IN (
     SELECT seq FROM (
         SELECT seq, updated_at FROM tasks
-        WHERE listed AND updated_at>=? AND updated_at<? AND (updated_at, seq) {0} (?, ?)
-            AND status IN ({2})
-        ORDER BY seq {1} LIMIT -1
-    ) ORDER BY updated_at {1}, seq {1} LIMIT ?
-) ORDER BY updated_at {1}, seq {1}
+        WHERE (listed OR checksum>=0) AND updated_at>=? AND updated_at<?
+            AND (updated_at, seq) {{0}} (?, ?) {{2}}
+        ORDER BY seq {{1}} LIMIT -1
+    ) ORDER BY updated_at {{1}}, seq {{1}} LIMIT ?
+) ORDER BY updated_at {{1}}, tasks.seq {{1}}
 """
+_UPDATED_AT, _LISTED = 6, 8  # where they stand in a row that begins with its number
 _FOREVER = 2**62  # fits into an integer of SQLite
 _ITERATED = 1000  # rows that are read at once
 
@@ -64,8 +81,8 @@ class LedgerCollection(MutableMapping[str, Item], Generic[Item]):
     """
 
     _type: type[Item]
-    _table: str
-    _counts: str
+    _select: str  # a row's number, its id, and what `_is_there` needs
+    _number: str
 
     def __init__(
         self,
@@ -76,10 +93,12 @@ class LedgerCollection(MutableMapping[str, Item], Generic[Item]):
         self._ledger = ledger
         self._encode = encode
         self._decode = decode
-        table, condition = self._table, self._counts
-        self._count = f"SELECT count(*) FROM {table} WHERE {condition}"
-        self._find = f"SELECT 1 FROM {table} WHERE id=? AND {condition}"
-        self._page = f"SELECT seq, id FROM {table} WHERE {condition} AND seq>? ORDER BY seq LIMIT ?"
+        self._find = f"{self._select} WHERE id=?"
+        self._page = f"{self._select} WHERE {self._number}>? ORDER BY {self._number} LIMIT ?"
+
+    def _is_there(self, row: Sequence[Any]) -> bool:
+        """Check a row, and tell whether its object is in the collection."""
+        raise NotImplementedError
 
     def _check(self, item: object) -> None:
         if not isinstance(item, self._type):
@@ -99,24 +118,20 @@ class LedgerCollection(MutableMapping[str, Item], Generic[Item]):
         key = item.id if isinstance(item, self._type) else item
         if not isinstance(key, str):
             return False
-        return self._fetch_one(self._find, key) is not None
+        row = self._fetch_one(self._find, key)
+        return row is not None and self._is_there(row)
 
     def __iter__(self) -> Iterator[str]:
         seq, size = -1, 8
         while True:
             with self._ledger.reading() as connection:
                 rows = connection.execute(self._page, (seq, size)).fetchall()
-            for _, key in rows:
-                if "\0" in key:  # the end of the file was cut off
-                    raise StoreError(f"Ledger {self._ledger.path!r} is damaged: an id is {key!r}")
-                yield key
+            for row in rows:
+                if self._is_there(row):
+                    yield row[1]
             if len(rows) < size:
                 return
             seq, size = rows[-1][0], _ITERATED
-
-    def __len__(self) -> int:
-        with self._ledger.reading() as connection:
-            return int(connection.execute(self._count).fetchone()[0])
 
     def _fetch_one(self, sql: str, key: str) -> Any:
         # Ids are ASCII; a str that SQLite cannot even compare is the id of nothing.
@@ -166,7 +181,15 @@ class LedgerTasks(LedgerCollection[Task]):
     changes nothing. A deleted task stays in graphs that were saved with it.
     """
 
-    _type, _table, _counts = Task, "tasks", "listed"
+    _type, _number = Task, "tasks.seq"
+    _select = f"SELECT tasks.seq, {STATE}, results.checksum FROM tasks {RESULTS}"
+
+    def _is_there(self, row: Sequence[Any]) -> bool:
+        check_state(row[1:10], row[10])
+        return bool(row[_LISTED])
+
+    def __len__(self) -> int:
+        return sum(self.counts().values())
 
     def save(self, item: Task) -> None:
         """Insert or replace a task; when this returns, it is committed."""
@@ -178,18 +201,22 @@ class LedgerTasks(LedgerCollection[Task]):
         row = self._fetch_one(_SELECT, key) if isinstance(key, str) else None
         if row is None:
             raise KeyError(key)
-        return self._decode(row)
+        task = self._decode(row)
+        if not row[_LISTED - 1]:
+            raise KeyError(key)
+        return task
 
     def __delitem__(self, key: str) -> None:
-        if key not in self:
-            raise KeyError(key)
-        if not self._ledger.writer.write(lambda connection: delete_task(connection, key)):
+        if not isinstance(key, str) or not self._ledger.writer.write(
+            lambda connection: delete_task(connection, key)
+        ):
             raise KeyError(key)
 
     def succeeded(self, fingerprint: str) -> Task | None:
-        """A copy of the task that SUCCEEDED last with this fingerprint and whose value was stored.
+        """A copy of a task that SUCCEEDED with this fingerprint and whose value was stored.
 
-        None if there is none. Tasks get a fingerprint when they are run with a store.
+        Of several, the one that was saved for the first time last; None if there is none. Tasks
+        get a fingerprint when they are run with a store.
         """
         check_str("fingerprint", fingerprint)
         row = self._fetch_one(_SUCCEEDED, fingerprint)
@@ -227,17 +254,18 @@ class LedgerTasks(LedgerCollection[Task]):
         if not wanted:
             return TaskPage((), None)
         limit = min(limit, _FOREVER)
-        marks = ",".join("?" * len(wanted))
-        sql = _PAGE.format(*(("<", "DESC") if newest_first else (">", "ASC")), marks)
+        condition = "" if status is None else f"AND status IN ({','.join('?' * len(wanted))})"
+        sql = _PAGE.format(*(("<", "DESC") if newest_first else (">", "ASC")), condition)
         bounds = (
             0 if first is None else to_micros(first),
             _FOREVER if last is None else to_micros(last),
         )
-        names = [item.value for item in wanted]
+        # Without a condition a row whose status is damaged is found as well, and seen to be that.
+        names = [item.value for item in wanted] if status is not None else []
         with self._ledger.reading() as connection:
             rows = connection.execute(sql, (*bounds, *cursor, *names, limit + 1)).fetchall()
         page = rows[:limit]
-        following = f"{page[-1][0]}.{page[-1][1]}" if len(rows) > limit else None
+        following = f"{page[-1][_UPDATED_AT]}.{page[-1][0]}" if len(rows) > limit else None
         return TaskPage(tuple(map(_summary, page)), following)
 
     def cancel(self, key: str) -> None:
@@ -254,8 +282,10 @@ class LedgerTasks(LedgerCollection[Task]):
         task.cancel()
         row = self._encode(task)
 
-        def save(connection: sqlite3.Connection) -> bool:
-            found = connection.execute("SELECT status FROM tasks WHERE id=?", (key,)).fetchone()
+        def save(connection: Connection) -> bool:
+            found = connection.execute(
+                "SELECT status FROM tasks WHERE id=?", (to_text(key),)
+            ).fetchone()
             if found is None or found[0] == TaskStatus.RUNNING.value:
                 return False
             save_task(connection, row)
@@ -280,33 +310,42 @@ class LedgerTasks(LedgerCollection[Task]):
         rows: Sequence[Any]
         with self._ledger.reading() as connection:
             if graph is None:
-                rows = connection.execute(
-                    "SELECT status, count(*) FROM tasks WHERE listed GROUP BY status"
-                ).fetchall()
+                rows = connection.execute(_COUNTS).fetchall()
             else:
                 rows = _count_graph(connection, graph_id(graph))
-        return dict.fromkeys(TaskStatus, 0) | {TaskStatus(name): number for name, number in rows}
+        try:
+            if any(wrong for _, _, wrong in rows):
+                raise ValueError("listed does not fit the checksum")
+            found = {TaskStatus(name): int(number) for name, number, _ in rows}
+        except DAMAGE as problem:
+            raise StoreError(
+                f"Ledger {self._ledger.path!r} is damaged: of a row of tasks, {problem}"
+            ) from problem
+        return dict.fromkeys(TaskStatus, 0) | found
 
 
-def _count_graph(connection: sqlite3.Connection, key: str) -> Sequence[Any]:
+def _count_graph(connection: Connection, key: str) -> Sequence[Any]:
     """Status and number of the tasks of a graph; raises KeyError if there is none."""
-    found = connection.execute("SELECT seq FROM graphs WHERE id=?", (key,)).fetchone()
+    found = connection.execute("SELECT seq FROM graphs WHERE id=?", (to_text(key),)).fetchone()
     if found is None:
         raise KeyError(key)
     return connection.execute(
-        "SELECT status, count(*) FROM nodes JOIN tasks ON tasks.seq=nodes.task"
+        "SELECT status, count(*), 0 FROM nodes JOIN tasks ON tasks.seq=nodes.task"
         " WHERE nodes.graph=? GROUP BY status",
         found,
     ).fetchall()
 
 
-def delete_task(connection: sqlite3.Connection, key: str) -> bool:
+def delete_task(connection: Connection, key: str) -> bool:
     """Delete a listed task, or hide it if a graph has it; False if there is none."""
-    found = connection.execute("SELECT seq FROM tasks WHERE id=? AND listed", (key,)).fetchone()
+    found = connection.execute(
+        "SELECT seq FROM tasks WHERE id=? AND listed", (to_text(key),)
+    ).fetchone()
     if found is None:
         return False
+    connection.forget(key)
     if connection.execute("SELECT 1 FROM nodes WHERE task=?", found).fetchone():
-        connection.execute("UPDATE tasks SET listed=0 WHERE seq=?", found)
+        connection.execute("UPDATE tasks SET listed=0, checksum=~checksum WHERE seq=?", found)
     else:
         connection.execute("DELETE FROM tasks WHERE seq=?", found)
     return True
@@ -334,14 +373,21 @@ def _cursor(after: object) -> tuple[int, int]:
 
 
 def _summary(row: Any) -> TaskSummary:
-    updated_at, _, task_id, status, kind, title, key, created_at, error = row
-    return TaskSummary(
-        task_id,
-        from_optional(title) or "",  # None if the file is damaged
-        TaskType(from_optional(kind) or "unknown"),
-        TaskStatus(status),
-        from_optional(key),
-        from_micros(created_at),
-        from_micros(updated_at),
-        from_optional(error),
-    )
+    state, result, work = row[1:10], row[10], row[11:]
+    task_id, status, created_at, _, error, updated_at, *_ = state
+    try:
+        check_state(state, result)
+        check_work(task_id, created_at, work)
+        kind, title, _, key, *_ = work
+        return TaskSummary(
+            task_id,
+            from_text(title),
+            TaskType(from_text(kind)),
+            TaskStatus(status),
+            from_optional(key),
+            from_micros(created_at),
+            from_micros(updated_at),
+            from_optional(error),
+        )
+    except DAMAGE as problem:
+        raise checksums.damaged(f"task {task_id!r}", repr(problem)) from problem

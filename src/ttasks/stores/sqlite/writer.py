@@ -23,6 +23,7 @@ from typing import Any
 from ttasks import sync
 from ttasks.errors import StoreError
 from ttasks.stores.sqlite.connection import (
+    Connection,
     identity,
     is_busy,
     patiently,
@@ -35,7 +36,7 @@ PATIENCE_SECONDS = 0.05
 LOOK_SECONDS = 0.1
 """How often to look whether the file is still there."""
 
-Work = Callable[[sqlite3.Connection], Any]
+Work = Callable[[Connection], Any]
 
 
 class _Ticket:
@@ -60,14 +61,14 @@ class Writer:
     Only in the process that opened the connection: SQLite forbids using one across a fork.
     """
 
-    def __init__(self, path: str, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: str, connection: Connection) -> None:
         self._path = path
         self._pid = os.getpid()
         self._queue: list[_Ticket] = []
         # Protects the connection, the batch, and removal from the queue. It is held while SQLite
         # works, but not while user code runs.
         self._lock = sync.Lock()
-        self._connection: sqlite3.Connection | None = connection
+        self._connection: Connection | None = connection
         self._batch: list[_Ticket] = []  # what is being written
         self._is_committing = False  # True from just before COMMIT
         self._company = 1  # number of tickets in the latest transaction
@@ -168,6 +169,7 @@ class Writer:
             return
         if connection.in_transaction:
             self._is_committing = False
+            connection.forget()
             with translated(self._path):
                 connection.execute("ROLLBACK")
         elif self._is_committing:
@@ -194,7 +196,7 @@ class Writer:
         self._look_at = monotonic() + LOOK_SECONDS
 
     @contextmanager
-    def exclusive(self) -> Iterator[sqlite3.Connection]:
+    def exclusive(self) -> Iterator[Connection]:
         """The connection itself, for one thread at a time; an open transaction is rolled back."""
         self.check_process()
         with self._lock:

@@ -1,0 +1,104 @@
+"""Checksums: whether the rows of a ledger still mean what was written.
+
+A row has a checksum of its columns and of the id of the task or graph that it belongs to, so that
+neither a changed byte nor a row in the wrong place is read as something else. Where a row is read
+without its long columns, those have a checksum of their own, which the first one covers::
+
+    works.body -> works.checksum        results.checksum -> tasks.checksum
+    nodes -> graphs.shape -> graphs.checksum
+
+They are the upper 31 bits of a CRC-32, which SQLite keeps in 4 bytes: a row keeps its size when
+its checksum changes. They notice accidents, not people who change a row and its checksum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Any
+from zlib import crc32
+
+from ttasks.errors import StoreError
+from ttasks.stores.sqlite.plain import Text
+
+MASK = 0x7FFF_FFFF
+OWNER_FACTOR = 40_503
+"""The owner of a task may be known to SQLite only, which adds its number, times this."""
+
+
+def of_columns(*columns: object) -> int:
+    """The checksum of short columns, whatever they hold."""
+    return crc32(repr(columns).encode("utf-8", "surrogatepass")) >> 1
+
+
+def of_body(payload: Text | None, details: Text | None) -> int:
+    """The checksum of what a task works on."""
+    return _of_texts(f"{payload is None} {details is None} ", (payload, details))
+
+
+def of_result(
+    task_id: str,
+    kind: str,
+    facts: str,
+    output: Text | None,
+    value: Text | None,
+    error: Text | None,
+) -> int:
+    """The checksum of a row of ``results``."""
+    head = f"{task_id} {kind} {facts} {value is None} {error is None} "
+    return _of_texts(head, (output, value, error))
+
+
+def of_state(
+    task_id: str,
+    status: str,
+    updated_at: int,
+    blocked_by: str | None,
+    error: Text | None,
+    result: int | None,
+) -> int:
+    """The checksum of a row of ``tasks``, but for its owner.
+
+    Args:
+        result: the checksum of the task's row in ``results``; None if it has none.
+    """
+    text = f"{task_id} {status} {updated_at} {blocked_by} {result} {error!r}"
+    return crc32(text.encode("utf-8", "surrogatepass")) >> 1
+
+
+def of_event(task_id: str, *columns: object) -> int:
+    """The checksum of a row of ``events``."""
+    text = f"{task_id} {columns}"
+    return crc32(text.encode("utf-8", "surrogatepass")) >> 1
+
+
+def with_owner(checksum: int, owner: int | None, listed: bool) -> int:
+    """The whole checksum of a row of ``tasks``; negative for a task that is not listed."""
+    whole = (checksum + (owner or 0) * OWNER_FACTOR) & MASK
+    return whole if listed else ~whole
+
+
+def of_nodes(nodes: Iterable[Sequence[Any]]) -> str:
+    """The digest of the nodes of a graph in their order, ``graphs.shape``."""
+    text = repr([tuple(node) for node in nodes])
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def check(kept: object, expected: object, what: str) -> None:
+    """Raise StoreError unless a row has the checksum that its columns call for."""
+    if kept != expected:
+        raise damaged(what, "its checksum does not fit what it holds")
+
+
+def damaged(what: str, why: object) -> StoreError:
+    """The error for a row that cannot be what was written."""
+    return StoreError(f"The ledger's row of {what} is damaged: {why}")
+
+
+def _of_texts(head: str, texts: Iterable[Text | None]) -> int:
+    found = crc32(head.encode("utf-8", "surrogatepass"))
+    for text in texts:
+        if text:
+            data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+            found = crc32(data, found)
+    return found >> 1

@@ -1,0 +1,76 @@
+"""Checksums for the rows of a ledger that has none yet; see `checksums`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from ttasks.stores.sqlite import checksums
+
+# Each gives the number of a row first, then what the checksum is made of; page by page, since all
+# rows at once may be more than there is memory.
+_RESULTS = """
+SELECT results.task AS number, tasks.id, value_kind, result, output, value, result_error
+FROM results JOIN tasks ON tasks.seq=results.task
+"""
+_STATES = """
+SELECT tasks.seq AS number, id, status, updated_at, blocked_by, error, results.checksum, owner,
+    listed
+FROM tasks LEFT JOIN results ON results.task=tasks.seq AND status!='running'
+"""
+_WORKS = """
+SELECT works.task AS number, payload, details, id, created_at, type, title, payload_kind, key,
+    fingerprint
+FROM works JOIN tasks ON tasks.seq=works.task
+"""
+_GRAPHS = """
+SELECT seq AS number, id, title, key, created_at, updated_at, shape, run_error, saved FROM graphs
+"""
+_EVENTS = """
+SELECT events.seq AS number, tasks.id, events.type, at, previous, events.status, attempt,
+    events.error, events.details, chunk
+FROM events JOIN tasks ON tasks.seq=events.task
+"""
+_OWNERS = "SELECT seq AS number, host, boot, pid, started, opened_at FROM owners"
+_NODES = """
+SELECT position, member, finally, required, policy, after, tasks.id
+FROM nodes JOIN tasks ON tasks.seq=nodes.task WHERE graph=? ORDER BY position
+"""
+_PAGE = 500
+
+
+def seal(connection: sqlite3.Connection) -> None:
+    """Give every row the checksum of what it holds now."""
+    run = connection.execute
+    for seq, *columns in _rows(connection, _RESULTS):
+        checksum = checksums.of_result(*columns)
+        run("UPDATE results SET checksum=? WHERE task=?", (checksum, seq))
+    for seq, *columns, owner, listed in _rows(connection, _STATES):
+        checksum = checksums.with_owner(checksums.of_state(*columns), owner, bool(listed))
+        run("UPDATE tasks SET checksum=? WHERE seq=?", (checksum, seq))
+    for seq, payload, details, *columns in _rows(connection, _WORKS):
+        body = checksums.of_body(payload, details)
+        sums = (body, checksums.of_columns(*columns, body), seq)
+        run("UPDATE works SET body=?, checksum=? WHERE task=?", sums)
+    for seq, *_ in _rows(connection, _GRAPHS):
+        shape = checksums.of_nodes(run(_NODES, (seq,)))
+        run("UPDATE graphs SET shape=? WHERE seq=?", (shape, seq))
+    for seq, *columns in _rows(connection, _GRAPHS):
+        run("UPDATE graphs SET checksum=? WHERE seq=?", (checksums.of_columns(*columns), seq))
+    for seq, *columns in _rows(connection, _EVENTS):
+        run("UPDATE events SET checksum=? WHERE seq=?", (checksums.of_event(*columns), seq))
+    for seq, *columns in _rows(connection, _OWNERS):
+        checksum = checksums.of_columns(seq, *columns)
+        run("UPDATE owners SET checksum=? WHERE seq=?", (checksum, seq))
+
+
+def _rows(connection: sqlite3.Connection, select: str) -> Iterator[tuple[Any, ...]]:
+    last = -1
+    while True:
+        sql = f"SELECT * FROM ({select}) WHERE number>? ORDER BY number LIMIT {_PAGE}"
+        page = connection.execute(sql, (last,)).fetchall()
+        yield from page
+        if len(page) < _PAGE:
+            return
+        last = page[-1][0]
