@@ -34,6 +34,7 @@ from ttasks.errors import (
     RateLimitedError,
     StoreError,
     StoreVersionError,
+    TaskArgumentError,
     TaskCancelled,
     TaskExecutionError,
     TaskRejectedError,
@@ -60,12 +61,15 @@ from ttasks.model.task_type import TaskType
 from ttasks.stores.memory import InMemoryStore
 
 if TYPE_CHECKING:
+    from ttasks.engine.bridge import TaskFuture
     from ttasks.prompts import (
         make_copilot_agent_handler,
         make_copilot_prompt_handler,
         make_openai_prompt_handler,
     )
     from ttasks.stores.sqlite import SQLiteStore
+
+    __version__: str
 
 __all__ = [
     "BreakerStatus",
@@ -99,6 +103,7 @@ __all__ = [
     "StoreVersionError",
     "TTasksError",
     "Task",
+    "TaskArgumentError",
     "TaskCancelled",
     "TaskContext",
     "TaskEvent",
@@ -106,6 +111,7 @@ __all__ = [
     "TaskExecutionError",
     "TaskExecutor",
     "TaskFunction",
+    "TaskFuture",
     "TaskGraph",
     "TaskLogFilter",
     "TaskRejectedError",
@@ -115,6 +121,7 @@ __all__ = [
     "TaskType",
     "UnknownDependencyError",
     "UnknownModelError",
+    "__version__",
     "current_context",
     "literal",
     "make_copilot_agent_handler",
@@ -136,6 +143,14 @@ def __getattr__(name: str) -> Any:
         from ttasks.stores.sqlite import SQLiteStore
 
         return SQLiteStore
+    if name == "TaskFuture":
+        from ttasks.engine.bridge import TaskFuture
+
+        return TaskFuture
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ttasks")
     if name in _PROMPT_HANDLERS:
         from ttasks import prompts
 

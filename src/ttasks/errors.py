@@ -55,6 +55,22 @@ class TaskExecutionError(TTasksError, RuntimeError):
         return str(self.args[0])
 
 
+class TaskArgumentError(TaskExecutionError):
+    """The function of a Python task was not called, because its arguments cannot be made.
+
+    The value of another task is missing, or something cannot be sent to a worker process. Such a
+    task is never tried again, and its ``attempts`` do not count this one.
+
+    Attributes:
+        task_id: the task.
+    """
+
+    def __init__(self, message: str, task_id: str) -> None:
+        super().__init__(message)
+        self.args = (message, task_id)
+        self.task_id = task_id
+
+
 class TaskTimeoutError(TTasksError, TimeoutError):
     """An attempt took longer than its task's timeout, or a run longer than its own.
 
@@ -259,19 +275,22 @@ class CircuitOpenError(TTasksError):
     """A circuit breaker is open, so the handler was not called.
 
     Attributes:
-        group: the concurrency group whose breaker is open.
+        group: the concurrency group, or the name of the task type, whose breaker is open.
         retry_after: seconds until the next trial call; 0.0 while one is under way.
+        what: "group" or "task type".
     """
 
-    def __init__(self, group: str, retry_after: float) -> None:
-        super().__init__(group, retry_after)
+    def __init__(self, group: str, retry_after: float, what: str = "group") -> None:
+        super().__init__(group, retry_after, what)
         self.group = group
         self.retry_after = retry_after
+        self.what = what
 
     def __str__(self) -> str:
+        circuit = f"The circuit of {self.what} {self.group!r}"
         if not self.retry_after:
-            return f"The circuit of group {self.group!r} is open until its trial call has ended"
-        return f"The circuit of group {self.group!r} is open for {self.retry_after:.3g} s more"
+            return f"{circuit} is open until its trial call has ended"
+        return f"{circuit} is open for {self.retry_after:.3g} s more"
 
 
 class TaskRejectedError(TTasksError):

@@ -25,7 +25,7 @@ from ttasks.backends import pickling
 from ttasks.backends.call import bound
 from ttasks.backends.messages import DONE, FAILED, LOG, OUTPUT, PROGRESS, Order, call_method
 from ttasks.backends.prints import Captured
-from ttasks.errors import TaskExecutionError, describe
+from ttasks.errors import TaskArgumentError, TaskExecutionError, describe
 from ttasks.model.call import name_of
 from ttasks.model.remote import RemoteTraceback
 from ttasks.model.status import TaskStatus
@@ -86,14 +86,19 @@ class ProcessBackend:
         """Make a call in a worker process and return its value.
 
         Raises:
-            TaskExecutionError: something cannot be pickled, the worker died, or the exception that
+            TaskArgumentError: something cannot be pickled.
+            TaskExecutionError: the value cannot be pickled, the worker died, or the exception that
                 the function raised cannot be pickled.
             TaskTimeoutError, TaskCancelled: the worker was killed, with all processes it started.
             BaseException: what the function raised.
         """
         name = name_of(func)
         parts = {"func": _portable(func), "args": args, "kwargs": kwargs}
-        call = pickling.dumps(parts, f"{name} cannot be sent to another process")
+        call = pickling.dumps(
+            parts,
+            f"{name} cannot be sent to another process",
+            lambda message: TaskArgumentError(message, context.id),
+        )
         child = self._workers.take()
         usable = False
         try:

@@ -159,7 +159,7 @@ def _context(order: Order, reports: _CallReports) -> TaskContext:
     token = CancelToken()
     task.transition_to(TaskStatus.RUNNING)
     deadline = None if order.remaining is None else monotonic() + order.remaining
-    return WorkerContext(task, reports, token, order.attempt, (), deadline)
+    return WorkerContext(task, (), reports, token, order.attempt, deadline)
 
 
 def _awaited(value: Any) -> Any:

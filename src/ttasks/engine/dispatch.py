@@ -276,12 +276,12 @@ class Dispatch:
         """Add a task to an open run, or to one that has not begun (``start=False``).
 
         Returns:
-            False if the run has just ended.
+            False if the run has just ended, or has been stopped.
         """
         task = work.task
         group = task.group if task.group in self._places else None
         with self._lock:
-            if self._closed:
+            if self._closed or (start and self._stop_error is not None):
                 return False
             node = self._plan.add((task.priority, task.deadline), group, self._clock.now())
             if node == len(self._works):
@@ -411,8 +411,9 @@ class Dispatch:
             if self._stop_error is not None and self._is_stopped(work):
                 # The stop came between taking the node and here.
                 attempt.cancel(self._stop_reason, message=self._stop_message)
-            if task.timeout is not None:
-                self._watch(attempt, task.timeout)
+            timeout = task.timeout or self.services.timeout
+            if timeout is not None:
+                self._watch(attempt, timeout)
             if not attempt.start():
                 self._live.pop(node, None)
                 self._forget_moment(attempt)

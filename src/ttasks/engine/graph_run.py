@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import copy_context
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,10 +27,12 @@ from ttasks.model.topology import in_order
 if TYPE_CHECKING:
     from ttasks.engine.attempt import Attempt
     from ttasks.engine.scheduler import Scheduler
+    from ttasks.model.breaker import BreakerStatus
     from ttasks.model.graph import Node, TaskGraph
     from ttasks.model.result import TaskResult
     from ttasks.model.running import RunOptions
     from ttasks.model.store import Store
+    from ttasks.model.task_type import TaskType
     from ttasks.model.topology import Topology
 
 
@@ -36,6 +40,9 @@ class GraphRun:
     """One run of a graph. It implements `ttasks.model.running.RunHandle`. Thread-safe.
 
     The graph refers to it even before the ledger is read, so that no request to stop is lost.
+
+    Attributes:
+        started_at, ended_at: aware UTC; None before.
     """
 
     def __init__(
@@ -55,6 +62,8 @@ class GraphRun:
         self._run: Run | None = None
         self._requests = requests
         self._outer = outer
+        self.started_at: datetime | None = None
+        self.ended_at: datetime | None = None
 
     def run(self) -> None:
         """Run the graph; see `TaskGraph.run`."""
@@ -75,6 +84,7 @@ class GraphRun:
             state.errors = run.errors
             self._recorder.save_graph(self._graph)
             self._run = run
+            self.started_at = datetime.now(UTC)
             self._carry_out(run)
         finally:
             state.active = False
@@ -102,11 +112,12 @@ class GraphRun:
             scheduler.places,
             frozenset() if outer is None else outer.held,
         )
+        retry = scheduler.services.retry
         works = [
             Work(
                 node.task,
                 node.after,
-                node.task.retry,
+                node.task.retry or retry,
                 node.finally_,
                 node.required,
                 is_tried_again=not node.task.is_pending,
@@ -159,6 +170,7 @@ class GraphRun:
         try:
             run.supervise()
         finally:
+            self.ended_at = datetime.now(UTC)
             state_of(self._graph).error = run.error
             if run.has_decided:
                 self._note_downstream()
@@ -214,6 +226,17 @@ class GraphRun:
     def waiting(self) -> int:
         """Tasks that wait for a retry, or for another run that is executing them."""
         return 0 if self._run is None else self._run.waiting
+
+    @property
+    def retry_budget(self) -> int | None:
+        """How many attempts after the first it may start; None means any number."""
+        return self._options.retry_budget
+
+    @property
+    def breakers(self) -> Mapping[str | TaskType, BreakerStatus]:
+        """State of each circuit breaker of the executor."""
+        breakers = self._scheduler.services.breakers
+        return {} if breakers is None else breakers.states()
 
 
 def _with_downstream(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttasks.errors import (
     CircuitOpenError,
+    TaskArgumentError,
     TaskCancelled,
     TaskExecutionError,
     TaskRejectedError,
@@ -118,16 +119,24 @@ def failure(
     if completed is not None:
         fields = _of_command(completed)
         fields["value"] = None
-    fields["error"] = fields.get("error") or (emitted or {}).get("stderr") or details.message
+    printed = fields.get("error") or (emitted or {}).get("stderr")
+    fields["error"] = printed or details.message
+    if printed and issubclass(type(raised), TaskTimeoutError):
+        fields["error"] = f"{details.message}\n{printed}"
     return make_result(
         task_id,
         CANCELLED if issubclass(type(raised), TaskCancelled) else FAILED,
         *timing,
-        attempts=attempt,
+        attempts=attempt - _was_not_called(raised, task_id),
         termination_reason=reason or reason_of(raised),
         failure=details,
         **fields,
     )
+
+
+def _was_not_called(raised: BaseException, task_id: str) -> bool:
+    """True if the handler of the task could not be called, so that there was no attempt."""
+    return issubclass(type(raised), TaskArgumentError) and vars(raised).get("task_id") == task_id
 
 
 def reason_of(raised: BaseException) -> str:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttasks import sync
 from ttasks.errors import (
+    CycleError,
     HandlerNotFoundError,
     StoreError,
+    TaskArgumentError,
     TaskCancelled,
     TaskExecutionError,
     TaskRejectedError,
@@ -21,7 +23,14 @@ if TYPE_CHECKING:
     from ttasks.model.policy import RetryPolicy
     from ttasks.model.result import TaskResult
 
-NEVER_RETRIED = (TaskCancelled, HandlerNotFoundError, TaskRejectedError, StoreError)
+NEVER_RETRIED = (
+    CycleError,
+    TaskArgumentError,
+    TaskCancelled,
+    HandlerNotFoundError,
+    TaskRejectedError,
+    StoreError,
+)
 
 
 class Verdict(NamedTuple):
@@ -165,7 +174,7 @@ class Tries:
         """The result, with the durations of all attempts."""
         return replace(
             result,
-            attempt_durations=self._durations,
+            attempt_durations=self._durations[: result.attempts],
             total_duration=self._clock.now() - self._began,
         )
 

@@ -68,7 +68,8 @@ class Scheduler:
         on_close: called when nothing is under way any more after ``close``; may be called again.
 
     Attributes:
-        ending: cancelled by ``shutdown(cancel=True)``.
+        ending: cancelled by ``shutdown(cancel=True)``, and by ``cancel_all``, after which there is
+            another.
         abandoned: threads that were left behind with a handler and still run.
     """
 
@@ -98,6 +99,7 @@ class Scheduler:
         self.let_go = let_go
         self.working = working
         self.ending = CancelToken()
+        self._bells: list[sync.Lock] = []  # of those that wait until nothing is under way
 
     # What is under way
 
@@ -164,6 +166,10 @@ class Scheduler:
         with self.lock:
             self._under_way -= 1
             self._idle.notify_all()
+            if self._bells and not self._under_way:
+                bells, self._bells = self._bells, []
+                for bell in bells:
+                    bell.release()
         self.close_when_idle()
 
     def close_when_idle(self) -> None:
@@ -178,6 +184,28 @@ class Scheduler:
         with self.lock:
             while self._under_way:
                 self._idle.wait()
+
+    def wait_idle_until(self, moment: float) -> bool:
+        """Wait until nothing is under way, or until that moment; True if nothing is."""
+        bell = sync.Lock()
+        bell.acquire()
+        with self.lock:
+            if not self._under_way:
+                return True
+            self._bells.append(bell)
+        self.services.clock.wait_until(bell, moment)
+        with self.lock:
+            if bell in self._bells:
+                self._bells.remove(bell)
+            return not self._under_way
+
+    def cancel_all(self) -> None:
+        """Cancel what is under way; what begins from now on is not affected."""
+        with self.lock:
+            before = self.ending
+            if not before.cancelled:
+                self.ending = CancelToken()
+        before.cancel()
 
     def is_inside(self) -> bool:
         """True if the caller is a handler of this executor, a subscriber, or called by one."""

@@ -97,6 +97,10 @@ class Call:
             else "thread".
         capture_print: what the function prints becomes output of the task.
 
+    Attributes:
+        is_placed: somebody named the backend, or the function leaves no choice; otherwise the
+            executor may choose another.
+
     Raises:
         TypeError: the function cannot be called, or not with these arguments.
         ValueError: the backend is unknown or does not fit the function; the arguments contain
@@ -108,6 +112,7 @@ class Call:
     _kwargs: dict[str, Any]
     backend: str
     capture_print: bool
+    is_placed: bool
 
     def __init__(
         self,
@@ -118,6 +123,7 @@ class Call:
         *,
         capture_print: bool = False,
     ) -> None:
+        is_named = backend is not None
         backend = check_function("func", func, backend)
         check_bool("capture_print", capture_print)
         if not isinstance(args, (tuple, list)):
@@ -136,6 +142,7 @@ class Call:
         _write(self, "_kwargs", dict(kwargs))
         _write(self, "backend", backend)
         _write(self, "capture_print", capture_print)
+        _write(self, "is_placed", is_named or backend != THREAD)
         self.references()
 
     @classmethod
@@ -144,16 +151,20 @@ class Call:
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        backend: str,
+        backend: str | None,
         capture_print: bool = False,
     ) -> Call:
-        """Make a call as a store remembers it: nothing is checked."""
+        """Make a call as a store remembers it: nothing is checked.
+
+        A backend of None means "thread", unless the executor chooses another.
+        """
         call = object.__new__(cls)
         _write(call, "func", func)
         _write(call, "args", args)
         _write(call, "_kwargs", kwargs)
-        _write(call, "backend", backend)
+        _write(call, "backend", backend or THREAD)
         _write(call, "capture_print", capture_print)
+        _write(call, "is_placed", backend is not None)
         return call
 
     @property
@@ -291,6 +302,18 @@ BACKENDS: dict[str, Callable[[Any], None]] = {
 The only place that knows their names before an executor does. Another backend joins with a line
 here, and by being given to the executor.
 """
+
+
+def check_usual_backend(name: str, backend: object) -> str:
+    """Check the backend for plain functions that name none; None stands for "thread"."""
+    if backend is None:
+        return THREAD
+    if not isinstance(backend, str):
+        raise wrong_type(name, backend, "a str or None")
+    if backend not in BACKENDS or backend == ASYNCIO:
+        known = " or ".join(repr(known) for known in BACKENDS if known != ASYNCIO)
+        raise wrong_value(name, backend, known)
+    return backend
 
 
 def _plain(func: Any) -> Any:

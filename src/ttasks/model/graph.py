@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from operator import attrgetter, methodcaller
@@ -51,6 +52,10 @@ class Node(NamedTuple):
 
 class GraphRunner(Protocol):
     """What `TaskGraph.run` needs of an executor."""
+
+    @property
+    def max_workers(self) -> int:
+        """Threads of a run that is not given a number of its own."""
 
     def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
         """Run it and return when it has ended."""
@@ -517,17 +522,29 @@ class TaskGraph:
     def statistics(self) -> GraphStatistics:
         """Counts and times of the run that is active, or of the latest; from any thread."""
         counts = dict.fromkeys(TaskStatus, 0)
+        reasons: Counter[str] = Counter()
         running = []
         for node in list(self._nodes.values()):
-            status = node.task.status
+            status, result = node.task.status, node.task.result
             counts[status] += 1
             if status is TaskStatus.RUNNING:
                 running.append(node.task.title)
+            elif result is not None and result.termination_reason and status.is_bad:
+                reasons[result.termination_reason] += 1
         handle = self._state.handle
         if handle is None:
-            return GraphStatistics(counts, tuple(running))
+            return GraphStatistics(counts, tuple(running), reasons=dict(reasons))
         return GraphStatistics(
-            counts, tuple(running), handle.waiting, handle.elapsed, handle.retries
+            counts,
+            tuple(running),
+            handle.waiting,
+            handle.elapsed,
+            handle.retries,
+            handle.retry_budget,
+            dict(reasons),
+            handle.started_at,
+            handle.ended_at,
+            handle.breakers,
         )
 
     # Running
@@ -535,7 +552,7 @@ class TaskGraph:
     def run(
         self,
         executor: GraphRunner,
-        max_workers: int = 4,
+        max_workers: int | None = None,
         *,
         fail_fast: bool = False,
         timeout: float | None = None,
@@ -555,7 +572,7 @@ class TaskGraph:
         Args:
             executor: whose handlers, store and subscribers to use.
             max_workers: threads at most, at least 1; coroutines and retries take none while they
-                wait.
+                wait. None means as many as the executor was given.
             fail_fast: stop as ``cancel`` does at the first failure of a required task.
             timeout: seconds, above 0; then stop as ``cancel`` does. None means no limit.
             finally_timeout: seconds that all finally tasks together may take once the run has been
@@ -563,7 +580,9 @@ class TaskGraph:
             retry_budget: retries of all tasks together, at least 0; None means no limit.
             limits: group name to how many tasks of it this run may have running at once, at
                 least 1, beside the limits of the executor.
-            handle_sigterm: treat SIGTERM like Ctrl-C; works in the main thread only.
+            handle_sigterm: treat SIGTERM like Ctrl-C, and SIGHUP (a closed terminal) too unless the
+                program ignores it; works in the main thread only. Without it they end the
+                program at once: its commands go on, and no finally task runs.
             resume: take over what the latest run of a graph with the same ``key`` has finished,
                 by the executor's store: tasks of the same key (or unique title) and fingerprint
                 that SUCCEEDED, downstream of nothing that has changed.
@@ -581,8 +600,10 @@ class TaskGraph:
                 executor runs: use ``await graph.arun(executor)`` there.
             TaskCancelled: the caller is a handler that was left behind; nothing has started.
         """
+        if not hasattr(executor, "run_graph"):
+            raise wrong_type("executor", executor, "a TaskExecutor")
         options = RunOptions(
-            max_workers,
+            executor.max_workers if max_workers is None else max_workers,
             fail_fast,
             timeout,
             finally_timeout,
@@ -591,39 +612,41 @@ class TaskGraph:
             handle_sigterm,
             resume,
         )
-        if not hasattr(executor, "run_graph"):
-            raise wrong_type("executor", executor, "a TaskExecutor")
         executor.run_graph(self, options)
         return self
 
     async def arun(
         self,
         executor: GraphRunner,
-        max_workers: int = 4,
+        max_workers: int | None = None,
         *,
         fail_fast: bool = False,
         timeout: float | None = None,
         finally_timeout: float | None = None,
         retry_budget: int | None = None,
         limits: Mapping[str, int] | None = None,
+        handle_sigterm: bool = False,
         resume: bool = False,
     ) -> TaskGraph:
-        """``run`` for coroutines: never blocks the event loop.
+        """``run`` for coroutines: never blocks the event loop, and runs coroutine tasks on it.
 
         Cancelling the awaiting coroutine cancels the run, waits for its finally tasks and then
-        raises ``asyncio.CancelledError``. Arguments and errors as for ``run``.
+        raises ``asyncio.CancelledError``. ``asyncio.run`` does that at Ctrl-C. Arguments and errors
+        as for ``run``; with ``handle_sigterm``, a KeyboardInterrupt ends the event loop once the
+        finally tasks have run.
         """
+        if not hasattr(executor, "arun_graph"):
+            raise wrong_type("executor", executor, "a TaskExecutor")
         options = RunOptions(
-            max_workers,
+            executor.max_workers if max_workers is None else max_workers,
             fail_fast,
             timeout,
             finally_timeout,
             retry_budget,
             limits,
-            resume=resume,
+            handle_sigterm,
+            resume,
         )
-        if not hasattr(executor, "arun_graph"):
-            raise wrong_type("executor", executor, "a TaskExecutor")
         await executor.arun_graph(self, options)
         return self
 

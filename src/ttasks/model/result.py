@@ -74,7 +74,8 @@ class TaskResult(Generic[R_co]):
             the provider's final message as JSON.
         value: the Python value: the output of a command, the final answer of a prompt or agent,
             else the same as ``raw``.
-        attempts: how often the handler was tried; 0 if the task never started.
+        attempts: how often the handler was tried; 0 if the task never started, or if the arguments
+            of its function could not be made.
         termination_reason: None for success, else "exit_code", "timeout", "cancelled", "handler",
             "interrupted", "circuit_open" or "rejected".
         failure: details of a failure or cancellation, None for success.

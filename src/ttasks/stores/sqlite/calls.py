@@ -42,7 +42,7 @@ class _NotYet(Exception):
 def encode_call(call: Call) -> str | None:
     """JSON of a call; None if it would not come back as it is."""
     try:
-        facts: dict[str, Any] = {"func": _function(call.func), "backend": call.backend}
+        facts: dict[str, Any] = {"func": _function(call.func), "backend": placed(call)}
         if call.capture_print:
             facts["capture_print"] = True
         if call.args:
@@ -52,6 +52,11 @@ def encode_call(call: Call) -> str | None:
         return to_json(facts)
     except Exception:  # also RecursionError, and whatever an attribute of the user's raises
         return None
+
+
+def placed(call: Call) -> str | None:
+    """The backend of a call; None if the executor may choose another."""
+    return call.backend if call.is_placed else None
 
 
 def decode_call(text: str) -> Call:
