@@ -44,6 +44,7 @@ from ttasks.errors import (
     UnknownModelError,
 )
 from ttasks.model.breaker import BreakerStatus, CircuitBreaker, CircuitState
+from ttasks.model.call import literal
 from ttasks.model.context import TaskContext, current_context
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.function import TaskFunction, task
@@ -122,6 +123,7 @@ __all__ = [
     "UnknownModelError",
     "__version__",
     "current_context",
+    "literal",
     "make_copilot_agent_handler",
     "make_copilot_prompt_handler",
     "make_openai_prompt_handler",

@@ -168,37 +168,58 @@ class UnknownDependencyError(GraphError):
 
     Attributes:
         task: the task (`ttasks.Task`) that names it.
-        dependency: the task that is missing.
+        dependency: the task that is missing, or the key or title that no task has.
+        near: keys and titles of the graph that are like that one.
     """
 
-    def __init__(self, task: Any, dependency: Any) -> None:
-        super().__init__(task, dependency)
+    def __init__(self, task: Any, dependency: Any, near: Sequence[str] = ()) -> None:
+        super().__init__(task, dependency, tuple(near))
         self.task = task
         self.dependency = dependency
+        self.near = tuple(near)
 
     def __str__(self) -> str:
+        missing = self.dependency
+        if isinstance(missing, str):
+            return (
+                f"Task {self.task.title!r} depends on {missing!r}, and no task of the graph has "
+                f"that key or title{did_you_mean(self.near)}"
+            )
         return (
-            f"Task {self.task.title!r} depends on {self.dependency.title!r} "
-            f"({self.dependency.id}), which is not in the graph; add it with graph.add(...)"
+            f"Task {self.task.title!r} depends on {missing.title!r} "
+            f"({missing.id}), which is not in the graph; add it with graph.add(...)"
         )
 
 
 class GraphFailedError(TTasksError):
     """A run ended with required tasks that did not succeed.
 
+    It is raised from the first of ``exceptions``, or from the error of the run if there are none.
+
     Attributes:
         title: the graph's title.
-        failures: title of each such task with the text of its error, in insertion order.
+        failures: title of each such task that is not CANCELLED with the text of its error, in
+            insertion order.
         run_error: text of the error of the run as a whole (a timeout, say), or None.
+        cancelled: titles of the required tasks that are CANCELLED, in insertion order.
+        exceptions: what the FAILED tasks raised, in the order in which they failed; empty for a
+            graph that came out of a store. One that does not pickle is replaced when this is.
     """
 
     def __init__(
-        self, title: str, failures: Sequence[tuple[str, str]], run_error: str | None = None
+        self,
+        title: str,
+        failures: Sequence[tuple[str, str]],
+        run_error: str | None = None,
+        cancelled: Sequence[str] = (),
+        exceptions: Sequence[BaseException] = (),
     ) -> None:
-        super().__init__(title, tuple(failures), run_error)
+        super().__init__(title, tuple(failures), run_error, tuple(cancelled))
         self.title = title
         self.failures = tuple(failures)
         self.run_error = run_error
+        self.cancelled = tuple(cancelled)
+        self.exceptions = tuple(exceptions)
 
     def __str__(self) -> str:
         name = f"Graph {self.title!r}" if self.title else "Graph"
@@ -206,7 +227,22 @@ class GraphFailedError(TTasksError):
         if self.run_error is not None:
             lines[0] += f": {self.run_error}"
         lines += [f"  {title}: {error}" for title, error in self.failures]
+        if self.cancelled:
+            lines.append(f"  cancelled: {', '.join(self.cancelled)}")
         return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, tuple(map(_picklable, self.exceptions)))
+
+
+def _picklable(error: BaseException) -> BaseException:
+    import pickle
+
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever the code of its class raises
+        return TaskExecutionError(f"{type(error).__qualname__}: {describe(error)}")
+    return error
 
 
 class StoreError(TTasksError):
@@ -324,3 +360,8 @@ class ProviderResponseError(ProviderError):
 def describe(error: BaseException) -> str:
     """The text of an error for people: its message, or its type where it has none."""
     return str(error) or type(error).__name__
+
+
+def did_you_mean(near: Sequence[str]) -> str:
+    """The end of a message about an unknown name: the known ones that are like it."""
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -20,7 +20,7 @@ from ttasks.backends.pickling import PROTOCOL, dumps
 from ttasks.errors import TaskExecutionError, describe
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
-from ttasks.model.frames import captured_locals
+from ttasks.model.frames import captured_locals, formatted, location_of
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from ttasks.backends.worker_log import Sender
+    from ttasks.model.frames import Frames
     from ttasks.model.redact import Redactor
 
 
@@ -171,16 +172,12 @@ def _awaited(value: Any) -> Any:
 
 
 def _described(
-    error: BaseException, capture: tuple[Redactor | None] | None
-) -> tuple[bytes | None, str, str, str, dict[str, str]]:
-    """An exception as data: its pickle if possible, type, message, traceback, locals."""
-    from traceback import format_exception
-
+    error: BaseException, capture: tuple[Redactor | None, Frames]
+) -> tuple[bytes | None, str, str, str, dict[str, str], str]:
+    """An exception as data: its pickle if possible, type, message, traceback, locals, location."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
-        trace = trace.tb_next
-    text = "".join(format_exception(type(error), error, trace))
-    variables = {} if capture is None else captured_locals(trace, capture[0])
+    text = formatted(error, trace)
+    variables = captured_locals(trace, *capture)
     kind = type(error)
     try:
         message = describe(error)
@@ -193,7 +190,8 @@ def _described(
             data = None
     except BaseException:  # the class may raise anything
         data = None
-    return data, f"{kind.__module__}.{kind.__qualname__}", message, text, variables
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return data, name, message, text, variables, location_of(trace)
 
 
 # The process

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
     from ttasks.engine.retry import Tries
     from ttasks.model.clock import Clock
+    from ttasks.model.frames import Frames
     from ttasks.model.plan import Decision
     from ttasks.model.policy import RetryPolicy
     from ttasks.model.redact import Redactor
@@ -118,7 +119,7 @@ class Services:
     running: dict[str, Attempt]
     clock: Clock
     redactor: Redactor | None
-    capture_locals: bool
+    capture_locals: Frames
     guards: tuple[Guard, ...]
     breakers: Breakers | None
     retry: RetryPolicy | None = None
@@ -456,8 +457,13 @@ class Attempt:
         spent = ""
         if tries is not None and not plainly:
             tries.note_end(duration)
-            if raised is not None and not is_to_be_cancelled(self.token):
-                self.retry_in, spent = tries.decide(raised)
+            if not is_to_be_cancelled(self.token):
+                raised, self.retry_in, spent = tries.decide(
+                    raised,
+                    lambda error: self._result(
+                        value, error, outcome.Timing(self._started_at, finished_at, duration), ""
+                    ),
+                )
         elif raised is None and self.reports is None and not services.redactor:
             # The common case: success, nothing reported, nothing to redact.
             result = outcome.success(
@@ -542,6 +548,7 @@ class Attempt:
                 redactor=services.redactor,
                 capture_locals=services.capture_locals,
                 spent=spent,
+                payload=self.task.payload,
             )
         return result if self._work.tries is None else self._work.tries.in_result(result)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ttasks import sync
 from ttasks.backends.loop import CALLER_LOOP
 from ttasks.errors import TaskCancelled
-from ttasks.model.result import TaskResult
+from ttasks.model.result import R_co, TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class TaskFuture(Future[TaskResult]):
+class TaskFuture(Future[TaskResult[R_co]]):
     """The result of a submitted task, as a future of `concurrent.futures` that can be awaited.
 
     It raises what ``execute`` would raise. Thread-safe.
@@ -45,7 +45,7 @@ class TaskFuture(Future[TaskResult]):
         self._task = task
         self._cancel_task = cancel
 
-    def __await__(self) -> Generator[Any, Any, TaskResult]:
+    def __await__(self) -> Generator[Any, Any, TaskResult[R_co]]:
         return wait_submitted(
             self, lambda: self.cancel() or self._cancel_task(self._task)
         ).__await__()

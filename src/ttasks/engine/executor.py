@@ -39,6 +39,7 @@ from ttasks.model.checks import (
 )
 from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.context import CURRENT
+from ttasks.model.frames import Frames, check_frames
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.redact import Redactor, check_secrets, secret_values
 from ttasks.model.result import TaskResult
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from ttasks.model.graph import TaskGraph
     from ttasks.model.running import RunOptions
 
+R = TypeVar("R")
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
 
 
@@ -67,9 +69,9 @@ class ExecutorOptions(TypedDict, total=False):
     guards: Iterable[Guard]
     redact: Iterable[str | Pattern[str]]
     redact_env: Iterable[str]
-    capture_locals: bool
+    capture_locals: Frames
     strict_persistence: bool
-    retry: RetryPolicy | None
+    retry: RetryPolicy | int | None
     timeout: float | None
     backend: str | None
     clock: Clock | None
@@ -98,10 +100,14 @@ class TaskExecutor:
         redact_env: shell patterns for names of environment variables, such as ``"*_TOKEN"``. The
             values that these have in this process now are secrets like those in ``redact``, if they
             have at least 6 characters.
-        capture_locals: keep reprs of the local variables where a handler failed.
+        capture_locals: keep reprs of the local variables where a handler failed: with True those
+            of the innermost frame of your own code, which is not in the standard library or an
+            installed package; with part of the name of a module or file, of the innermost frame
+            there.
         strict_persistence: stop the run if a write to the store fails; otherwise the error is kept
             in ``persistence_errors`` and announced, and the work goes on.
-        retry: for tasks that have no policy of their own; None means one attempt.
+        retry: for tasks that have no policy of their own, also as the number of attempts; None
+            means one attempt.
         timeout: seconds per attempt, above 0, for tasks that have no timeout; None means no limit.
         backend: "thread" or "process", for Python tasks that name none and are no coroutines; None
             means "thread".
@@ -126,9 +132,9 @@ class TaskExecutor:
         guards: Iterable[Guard] = (),
         redact: Iterable[str | Pattern[str]] = (),
         redact_env: Iterable[str] = (),
-        capture_locals: bool = False,
+        capture_locals: Frames = False,
         strict_persistence: bool = False,
-        retry: RetryPolicy | None = None,
+        retry: RetryPolicy | int | None = None,
         timeout: float | None = None,
         backend: str | None = None,
         clock: Clock | None = None,
@@ -149,7 +155,7 @@ class TaskExecutor:
         self._recorder = Recorder(store, self._bus, strict=strict, redactor=redactor)
         self._clock = clock = SYSTEM_CLOCK if clock is None else clock
         self._breakers = Breakers(breakers, clock)
-        self._capture_locals = check_bool("capture_locals", capture_locals)
+        self._capture_locals = check_frames("capture_locals", capture_locals)
         self._services = services = Services(
             self._recorder,
             {},
@@ -277,12 +283,12 @@ class TaskExecutor:
 
     def execute(
         self,
-        task: Task,
+        task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
-        retry_policy: RetryPolicy | None = None,
+        retry_policy: RetryPolicy | int | None = None,
         check: bool = True,
-    ) -> TaskResult:
+    ) -> TaskResult[R]:
         """Run a task, all its attempts, and return its result.
 
         The handler runs on a worker thread while the calling thread waits, so Ctrl-C is noticed at
@@ -297,7 +303,8 @@ class TaskExecutor:
             task: any task that can start: not RUNNING, SUCCEEDED or CANCELLED, and not between two
                 attempts of another execution.
             upstream: id to task; what the handler sees as ``context.upstream``.
-            retry_policy: instead of the task's own; None means that one, or else the executor's.
+            retry_policy: instead of the task's own, also as the number of attempts; None means that
+                one, or else the executor's.
             check: raise what made the task FAILED or CANCELLED; otherwise return the result that
                 says so, as ``subprocess.run`` does. The last four errors below are raised anyway.
 
@@ -334,11 +341,11 @@ class TaskExecutor:
 
     def attempt(
         self,
-        task: Task,
+        task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
-        retry_policy: RetryPolicy | None = None,
-    ) -> TaskResult:
+        retry_policy: RetryPolicy | int | None = None,
+    ) -> TaskResult[R]:
         """``execute(check=False)``: return the result also of a task that FAILED.
 
         Example:
@@ -351,11 +358,11 @@ class TaskExecutor:
 
     def submit(
         self,
-        task: Task,
+        task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
-        retry_policy: RetryPolicy | None = None,
-    ) -> TaskFuture:
+        retry_policy: RetryPolicy | int | None = None,
+    ) -> TaskFuture[R]:
         """Run a task on a thread of the executor, as ``execute`` does, and return at once.
 
         Cancelling the future cancels the task if it has not started. Arguments as for `execute`;
@@ -371,11 +378,11 @@ class TaskExecutor:
 
     def _submit(
         self,
-        task: Task,
+        task: Task[R],
         upstream: Mapping[str, Task] | None,
-        retry_policy: RetryPolicy | None,
+        retry_policy: RetryPolicy | int | None,
         loop: AbstractEventLoop | None,
-    ) -> TaskFuture:
+    ) -> TaskFuture[R]:
         """``submit``; a coroutine of the task runs on ``loop``, or on the executor's if None."""
         from ttasks.engine.bridge import Promise
 
@@ -407,11 +414,11 @@ class TaskExecutor:
 
     async def aexecute(
         self,
-        task: Task,
+        task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
-        retry_policy: RetryPolicy | None = None,
-    ) -> TaskResult:
+        retry_policy: RetryPolicy | int | None = None,
+    ) -> TaskResult[R]:
         """``execute``, for coroutines: wait for the result without blocking the event loop.
 
         If the task is a coroutine it runs on the caller's loop, and may share what lives there.
@@ -499,7 +506,7 @@ class TaskExecutor:
         self,
         task: Task,
         upstream: Mapping[str, Task] | None,
-        retry_policy: RetryPolicy | None,
+        retry_policy: RetryPolicy | int | None,
     ) -> tuple[tuple[Task, ...], RetryPolicy | None]:
         """The upstream tasks, and the policy that holds for the task."""
         check_task("task", task)

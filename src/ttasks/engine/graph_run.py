@@ -14,7 +14,7 @@ from ttasks.engine.ending import settle
 from ttasks.engine.interrupted import INTERRUPTED
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.engine.requests import Requests
-from ttasks.engine.resume import in_order, prepare_ledger
+from ttasks.engine.resume import prepare_ledger
 from ttasks.engine.run import Run
 from ttasks.engine.signals import Signals
 from ttasks.errors import GraphError, TaskExecutionError
@@ -22,6 +22,7 @@ from ttasks.model.graph import state_of, topology_of
 from ttasks.model.plan import Plan
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import lifecycle_of
+from ttasks.model.topology import in_order
 
 if TYPE_CHECKING:
     from ttasks.engine.attempt import Attempt

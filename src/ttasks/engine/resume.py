@@ -9,7 +9,7 @@ it. All other tasks run as if there had never been an earlier run: there is one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ttasks.errors import GraphError
 from ttasks.model.fingerprint import fingerprint_of
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import lifecycle_of, stamp
+from ttasks.model.topology import in_order
 
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
@@ -81,18 +82,6 @@ def stamp_all(nodes: Sequence[Node], topology: Topology) -> None:
         if not task.is_succeeded or task.fingerprint is None:
             stamp(task, fingerprint_of(task, [known[end] for end in topology.dependencies[number]]))
         known[number] = task.fingerprint
-
-
-def in_order(topology: Topology) -> Iterator[int]:
-    """The nodes in an order where each comes after its dependencies."""
-    waiting = [len(ends) for ends in topology.dependencies]
-    free = [number for number, count in enumerate(waiting) if not count]
-    for number in free:  # grows while it is read
-        yield number
-        for dependent in topology.dependents[number]:
-            waiting[dependent] -= 1
-            if not waiting[dependent]:
-                free.append(dependent)
 
 
 # The graph of the same key

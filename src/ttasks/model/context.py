@@ -314,6 +314,19 @@ def _check_stream(stream: object) -> None:
         raise wrong_value("stream", stream, "'stdout' or 'stderr'")
 
 
+class Prints(Protocol):
+    """Where the text goes that a task prints."""
+
+    def write(self, stream: str, text: str) -> None:
+        """Take text of "stdout" or "stderr"."""
+
+    def flush(self, stream: str) -> None:
+        """Let go of what is held back."""
+
+
+PRINTS: ContextVar[Prints | None] = ContextVar("ttasks_prints", default=None)
+"""Set where the prints of a task are captured; not in subscribers, whose prints are their own."""
+
 CURRENT: ContextVar[TaskContext | None] = ContextVar("ttasks_current", default=None)
 
 

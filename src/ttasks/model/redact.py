@@ -303,7 +303,7 @@ def redacted_graph(graph: TaskGraph, redactor: Redactor) -> TaskGraph:
         node._replace(task=views[node.task.id], after=tuple(views[task.id] for task in node.after))
         for node in graph.nodes()
     ]
-    return TaskGraph.restore(graph.id, nodes, title, graph.key)
+    return TaskGraph.restore(graph.id, nodes, title, graph.key, graph.created_at)
 
 
 def redacted(value: Any, redactor: Redactor) -> Any:
@@ -314,13 +314,35 @@ def redacted(value: Any, redactor: Redactor) -> Any:
     if isinstance(value, Mapping):
         return _redacted_items(value, redactor)
     if type(value) is Call:
-        # Only strs are changed: whatever else it holds is up to the function.
-        return value.with_leaves(
-            lambda leaf: redacted(leaf, redactor) if isinstance(leaf, str) else leaf, _NO_TEXT
-        )
+        return _redacted_call(value, redactor)
     if type(value) in (list, tuple):
         return type(value)(redacted(item, redactor) for item in value)
     return value
+
+
+def _redacted_call(call: Call, redactor: Redactor) -> Call:
+    """A call without secrets in its strs; an argument that holds one otherwise is left out."""
+
+    def hide(leaf: Any) -> Any:
+        return redacted(leaf, redactor) if isinstance(leaf, str) else leaf
+
+    def leave_out(argument: Any) -> Any:
+        if type(argument) in PLAIN and type(argument) is not bytes:
+            return argument
+        try:
+            text = repr(argument)
+        except BaseException:  # whatever the code of its class raises
+            return argument
+        return argument if redactor.text(text) == text else MASK
+
+    hidden = call.with_leaves(hide, _NO_TEXT)
+    args = [leave_out(argument) for argument in hidden.args]
+    kwargs = {name: leave_out(argument) for name, argument in hidden.kwargs.items()}
+    before = [*hidden.args, *hidden.kwargs.values()]
+    if all(new is old for new, old in zip([*args, *kwargs.values()], before, strict=True)):
+        return hidden
+    backend = hidden.backend if hidden.is_placed else None
+    return Call.restore(hidden.func, tuple(args), kwargs, backend, hidden.capture_print)
 
 
 def _redacted_options(task: Task, redactor: Redactor) -> dict[str, Any]:

@@ -82,7 +82,7 @@ BAD_CALLS: list[tuple[Callable[[TaskExecutor], Any], type[Exception], list[str]]
     (lambda e: e.execute(TASK, {OTHER.id: 5}), TypeError, ["upstream[", "5"]),
     (lambda e: e.execute(TASK, {"x": OTHER}), ValueError, ["upstream['x']", OTHER.id]),
     (lambda e: e.execute(TASK, check=0), TypeError, ["check", "0"]),
-    (lambda e: e.execute(TASK, retry_policy=3), TypeError, ["retry_policy", "3"]),
+    (lambda e: e.execute(TASK, retry_policy=3.0), TypeError, ["retry_policy", "3.0"]),
     (lambda e: e.submit("t"), TypeError, ["task", "'t'"]),
     (lambda e: e.submit(TASK, {"x": OTHER}), ValueError, ["upstream['x']", OTHER.id]),
     (lambda e: e.submit(TASK, retry_policy={}), TypeError, ["retry_policy", "{}"]),

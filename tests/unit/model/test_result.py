@@ -19,6 +19,10 @@ FAILURE = Failure(
     traceback="Traceback …",
     locals={"x": "1"},
     downstream=(("deploy", "id-2"),),
+    location="etl.py:3 in load",
+    function="etl.load",
+    args=("1",),
+    kwargs={"y": "2"},
 )
 
 
@@ -86,6 +90,10 @@ def test_a_failure_survives_pickle_and_becomes_json() -> None:
         "traceback": "Traceback …",
         "locals": {"x": "1"},
         "downstream": [["deploy", "id-2"]],
+        "location": "etl.py:3 in load",
+        "function": "etl.load",
+        "args": ["1"],
+        "kwargs": {"y": "2"},
     }
 
 

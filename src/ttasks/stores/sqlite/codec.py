@@ -13,6 +13,7 @@ from time import time_ns
 from typing import Any, NamedTuple
 
 from ttasks.errors import StoreError
+from ttasks.model.call import Call
 from ttasks.model.checks import wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.result import TaskResult
@@ -20,6 +21,7 @@ from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, lifecycle_of
 from ttasks.model.task_type import TaskType
 from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.calls import decode_call, encode_call
 from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.details import (
     USUAL_FACTS,
@@ -30,10 +32,12 @@ from ttasks.stores.sqlite.details import (
     get_facts,
 )
 from ttasks.stores.sqlite.plain import (
+    CALL,
     EPOCH,
     MICROSECOND,
     NONE,
     OUTPUT,
+    Text,
     decode_object,
     encode_object,
     from_json,
@@ -176,7 +180,7 @@ def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any
 
 def encode_task(task: Task, owner: int | None, pickles: bool) -> Row:
     """Everything that the ledger keeps of a task, as it is now."""
-    payload_kind, payload = encode_object(task.payload)
+    payload_kind, payload = _encode_payload(task.payload)
     created_at, details = to_micros(task.created_at), encode_details(task)
     kind, title, key = to_text(task.type.value), to_text(task.title), to_optional(task.key)
     body = checksums.of_body(payload, details)
@@ -189,6 +193,20 @@ def encode_task(task: Task, owner: int | None, pickles: bool) -> Row:
         encode_state(task, owner, pickles),
         (kind, title, payload_kind, payload, key, details, task.fingerprint, body, checksum),
     )
+
+
+def _encode_payload(payload: object) -> tuple[str, Text]:
+    if type(payload) is Call:
+        text = encode_call(payload)
+        if text is not None:
+            return CALL, text
+    return encode_object(payload)
+
+
+def _decode_payload(kind: str, text: Text | None) -> Any:
+    if kind == CALL and text is not None:
+        return decode_call(from_text(text))
+    return decode_object("payload", kind, text)
 
 
 def update_state(
@@ -327,7 +345,7 @@ def decode_task(row: Sequence[Any], pickles: bool = False) -> Task:
             "fingerprint": fingerprint,
             "blocked_by": blocked_by,
             "error": from_optional(error),
-            "payload": decode_object("payload", payload_kind, payload),
+            "payload": _decode_payload(payload_kind, payload),
             "result": _decode_result(task_id, result_row, pickles),
             "extra": {},
         }
