@@ -51,7 +51,7 @@ Handler = Callable[[TaskContext], Any]
 _NO_REASON = TaskCancelled().args[:1]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Work:
     """A task of a run, and what its attempts need.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from contextvars import Context
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,7 @@ from ttasks.engine.crew import Crew
 from ttasks.engine.ending import settle
 from ttasks.engine.pace import LOOK_SECONDS, Pace
 from ttasks.engine.retry import RetryBudget, Tries
+from ttasks.engine.twins import Twins
 from ttasks.errors import (
     HandlerNotFoundError,
     InvalidTransitionError,
@@ -27,7 +29,15 @@ from ttasks.errors import (
 )
 from ttasks.model.clock import SYSTEM_CLOCK
 from ttasks.model.plan import Decision, Plan
-from ttasks.model.status import BLOCKED, CANCELLED, FAILED, PENDING, RUNNING, TaskStatus
+from ttasks.model.status import (
+    BLOCKED,
+    CANCELLED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    SUCCEEDED,
+    TaskStatus,
+)
 from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
@@ -142,6 +152,7 @@ class Dispatch:
         self._stop_reason = "cancelled"
         self._stop_message: str | None = None
         self._stop_all = False
+        self._twins: Twins | None = None  # made for the first task with ``reuse``
         self.errors: dict[str, BaseException] = {}
         self.has_decided = False
         self.must_work = False
@@ -401,6 +412,10 @@ class Dispatch:
             if work.decision is not None:
                 self._release(node)
                 return self._carry_out(work.decision)
+            if task.reuse and work.prior is None:
+                shared = self._share(node, work)
+                if shared is not None:
+                    return shared
             found = self._handlers.get(task.type)
             if found is None:
                 return self._without_handler(node, work)
@@ -428,6 +443,35 @@ class Dispatch:
             self.errors[task.id] = error
             self._trouble(work, error)
             return self._end(work, FAILED)
+
+    def _share(self, node: int, work: Work) -> TaskStatus | None:
+        """Let a task take over the result of an equal one or wait for it; None if it has to run."""
+        task = work.task
+        with self._lock:
+            if self._twins is None:
+                scope = None if self.outer is None else self
+                self._twins = Twins(self._scheduler.claims, scope, keeps=not self._is_open)
+            twins = self._twins
+        if twins.take_over(node, task):
+            self._release(node)
+            self.services.recorder.resave(task)
+            return self._end(work, SUCCEEDED)
+        if twins.lead(work):
+            return None
+        self._release(node)
+        with self._lock:
+            is_waiting = self._plan.postpone(node, "duplicate", self._clock.now())
+        if not is_waiting:
+            work.decision = Decision(node, CANCELLED)
+            return self._carry_out(work.decision)
+        if not twins.wait(node, task, partial(self._wake, node, work)):
+            self._retake(node)
+        return RUNNING
+
+    def _wake(self, node: int, work: Work) -> None:
+        """A twin of a task has ended."""
+        if self._works[node] is work:  # an open run may have given the number to another one
+            self._retake(node)
 
     def _attempt(
         self, node: int, work: Work, backend: Backend | None, handler: Handler

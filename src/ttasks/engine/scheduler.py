@@ -10,6 +10,7 @@ from ttasks import sync
 from ttasks.engine.attempt import Attempt, Services
 from ttasks.engine.ending import settle
 from ttasks.engine.limits import Groups, Places, RunPlaces
+from ttasks.engine.twins import Claims
 from ttasks.errors import TaskCancelled
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT
@@ -70,6 +71,7 @@ class Scheduler:
     Attributes:
         ending: cancelled by ``shutdown(cancel=True)``, and by ``cancel_all``, after which there is
             another.
+        claims: fingerprints that tasks with ``reuse`` are working at.
         abandoned: threads that were left behind with a handler and still run.
     """
 
@@ -99,6 +101,7 @@ class Scheduler:
         self.let_go = let_go
         self.working = working
         self.ending = CancelToken()
+        self.claims = Claims()
         self._bells: list[sync.Lock] = []  # of those that wait until nothing is under way
 
     # What is under way
