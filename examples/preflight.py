@@ -15,6 +15,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Iterable
+from io import TextIOWrapper
 from pathlib import Path
 from threading import Lock
 
@@ -45,7 +46,8 @@ def main() -> int:
         for name in CHECKS:
             print(f"{name:<8} {command_of(name)}")
         return 0
-    sys.stdout.reconfigure(errors="replace")  # whatever the tools print
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # whatever the tools print
     graph, report = build_graph(arguments.only or list(CHECKS))
     interrupted = False
     with TaskExecutor() as executor:
@@ -115,7 +117,7 @@ class LiveLines:
     def __call__(self, event: TaskEvent) -> None:
         title = event.task.title
         if event.type is TaskEventType.OUTPUT:
-            lines = [f"{title:<8}| {line}" for line in event.output_chunk.splitlines()]
+            lines = [f"{title:<8}| {line}" for line in (event.output_chunk or "").splitlines()]
         else:
             time = event.timestamp.astimezone().strftime("%H:%M:%S")
             lines = [f"{time} {event.type.value:<9} {title:<8} {seconds_of(event)} {reason(event)}"]

@@ -34,7 +34,7 @@ class TaskCancelled(TTasksError, RuntimeError):
         completed: CompletedProcess[str] | None = None,
     ) -> None:
         super().__init__(message, completed)
-        self.completed = completed
+        self.completed: CompletedProcess[str] | Any = completed
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -49,7 +49,7 @@ class TaskExecutionError(TTasksError, RuntimeError):
 
     def __init__(self, message: str, completed: CompletedProcess[str] | None = None) -> None:
         super().__init__(message, completed)
-        self.completed = completed
+        self.completed: CompletedProcess[str] | Any = completed
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -89,7 +89,7 @@ class TaskTimeoutError(TTasksError, TimeoutError):
         # One argument only: OSError, a base of TimeoutError, would take the first of two for errno.
         super().__init__(f"{what} timed out after {seconds:g} seconds")
         self.seconds = seconds
-        self.completed = completed
+        self.completed: CompletedProcess[str] | Any = completed
         self.what = what
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -101,10 +101,10 @@ class TaskResult(Generic[R_co]):
     value: R_co = None  # type: ignore[assignment]
     attempts: int = 1
     termination_reason: str | None = None
-    failure: Failure | None = None
+    failure: Failure | MaybeNone = None
     reused: bool = False
     output_truncated: bool = False
-    output_files: Mapping[str, str] | None = None
+    output_files: Mapping[str, str] | MaybeNone = None
     usage: Mapping[str, int] | None = None
     attempt_durations: tuple[float, ...] = ()
     total_duration: float | None = None
