@@ -141,7 +141,7 @@ class Dispatch:
         self._is_open = is_open
         self._closed = False
         self._grouped = plan.grouped
-        self._held = places.held_by(None)
+        self._held = places.held_by(())
         self._crew = Crew(self._serve, max_workers, name)
         self._agenda: Agenda[int | Attempt] = Agenda()
         # Whether others would have to wait is told by real time only.
@@ -290,11 +290,11 @@ class Dispatch:
             False if the run has just ended, or has been stopped.
         """
         task = work.task
-        group = task.group if task.group in self._places else None
+        groups = self._places.limited(task)
         with self._lock:
             if self._closed or (start and self._stop_error is not None):
                 return False
-            node = self._plan.add((task.priority, task.deadline), group, self._clock.now())
+            node = self._plan.add((task.priority, task.deadline), groups, self._clock.now())
             if node == len(self._works):
                 self._works.append(work)
             else:
@@ -490,7 +490,7 @@ class Dispatch:
             work.tries = Tries(work.retry, self._clock, self._budget)
         held = self._held
         if self._grouped:
-            held = self._places.held_by(self._plan.group_of(node))
+            held = self._places.held_by(self._plan.groups_of(node))
         variables = (self._context if work.context is None else work.context).copy()
         return Attempt(self, work, backend, handler, variables, held, node)
 
@@ -567,11 +567,11 @@ class Dispatch:
         return status
 
     def _release(self, node: int) -> None:
-        """Give back the place of a node in its group."""
+        """Give back the places of a node in its groups."""
         if self._grouped:
-            group = self._plan.group_of(node)
-            if group is not None:
-                self._scheduler.give_back(self._places, group)
+            groups = self._plan.groups_of(node)
+            if groups:
+                self._scheduler.give_back(self._places, groups)
 
     # Tasks that somebody else runs
 

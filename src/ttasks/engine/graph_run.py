@@ -149,8 +149,9 @@ class GraphRun:
                 finished[number] = status
             if task.priority or task.deadline is not None:
                 orders[number] = (task.priority, task.deadline)
-            if task.group is not None and task.group in places:
-                groups[number] = task.group
+            limited = places.limited(task)
+            if limited:
+                groups[number] = limited
             if node.finally_:
                 finals.append(number)
         policies = [node.policy for node in nodes]

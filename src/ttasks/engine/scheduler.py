@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from ttasks import sync
 from ttasks.engine.attempt import Attempt, Services
 from ttasks.engine.ending import settle
-from ttasks.engine.limits import Places, RunPlaces
+from ttasks.engine.limits import Groups, Places, RunPlaces
 from ttasks.engine.twins import Claims
 from ttasks.errors import TaskCancelled
 from ttasks.model.cancel import CancelToken
@@ -242,11 +242,11 @@ class Scheduler:
         with self.lock:
             self._runs.pop(run, None)
 
-    def give_back(self, places: RunPlaces, group: str) -> None:
-        """Give back a place in a group, and let whoever waits for it go on."""
+    def give_back(self, places: RunPlaces, groups: Groups) -> None:
+        """Give back a place in each of some groups, and let whoever waits for one go on."""
         with self.lock:
-            places.give_back(group)
-            unparked = [run for run in self._runs if run.unpark(group)]
+            places.give_back(groups)
+            unparked = {run for run in self._runs for group in groups if run.unpark(group)}
         for run in unparked:
             run.provide_worker()
 

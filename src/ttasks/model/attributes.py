@@ -21,6 +21,7 @@ from ttasks.model.checks import (
     wrong_value,
 )
 from ttasks.model.command import check_script, command_options
+from ttasks.model.groups import check_group
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.prompt import agent_options, prompt_options
 from ttasks.model.task_type import TaskType
@@ -86,7 +87,7 @@ ATTRIBUTES: dict[str, Callable[[str, Any], Any]] = {
     "retry": check_retry,
     "priority": check_number,
     "deadline": check_moment,
-    "group": check_optional_str,
+    "group": check_group,
     "key": check_optional_str,
     "version": check_optional_str,
     "reuse": check_bool,

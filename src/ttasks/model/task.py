@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import isfinite
 from operator import attrgetter
@@ -35,6 +35,7 @@ from ttasks.model.checks import (
     wrong_type,
 )
 from ttasks.model.command import command_options
+from ttasks.model.groups import Group, check_group
 from ttasks.model.ids import new_id
 from ttasks.model.lifecycle import Lifecycle
 from ttasks.model.policy import RetryPolicy
@@ -60,7 +61,7 @@ class TaskSettings(TypedDict, total=False):
     retry: RetryPolicy | int | None
     priority: float
     deadline: datetime | None
-    group: str | None
+    group: str | Iterable[str] | None
     key: str | None
     version: str | None
     reuse: bool
@@ -91,7 +92,9 @@ class Task(Reference, Generic[R_co]):
         priority: among the ready tasks of a graph, those with a higher priority start first.
         deadline: aware datetime. Among ready tasks of equal priority, the earliest deadline
             starts first; tasks without one start last. A deadline does not end a task.
-        group: name of a concurrency group; see ``limits`` of the executor and of ``graph.run``.
+        group: name of a concurrency group, or of several: the task runs when there is a place in
+            each. It is kept as None, a str, or a tuple of several. See ``limits`` of the executor
+            and of ``graph.run``.
         key: name that stays the same from one run of a script to the next; kept in the ledger.
         version: changes whenever the meaning of the work does; kept in the ledger.
         reuse: whether the result of an equal task may stand in for this one's; kept in the ledger.
@@ -123,7 +126,7 @@ class Task(Reference, Generic[R_co]):
     retry: RetryPolicy | None
     priority: float
     deadline: datetime | None
-    group: str | None
+    group: Group
     key: str | None
     version: str | None
     reuse: bool
@@ -144,7 +147,7 @@ class Task(Reference, Generic[R_co]):
         retry: RetryPolicy | int | None = None,
         priority: float = 0.0,
         deadline: datetime | None = None,
-        group: str | None = None,
+        group: str | Iterable[str] | None = None,
         key: str | None = None,
         version: str | None = None,
         reuse: bool = False,
@@ -163,7 +166,7 @@ class Task(Reference, Generic[R_co]):
         timeout = None if timeout is None else check_seconds("timeout", timeout)
         retry = None if retry is None else check_retry("retry", retry)
         deadline = None if deadline is None else check_moment("deadline", deadline)
-        group = None if group is None else check_optional_str("group", group)
+        groups = None if group is None else check_group("group", group)
         key = None if key is None else check_optional_str("key", key)
         version = None if version is None else check_optional_str("version", version)
         reuse = False if reuse is False else check_bool("reuse", reuse)
@@ -176,7 +179,7 @@ class Task(Reference, Generic[R_co]):
         _set.retry(self, retry)
         _set.priority(self, priority)
         _set.deadline(self, deadline)
-        _set.group(self, group)
+        _set.group(self, groups)
         _set.key(self, key)
         _set.version(self, version)
         _set.reuse(self, reuse)
@@ -608,7 +611,8 @@ class PythonTask(Task[R_co]):
     backend: ClassVar[str | None] = None
     capture_print: ClassVar[bool] = False
     if TYPE_CHECKING:
-        retry: Any  # a class attribute may also be an int
+        retry: Any  # a class attribute may also be an int,
+        group: Any  # and any iterable of str
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -127,7 +127,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=[type(value).__name__ for value in VALUES])
 def test_arguments_come_back_as_they_were_with_the_same_fingerprint(
     value: Any, tmp_path: Path
 ) -> None:

@@ -68,12 +68,13 @@ def decode_details(text: str | None) -> dict[str, Any]:
     """The attributes in the JSON of `encode_details`."""
     details = from_json(text) or {}
     deadline = details.get("deadline")
+    group = details.get("group")
     retry = details.get("retry")
     return {
         "description": details.get("description", ""),
         "timeout": details.get("timeout"),
         "priority": details.get("priority", 0.0),
-        "group": details.get("group"),
+        "group": tuple(group) if isinstance(group, list) else group,
         "version": details.get("version"),
         "reuse": details.get("reuse", False),
         "options": details.get("options", {}),
