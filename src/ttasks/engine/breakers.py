@@ -10,6 +10,7 @@ from ttasks.errors import CircuitOpenError
 from ttasks.model.breaker import BreakerStatus, Circuit, CircuitBreaker, CircuitState
 from ttasks.model.checks import check_str, wrong_type
 from ttasks.model.clock import Clock
+from ttasks.model.groups import groups_of
 from ttasks.model.task_type import TaskType
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ class Breakers:
 
     def _circuits_of(self, task: Task) -> list[tuple[Key, Circuit]]:
         """The circuits that a call of a task goes through; with the lock held."""
-        groups = task.group
-        keys: list[Key] = [groups] if isinstance(groups, str) else list(groups or ())
+        keys: list[Key] = [*groups_of(task)]
         if self._of_each_group is not None:
             for key in keys:
                 if key not in self._circuits:

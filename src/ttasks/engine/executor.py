@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from ttasks.backends.base import Backend
     from ttasks.engine.bridge import TaskFuture
     from ttasks.model.graph import TaskGraph
-    from ttasks.model.running import RunOptions
+    from ttasks.model.running import Limits, RunOptions
 
 R = TypeVar("R")
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
@@ -64,7 +64,7 @@ class ExecutorOptions(TypedDict, total=False):
     """Keyword arguments of `TaskExecutor`; see there."""
 
     max_workers: int | None
-    limits: Mapping[str, int] | None
+    limits: Limits | None
     breakers: GivenBreakers | None
     guards: Iterable[Guard]
     redact: Iterable[str | Pattern[str]]
@@ -88,8 +88,8 @@ class TaskExecutor:
             `Store`. None keeps nothing.
         max_workers: threads for ``submit``, and for each run of a graph that names no number of its
             own; at least 1. None means the number of CPUs plus 4, at most 32.
-        limits: group name to how many of its tasks run at once, at least 1, over all work of this
-            executor. ``execute`` waits for a place as all others do.
+        limits: group name or TaskType to how many of its tasks run at once, at least 1, over all
+            work of this executor. ``execute`` waits for a place as all others do.
         breakers: group name or TaskType to a CircuitBreaker, over all work of this executor. While
             it is open, attempts of these tasks fail with CircuitOpenError. That of ``"*"`` gives
             each group that is not named a circuit of its own.
@@ -127,7 +127,7 @@ class TaskExecutor:
         store: Store | None = None,
         *,
         max_workers: int | None = None,
-        limits: Mapping[str, int] | None = None,
+        limits: Limits | None = None,
         breakers: GivenBreakers | None = None,
         guards: Iterable[Guard] = (),
         redact: Iterable[str | Pattern[str]] = (),

@@ -7,20 +7,38 @@ own: the lock of the scheduler protects it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ttasks.model.groups import groups_of
-from ttasks.model.running import check_limits
+from ttasks.model.running import Limits, check_limits
 from ttasks.model.task import Task
+from ttasks.model.task_type import TaskType
 
 Groups = tuple[str, ...]
 
 
-class Places:
-    """Counts the tasks of each limited group that are running."""
+def group_of_type(type: TaskType) -> str:
+    """The name of the group of all tasks of a type."""
+    return f"type {type.value}"
 
-    def __init__(self, limits: Mapping[str, int] | None = None) -> None:
+
+class Places:
+    """Counts the tasks of each limited group that are running.
+
+    The tasks of a type that has a limit are a group, too; see `group_of_type`.
+
+    Attributes:
+        has_types: some type has a limit.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
         check_limits(limits)
-        self._limits = dict(limits or {})
+        given: Mapping[Any, int] = limits or {}
+        self._limits = {
+            group_of_type(key) if isinstance(key, TaskType) else key: limit
+            for key, limit in given.items()
+        }
+        self.has_types = any(isinstance(key, TaskType) for key in given)
         self._used = dict.fromkeys(self._limits, 0)
 
     def __contains__(self, group: object) -> bool:
@@ -56,14 +74,16 @@ class RunPlaces:
         self._shared = shared
         self._held = held
         self._lent = Places(dict.fromkeys(held, 1))
+        self._has_types = own.has_types or shared.has_types
 
     def limited(self, task: Task) -> Groups:
         """The groups of a task that have a limit."""
-        if task.group is None:
+        groups = groups_of(task)
+        if self._has_types:
+            groups = (*groups, group_of_type(task.type))
+        elif not groups:
             return ()
-        return tuple(
-            group for group in groups_of(task) if group in self._own or group in self._shared
-        )
+        return tuple(group for group in groups if group in self._own or group in self._shared)
 
     def take(self, groups: Groups) -> Groups:
         """Take a place in each of the groups, if one is free in each.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from operator import attrgetter, methodcaller
 from typing import NamedTuple, Protocol, Self, TypeVar
@@ -27,7 +27,7 @@ from ttasks.model.checks import (
 from ttasks.model.ids import new_id
 from ttasks.model.names import Names
 from ttasks.model.policy import DependencyPolicy
-from ttasks.model.running import GraphStatistics, RunOptions, RunState
+from ttasks.model.running import GraphStatistics, Limits, RunOptions, RunState
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, check_task
 from ttasks.model.topology import Topology, in_order, topology
@@ -558,7 +558,7 @@ class TaskGraph:
         timeout: float | None = None,
         finally_timeout: float | None = None,
         retry_budget: int | None = None,
-        limits: Mapping[str, int] | None = None,
+        limits: Limits | None = None,
         handle_sigterm: bool = False,
         resume: bool = False,
     ) -> TaskGraph:
@@ -578,8 +578,8 @@ class TaskGraph:
             finally_timeout: seconds that all finally tasks together may take once the run has been
                 stopped; then they are cancelled too. None means no limit.
             retry_budget: retries of all tasks together, at least 0; None means no limit.
-            limits: group name to how many tasks of it this run may have running at once, at
-                least 1, beside the limits of the executor.
+            limits: group name or TaskType to how many tasks of it this run may have running at
+                once, at least 1, beside the limits of the executor.
             handle_sigterm: treat SIGTERM like Ctrl-C, and SIGHUP (a closed terminal) too unless the
                 program ignores it; works in the main thread only. Without it they end the
                 program at once: its commands go on, and no finally task runs.
@@ -624,7 +624,7 @@ class TaskGraph:
         timeout: float | None = None,
         finally_timeout: float | None = None,
         retry_budget: int | None = None,
-        limits: Mapping[str, int] | None = None,
+        limits: Limits | None = None,
         handle_sigterm: bool = False,
         resume: bool = False,
     ) -> TaskGraph:

@@ -13,6 +13,10 @@ from ttasks.model.checks import check_bool, check_int, check_seconds, check_str,
 from ttasks.model.status import TaskStatus
 from ttasks.model.task_type import TaskType
 
+# Three of them, because a mapping from str is no mapping from str or TaskType.
+Limits = Mapping[str, int] | Mapping[TaskType, int] | Mapping[str | TaskType, int]
+"""How many tasks of a group or of a type may run at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -23,7 +27,7 @@ class RunOptions:
     timeout: float | None = None
     finally_timeout: float | None = None
     retry_budget: int | None = None
-    limits: Mapping[str, int] | None = None
+    limits: Limits | None = None
     handle_sigterm: bool = False
     resume: bool = False
 
@@ -40,13 +44,14 @@ class RunOptions:
 
 
 def check_limits(limits: object) -> None:
-    """Check a mapping from group name to how many of it may run at once."""
+    """Check a mapping from group name or TaskType to how many of it may run at once."""
     if limits is None:
         return
     if not isinstance(limits, Mapping):
-        raise wrong_type("limits", limits, "a mapping from group name to int")
+        raise wrong_type("limits", limits, "a mapping from group name or TaskType to int")
     for group, limit in limits.items():
-        check_str("a group name in limits", group, empty=False)
+        if not isinstance(group, TaskType):
+            check_str("a group name in limits", group, empty=False)
         check_int(f"limits[{group!r}]", limit, least=1)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support import (
+    CUSTOM,
     WAIT,
     FakeHandler,
     Gate,
@@ -19,7 +20,7 @@ from support import (
     run,
     statuses,
 )
-from ttasks import RetryPolicy, SQLiteStore, Task, TaskContext, TaskEvent, TaskGraph
+from ttasks import RetryPolicy, SQLiteStore, Task, TaskContext, TaskEvent, TaskGraph, TaskType
 
 
 def grouped(title: str, group: str, **options: Any) -> Task:
@@ -351,3 +352,45 @@ def test_a_ledger_keeps_several_groups(tmp_path: Any) -> None:
             task = make("t", group=group)
             store.tasks.save(task)
             assert store.tasks[task.id].group == group
+
+
+# By type
+
+
+def test_a_type_may_have_a_limit_of_its_own_beside_those_of_groups() -> None:
+    handler = FakeHandler({f"t{number}": lambda context: None for number in range(6)})
+    executor, recorder = executor_with(handler, limits={CUSTOM: 1, "g": 2})
+    graph = TaskGraph()
+    for number in range(6):
+        graph.add(make(f"t{number}", group="g" if number % 2 else None))
+    run(graph, executor, 4)
+    assert graph.ok
+    assert handler.most == 1
+    recorder.check()
+
+
+def test_a_limit_by_type_leaves_other_types_alone() -> None:
+    gate = Gate()
+    executor, _ = executor_with(gate, limits={CUSTOM: 1})
+    other = TaskType("other")
+    executor.register(other, lambda context: gate.open())
+    graph = TaskGraph()
+    graph.add(make("a"))
+    graph.add(make("b"))
+    graph.add(Task("c", None, other))
+    run(graph, executor, 3)
+    assert graph.ok
+
+
+def test_a_run_may_limit_a_type_too_and_submitted_tasks_keep_to_it() -> None:
+    handler = FakeHandler()
+    executor, _ = executor_with(handler, limits={CUSTOM: 1})
+    graph = TaskGraph()
+    for number in range(4):
+        graph.add(make(f"t{number}"))
+    run(graph, executor, 4, limits={CUSTOM: 2})
+    with executor:
+        futures = [executor.submit(make(f"s{number}")) for number in range(4)]
+        for future in futures:
+            future.result(WAIT)
+    assert handler.most == 1
