@@ -123,7 +123,7 @@ async def _wait_for_end(done: asyncio.Future[None], cancel: Callable[[], object]
 
 
 async def run_off_loop(
-    work: Callable[[], None],
+    work: Callable[[], object],
     cancel: Callable[[], object],
     signals: AbstractContextManager[object] | None = None,
 ) -> None:

@@ -41,7 +41,7 @@ from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.context import CURRENT
 from ttasks.model.frames import Frames, check_frames
 from ttasks.model.policy import RetryPolicy
-from ttasks.model.redact import Redactor, check_secrets, secret_values
+from ttasks.model.redact import Redactor, check_names, check_secrets, secret_values
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store, check_store_methods
@@ -104,8 +104,10 @@ class TaskExecutor:
             of the innermost frame of your own code, which is not in the standard library or an
             installed package; with part of the name of a module or file, of the innermost frame
             there.
-        strict_persistence: stop the run if a write to the store fails; otherwise the error is kept
-            in ``persistence_errors`` and announced, and the work goes on.
+        strict_persistence: stop the run if a write to the store fails, and announce nothing that
+            was not saved; finally tasks run all the same. Otherwise the work goes on. In either
+            case the error is kept in ``persistence_errors`` and announced, and the next transition
+            saves what is missing.
         retry: for tasks that have no policy of their own, also as the number of attempts; None
             means one attempt.
         timeout: seconds per attempt, above 0, for tasks that have no timeout; None means no limit.
@@ -427,7 +429,18 @@ class TaskExecutor:
         """
         import asyncio
 
-        return await self._submit(task, upstream, retry_policy, asyncio.get_running_loop())
+        outer = self._scheduler.ambient()
+        if outer is None or not outer.held:
+            return await self._submit(task, upstream, retry_policy, asyncio.get_running_loop())
+        from ttasks.engine.bridge import run_off_loop
+
+        # As a part of that task, to use its places in groups: nobody gives it others.
+        await run_off_loop(
+            lambda: self.execute(task, upstream, retry_policy=retry_policy),
+            lambda: self.cancel(task),
+        )
+        assert task.result is not None
+        return task.result
 
     def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
         """Run a graph; `TaskGraph.run` calls this."""
@@ -510,6 +523,7 @@ class TaskExecutor:
     ) -> tuple[tuple[Task, ...], RetryPolicy | None]:
         """The upstream tasks, and the policy that holds for the task."""
         check_task("task", task)
+        check_names((task,), self._recorder.redactor)
         retry = check_retry("retry_policy", retry_policy) or task.retry or self._services.retry
         if upstream is None:
             return (), retry
@@ -622,6 +636,7 @@ class TaskExecutor:
                 with Signals():
                     self._scheduler.ending.cancel()
             self._scheduler.wait_idle()
+        self._recorder.catch_up()
         for handler in [*self._replaced, *(handler for _, handler in self._handlers.values())]:
             close = getattr(handler, "close", None)
             if close is not None:

@@ -20,8 +20,9 @@ from ttasks.engine.signals import Signals
 from ttasks.errors import GraphError, TaskExecutionError
 from ttasks.model.graph import state_of, topology_of
 from ttasks.model.plan import Plan
+from ttasks.model.redact import check_names, redacted_title
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import lifecycle_of
+from ttasks.model.task import Task, lifecycle_of
 from ttasks.model.topology import in_order
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ttasks.engine.scheduler import Scheduler
     from ttasks.model.breaker import BreakerStatus
     from ttasks.model.graph import Node, TaskGraph
+    from ttasks.model.redact import Redactor
     from ttasks.model.result import TaskResult
     from ttasks.model.running import RunOptions
     from ttasks.model.store import Store
@@ -82,6 +84,8 @@ class GraphRun:
                 raise
             state.error = None
             state.errors = run.errors
+            if self._recorder.redactor is not None:
+                state.title_of = partial(_title_of, self._recorder.redactor)
             self._recorder.save_graph(self._graph)
             self._run = run
             self.started_at = datetime.now(UTC)
@@ -96,6 +100,8 @@ class GraphRun:
         """
         graph, options, scheduler = self._graph, self._options, self._scheduler
         nodes = self._nodes = graph.nodes()
+        redactor = self._recorder.redactor
+        check_names(graph, redactor, graph.key)
         topology = self._topology = topology_of(graph)
         for node in nodes:
             if lifecycle_of(node.task).owner is not None:
@@ -104,7 +110,6 @@ class GraphRun:
                     "end before you run this graph"
                 )
         prepare_ledger(graph, nodes, topology, self._store, self._recorder, options.resume)
-        redactor = self._recorder.redactor
         title = graph.title if redactor is None else redactor.text(graph.title)
         outer = self._outer
         places = RunPlaces(
@@ -177,6 +182,7 @@ class GraphRun:
                 self._note_downstream()
             if run.error is not None:
                 self._recorder.save_outcome(self._graph)
+            self._recorder.catch_up()
 
     def _note_downstream(self) -> None:
         """Tell each failure which tasks did not run because of it."""
@@ -238,6 +244,12 @@ class GraphRun:
         """State of each circuit breaker of the executor."""
         breakers = self._scheduler.services.breakers
         return {} if breakers is None else breakers.states()
+
+
+def _title_of(redactor: Redactor, titled: Task | TaskGraph) -> str:
+    if isinstance(titled, Task):
+        return redacted_title(titled, redactor)
+    return redactor.text(titled.title)
 
 
 def _with_downstream(

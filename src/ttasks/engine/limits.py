@@ -53,6 +53,10 @@ class Places:
         if group in self._limits:
             self._used[group] += 1
 
+    def limit_of(self, group: str) -> int | None:
+        """How many places a group has; None if it has no limit."""
+        return self._limits.get(group)
+
     def give_back(self, group: str) -> None:
         """Give a place back."""
         if group in self._limits:
@@ -117,6 +121,10 @@ class RunPlaces:
             else:
                 self._own.give_back(group)
                 self._shared.give_back(group)
+
+    def shared_limit_of(self, group: str) -> int | None:
+        """How many places a group has over all runs; None for no limit, or a place of the outer."""
+        return None if group in self._held else self._shared.limit_of(group)
 
     def held_by(self, groups: Groups) -> frozenset[str]:
         """The groups in which a task of this run that is in ``groups`` has a place."""

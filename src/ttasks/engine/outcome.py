@@ -14,7 +14,9 @@ from ttasks.errors import (
     TaskExecutionError,
     TaskRejectedError,
     TaskTimeoutError,
-    describe,
+    full_type_name,
+    text_of,
+    type_name,
 )
 from ttasks.model.frames import captured_locals, described_call, formatted, location_of
 from ttasks.model.prompt import PromptReply
@@ -159,8 +161,7 @@ def describe_failure(
     raised: BaseException, redactor: Redactor | None, capture_locals: Frames, payload: Any
 ) -> Failure:
     """Turn an exception into plain data."""
-    kind = type(raised)
-    message = _message(raised)
+    message = text_of(raised)
     trace, variables, location = "", {}, ""
     try:
         if raised.__traceback__ is not None:
@@ -172,18 +173,12 @@ def describe_failure(
             variables = captured_locals(raised.__traceback__, redactor, capture_locals)
             location = location_of(raised.__traceback__)
     except BaseException as error:  # the code of an exception class may raise anything
-        trace = f"(no traceback: looking at the exception raised {type(error).__name__})"
+        trace = f"(no traceback: looking at the exception raised {type_name(error)})"
     if redactor is not None:
         message, trace = redactor.text(message), redactor.text(trace)
         location = redactor.text(location)
     return Failure(
-        f"{kind.__module__}.{kind.__qualname__}",
-        message,
-        trace,
-        variables,
-        (),
-        location,
-        *_call(payload, redactor),
+        full_type_name(raised), message, trace, variables, (), location, *_call(payload, redactor)
     )
 
 
@@ -192,13 +187,6 @@ def _call(payload: Any, redactor: Redactor | None) -> tuple[str, tuple[str, ...]
         return described_call(payload, redactor)
     except BaseException:  # the code of a container among the arguments may raise anything
         return "", (), {}
-
-
-def _message(raised: BaseException) -> str:
-    try:
-        return describe(raised)
-    except BaseException as error:  # a broken __str__ must not hide the failure itself
-        return f"{type(raised).__name__} (whose text raised {type(error).__name__})"
 
 
 def _is_command(kind: type) -> bool:

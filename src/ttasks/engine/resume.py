@@ -10,9 +10,9 @@ it. All other tasks run as if there had never been an earlier run: there is one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ttasks.engine.equals import has_kept_result, is_same, reusable
 from ttasks.engine.interrupted import check_not_running, end_interrupted
 from ttasks.errors import GraphError
 from ttasks.model.fingerprint import fingerprint_of
@@ -23,7 +23,6 @@ from ttasks.model.topology import in_order
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
     from ttasks.model.graph import Node, TaskGraph
-    from ttasks.model.result import TaskResult
     from ttasks.model.store import Store
     from ttasks.model.task import Task
     from ttasks.model.topology import Topology
@@ -52,6 +51,7 @@ def prepare_ledger(
     keys = unique_keys(graph) if graph.key is not None else {}
     if store is None:
         return
+    recorder.catch_up()
     before = latest(graph, store) if resume else None
     interrupted = check_not_running(graph, store, mine=True)
     if before is not None:
@@ -233,29 +233,3 @@ def take_over_equal(task: Task, finder: Finder) -> bool:
         and is_same(task, old)
         and lifecycle_of(task).take_over(reusable(old, task.id))
     )
-
-
-def is_same(task: Task, old: Task) -> bool:
-    """True if an earlier task SUCCEEDED at the same work and its value was kept."""
-    return (
-        task.fingerprint is not None
-        and old.fingerprint == task.fingerprint
-        and has_kept_result(old)
-    )
-
-
-def has_kept_result(task: Task) -> bool:
-    """True if a task SUCCEEDED and its store could keep the value."""
-    result = task.result
-    return task.is_succeeded and result is not None and is_kept(result.value)
-
-
-def is_kept(value: Any) -> bool:
-    """False for the placeholder of a value that a store could not keep."""
-    return not getattr(type(value), "is_absent", False)
-
-
-def reusable(old: Task, task_id: str) -> TaskResult:
-    """The result of an earlier task, for another one."""
-    assert old.result is not None
-    return replace(old.result, task_id=task_id, reused=True)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ttasks import sync
-from ttasks.engine.resume import is_same, reusable
+from ttasks.engine.equals import is_same, reusable
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import lifecycle_of
 

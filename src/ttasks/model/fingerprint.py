@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttasks.model.call import Call
 from ttasks.model.checks import plain
+from ttasks.model.command import with_variables
 from ttasks.model.identity import as_text, call_identity, value_identity
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def fingerprint_of(task: Task, upstream: Iterable[str | None] = ()) -> str | Non
         return None
     try:
         payload = _payload(task.payload)
-        facts = [_VERSION, task.type.value, payload, plain(task.options), task.version, ends]
+        options = with_variables(task.options) if "env_from" in task.options else task.options
+        facts = [_VERSION, task.type.value, payload, plain(options), task.version, ends]
         text = as_text(facts)
     except Exception:  # there is none, or whatever an attribute of the user's raises
         return None

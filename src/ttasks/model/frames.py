@@ -9,8 +9,10 @@ import os
 from reprlib import Repr
 from typing import TYPE_CHECKING
 
+from ttasks.errors import type_name
 from ttasks.model.call import Call, name_of
 from ttasks.model.checks import check_str, wrong_type
+from ttasks.model.redact import unused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +52,9 @@ def check_frames(name: str, value: object) -> Frames:
 def captured_locals(
     trace: TracebackType | None, redactor: Redactor | None, wanted: Frames = True
 ) -> dict[str, str]:
-    """Reprs of the variables of the wanted frame, bounded, without secrets.
+    """Reprs of the variables of the wanted frame by name, bounded, without secrets.
+
+    Names that become equal are numbered.
 
     Never fails: what has no repr is described by what its ``__repr__`` raised.
     """
@@ -60,9 +64,12 @@ def captured_locals(
         place = _innermost(trace, _is_users) if wanted else None
     if place is None:
         return {}
-    variables = list(place.tb_frame.f_locals.items())[:NAME_LIMIT]
     shown = _Shown(redactor)
-    return {name: shown.text(value) for name, value in variables}
+    found: dict[str, str] = {}
+    for name, value in list(place.tb_frame.f_locals.items())[:NAME_LIMIT]:
+        hidden = name if redactor is None else unused(redactor.text(name), found)
+        found[hidden] = shown.text(value)
+    return found
 
 
 def location_of(trace: TracebackType | None) -> str:
@@ -179,7 +186,7 @@ class _Shortened(Repr):
         try:
             return super().repr1(x, level)
         except BaseException as error:  # must not hide the failure itself
-            return f"<repr raised {type(error).__name__}>"
+            return f"<repr raised {type_name(error)}>"
 
     def repr_instance(self, x: object, level: int) -> str:
         text = repr(x)

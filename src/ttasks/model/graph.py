@@ -501,22 +501,23 @@ class TaskGraph:
             for node in self._nodes.values()
             if node.required and node.task.status not in GOOD
         ]
-        failures = [(task.title, self._reason(task)) for task in required if not task.is_cancelled]
+        shown = self._state.title_of
+        failures = [(shown(task), self._reason(task)) for task in required if not task.is_cancelled]
         raised = {task.id for task in required if task.is_failed} or {t.id for t in self.failed}
         exceptions = [error for key, error in self.errors.items() if key in raised]
         error = self._state.error
         raise GraphFailedError(
-            self.title,
+            shown(self),
             failures,
             None if error is None else describe(error),
-            [task.title for task in required if task.is_cancelled],
+            [shown(task) for task in required if task.is_cancelled],
             exceptions,
         ) from next(iter(exceptions), error)
 
     def _reason(self, task: Task) -> str:
         blocker = self._nodes.get(task.blocked_by or "")
         if task.error is None and blocker is not None:
-            return f"blocked by {blocker.task.title!r}"
+            return f"blocked by {self._state.title_of(blocker.task)!r}"
         return task.error or task.status.value
 
     def statistics(self) -> GraphStatistics:
