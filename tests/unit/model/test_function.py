@@ -208,7 +208,6 @@ def grun(self: Any) -> Any:
         ({"time_out": 2}, TypeError, ["'time_out'", "did you mean 'timeout'?"]),
         ({"backends": "thread"}, TypeError, ["'backends'", "did you mean 'backend'?"]),
     ],
-    ids=str,
 )
 def test_a_class_is_checked_when_it_is_made(
     attributes: dict[str, Any], error: type[Exception], says: list[str]
