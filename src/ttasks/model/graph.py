@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from operator import attrgetter, methodcaller
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ttasks.errors import (
     CycleError,
@@ -552,6 +552,14 @@ class TaskGraph:
             GraphError: the graph has not run in this process.
         """
         return self._run().why(task)
+
+    def report(self) -> Any:
+        """The latest run as a `RunReport`, as far as it has come.
+
+        Raises:
+            GraphError: the graph has not run in this process.
+        """
+        return self._run().report()
 
     def _run(self) -> Run:
         run = self._state.run
