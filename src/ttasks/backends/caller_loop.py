@@ -16,6 +16,7 @@ from contextvars import Context
 from typing import Any
 
 from ttasks.errors import TaskExecutionError
+from ttasks.forks import watched
 
 LOOK_SECONDS = 1.0
 """How often to look whether the program's loop has been closed: nothing else tells of that."""
@@ -120,7 +121,7 @@ class Elsewhere(Coroutine[Any, Any, Any]):
     async def _guarded(self) -> tuple[Any, BaseException | None]:
         # A SystemExit is the outcome of this task, and must not end the program's loop.
         try:
-            return await self._coroutine, None
+            return await watched(self._coroutine), None
         except SystemExit as error:
             return None, error
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ttasks.backends.base import Backend
     from ttasks.engine.bridge import TaskFuture
     from ttasks.model.graph import TaskGraph
+    from ttasks.model.run import Run
     from ttasks.model.running import Limits, RunOptions
 
 R = TypeVar("R")
@@ -184,7 +185,9 @@ class TaskExecutor:
             self._close_all,
         )
         self._max_workers = max_workers
-        self._single = SingleTasks(self._scheduler, max_workers)
+        self._single = SingleTasks(
+            self._scheduler, max_workers, getattr(getattr(store, "runs", None), "add", None)
+        )
         self._running = services.running
         self._thread = ThreadBackend(self._loop, kills=False)
         self._ends_itself = ThreadBackend(self._loop, kills=True)
@@ -333,6 +336,7 @@ class TaskExecutor:
             try:
                 if not self._reuse(task, tasks):
                     work = Work(task, tasks, retry)
+                    self._single.note(work, outer)
                     error = self._single.execute(work, requests, outer)
             finally:
                 scheduler.leave(outer)
@@ -407,6 +411,7 @@ class TaskExecutor:
                 if self._reuse(task, tasks):
                     promise.end(TaskStatus.SUCCEEDED, None)
                 else:
+                    self._single.note(work, None)
                     self._single.submit(work)
             except RuntimeError as error:  # no thread could be started
                 promise.end(TaskStatus.FAILED, error)
@@ -461,13 +466,29 @@ class TaskExecutor:
             signals,
         )
 
-    def _run_graph(self, graph: TaskGraph, options: RunOptions, requests: Requests) -> None:
+    def start_graph(self, graph: TaskGraph, options: RunOptions) -> Run:
+        """Run a graph on a thread of its own; `TaskGraph.start` calls this."""
+        from ttasks.engine.starting import start
+
+        requests = Requests(self._clock)
+        return start(
+            lambda begun: self._run_graph(graph, options, requests, begun), self._scheduler
+        )
+
+    def _run_graph(
+        self,
+        graph: TaskGraph,
+        options: RunOptions,
+        requests: Requests,
+        begun: Callable[[Run], None] | None = None,
+    ) -> None:
         from ttasks.engine.graph_run import GraphRun
 
         with Signals(requests.interrupt, handle_sigterm=options.handle_sigterm):
             outer = self._scheduler.enter()
             try:
-                GraphRun(self._scheduler, self._store, graph, options, requests, outer).run()
+                run = GraphRun(self._scheduler, self._store, graph, options, requests, outer, begun)
+                run.run()
             finally:
                 self._scheduler.leave(outer)
 

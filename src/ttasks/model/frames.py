@@ -1,6 +1,6 @@
 """Where an exception was raised: its traceback, the user's own frame, local variables, arguments.
 
-All of it becomes text of bounded length, without secrets.
+These, and values of tasks, become text of bounded length, without secrets.
 """
 
 from __future__ import annotations
@@ -125,6 +125,11 @@ def _leave_out_own(described: TracebackException) -> None:
         kept = [frame for frame in item.stack if not frame.filename.startswith(_OWN)]
         item.stack = StackSummary.from_list(kept)
         left += [item.__cause__, item.__context__, *(item.exceptions or ())]
+
+
+def short_repr(value: object, redactor: Redactor | None = None) -> str:
+    """The repr of a value, bounded, without secrets; never fails."""
+    return _Shown(redactor).text(value)
 
 
 def _innermost(

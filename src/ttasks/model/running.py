@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
 from ttasks.model.breaker import BreakerStatus
@@ -17,6 +17,9 @@ from ttasks.model.task_type import TaskType
 # Three of them, because a mapping from str is no mapping from str or TaskType.
 Limits = Mapping[str, int] | Mapping[TaskType, int] | Mapping[str | TaskType, int]
 """How many tasks of a group or of a type may run at once."""
+
+if TYPE_CHECKING:
+    from ttasks.model.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class RunOptions:
     limits: Limits | None = None
     handle_sigterm: bool = False
     resume: bool = False
+    wait: bool = False
 
     def __post_init__(self) -> None:
         check_int("max_workers", self.max_workers, least=1)
@@ -42,6 +46,7 @@ class RunOptions:
         check_limits(self.limits)
         check_bool("handle_sigterm", self.handle_sigterm)
         check_bool("resume", self.resume)
+        check_bool("wait", self.wait)
 
 
 def check_limits(limits: object) -> None:
@@ -176,12 +181,18 @@ class RunState:
     """The latest run of a graph. Its ``lock`` owns ``active``; the rest belongs to the run.
 
     Attributes:
+        active: it goes on.
+        handle: how to look at it and stop it; None before the first.
+        run: the same for users.
+        error: what ended it as a whole before its time.
+        errors: exception by task id.
         title_of: the title of the graph or one of its tasks, without the secrets of the executor.
     """
 
     lock: sync.Lock = field(default_factory=lambda: sync.Lock())
     active: bool = False
     handle: RunHandle | None = None
+    run: Run | None = None
     error: BaseException | None = None
     errors: dict[str, BaseException] = field(default_factory=dict)
     title_of: Callable[[Any], str] = attrgetter("title")

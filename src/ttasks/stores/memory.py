@@ -11,6 +11,7 @@ from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import graph_id
 from ttasks.model.task import Task
+from ttasks.stores.memory_runs import MemoryRuns
 
 Item = TypeVar("Item", Task, TaskGraph)
 
@@ -136,6 +137,7 @@ class InMemoryStore:
         graphs: dict[str, TaskGraph] = {}
         self._tasks = MemoryTasks(graphs)
         self._graphs = MemoryGraphs(self._tasks, graphs)
+        self._runs = MemoryRuns()
 
     @property
     def tasks(self) -> MemoryTasks:
@@ -146,6 +148,11 @@ class InMemoryStore:
     def graphs(self) -> MemoryGraphs:
         """Graphs by id; saving one saves its tasks."""
         return self._graphs
+
+    @property
+    def runs(self) -> MemoryRuns:
+        """Runs of graphs and of single tasks, the latest first."""
+        return self._runs
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""

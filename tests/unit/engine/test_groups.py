@@ -331,7 +331,7 @@ def test_retries_and_cancellations_give_back_all_places() -> None:
         (None, None),
         ((name for name in ("x", "y")), ("x", "y")),
     ],
-    ids=range(8),
+    ids=["one", "list of one", "tuple", "twice", "set", "empty", "none", "generator"],
 )
 def test_groups_are_kept_as_none_a_str_or_a_tuple(given: Any, kept: Any) -> None:
     task = make("t", group=given)

@@ -279,8 +279,8 @@ def save_task(connection: Connection, row: Row, *, new: bool = False) -> None:
         save_task(connection, row)
 
 
-def encode_event(event: TaskEvent) -> tuple[Any, ...]:
-    """The row of an event, with the id of its task last."""
+def encode_event(event: TaskEvent, run: str | None = None) -> tuple[Any, ...]:
+    """The row of an event, with the id of its task last; ``run`` is of `run_rows.run_details`."""
     if not isinstance(event, TaskEvent):
         raise wrong_type("event", event, "a TaskEvent")
     facts = _get_event_details(event)
@@ -288,6 +288,8 @@ def encode_event(event: TaskEvent) -> tuple[Any, ...]:
     if facts != _NO_EVENT_DETAILS:
         named = zip(_EVENT_DETAILS, facts, strict=True)
         details = to_json({name: value for name, value in named if value is not None})
+    if run is not None:
+        details = f'{{"run":{run}}}' if details is None else f'{{"run":{run},{details[1:]}'
     error, chunk = event.error, event.output_chunk
     columns = (
         _EVENT_NAMES[event.type],

@@ -25,6 +25,7 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
+from ttasks.stores.sqlite.run_rows import prune_runs
 from ttasks.stores.sqlite.schema import check_structure
 from ttasks.stores.sqlite.tasks import LedgerCollection
 
@@ -237,6 +238,7 @@ def prune(connection: sqlite3.Connection, before: int) -> int:
         (before,),
     ).rowcount
     delete_stray_events(connection)
+    prune_runs(connection, before)
     return deleted
 
 
