@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from ttasks.errors import StoreError
+from ttasks.errors import InvalidTransitionError, StoreError
 from ttasks.model.checks import (
     check_bool,
     check_int,
@@ -18,6 +18,7 @@ from ttasks.model.checks import (
 )
 from ttasks.model.graph import TaskGraph
 from ttasks.model.status import TaskStatus
+from ttasks.model.store import graph_id
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
 from ttasks.stores.sqlite import checksums
@@ -286,10 +287,51 @@ class LedgerTasks(LedgerCollection[Task]):
         following = f"{page[-1][_UPDATED_AT]}.{page[-1][0]}" if len(rows) > limit else None
         return TaskPage(tuple(map(_summary, page)), following)
 
-    def counts(self) -> dict[TaskStatus, int]:
-        """The number of tasks by status; a status without tasks counts 0."""
+    def cancel(self, key: str) -> None:
+        """Make a stored task CANCELLED, unless it SUCCEEDED; it stays in the ledger.
+
+        A resume does not run it. Nobody who has the task in hand is told: cancel what is about to
+        run with ``executor.cancel(task)`` or ``graph.cancel()``, in its own process.
+
+        Raises:
+            KeyError: there is no such task.
+            InvalidTransitionError: by the ledger it is RUNNING; it is unchanged.
+        """
+        task = self[key]
+        task.cancel()
+        row = self._encode(task)
+
+        def save(connection: Connection) -> bool:
+            found = connection.execute(
+                "SELECT status FROM tasks WHERE id=?", (to_text(key),)
+            ).fetchone()
+            if found is None or found[0] == TaskStatus.RUNNING.value:
+                return False
+            save_task(connection, row)
+            return True
+
+        if not self._ledger.writer.write(save):
+            if key not in self:
+                raise KeyError(key)
+            raise InvalidTransitionError(
+                key, task.title, TaskStatus.RUNNING.value, TaskStatus.CANCELLED.value
+            )
+
+    def counts(self, graph: TaskGraph | str | None = None) -> dict[TaskStatus, int]:
+        """The number of tasks by status; a status without tasks counts 0.
+
+        Args:
+            graph: a graph or its id: count only its tasks; None counts all.
+
+        Raises:
+            KeyError: there is no such graph.
+        """
+        rows: Sequence[Any]
         with self._ledger.reading() as connection:
-            rows = connection.execute(_COUNTS).fetchall()
+            if graph is None:
+                rows = connection.execute(_COUNTS).fetchall()
+            else:
+                rows = _count_graph(connection, graph_id(graph))
         try:
             if any(wrong for _, _, wrong in rows):
                 raise ValueError("listed does not fit the checksum")
@@ -299,6 +341,18 @@ class LedgerTasks(LedgerCollection[Task]):
                 f"Ledger {self._ledger.path!r} is damaged: of a row of tasks, {problem}"
             ) from problem
         return dict.fromkeys(TaskStatus, 0) | found
+
+
+def _count_graph(connection: Connection, key: str) -> Sequence[Any]:
+    """Status and number of the tasks of a graph; raises KeyError if there is none."""
+    found = connection.execute("SELECT seq FROM graphs WHERE id=?", (to_text(key),)).fetchone()
+    if found is None:
+        raise KeyError(key)
+    return connection.execute(
+        "SELECT status, count(*), 0 FROM nodes JOIN tasks ON tasks.seq=nodes.task"
+        " WHERE nodes.graph=? GROUP BY status",
+        found,
+    ).fetchall()
 
 
 def delete_task(connection: Connection, key: str) -> bool:
