@@ -65,6 +65,16 @@ if TYPE_CHECKING:
         make_copilot_prompt_handler,
         make_openai_prompt_handler,
     )
+    from ttasks.report import (
+        ReportAttempt,
+        ReportEntry,
+        RunComparison,
+        RunNumbers,
+        RunReport,
+        SlowerTask,
+        TaskChange,
+        TaskSaving,
+    )
     from ttasks.stores.sqlite import SQLiteStore
 
 __all__ = [
@@ -92,15 +102,22 @@ __all__ = [
     "ProviderStartError",
     "RateLimitedError",
     "PythonTask",
+    "ReportAttempt",
+    "ReportEntry",
     "RetryPolicy",
     "Run",
+    "RunComparison",
+    "RunNumbers",
+    "RunReport",
     "SQLiteStore",
+    "SlowerTask",
     "Store",
     "StoreError",
     "StoreVersionError",
     "TTasksError",
     "Task",
     "TaskCancelled",
+    "TaskChange",
     "TaskContext",
     "TaskEvent",
     "TaskEventType",
@@ -111,6 +128,7 @@ __all__ = [
     "TaskLogFilter",
     "TaskRejectedError",
     "TaskResult",
+    "TaskSaving",
     "TaskStatus",
     "TaskTimeoutError",
     "TaskType",
@@ -128,6 +146,16 @@ _PROMPT_HANDLERS = (
     "make_copilot_prompt_handler",
     "make_openai_prompt_handler",
 )
+_REPORTS = (
+    "ReportAttempt",
+    "ReportEntry",
+    "RunComparison",
+    "RunNumbers",
+    "RunReport",
+    "SlowerTask",
+    "TaskChange",
+    "TaskSaving",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -140,4 +168,8 @@ def __getattr__(name: str) -> Any:
         from ttasks import prompts
 
         return getattr(prompts, name)
+    if name in _REPORTS:
+        from ttasks import report
+
+        return getattr(report, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
