@@ -32,7 +32,7 @@ from ttasks.model.checks import check_bool, check_callable, check_int, check_str
 from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.context import CURRENT
 from ttasks.model.policy import RetryPolicy
-from ttasks.model.redact import Redactor
+from ttasks.model.redact import Redactor, check_names
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
@@ -346,8 +346,17 @@ class TaskExecutor:
         Cancelling the awaiting coroutine cancels the task, waits until it has ended and then
         raises ``asyncio.CancelledError``. Arguments and errors as for `execute`.
         """
-        from ttasks.engine.bridge import wait_submitted
+        from ttasks.engine.bridge import run_off_loop, wait_submitted
 
+        outer = self._scheduler.ambient()
+        if outer is not None and outer.held:
+            # As a part of that task, to use its places in groups: nobody gives it others.
+            await run_off_loop(
+                lambda: self.execute(task, upstream, retry_policy=retry_policy),
+                lambda: self.cancel(task),
+            )
+            assert task.result is not None
+            return task.result
         future = self.submit(task, upstream, retry_policy=retry_policy)
         return await wait_submitted(future, lambda: future.cancel() or self.cancel(task))
 
@@ -427,6 +436,7 @@ class TaskExecutor:
         retry_policy: RetryPolicy | None,
     ) -> tuple[Task, ...]:
         check_task("task", task)
+        check_names((task,), self._recorder.redactor)
         check_retry("retry_policy", retry_policy)
         if upstream is None:
             return ()

@@ -18,13 +18,15 @@ from ttasks.engine.signals import Signals
 from ttasks.errors import GraphError, TaskExecutionError
 from ttasks.model.graph import state_of, topology_of
 from ttasks.model.plan import Plan
+from ttasks.model.redact import check_names, redacted_title
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import lifecycle_of
+from ttasks.model.task import Task, lifecycle_of
 
 if TYPE_CHECKING:
     from ttasks.engine.attempt import Attempt
     from ttasks.engine.scheduler import Scheduler
     from ttasks.model.graph import Node, TaskGraph
+    from ttasks.model.redact import Redactor
     from ttasks.model.result import TaskResult
     from ttasks.model.running import RunOptions
     from ttasks.model.store import Store
@@ -72,6 +74,8 @@ class GraphRun:
                 raise
             state.error = None
             state.errors = run.errors
+            if self._recorder.redactor is not None:
+                state.title_of = partial(_title_of, self._recorder.redactor)
             self._recorder.save_graph(self._graph)
             self._run = run
             self._carry_out(run)
@@ -85,6 +89,8 @@ class GraphRun:
         """
         graph, options, scheduler = self._graph, self._options, self._scheduler
         nodes = self._nodes = graph.nodes()
+        redactor = self._recorder.redactor
+        check_names(graph, redactor, graph.key)
         topology = self._topology = topology_of(graph)
         for node in nodes:
             if lifecycle_of(node.task).owner is not None:
@@ -93,7 +99,6 @@ class GraphRun:
                     "end before you run this graph"
                 )
         prepare_ledger(graph, nodes, topology, self._store, self._recorder, options.resume)
-        redactor = self._recorder.redactor
         title = graph.title if redactor is None else redactor.text(graph.title)
         outer = self._outer
         places = RunPlaces(
@@ -214,6 +219,12 @@ class GraphRun:
     def waiting(self) -> int:
         """Tasks that wait for a retry, or for another run that is executing them."""
         return 0 if self._run is None else self._run.waiting
+
+
+def _title_of(redactor: Redactor, titled: Task | TaskGraph) -> str:
+    if isinstance(titled, Task):
+        return redacted_title(titled, redactor)
+    return redactor.text(titled.title)
 
 
 def _with_downstream(

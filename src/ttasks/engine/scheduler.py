@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 from ttasks import sync
 from ttasks.engine.attempt import Attempt, Services
+from ttasks.engine.deadlock import Deadlock, Holder, find_deadlock
 from ttasks.engine.ending import settle
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.errors import TaskCancelled
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ttasks.model.task_type import TaskType
 
 
-class Sharer(Protocol):
+class Sharer(Holder, Protocol):
     """A run, as the scheduler knows it."""
 
     def unpark(self, group: str) -> bool:
@@ -229,6 +230,10 @@ class Scheduler:
             unparked = [run for run in self._runs if run.unpark(group)]
         for run in unparked:
             run.provide_worker()
+
+    def find_deadlock(self, run: Sharer) -> Deadlock | None:
+        """A node of this run that waits for the end of the run itself; with the lock held."""
+        return find_deadlock(run, self._runs)
 
     def cancel(self, task: Task) -> bool:
         """See `TaskExecutor.cancel`."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from operator import attrgetter
+from typing import Any, Protocol
 
 from ttasks import sync
 from ttasks.model.checks import check_bool, check_int, check_seconds, check_str, wrong_type
@@ -91,10 +92,15 @@ class RunHandle(Protocol):
 
 @dataclass(slots=True)
 class RunState:
-    """The latest run of a graph. Its ``lock`` owns ``active``; the rest belongs to the run."""
+    """The latest run of a graph. Its ``lock`` owns ``active``; the rest belongs to the run.
+
+    Attributes:
+        title_of: the title of the graph or one of its tasks, without the secrets of the executor.
+    """
 
     lock: sync.Lock = field(default_factory=lambda: sync.Lock())
     active: bool = False
     handle: RunHandle | None = None
     error: BaseException | None = None
     errors: dict[str, BaseException] = field(default_factory=dict)
+    title_of: Callable[[Any], str] = attrgetter("title")
