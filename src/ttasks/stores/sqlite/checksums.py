@@ -69,9 +69,38 @@ def of_state(
     return crc32(text.encode("utf-8", "surrogatepass")) >> 4 << 3 | STATUS_CODES.get(status, 7)
 
 
-def of_event(task_id: str, *columns: object) -> int:
+def of_event(
+    task_id: str,
+    kind: str,
+    at: int,
+    previous: str,
+    status: str,
+    attempt: int,
+    error: Text | None,
+    details: str | None,
+    chunk: Text | None,
+) -> int:
     """The checksum of a row of ``events``, to which its number is added."""
-    text = f"{task_id} {columns}"
+    text = f"{task_id} {kind} {at} {previous} {status} {attempt}"
+    found = crc32(text.encode("utf-8", "surrogatepass"))
+    if error is not None or details is not None or chunk is not None:
+        rest = repr((error, details, chunk))
+        found = crc32(rest.encode("utf-8", "surrogatepass"), found)
+    return found >> 1
+
+
+def of_work(
+    task_id: str,
+    created_at: int,
+    kind: Text,
+    title: Text,
+    payload_kind: str,
+    key: Text | None,
+    fingerprint: str | None,
+    body: int,
+) -> int:
+    """The checksum of a row of ``works``, and of when its task was made."""
+    text = f"{task_id} {created_at} {kind!r} {title!r} {payload_kind} {key!r} {fingerprint} {body}"
     return crc32(text.encode("utf-8", "surrogatepass")) >> 1
 
 
