@@ -5,6 +5,7 @@
     uv run examples/preflight.py --only lint types some of them
     uv run examples/preflight.py --console stream  every line at once, see `ttasks.console`
     uv run examples/preflight.py --logs logs       the whole output of each check in a file
+    uv run examples/preflight.py --report out.html write a report as well (also .xml, .md, .json)
 
 Every check is a Bash task. An optional finally task comes after them, whatever became of them,
 also after Ctrl-C: it shows what is not committed, and may fail without harm. The exit code is 0 if
@@ -46,6 +47,7 @@ def main() -> int:
             print(f"{name:<8} {command_of(name)}")
         return 0
     graph = build_graph(arguments.only or list(CHECKS))
+    interrupted = False
     with (
         TaskExecutor() as executor,
         console(executor, arguments.console, logs=arguments.logs, rerun=how_to_run_again),
@@ -53,8 +55,11 @@ def main() -> int:
         try:
             graph.run(executor, handle_sigterm=True)
         except KeyboardInterrupt:  # what was running has been ended, and the finally task ran
-            return 130
-    return 0 if graph.ok else 1
+            interrupted = True
+    report = graph.report()
+    for path in arguments.report:
+        print(f"Wrote {report.write(path)}")
+    return 130 if interrupted else report.exit_code
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -65,6 +70,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--console", choices=MODES, default="auto", help="how to show the run")
     parser.add_argument("--logs", metavar="FOLDER", help="write the output of each check to a file")
+    parser.add_argument(
+        "--report", action="append", default=[], metavar="FILE", help="write a report, by suffix"
+    )
     return parser.parse_args()
 
 

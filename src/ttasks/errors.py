@@ -304,4 +304,31 @@ class ProviderResponseError(ProviderError):
 
 def describe(error: BaseException) -> str:
     """The text of an error for people: its message, or its type where it has none."""
-    return str(error) or type(error).__name__
+    text = str(error)
+    if type(text) is not str:  # a subclass, whose methods may do anything
+        text = str.__str__(text)
+    return text or type_name(error)
+
+
+def text_of(error: BaseException) -> str:
+    """`describe`, also for an exception whose text raises something itself."""
+    try:
+        return describe(error)
+    except BaseException as broken:
+        return f"{type_name(error)} (whose text raised {type_name(broken)})"
+
+
+def type_name(value: object) -> str:
+    """The name of the type of an object, without running code of its metaclass."""
+    return _name_of(type(value), "__name__")
+
+
+def full_type_name(value: object) -> str:
+    """The same with the module of the type."""
+    kind = type(value)
+    return f"{_name_of(kind, '__module__')}.{_name_of(kind, '__qualname__')}"
+
+
+def _name_of(kind: type, attribute: str) -> str:
+    name = type.__dict__[attribute].__get__(kind)
+    return name if type(name) is str else "?"

@@ -162,7 +162,14 @@ def send(system: System, row: Row, number: int) -> None:
     with contextlib.suppress(OSError):
         try:
             fd = open_exit_fd(row.pid)
-            now = system.row(row.pid)
+            try:
+                now = system.row(row.pid)
+            except OSError:  # there was one free descriptor, and no second one to look with
+                if fd < 0:
+                    raise
+                held, fd = fd, -1
+                os.close(held)
+                now = system.row(row.pid)
             if now is None or now.start != row.start:
                 return
             if fd >= 0:

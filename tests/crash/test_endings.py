@@ -317,9 +317,14 @@ def test_a_tree_is_ended_without_a_free_descriptor(token: str, tmp_path: Path) -
     ready = tmp_path / "ready"
     cancel = CancelToken()
     thread, box = in_thread(
-        lambda: bash(f"sleep 60 & echo > {ready}; sleep 60", grace=0.2, cancel=cancel)
+        lambda: bash(
+            f"sleep 60 & setsid sleep 60 & (setsid sleep 60 &); echo > {ready}; sleep 60",
+            grace=0.2,
+            cancel=cancel,
+        )
     )
     wait_until(ready.exists, "the command")
+    wait_until(lambda: len(marked(token)) == 4, "its processes")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     taken: list[int] = []

@@ -94,6 +94,7 @@ class Host:
         source = Path(ttasks.__file__).parents[1]
         self.process = subprocess.Popen(
             [sys.executable, "-X", "dev", "-W", "error", "-c", script],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -137,6 +138,24 @@ class Host:
     def send(self, number: signal.Signals = signal.SIGINT) -> None:
         self.process.send_signal(number)
 
+    def wait_until_taken(self, number: signal.Signals) -> None:
+        """Wait until a signal that was sent to it is no longer pending; Linux only."""
+        status = Path(f"/proc/{self.process.pid}/status")
+        give_up = time.monotonic() + WAIT
+        while any(
+            int(line.split()[1], 16) >> (number - 1) & 1
+            for line in status.read_text().splitlines()
+            if line.startswith(("ShdPnd:", "SigPnd:"))
+        ):
+            assert time.monotonic() < give_up
+            time.sleep(0.001)
+
+    def say(self, text: str) -> None:
+        """Write a line to its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{text}\n")
+        self.process.stdin.flush()
+
     def end(self, within: float = SOON) -> int:
         """The exit code; fails if it does not end in time."""
         code = self.process.wait(within)
@@ -158,7 +177,7 @@ class Host:
         self.process.wait(WAIT)
         for reader in self._readers:
             reader.join(WAIT)
-        for stream in (self.process.stdout, self.process.stderr):
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert stream is not None
             stream.close()
 
@@ -279,6 +298,61 @@ def test_sigterm_ends_the_interpreter_if_nothing_is_asked_for(host: Any) -> None
     run.wait_for("ready")
     run.send(signal.SIGTERM)
     assert run.end() == -signal.SIGTERM
+
+
+def test_a_closed_terminal_is_like_ctrl_c_if_that_is_asked_for(host: Any) -> None:
+    run = host("do_a = obey", run="graph.run(executor, handle_sigterm=True)")
+    run.wait_for("ready")
+    run.send(signal.SIGHUP)
+    assert run.statuses() == STOPPED
+    run.end_well()
+
+
+@pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGTERM])
+def test_a_hangup_is_never_the_second_time(host: Any, first: signal.Signals) -> None:
+    run = host(
+        """
+        do_a = obey
+        def do_last(context):
+            say("last began")
+            sys.stdin.readline()
+            say("last ran", context.cancelled)
+        """,
+        run="graph.run(executor, handle_sigterm=True)",
+    )
+    run.wait_for("ready")
+    run.send(first)
+    run.wait_for("last began")
+    run.send(signal.SIGHUP)
+    run.wait_until_taken(signal.SIGHUP)
+    run.say("go on")
+    assert run.wait_for("last ran") == "False"
+    assert run.statuses() == STOPPED
+    run.end_well()
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(host: Any) -> None:
+    run = host(
+        """
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        def do_a(context):
+            say("ready")
+            sys.stdin.readline()
+        """,
+        run="graph.run(executor, handle_sigterm=True)",
+    )
+    run.wait_for("ready")
+    run.send(signal.SIGHUP)
+    run.say("go on")
+    assert set(run.statuses("returned").values()) == {"succeeded"}
+    run.end_well()
+
+
+def test_a_hangup_ends_the_interpreter_if_nothing_is_asked_for(host: Any) -> None:
+    run = host("do_a = obey")
+    run.wait_for("ready")
+    run.send(signal.SIGHUP)
+    assert run.end() == -signal.SIGHUP
 
 
 BLOCKING_STORE = """

@@ -86,7 +86,7 @@ def test_recommend_is_not_red_because_the_model_is_away(tmp_path: Path) -> None:
 # --- preflight.py: it is honest -----------------------------------------------------------------
 
 
-def preflight(folder: Path, test: str) -> subprocess.Popen[str]:
+def preflight(folder: Path, test: str, *options: str) -> subprocess.Popen[str]:
     """Start the preflight of a small project of its own that has nothing but this test."""
     script = folder / "examples" / "preflight.py"
     script.parent.mkdir()
@@ -102,7 +102,7 @@ def preflight(folder: Path, test: str) -> subprocess.Popen[str]:
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     return subprocess.Popen(
-        [sys.executable, "-W", "error", str(script), "--only", "tests"],
+        [sys.executable, "-W", "error", str(script), "--only", "tests", *options],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -121,14 +121,16 @@ def rest_of(process: subprocess.Popen[str]) -> list[str]:
 
 
 def test_preflight_exits_with_0_although_an_optional_task_fails(tmp_path: Path) -> None:
-    process = preflight(tmp_path, "def test_passes():\n    pass\n")
+    process = preflight(tmp_path, "def test_passes():\n    pass\n", "--report", "made.html")
     lines = rest_of(process)
     assert process.returncode == 0, lines
     assert any(re.match(r"✓ +[0-9.]+s  tests$", line) for line in lines)
     assert any(
         re.match(r"! +[0-9.]+s  changes  exit code 128 \(optional\)$", line) for line in lines
     )
-    assert re.match(r"✓ +[0-9.]+s  preflight  1 failed \(optional\), 1 succeeded$", lines[-1])
+    assert re.match(r"✓ +[0-9.]+s  preflight  1 failed \(optional\), 1 succeeded$", lines[-2])
+    assert lines[-1] == "Wrote made.html"
+    assert "preflight" in (tmp_path / "made.html").read_text(encoding="utf-8")
 
 
 def test_preflight_exits_with_1_and_shows_the_tail_of_what_failed(tmp_path: Path) -> None:

@@ -42,8 +42,16 @@ class Child:
         self._mark = os.urandom(8).hex()
         self._context: TaskContext | None = None
         self._deadline: float | None = None
-        self._pipe, theirs = context.Pipe()
-        self._alarm, self._bell = context.Pipe(duplex=False)
+        try:
+            self._pipe, theirs = context.Pipe()
+            try:
+                self._alarm, self._bell = context.Pipe(duplex=False)
+            except OSError:
+                self._pipe.close()
+                theirs.close()
+                raise
+        except OSError as error:
+            raise _not_started(error) from error
         self._bell_lock = sync.Lock()  # protects the bell: nobody rings it once it is closed
         self._opened = -1
         self._process = context.Process(target=serve, args=(theirs, self._mark))
@@ -59,7 +67,7 @@ class Child:
             raise
         except (OSError, AssertionError) as error:
             self._close()
-            raise TaskExecutionError(f"No worker process could be started: {error}") from error
+            raise _not_started(error) from error
         finally:
             theirs.close()
         assert self._process.pid is not None
@@ -195,6 +203,10 @@ class Child:
             "backend='process' must be importable, with what it does when run under "
             "'if __name__ == \"__main__\":'"
         )
+
+
+def _not_started(error: BaseException) -> TaskExecutionError:
+    return TaskExecutionError(f"No worker process could be started: {error}")
 
 
 def _how_ended(code: int | None) -> str:

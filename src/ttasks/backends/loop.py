@@ -15,6 +15,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from ttasks import sync
+from ttasks.forks import FORKS, end_copy
 
 if TYPE_CHECKING:
     from ttasks.backends.base import Job
@@ -57,11 +58,16 @@ class LoopBackend:
 
         If the handler returns anything else, that is the value of the job.
         """
+        forks = FORKS.count
         try:
             value = job.variables.run(job.handler, job.context)
         except BaseException as error:
+            if FORKS.count != forks:
+                end_copy("A handler", error)
             job.end(None, error)
             return
+        if FORKS.count != forks:
+            end_copy("A handler")
         if type(value) is CoroutineType:
             self.adopt(job, value)
         else:

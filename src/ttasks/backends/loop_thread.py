@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttasks import sync
 from ttasks.errors import TaskCancelled
+from ttasks.forks import FORKS, end_copy, watched
 from ttasks.model.context import CURRENT
 
 if TYPE_CHECKING:
@@ -156,7 +157,9 @@ class _Run:
             self.drop()
             self._thread.forget()
             return
-        self._task = self._thread.loop.create_task(self._coroutine, context=self._variables)
+        self._task = self._thread.loop.create_task(
+            _awaited(self._coroutine), context=self._variables
+        )
         self._task.add_done_callback(self._end)
         self._forget = self._context.cancel_token.add_callback(self._cancel)
 
@@ -249,12 +252,21 @@ class _DaemonThreads(ThreadPoolExecutor):
                 self._count_abandoned(-1)
 
 
+async def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return await watched(coroutine)
+
+
 def _settle(future: Future[Any], call: Callable[[], Any]) -> None:
     if not future.set_running_or_notify_cancel():
         return
+    forks = FORKS.count
     try:
         value = call()
+        if FORKS.count != forks:
+            end_copy("A call of asyncio.to_thread")
     except BaseException as error:
+        if FORKS.count != forks:
+            end_copy("A call of asyncio.to_thread", error)
         future.set_exception(error)
     else:
         future.set_result(value)

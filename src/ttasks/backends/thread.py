@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import CoroutineType
 from typing import TYPE_CHECKING
 
+from ttasks.forks import FORKS, end_copy
+
 if TYPE_CHECKING:
     from ttasks.backends.base import Job
     from ttasks.backends.loop import LoopBackend
@@ -27,11 +29,16 @@ class ThreadBackend:
 
     def start(self, job: Job) -> None:
         """See `Backend`."""
+        forks = FORKS.count
         try:
             value = job.variables.run(job.handler, job.context)
         except BaseException as error:
+            if FORKS.count != forks:
+                end_copy("A handler", error)
             job.end(None, error)
             return
+        if FORKS.count != forks:
+            end_copy("A handler")
         if type(value) is CoroutineType:
             self._loop.adopt(job, value)
         else:

@@ -15,9 +15,11 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from ttasks import sync
+from ttasks.backends.leash import Leash, kill_when_closed
 from ttasks.backends.messages import DONE, FAILED, LOG, OUTPUT, PROGRESS, READY, Order
 from ttasks.backends.pickling import PROTOCOL, dumps
-from ttasks.errors import TaskExecutionError, describe
+from ttasks.errors import TaskExecutionError, describe, full_type_name, text_of, type_name
+from ttasks.forks import FORKS, end_copy
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
 from ttasks.model.frames import captured_locals
@@ -126,7 +128,15 @@ def _answer(order: Order, call: bytes, reports: _CallReports) -> tuple[Any, ...]
     try:
         func, args, kwargs = _loaded(call, order.name)
         CURRENT.set(_context(order, reports))
-        value = func(*args, **kwargs)
+        forks = FORKS.count
+        try:
+            value = func(*args, **kwargs)
+        except BaseException as error:
+            if FORKS.count != forks:
+                end_copy(order.name, error)
+            raise
+        if FORKS.count != forks:
+            end_copy(order.name)
         if type(value) is CoroutineType:
             value = _awaited(value)
         return DONE, number, dumps({"its value": value}, f"The result of {order.name} is lost")
@@ -179,13 +189,14 @@ def _described(
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
         trace = trace.tb_next
-    text = "".join(format_exception(type(error), error, trace))
-    variables = {} if capture is None else captured_locals(trace, capture[0])
-    kind = type(error)
+    variables: dict[str, str] = {}
     try:
-        message = describe(error)
-    except Exception as broken:
-        message = f"(whose text raised {type(broken).__name__})"
+        text = "".join(format_exception(type(error), error, trace))
+        if capture is not None:
+            variables = captured_locals(trace, capture[0])
+    except BaseException as broken:  # the code of an exception class may raise anything
+        text = f"(no traceback: looking at the exception raised {type_name(broken)})"
+    kind = type(error)
     data: bytes | None
     try:
         data = pickle.dumps(error, PROTOCOL)
@@ -193,7 +204,7 @@ def _described(
             data = None
     except BaseException:  # the class may raise anything
         data = None
-    return data, f"{kind.__module__}.{kind.__qualname__}", message, text, variables
+    return data, full_type_name(error), text_of(error), text, variables
 
 
 # The process
@@ -209,26 +220,10 @@ def _settle(pipe: Connection) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = parent_process()
     assert parent is not None
-    _let_the_system_follow(parent.sentinel)
+    if sys.platform == "linux":
+        kill_when_closed(parent.sentinel, -os.getpgrp())
+        Leash()
     sync.Thread(target=_follow, args=(parent.sentinel,), name="ttasks-parent", daemon=True).start()
-
-
-def _let_the_system_follow(sentinel: int) -> None:
-    """Let the kernel kill this process group when its parent ends.
-
-    `_follow` cannot while the interpreter lock is held, by a long regular expression for example.
-    On Linux the sentinel, a pipe that only the parent writes to, sends a signal of our choice when
-    its other end is closed. (PR_SET_PDEATHSIG would act on the end of the parent's *thread*.)
-    """
-    if sys.platform != "linux":
-        return
-    import fcntl
-
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(sentinel, fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(sentinel, fcntl.F_GETFL)
-        fcntl.fcntl(sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def _follow(sentinel: int) -> None:

@@ -71,7 +71,7 @@ class _Wake:
 
     def close(self) -> None:
         with self._lock:
-            self._write = -1
+            self.fd = self._write = -1
             self._fds.close()
 
 
@@ -230,6 +230,7 @@ class Run:
 
     def _end_tree(self, reason: str) -> None:
         """Ask the tree to end, then make it; takes what it still prints."""
+        self._free_descriptor()
         tree = Tree(self.child.pid or -1, self.marker)
         number = signal.SIGKILL if self._killed or self.grace <= 0 else signal.SIGTERM
         if reason == "survivors":
@@ -239,6 +240,15 @@ class Run:
         if number == signal.SIGKILL:
             self._kill(tree)
         self._drain()
+
+    def _free_descriptor(self) -> None:
+        """Give up the wake-up descriptor: without any, nobody could look at the processes.
+
+        From now on a kill is noticed a little later.
+        """
+        if self._wake.fd >= 0:
+            self._poll.unregister(self._wake.fd)
+            self._wake.close()
 
     def _ask(self, tree: Tree) -> bool:
         """TERM to all, and wait; False if the grace is over or a kill came."""

@@ -21,7 +21,7 @@ from ttasks.engine import outcome
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import ask_guards
 from ttasks.engine.reports import EMIT_PATIENCE, Reports
-from ttasks.errors import InvalidTransitionError, TaskCancelled, TaskTimeoutError
+from ttasks.errors import InvalidTransitionError, StoreError, TaskCancelled, TaskTimeoutError
 from ttasks.model.breaker import CircuitState
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
@@ -268,7 +268,8 @@ class Attempt:
                 )
             except BaseException as error:
                 self.trouble = error
-                raise
+                if not (work.is_finally and isinstance(error, StoreError)):
+                    raise
             finally:
                 # In this order: whoever ends the attempt does the same the other way round.
                 self._is_announced = True

@@ -91,7 +91,7 @@ async def _wait_for_end(done: asyncio.Future[None], cancel: Callable[[], object]
             cancel()
 
 
-async def run_off_loop(work: Callable[[], None], cancel: Callable[[], object]) -> None:
+async def run_off_loop(work: Callable[[], object], cancel: Callable[[], object]) -> None:
     """Run ``work`` on a thread of its own; if cancelled, call ``cancel`` and wait for its end."""
     future: Future[None] = Future()
 

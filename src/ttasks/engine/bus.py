@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from ttasks import sync
+from ttasks.forks import FORKS, end_copy
 from ttasks.model.checks import check_callable, wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.graph import TaskGraph
@@ -105,10 +106,15 @@ class EventBus:
 
     def deliver(self, event: TaskEvent, subscriptions: Iterable[Subscription]) -> None:
         """Deliver an event to these subscriptions; see `publish`."""
+        forks = FORKS.count
         for subscription in subscriptions:
             try:
                 subscription.callback(event)
+                if FORKS.count != forks:
+                    end_copy("A subscriber")
             except BaseException as error:
+                if FORKS.count != forks:
+                    end_copy("A subscriber", error)
                 if (
                     isinstance(error, KeyboardInterrupt)
                     and sync.current_thread() is sync.main_thread()

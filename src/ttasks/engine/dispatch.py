@@ -16,6 +16,7 @@ from ttasks import sync
 from ttasks.engine.agenda import Agenda
 from ttasks.engine.attempt import Attempt, Handler, Work
 from ttasks.engine.crew import Crew
+from ttasks.engine.deadlock import Deadlock, Parked, refusal_of
 from ttasks.engine.ending import settle
 from ttasks.engine.pace import LOOK_SECONDS, Pace
 from ttasks.engine.retry import RetryBudget, Tries
@@ -136,6 +137,7 @@ class Dispatch:
         self._held = places.held_by(None)
         self._crew = Crew(self._serve, max_workers, name)
         self._agenda: Agenda[int | Attempt] = Agenda()
+        self._deadlocks: dict[int, Deadlock] = {}  # by the node that was refused
         # Whether others would have to wait is told by real time only.
         is_paced = max_workers > 1 and self._clock is SYSTEM_CLOCK
         self._pace = Pace() if is_paced else None
@@ -298,6 +300,19 @@ class Dispatch:
             self.provide_worker()
         return True
 
+    def group_held_by(self, attempt: Attempt) -> str | None:
+        """See `ttasks.engine.scheduler.Sharer`."""
+        group = self._plan.group_of(attempt.node)
+        return None if self._places.shared_limit_of(group) is None else group
+
+    def parked(self) -> list[Parked]:
+        """See `ttasks.engine.scheduler.Sharer`."""
+        return [
+            Parked(node, self._works[node].task, group, limit)
+            for node, group in self._plan.parked()
+            if (limit := self._places.shared_limit_of(group)) is not None
+        ]
+
     def provide_worker(self) -> None:
         """Wake or start a worker if anything is queued."""
         with self._lock:
@@ -329,7 +344,7 @@ class Dispatch:
     def _work(self, slot: int) -> None:
         """Take nodes and run them until none is left."""
         lock, plan, crew, now = self._lock, self._plan, self._crew, self._clock.now
-        take_place, is_open = self._places.take, self._is_open
+        take_place, is_open, held = self._places.take, self._is_open, self._held
         pace, taken = self._pace, now()
         me = _Worker(sync.current_thread())
         wake = sync.Lock()
@@ -356,13 +371,15 @@ class Dispatch:
                 rests = False
                 if pace is not None:
                     if unlocked is not None:
-                        pace.note(me.handler_seconds, (moment - taken) / crew.busy)
+                        pace.note(me.handler_seconds, (moment - taken) / (crew.busy or 1))
                         me.handler_seconds = inf
                     if pace.begins(slot):
                         self.ring()
                     rests = pace.holds(slot)
                     taken = moment
                 node = None if decisions or rests else plan.take(take_place, moment, slot)
+                if held and node is None and not (decisions or rests):
+                    decisions.extend(self._refuse_deadlock())
                 if plan.queue and not crew.all_work and (pace is None or pace.runner is None):
                     helper = crew.helper()
                 if node is None and not decisions:
@@ -702,6 +719,12 @@ class Dispatch:
                     self.elsewhere.add(node)
                     if not self._is_shared:
                         self.errors.setdefault(task.id, error)
+            elif status is FAILED:
+                error = refusal_of(self._deadlocks.pop(node), self.services.redactor)
+                self.errors[task.id] = error
+                self._settle(node, work, status, error, owner=work.prior)
+                if work.is_required:
+                    self._watcher.failed(work)
             elif not self._settle(
                 node,
                 work,
@@ -717,6 +740,14 @@ class Dispatch:
         # It may have been cancelled before, or somebody else may be running it.
         now = task.status
         return self._end(work, status if now.is_active else now)
+
+    def _refuse_deadlock(self) -> list[Decision]:
+        """Decide that a node which waits for the end of this run fails; with the lock held."""
+        found = self._scheduler.find_deadlock(self)
+        if found is None:
+            return []
+        self._deadlocks[found.parked.node] = found
+        return [self._plan.fail_parked(found.parked.node)]
 
     def _blocker(self, decision: Decision) -> str | None:
         if decision.status is not BLOCKED or decision.because is None:

@@ -32,7 +32,7 @@ from ttasks.model.checks import check_bool, check_callable, check_int, check_str
 from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.context import CURRENT
 from ttasks.model.policy import RetryPolicy
-from ttasks.model.redact import Redactor
+from ttasks.model.redact import Redactor, check_names
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
@@ -82,8 +82,10 @@ class TaskExecutor:
         redact: strs and compiled patterns that are replaced by ``***`` in output, errors,
             failures, titles and payloads before events, results and the store see them.
         capture_locals: keep reprs of the local variables where a handler failed.
-        strict_persistence: stop the run if a write to the store fails; otherwise the error is kept
-            in ``persistence_errors`` and announced, and the work goes on.
+        strict_persistence: stop the run if a write to the store fails, and announce nothing that
+            was not saved; finally tasks run all the same. Otherwise the work goes on. In either
+            case the error is kept in ``persistence_errors`` and announced, and the next transition
+            saves what is missing.
         clock: where times come from; None means the system's. Tests use `ttasks.testing.FakeClock`.
 
     Raises:
@@ -349,8 +351,17 @@ class TaskExecutor:
         Cancelling the awaiting coroutine cancels the task, waits until it has ended and then
         raises ``asyncio.CancelledError``. Arguments and errors as for `execute`.
         """
-        from ttasks.engine.bridge import wait_submitted
+        from ttasks.engine.bridge import run_off_loop, wait_submitted
 
+        outer = self._scheduler.ambient()
+        if outer is not None and outer.held:
+            # As a part of that task, to use its places in groups: nobody gives it others.
+            await run_off_loop(
+                lambda: self.execute(task, upstream, retry_policy=retry_policy),
+                lambda: self.cancel(task),
+            )
+            assert task.result is not None
+            return task.result
         future = self.submit(task, upstream, retry_policy=retry_policy)
         return await wait_submitted(future, lambda: future.cancel() or self.cancel(task))
 
@@ -446,6 +457,7 @@ class TaskExecutor:
         retry_policy: RetryPolicy | None,
     ) -> tuple[Task, ...]:
         check_task("task", task)
+        check_names((task,), self._recorder.redactor)
         check_retry("retry_policy", retry_policy)
         if upstream is None:
             return ()
@@ -525,6 +537,7 @@ class TaskExecutor:
                 self._scheduler.ending.cancel()
         if wait and not self._scheduler.is_inside():
             self._scheduler.wait_idle()
+        self._recorder.catch_up()
         for handler in [*self._replaced, *(handler for _, handler in self._handlers.values())]:
             close = getattr(handler, "close", None)
             if close is not None:

@@ -24,15 +24,17 @@ from ttasks.errors import GraphError, TaskCancelled, TaskExecutionError, TaskTim
 from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.graph import state_of, topology_of
 from ttasks.model.plan import Plan
+from ttasks.model.redact import check_names, redacted_title
 from ttasks.model.run import Run as PublicRun
 from ttasks.model.run import source_of
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import lifecycle_of
+from ttasks.model.task import Task, lifecycle_of
 
 if TYPE_CHECKING:
     from ttasks.engine.attempt import Attempt
     from ttasks.engine.scheduler import Scheduler
     from ttasks.model.graph import Node, TaskGraph
+    from ttasks.model.redact import Redactor
     from ttasks.model.result import TaskResult
     from ttasks.model.running import RunOptions
     from ttasks.model.store import Store
@@ -102,6 +104,8 @@ class GraphRun:
                 raise
             state.error = None
             state.errors = run.errors
+            if self._recorder.redactor is not None:
+                state.title_of = partial(_title_of, self._recorder.redactor)
             state.run = self._public
             self._recorder.save_graph(self._graph)
             self._run = run
@@ -117,6 +121,8 @@ class GraphRun:
         """
         graph, options, scheduler = self._graph, self._options, self._scheduler
         nodes = self._nodes = graph.nodes()
+        redactor = self._recorder.redactor
+        check_names(graph, redactor, graph.key)
         topology = self._topology = topology_of(graph)
         for node in nodes:
             if lifecycle_of(node.task).owner is not None:
@@ -248,6 +254,7 @@ class GraphRun:
                 self._note_downstream()
             if run.error is not None:
                 self._recorder.save_outcome(self._graph)
+            self._recorder.catch_up()
             self._end(run)
 
     def _tell_stop(self, message: str) -> None:
@@ -341,6 +348,12 @@ class GraphRun:
     def waiting(self) -> int:
         """Tasks that wait for a retry, or for another run that is executing them."""
         return 0 if self._run is None else self._run.waiting
+
+
+def _title_of(redactor: Redactor, titled: Task | TaskGraph) -> str:
+    if isinstance(titled, Task):
+        return redacted_title(titled, redactor)
+    return redactor.text(titled.title)
 
 
 _STATUSES = {

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from types import CoroutineType
 from typing import Any
 
-from ttasks.errors import TaskRejectedError, describe
+from ttasks.errors import TaskRejectedError, text_of, type_name
+from ttasks.forks import FORKS, end_copy
 from ttasks.model.checks import check_callable, wrong_type
 from ttasks.model.context import TaskContext
 
@@ -31,18 +32,23 @@ def ask_guards(guards: tuple[Guard, ...], context: TaskContext) -> None:
         TaskCancelled: the task was cancelled meanwhile, by a guard or by somebody else.
     """
     for guard in guards:
+        forks = FORKS.count
         try:
             answer = guard(context)
+            if FORKS.count != forks:
+                end_copy("A guard")
             if type(answer) is CoroutineType:
                 answer.close()
                 raise TypeError("a guard must be a plain function; it gave a coroutine")
-        except (TaskRejectedError, KeyboardInterrupt):
-            raise
         except BaseException as error:
+            if FORKS.count != forks:
+                end_copy("A guard", error)
+            if issubclass(type(error), (TaskRejectedError, KeyboardInterrupt)):
+                raise
             context.raise_if_cancelled()
             name = getattr(guard, "__qualname__", None) or type(guard).__qualname__
             raise TaskRejectedError(
                 f"Guard {name} rejected the task, because it raised "
-                f"{type(error).__name__}: {describe(error)}"
+                f"{type_name(error)}: {text_of(error)}"
             ) from error
         context.raise_if_cancelled()

@@ -30,6 +30,10 @@ class Places:
         self._used[group] += 1
         return True
 
+    def limit_of(self, group: str | None) -> int | None:
+        """How many places a group has; None if it has no limit."""
+        return None if group is None else self._limits.get(group)
+
     def give_back(self, group: str) -> None:
         """Give a place back."""
         if group in self._limits:
@@ -73,6 +77,10 @@ class RunPlaces:
         else:
             self._own.give_back(group)
             self._shared.give_back(group)
+
+    def shared_limit_of(self, group: str | None) -> int | None:
+        """How many places a group has over all runs; None for no limit, or a place of the outer."""
+        return None if group in self._held else self._shared.limit_of(group)
 
     def held_by(self, group: str | None) -> frozenset[str]:
         """The groups in which a task of this run that is in ``group`` has a place."""

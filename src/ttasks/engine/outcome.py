@@ -13,7 +13,9 @@ from ttasks.errors import (
     TaskExecutionError,
     TaskRejectedError,
     TaskTimeoutError,
-    describe,
+    full_type_name,
+    text_of,
+    type_name,
 )
 from ttasks.model.frames import captured_locals
 from ttasks.model.prompt import PromptReply
@@ -146,28 +148,20 @@ def describe_failure(
     raised: BaseException, redactor: Redactor | None, *, capture_locals: bool
 ) -> Failure:
     """Turn an exception into plain data."""
-    from traceback import format_exception
-
-    kind = type(raised)
-    message = _message(raised)
+    message = text_of(raised)
     trace, variables = "", {}
     try:
+        from traceback import format_exception  # fails without a free descriptor
+
         if raised.__traceback__ is not None:
             trace = "".join(format_exception(raised))
         if capture_locals:
             variables = _locals(raised, redactor)
     except BaseException as error:  # the code of an exception class may raise anything
-        trace = f"(no traceback: looking at the exception raised {type(error).__name__})"
+        trace = f"(no traceback: looking at the exception raised {type_name(error)})"
     if redactor is not None:
         message, trace = redactor.text(message), redactor.text(trace)
-    return Failure(f"{kind.__module__}.{kind.__qualname__}", message, trace, variables)
-
-
-def _message(raised: BaseException) -> str:
-    try:
-        return describe(raised)
-    except BaseException as error:  # a broken __str__ must not hide the failure itself
-        return f"{type(raised).__name__} (whose text raised {type(error).__name__})"
+    return Failure(full_type_name(raised), message, trace, variables)
 
 
 def _is_command(kind: type) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
+from ttasks.engine.backlog import Backlog
 from ttasks.engine.bus import EventBus
 from ttasks.errors import StoreError, describe
 from ttasks.model.event import TaskEventType, make_event
@@ -28,7 +30,9 @@ class Recorder:
     A store that has ``record`` and a journal, ``events``, gets task and event in one write.
 
     The error of a failed write is kept by id and announced as PERSISTENCE_FAILED, and the work
-    goes on; a strict recorder also raises it from ``transition`` and ``save_graph``.
+    goes on; the next transition of any task writes what is missing. A strict recorder also raises
+    the error from ``transition`` and ``save_graph``, and announces nothing that was not saved: the
+    event follows when it is, before the next event of any task.
 
     Attributes:
         strict: see above.
@@ -54,6 +58,8 @@ class Recorder:
         # Items are assigned and the dicts copied, each an atomic operation; so they need no lock.
         self.task_errors: dict[str, Exception] = {}
         self.graph_errors: dict[str, Exception] = {}
+        self._backlog = Backlog()
+        self._unannounced: dict[str, list[TaskEvent]] = {}  # of a strict recorder, by task
 
     def transition(
         self,
@@ -75,9 +81,8 @@ class Recorder:
             notes: what ``run`` has noted of the task, if the recorder keeps that.
 
         Raises:
-            StoreError: the write failed and the recorder is strict; the event was published.
+            StoreError: the write failed and the recorder is strict; the event was not published.
         """
-        failed: Exception | None = None
         if self.redactor is not None:
             task = redacted_task(task, self.redactor)
         subscriptions = self._bus.subscriptions[kind]
@@ -88,6 +93,8 @@ class Recorder:
             )
         if self._save_task is not None:
             try:
+                if self._backlog.calls:
+                    self._backlog.catch_up(task.id)
                 if notes is not None:
                     self._record(task, event, notes=notes)  # type: ignore[misc]
                 elif self._record is not None:
@@ -95,12 +102,46 @@ class Recorder:
                 else:
                     self._save_task(task)
             except BaseException as raised:
-                failed = _kept(raised)
-                self._note(task, failed)
+                self._missed(task, event, notes, _kept(raised))
+            else:
+                if self._unannounced:
+                    self._announce_saved()
         if subscriptions and event is not None:
             self._bus.deliver(event, subscriptions)
-        if failed is not None and self.strict:
-            raise StoreError(f"Task {task.title!r} could not be saved: {failed}") from failed
+
+    def _missed(
+        self, task: Task, event: TaskEvent | None, notes: Notes | None, error: Exception
+    ) -> None:
+        """Deal with a transition that could not be saved.
+
+        Raises:
+            StoreError: the recorder is strict.
+        """
+        assert self._save_task is not None
+        if self._record is not None:
+            noted = {} if notes is None else {"notes": notes}
+            self._backlog.add(task.id, partial(self._record, task, event, **noted))
+        else:
+            self._backlog.add(task.id, partial(self._save_task, task))
+        self._note(task, error)
+        if self.strict:
+            if event is not None:
+                self._unannounced.setdefault(task.id, []).append(event)
+            raise StoreError(f"Task {task.title!r} could not be saved: {error}") from error
+
+    def catch_up(self) -> None:
+        """Save what is missing, if that is possible now."""
+        if self._backlog.calls:
+            self._backlog.catch_up(at_once=True)
+        if self._unannounced:
+            self._announce_saved()
+
+    def _announce_saved(self) -> None:
+        """Publish the events that were saved late."""
+        for task_id in list(self._unannounced):
+            if task_id not in self._backlog.calls:
+                for event in self._unannounced.pop(task_id, ()):
+                    self._bus.publish(event)
 
     def write(self, task: Task, event: TaskEvent) -> None:
         """Save a task with an event for the journal, without announcing it.
@@ -123,7 +164,12 @@ class Recorder:
         return self._bus.wants(kind) or (self._journal is not None and self._journal.wants(kind))
 
     def report(self, event: TaskEvent) -> None:
-        """Publish an event that is no transition, after the journal if that keeps such events."""
+        """Publish an event that is no transition, after the journal if that keeps such events.
+
+        Nothing is published of a task whose start was not.
+        """
+        if event.task_id in self._unannounced:
+            return
         if self._journal is not None and self._journal.wants(event.type):
             try:
                 self._journal.append(event)
@@ -170,8 +216,11 @@ class Recorder:
         task = self.shown(task)
         if self._save_task is not None:
             try:
+                if task.id in self._backlog.calls:
+                    self._backlog.catch_up(task.id)
                 self._save_task(task)
             except BaseException as error:
+                self._backlog.add(task.id, partial(self._save_task, task))
                 self._note(task, _kept(error))
 
     def save_graph(self, graph: TaskGraph) -> None:
@@ -193,6 +242,7 @@ class Recorder:
                 break
             if self.strict:
                 raise StoreError(f"Graph {graph.title!r} could not be saved: {error}") from error
+            self._backlog.add(graph.id, partial(self._store.graphs.save, graph))
 
     def save_outcome(self, graph: TaskGraph) -> None:
         """Save what ended the run of a graph, if the store can; a failure is kept."""
@@ -203,6 +253,7 @@ class Recorder:
             save(graph)
         except BaseException as error:
             self.graph_errors[graph.id] = _kept(error)
+            self._backlog.add(graph.id, partial(save, graph))
 
 
 def _kept(raised: BaseException) -> Exception:

@@ -58,6 +58,7 @@ def prepare_ledger(
     keys = unique_keys(graph) if graph.key is not None else {}
     if store is None:
         return {}
+    recorder.catch_up()
     before = latest(graph, store) if resume else None
     interrupted = check_not_running(graph, store, mine=True)
     if before is not None:

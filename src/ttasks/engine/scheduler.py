@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 from ttasks import sync
 from ttasks.engine.attempt import Attempt, Services
+from ttasks.engine.deadlock import Deadlock, Holder, find_deadlock
 from ttasks.engine.ending import settle
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.errors import TaskCancelled
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from ttasks.model.task_type import TaskType
 
 
-class Sharer(Protocol):
+class Sharer(Holder, Protocol):
     """A run, as the scheduler knows it."""
 
     def unpark(self, group: str) -> bool:
@@ -49,6 +51,15 @@ class Working:
     def is_here(self) -> bool:
         """True if the calling thread is at work for the executor."""
         return getattr(self._here, "depth", 0) > 0
+
+
+# Added to when one is made, and only then; a copy is made in one operation.
+_SCHEDULERS: WeakSet[Scheduler] = WeakSet()
+
+
+def is_running_here(task_id: str) -> bool:
+    """True if an executor of this process is running the task."""
+    return any(task_id in scheduler.services.running for scheduler in list(_SCHEDULERS))
 
 
 class Scheduler:
@@ -98,6 +109,7 @@ class Scheduler:
         self.let_go = let_go
         self.working = working
         self.ending = CancelToken()
+        _SCHEDULERS.add(self)
 
     # What is under way
 
@@ -218,6 +230,10 @@ class Scheduler:
             unparked = [run for run in self._runs if run.unpark(group)]
         for run in unparked:
             run.provide_worker()
+
+    def find_deadlock(self, run: Sharer) -> Deadlock | None:
+        """A node of this run that waits for the end of the run itself; with the lock held."""
+        return find_deadlock(run, self._runs)
 
     def cancel(self, task: Task) -> bool:
         """See `TaskExecutor.cancel`."""

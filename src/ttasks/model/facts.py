@@ -222,15 +222,25 @@ class RunFacts:
         Raises:
             TypeError, LookupError: as for `find`.
         """
-        return _Why(self, self.find(task)).sentence()
+        return _Why(self, self.find(task), {}).sentence()
+
+    def whys(self) -> dict[str, str]:
+        """The sentence of `why` for every task by its id, in linear time."""
+        causes: _Causes = {}
+        return {task.id: _Why(self, task, causes).sentence() for task in self.tasks.values()}
+
+
+_Causes = dict[str, tuple[TaskFacts, int]]
+_NAMED = 5  # blockers that are named, of a longer chain
 
 
 class _Why:
-    """Makes the sentence on one task."""
+    """Makes the sentence on one task; ``causes`` is what the sentences of a run share."""
 
-    def __init__(self, run: RunFacts, task: TaskFacts) -> None:
+    def __init__(self, run: RunFacts, task: TaskFacts, causes: _Causes) -> None:
         self._run = run
         self._task = task
+        self._causes = causes
         self._name = repr(task.title)
 
     def sentence(self) -> str:
@@ -329,23 +339,37 @@ class _Why:
 
     def _obstacle(self) -> str:
         """What kept it from running, back to the first cause."""
-        task, seen = self._task, {self._task.id}
-        chain: list[TaskFacts] = []
-        while task.blocked_by is not None and task.blocked_by not in seen:
-            seen.add(task.blocked_by)
-            found = self._run.tasks.get(task.blocked_by)
-            if found is None:
-                break
-            chain.append(found)
-            task = found
-        if not chain:
+        root, steps = self._first_cause()
+        if not steps:
             return _plain(self._task.error) or self._task.status.value
-        root = chain[-1]
-        through = f"it is blocked by {chain[0].title!r}"
-        if len(chain) > 1:
-            through += f", which is blocked by {_and(repr(item.title) for item in chain[1:])}"
+        chain = [self._task]
+        while len(chain) <= min(steps, _NAMED):
+            chain.append(self._run.tasks[chain[-1].blocked_by or ""])
+        through = f"it is blocked by {chain[1].title!r}"
+        if steps > 1:
+            names = [repr(item.title) for item in chain[2:]]
+            more = [f"{steps - _NAMED} more"] if steps > _NAMED else []
+            through += f", which is blocked by {_and([*names, *more])}"
         failure = f" ({_plain(root.error)})" if root.error else ""
         return f"{through}, which {_BECAME.get(root.status, root.status.value)}{failure}"
+
+    def _first_cause(self) -> tuple[TaskFacts, int]:
+        """The task at the end of the chain of blockers, and how many steps it is away."""
+        causes, task = self._causes, self._task
+        walked: dict[str, None] = {}
+        while task.id not in causes:
+            walked[task.id] = None
+            blocker = self._run.tasks.get(task.blocked_by or "")
+            if blocker is None or blocker.id in walked:
+                causes[task.id] = task, 0
+            else:
+                task = blocker
+        root, steps = causes[task.id]
+        for key in reversed(walked):
+            if key not in causes:
+                steps += 1
+                causes[key] = root, steps
+        return causes[self._task.id]
 
     def _names(self, ids: Iterable[str]) -> str:
         tasks = self._run.tasks

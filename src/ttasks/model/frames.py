@@ -5,6 +5,9 @@ from __future__ import annotations
 from reprlib import Repr
 from typing import TYPE_CHECKING
 
+from ttasks.errors import type_name
+from ttasks.model.redact import unused
+
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
@@ -22,7 +25,9 @@ this limit does not show."""
 
 
 def captured_locals(trace: TracebackType | None, redactor: Redactor | None) -> dict[str, str]:
-    """Reprs of the variables of the innermost user frame, bounded, without secrets.
+    """Reprs of the variables of the innermost user frame by name, bounded, without secrets.
+
+    Names that become equal are numbered.
 
     Never fails: what has no repr is described by what its ``__repr__`` raised.
     """
@@ -30,12 +35,14 @@ def captured_locals(trace: TracebackType | None, redactor: Redactor | None) -> d
     if frame is None:
         return {}
     shortened = _Shortened(redactor)
-    found = {}
+    found: dict[str, str] = {}
     for name, value in list(frame.f_locals.items())[:NAME_LIMIT]:
         text = shortened.repr(value)
+        shown = name
         if redactor is not None:
             text = redactor.text(text)
-        found[name] = text if len(text) <= LOCAL_LIMIT else text[: LOCAL_LIMIT - 1] + "…"
+            shown = unused(redactor.text(name), found)
+        found[shown] = text if len(text) <= LOCAL_LIMIT else text[: LOCAL_LIMIT - 1] + "…"
     return found
 
 
@@ -74,7 +81,7 @@ class _Shortened(Repr):
         try:
             return super().repr1(x, level)
         except BaseException as error:  # must not hide the failure itself
-            return f"<repr raised {type(error).__name__}>"
+            return f"<repr raised {type_name(error)}>"
 
     def repr_instance(self, x: object, level: int) -> str:
         text = repr(x)

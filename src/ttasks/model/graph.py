@@ -354,18 +354,19 @@ class TaskGraph:
         """
         if self.ok:
             return
+        shown = self._state.title_of
         failures = [
-            (node.task.title, self._reason(node.task))
+            (shown(node.task), self._reason(node.task))
             for node in self._nodes.values()
             if node.required and node.task.status not in GOOD
         ]
         error = self._state.error
-        raise GraphFailedError(self.title, failures, None if error is None else describe(error))
+        raise GraphFailedError(shown(self), failures, None if error is None else describe(error))
 
     def _reason(self, task: Task) -> str:
         blocker = self._nodes.get(task.blocked_by or "")
         if task.error is None and blocker is not None:
-            return f"blocked by {blocker.task.title!r}"
+            return f"blocked by {self._state.title_of(blocker.task)!r}"
         return task.error or task.status.value
 
     def statistics(self) -> GraphStatistics:
@@ -418,7 +419,9 @@ class TaskGraph:
             retry_budget: retries of all tasks together, at least 0; None means no limit.
             limits: group name to how many tasks of it this run may have running at once, at
                 least 1, beside the limits of the executor.
-            handle_sigterm: treat SIGTERM like Ctrl-C; works in the main thread only.
+            handle_sigterm: treat SIGTERM like Ctrl-C, and SIGHUP (a closed terminal) too unless the
+                program ignores it; works in the main thread only. Without it they end the
+                program at once: its commands go on, and no finally task runs.
             resume: take over what the latest run of a graph with the same ``key`` has finished,
                 by the executor's store: tasks of the same key (or unique title) and fingerprint
                 that SUCCEEDED, downstream of nothing that has changed.

@@ -1,4 +1,4 @@
-"""TaskLogFilter: which task a log record belongs to."""
+"""TaskLogFilter: which task a log record belongs to, and the record without secrets."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from ttasks.model.context import current_context
 from ttasks.model.event import TaskEvent
-from ttasks.model.redact import redacted_title
+from ttasks.model.redact import redacted, redacted_title
 
 if TYPE_CHECKING:
     from logging import LogRecord
     from types import FrameType
+
+    from ttasks.model.redact import Redactor
 
 _DELIVERY = "EventBus.deliver"  # the function that calls subscribers, with its local ``event``
 
@@ -21,9 +23,10 @@ class TaskLogFilter:
 
     Add it to a handler (``handler.addFilter(TaskLogFilter())``). Records then have ``task_id``,
     ``task_title`` (without secrets) and ``task_attempt``, for formats such as ``%(task_title)s``.
-    Outside of any task the first two are empty and the last is 0. It works in threads, in
-    coroutines, in subscribers (the task is that of the event) and for records of worker processes.
-    Thread-safe.
+    Outside of any task the first two are empty and the last is 0. Of a record of a task, the
+    secrets of its executor are hidden in the message, the traceback and all other text. It works
+    in threads, in coroutines, in subscribers (the task is that of the event) and for records of
+    worker processes. Thread-safe.
 
     Example:
         >>> import logging
@@ -34,17 +37,17 @@ class TaskLogFilter:
 
     def filter(self, record: LogRecord) -> bool:
         """Set the attributes; always True. ``logging`` calls this."""
-        event = _delivered()
+        event, context = _delivered(), current_context()
         if event is not None and event.task is not None:
             record.task_id, record.task_attempt = event.task_id, event.attempt
             record.task_title = event.task.title
-            return True
-        context = current_context()
-        if context is None:
-            record.task_id, record.task_title, record.task_attempt = "", "", 0
-        else:
+        elif context is not None:
             record.task_id, record.task_attempt = context.id, context.attempt
             record.task_title = redacted_title(context, context.redactor)
+        else:
+            record.task_id, record.task_title, record.task_attempt = "", "", 0
+        if context is not None and context.redactor is not None:
+            _redact(record, context.redactor)
         return True
 
 
@@ -61,3 +64,19 @@ def _delivered() -> TaskEvent | None:
             return event if isinstance(event, TaskEvent) else None
         frame = frame.f_back
     return None
+
+
+def _redact(record: LogRecord, redactor: Redactor) -> None:
+    """Hide secrets in a record, for all handlers that get to see it from now on."""
+    try:
+        message = record.getMessage()
+    except Exception:  # the arguments do not fit; logging would print them
+        message = f"{record.msg} {record.args}"
+    if record.args or not isinstance(record.msg, str):
+        record.msg, record.args = message, None
+    if record.exc_info and not record.exc_text:
+        from logging import Formatter
+
+        record.exc_text = Formatter().formatException(record.exc_info)
+    for name, value in list(record.__dict__.items()):
+        record.__dict__[name] = redacted(value, redactor)

@@ -46,7 +46,7 @@ BLOCK, SKIP, CONTINUE_IF_ANY, RUN_ANYWAY, ON_FAILURE = DependencyPolicy
 
 
 class Decision(NamedTuple):
-    """A node that will not run: BLOCKED, SKIPPED or CANCELLED.
+    """A node that will not run: BLOCKED, SKIPPED or CANCELLED; FAILED after `Plan.refuse`.
 
     ``because`` is the first upstream that made it so, None where no upstream did.
     """
@@ -250,11 +250,25 @@ class Plan:
         while parked:
             entry = heappop(parked)
             node = entry if self._keys is None else entry[-1]
-            if self._state[node] is READY:
+            if self._state[node] is State.READY:
                 self._note(node, now, "worker", None)
                 heappush(self.queue, entry)
                 return True
         return False
+
+    def parked(self) -> list[tuple[int, str]]:
+        """For each group that is full, a node that it holds back."""
+        found = []
+        for group, entries in self._parked.items():
+            nodes = entries if self._keys is None else [entry[-1] for entry in entries]
+            ready = next((node for node in nodes if self._state[node] is READY), None)
+            if ready is not None:
+                found.append((ready, group))
+        return found
+
+    def fail_parked(self, node: int) -> Decision:
+        """Decide that a node which a full group holds back has FAILED."""
+        return self._decide(node, TaskStatus.FAILED)
 
     @property
     def grouped(self) -> bool:

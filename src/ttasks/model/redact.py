@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from ttasks.model.attributes import COMMANDS, title_of
 from ttasks.model.call import Call
 from ttasks.model.command import stdin_bytes
+from ttasks.model.disguises import forms
 from ttasks.model.graph import TaskGraph
 from ttasks.model.nested import PLAIN
+from ttasks.model.patterns import LineSearch
 from ttasks.model.task import Task, view_of
 from ttasks.model.task_type import TaskType
 
@@ -31,10 +33,11 @@ class Redactor:
 
     What any secret covers is hidden; where occurrences overlap, all of them are, by one mask.
 
-    - A str is hidden wherever it stands, also across lines, also in the form that it has in a repr
-      or in JSON, and where only its beginning is left of it before an ellipsis (``…``).
+    - A str is hidden wherever it stands, also across lines, also in the form that it has in a repr,
+      in JSON or in base64, and where only its beginning is left of it before an ellipsis (``…``).
     - A pattern is applied to whole lines without their newline, and to pieces of at most 65,536
-      characters of longer lines: a match across lines, or across such a boundary, is not seen.
+      characters of longer lines: a match across lines, or across such a boundary, is not seen. A
+      line that a pattern needs too long for is hidden (see `ttasks.model.patterns`).
 
     Args:
         secrets: strs and compiled patterns of str. None of them may be an empty str.
@@ -48,7 +51,7 @@ class Redactor:
         '*** or ***?'
     """
 
-    __slots__ = ("_literals", "_patterns")
+    __slots__ = ("_literals", "_patterns", "_strs")
 
     def __init__(self, secrets: Iterable[str | re.Pattern[str]]) -> None:
         if isinstance(secrets, (str, bytes, re.Pattern)) or not isinstance(secrets, Iterable):
@@ -57,12 +60,14 @@ class Redactor:
                 f"got {type(secrets).__name__}"
             )
         literals: set[str] = set()
+        strs: set[str] = set()
         patterns: list[re.Pattern[str]] = []
         for position, secret in enumerate(secrets):
             if isinstance(secret, str):
                 if not secret:
                     raise ValueError(f"secrets[{position}] must not be an empty str")
-                literals.update(_forms(secret))
+                strs.add(secret)
+                literals.update(forms(secret))
             elif isinstance(secret, re.Pattern) and isinstance(secret.pattern, str):
                 patterns.append(secret)
             else:
@@ -72,19 +77,19 @@ class Redactor:
                 )
         self._literals = tuple(sorted(literals, key=len, reverse=True))
         self._patterns = tuple(patterns)
+        self._strs = len(strs)
 
     def __bool__(self) -> bool:
         return bool(self._literals or self._patterns)
 
     def __repr__(self) -> str:
-        return f"<Redactor of {len(self._literals)} strs and {len(self._patterns)} patterns>"
+        return f"<Redactor of {self._strs} strs and {len(self._patterns)} patterns>"
 
     def text(self, text: str) -> str:
         """The text without the secrets."""
         if not self:
             return text
-        stream = RedactingStream(self._literals, self._patterns)
-        return stream.feed(text) + stream.finish()
+        return RedactingStream(self._literals, self._patterns).finish(text)
 
     def stream(self) -> RedactingStream:
         """A filter for one text that comes in pieces; of one owner, not thread-safe."""
@@ -102,7 +107,7 @@ class RedactingStream:
 
     def __init__(self, literals: tuple[str, ...], patterns: tuple[re.Pattern[str], ...]) -> None:
         self._literals = literals
-        self._patterns = patterns
+        self._patterns = LineSearch(patterns) if patterns else None
         self._rest = ""
         # How much of the rest belongs to a secret whose mask has been returned already.
         self._covered = 0
@@ -111,9 +116,9 @@ class RedactingStream:
         """Take more text; returns what is certain by now."""
         return self._take(self._rest + text, last=False)
 
-    def finish(self) -> str:
-        """There is no more text; returns what was held back."""
-        return self._take(self._rest, last=True)
+    def finish(self, text: str = "") -> str:
+        """Take the last of the text; returns it with what was held back."""
+        return self._take(self._rest + text, last=True)
 
     def _take(self, text: str, last: bool) -> str:
         units = list(_units(text, last)) if self._patterns else []
@@ -146,10 +151,12 @@ class RedactingStream:
         """Where the text must be held back from: a secret may begin there and go on."""
         cut = len(text)
         for literal in self._literals:
-            for at in range(max(0, len(text) - len(literal) + 1), cut):
+            at = text.find(literal[0], max(0, len(text) - len(literal) + 1), cut)
+            while at >= 0:
                 if literal.startswith(text[at:]):
                     cut = at
                     break
+                at = text.find(literal[0], at + 1, cut)
         return cut
 
     def _spans(self, text: str, units: list[_Span]) -> list[_Span]:
@@ -162,13 +169,9 @@ class RedactingStream:
                 at = text.find(literal, at + 1)
         spans.extend(self._cut_short(text))
         for begin, end in units:
+            assert self._patterns is not None
             unit = text[begin:end].removesuffix("\n")
-            for pattern in self._patterns:
-                spans.extend(
-                    (begin + match.start(), begin + match.end())
-                    for match in pattern.finditer(unit)
-                    if match.end() > match.start()
-                )
+            spans.extend((begin + at, begin + to) for at, to in self._patterns.spans(unit))
         spans.sort()
         return spans
 
@@ -182,16 +185,6 @@ class RedactingStream:
                         yield end - size, end
                         break
             end = text.find("…", end + 1)
-
-
-def _forms(secret: str) -> set[str]:
-    """A secret as it stands in text, and inside of the repr or JSON of a str."""
-    # Which quotes a repr escapes depends on the whole str.
-    parts = [repr('"' + part)[2:-1] for part in secret.split("'")]
-    import json
-
-    in_json = {json.dumps(secret, ensure_ascii=ascii)[1:-1] for ascii in (True, False)}
-    return {secret, "'".join(parts), "\\'".join(parts), *in_json}
 
 
 def _units(text: str, last: bool) -> Iterator[_Span]:
@@ -282,11 +275,11 @@ def redacted(value: Any, redactor: Redactor) -> Any:
 
 def _redacted_options(task: Task, redactor: Redactor) -> dict[str, Any]:
     options: dict[str, Any] = redacted(task.options, redactor)
-    stdin = options.get("stdin")
+    stdin = task.options.get("stdin")
     if task.type in COMMANDS and isinstance(stdin, dict):  # bytes, kept in base64
         text = (stdin_bytes(stdin) or b"").decode("utf-8", "surrogateescape")
-        if redactor.text(text) != text:
-            options["stdin"] = redactor.text(text)
+        hidden = redactor.text(text)
+        options["stdin"] = stdin if hidden == text else hidden
     return options
 
 
@@ -294,10 +287,48 @@ def _redacted_items(items: Mapping[Any, Any], redactor: Redactor) -> dict[Any, A
     """A mapping without secrets in its keys and values; keys that become equal are numbered."""
     hidden: dict[Any, Any] = {}
     for key, value in items.items():
-        shown = name = redacted(key, redactor) if isinstance(key, str) else key
-        number = 1
-        while shown in hidden:
-            number += 1
-            shown = f"{name} ({number})"
-        hidden[shown] = redacted(value, redactor)
+        shown = redacted(key, redactor) if isinstance(key, str) else key
+        hidden[unused(shown, hidden)] = redacted(value, redactor)
     return hidden
+
+
+def unused(name: Any, taken: Container[Any]) -> Any:
+    """The name, or the first that is free of "name (2)", "name (3)" and so on."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name} ({number})"
+    return found
+
+
+def check_names(tasks: Iterable[Task], redactor: Redactor | None, key: str | None = None) -> None:
+    """Refuse secrets in what names tasks in a store: key, version and group.
+
+    They are kept as they are, because they have to be found again.
+
+    Args:
+        tasks: the tasks.
+        redactor: knows the secrets; None for nothing.
+        key: that of their graph, if there is one.
+
+    Raises:
+        ValueError: there is a secret; the message shows no part of it.
+    """
+    if redactor is None:
+        return
+    if key is not None and redactor.text(key) != key:
+        raise ValueError(
+            f"the key of the graph has a secret in it ({redactor.text(key)!r}), and keys are "
+            "stored as they are; choose another"
+        )
+    for task in tasks:
+        groups = task.group if isinstance(task.group, tuple) else (task.group,)
+        named = {"key": (task.key,), "version": (task.version,), "group": groups}
+        for name, values in named.items():
+            for value in values:
+                if value is not None and redactor.text(value) != value:
+                    raise ValueError(
+                        f"{name} of task {redacted_title(task, redactor)!r} has a secret in it "
+                        f"({redactor.text(value)!r}), and a {name} is stored as it is; choose "
+                        "another"
+                    )

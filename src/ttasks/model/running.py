@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
 from ttasks.model.checks import check_bool, check_int, check_seconds, check_str, wrong_type
@@ -104,6 +105,7 @@ class RunState:
         run: the same for users.
         error: what ended it as a whole before its time.
         errors: exception by task id.
+        title_of: the title of the graph or one of its tasks, without the secrets of the executor.
     """
 
     lock: sync.Lock = field(default_factory=lambda: sync.Lock())
@@ -112,3 +114,4 @@ class RunState:
     run: Run | None = None
     error: BaseException | None = None
     errors: dict[str, BaseException] = field(default_factory=dict)
+    title_of: Callable[[Any], str] = attrgetter("title")

@@ -135,7 +135,8 @@ class ReportEntry:
 
 def entries_of(facts: RunFacts) -> dict[str, ReportEntry]:
     """An entry for each task of a run by its id, in their order."""
-    return {task.id: _entry(task, facts) for task in facts.tasks.values()}
+    whys = facts.whys()
+    return {task.id: _entry(task, facts, whys[task.id]) for task in facts.tasks.values()}
 
 
 def waits_of(spans: Iterable[Span], until: float) -> Iterator[tuple[Span, float]]:
@@ -147,7 +148,7 @@ def waits_of(spans: Iterable[Span], until: float) -> Iterator[tuple[Span, float]
                 yield span, length
 
 
-def _entry(task: TaskFacts, facts: RunFacts) -> ReportEntry:
+def _entry(task: TaskFacts, facts: RunFacts, why: str) -> ReportEntry:
     tail = tail_of(task.output, TAIL_LINES, TAIL_CHARACTERS)
     return ReportEntry(
         task.id,
@@ -179,7 +180,7 @@ def _entry(task: TaskFacts, facts: RunFacts) -> ReportEntry:
         task.blocked_by,
         tuple([(plain(title), key) for title, key in task.downstream]),
         None if task.log_file is None else plain(task.log_file),
-        plain(facts.why(task.id)[:WHY_CHARACTERS]),
+        plain(why[:WHY_CHARACTERS]),
     )
 
 

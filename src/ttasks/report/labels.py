@@ -103,9 +103,11 @@ def tail_of(text: str, lines: int, characters: int) -> Tail:
 
 
 def seconds(value: float | None) -> str:
-    """A duration for people: ``0.42 s``, ``12.3 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    """A duration for people: ``7.3 ms``, ``0.42 s``, ``12.3 s``, ``2 min 05 s``, ``1 h 02 min``."""
     if value is None:
         return "-"
+    if value < 0.00995:
+        return f"{1000 * value:.1f} ms" if value else "0 s"
     if value < 9.995:
         return f"{value:.2f} s"
     if value < 59.95:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import pickle
 import re
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import partial
 from itertools import pairwise
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -28,9 +33,12 @@ from ttasks import (
 from ttasks.model.cancel import CancelToken
 from ttasks.model.command import stdin_bytes
 from ttasks.model.context import CURRENT
+from ttasks.model.frames import captured_locals
+from ttasks.model.patterns import LineSearch, bounded
 from ttasks.model.redact import (
     PIECE_CHARACTERS,
     Redactor,
+    check_names,
     redacted,
     redacted_graph,
     redacted_task,
@@ -298,3 +306,188 @@ def test_log_records_do_not_show_the_secret_of_a_title() -> None:
         return record.task_title  # type: ignore[attr-defined, no-any-return]
 
     assert copy_context().run(titled) == "login *** " + "x" * 49 + "…"
+
+
+# Disguises
+
+PEM = "-----BEGIN KEY-----\nab\\cd'ef\"gh\u00e9\n-----END KEY-----"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        str(KeyError(PEM)),
+        repr({"pem": PEM}),
+        json.dumps({"pem": PEM}),
+        json.dumps([PEM], ensure_ascii=False),
+        repr(json.dumps({"pem": PEM})),
+        json.dumps(repr(PEM)),
+        repr(PEM.encode()),
+        repr({"'": [PEM]}),
+    ],
+)
+def test_a_secret_with_newlines_quotes_and_backslashes_is_hidden_in_any_form(text: str) -> None:
+    shown = Redactor([PEM]).text(text)
+    assert "***" in shown
+    assert not {"BEGIN", "cd", "ef", "gh"} & set(re.findall("[A-Za-z]+", shown))
+
+
+@given(
+    st.binary(max_size=8), st.text(min_size=5, max_size=20), st.binary(max_size=8), st.booleans()
+)
+def test_base64_of_whatever_contains_a_secret_shows_none_of_it(
+    before: bytes, secret: str, behind: bytes, urlsafe: bool
+) -> None:
+    try:
+        data = secret.encode()
+    except UnicodeEncodeError:
+        return
+    encode = base64.urlsafe_b64encode if urlsafe else base64.b64encode
+    shown = Redactor([secret]).text(encode(before + data + behind).decode())
+    begin, _, end = shown.partition("***")
+    assert "***" in shown
+    hidden = len(encode(before + data + behind).decode().rstrip("=")) - len(begin + end.rstrip("="))
+    assert hidden * 6 > len(data) * 8 - 12  # but for some bits at the ends, which is no character
+
+
+def test_a_secret_is_hidden_in_its_base64_although_that_is_short() -> None:
+    assert Redactor(["hi!"]).text("token: aGkh.") == "token: ***."
+    assert Redactor(["pass"]).text("cGFzcw==") == "***"
+
+
+def test_log_records_of_a_task_show_no_secret() -> None:
+    redactor = Redactor(["hunter2", PEM])
+    context = TaskContext(Task.bash("true"), None, CancelToken(), redactor=redactor)  # type: ignore[arg-type]
+
+    def record(**facts: Any) -> logging.LogRecord:
+        made = logging.makeLogRecord(facts)
+        assert TaskLogFilter().filter(made)
+        return made
+
+    def check() -> None:
+        CURRENT.set(context)
+        assert record(msg="a %s", args=("hunter2",)).getMessage() == "a ***"
+        assert record(msg="100 % hunter2").getMessage() == "100 % ***"
+        assert "hunter2" not in record(msg="%d", args=("hunter2",)).getMessage()
+        assert record(msg=KeyError(PEM)).getMessage() == "'***'"
+        try:
+            raise KeyError(PEM)
+        except KeyError:
+            shown = logging.Formatter().format(record(msg="failed", exc_info=sys.exc_info()))
+        assert shown.endswith("KeyError: '***'")
+        extra = record(msg="", token="hunter2", headers={"hunter2": ["hunter2", 1]})
+        assert extra.__dict__["token"] == "***"
+        assert extra.__dict__["headers"] == {"***": ["***", 1]}
+
+    copy_context().run(check)
+    outside = record(msg="hunter2 %s", args=("hunter2",))
+    assert outside.getMessage() == "hunter2 hunter2"
+
+
+def test_the_names_of_variables_are_hidden() -> None:
+    hunter2, hunter22 = "a", "b"
+    try:
+        raise ValueError(hunter2, hunter22)
+    except ValueError as error:
+        found = captured_locals(error.__traceback__, Redactor(["hunter2"]))
+    assert found["***"] == "'a'"
+    assert found["***2"] == "'b'"
+    assert not any("hunter2" in name for name in found)
+
+
+@pytest.mark.parametrize("name", ["key", "version", "group"])
+def test_a_secret_in_what_is_stored_as_it_is_is_refused(name: str) -> None:
+    task = Task("log in with hunter2", None, WORK, **{name: "of hunter2"})  # type: ignore[arg-type]
+    for redactor in (Redactor(["hunter2"]), Redactor([re.compile(r"hunter\d")])):
+        with pytest.raises(ValueError, match=rf"^{name} of task 'log in with \*\*\*'") as caught:
+            check_names([task], redactor)
+        assert "hunter2" not in str(caught.value)
+    check_names([task], None)
+    check_names([task], Redactor(["other"]))
+    with pytest.raises(ValueError, match="key of the graph"):
+        check_names([], Redactor(["hunter2"]), "hunter2")
+
+
+# Patterns that backtrack
+
+SLOW = re.compile(r"(a|aa)+$|secret")
+HARD = "a" * 60 + "b"
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Patterns are looked for by ``regex``, or, as if it were not installed, by ``re``."""
+    if request.param == "re":
+        monkeypatch.setitem(sys.modules, "regex", None)
+    bounded.cache_clear()
+    yield
+    bounded.cache_clear()
+
+
+def test_a_line_that_a_pattern_has_no_time_for_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("regex")
+    redactor = Redactor([SLOW])
+    begin = monotonic()
+    assert redactor.text(f"a secret\n{HARD}\nthe end\n") == "a ***\n***\nthe end\n"
+    assert monotonic() - begin < 5
+
+
+def test_other_threads_go_on_meanwhile() -> None:
+    pytest.importorskip("regex")
+    search = LineSearch((SLOW,))
+    begun, ended = threading.Event(), threading.Event()
+    turns = []
+
+    def run() -> None:
+        while not ended.wait(0.001):
+            turns.append(0)
+            begun.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    begun.wait()
+    before = len(turns)
+    search.spans(HARD)
+    during = len(turns) - before
+    ended.set()
+    thread.join()
+    assert during > 5
+
+
+def test_a_text_full_of_such_lines_is_hidden_without_looking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("regex")
+    monkeypatch.setattr("ttasks.model.patterns.LINE_SECONDS", 0.01)
+    monkeypatch.setattr("ttasks.model.patterns.TEXT_SECONDS", 0.03)
+    lines = [HARD] * 3 + ["the end"]
+    assert Redactor([SLOW]).text("\n".join(lines)).splitlines() == ["***"] * 4
+    assert Redactor([SLOW]).text("the end") == "the end"  # another text
+
+
+@pytest.mark.parametrize("engine", ["re", "regex"], indirect=True)
+@pytest.mark.parametrize(
+    ("pattern", "text", "shown"),
+    [
+        (r"ghp_\w+", "a ghp_Ab1 b", "a *** b"),
+        ("(?i)TOKEN: (?P<t>x+)", "Token: xxx", "***"),
+        (r"[[:x]+", "ab:x[c", "ab***c"),  # a class of POSIX for `regex`
+        (r"key{sdi}", "key{sdi} keys", "*** keys"),  # a fuzzy match for `regex`
+        (r"(?<=id=)\d{3}", "id=123", "id=***"),
+        (r"\u00e4+", "\u00e4\u00c4", "***\u00c4"),
+    ],
+)
+@pytest.mark.usefixtures("engine")
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
+def test_patterns_mean_the_same_with_and_without_regex(pattern: str, text: str, shown: str) -> None:
+    assert Redactor([re.compile(pattern)]).text(text) == shown
+
+
+def test_flags_of_a_pattern_count() -> None:
+    flags = re.IGNORECASE | re.VERBOSE | re.ASCII
+    assert Redactor([re.compile(r"TOKEN = \w+  # a comment", flags)]).text("token=xé") == "***é"
+
+
+def test_a_redactor_goes_to_another_process() -> None:
+    redactor = pickle.loads(pickle.dumps(Redactor(["hunter2", SLOW])))
+    assert redactor.text("hunter2, secret") == "***, ***"

@@ -30,7 +30,10 @@ def test_plain_text_has_no_escapes_and_no_controls(raw: str, shown: str) -> None
     ("value", "shown"),
     [
         (None, "-"),
-        (0.0, "0.00 s"),
+        (0.0, "0 s"),
+        (0.0073, "7.3 ms"),
+        (0.00994, "9.9 ms"),
+        (0.00996, "0.01 s"),
         (9.994, "9.99 s"),
         (9.996, "10.0 s"),
         (59.94, "59.9 s"),

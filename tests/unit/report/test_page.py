@@ -131,6 +131,36 @@ def test_the_graph_has_a_node_for_each_task_and_an_edge_for_each_dependency(page
             assert left[place[end]] < left[place[task.id]]
 
 
+def test_no_edge_passes_behind_a_task_that_it_has_nothing_to_do_with(page: Any) -> None:
+    browser = page(release())
+    hits = browser.script(
+        """const boxes = [...document.querySelectorAll("#graph .node")].map((node) => {
+          const { e: left, f: top } = node.transform.baseVal[0].matrix;
+          return { left, top, right: left + 168, bottom: top + 44 };
+        });
+        let hits = 0;
+        for (const path of document.querySelectorAll("#graph svg > path")) {
+          const length = path.getTotalLength();
+          for (let at = 2; at < length - 6; at += 3) {
+            const { x, y } = path.getPointAtLength(at);
+            hits += boxes.filter((box) => x > box.left + 1 && x < box.right - 1
+              && y > box.top + 1 && y < box.bottom - 1).length;
+          }
+        }
+        return hits;"""
+    )
+    assert hits == 0
+
+
+def test_tasks_without_dependencies_stand_in_rows(page: Any) -> None:
+    browser = page(simulate([work(f"{number}") for number in range(30)]))
+    tops = browser.script(
+        """return [...document.querySelectorAll("#graph .node")].map(
+            (node) => node.transform.baseVal[0].matrix.f)"""
+    )
+    assert 2 <= len(set(tops)) <= 8
+
+
 # The table
 
 

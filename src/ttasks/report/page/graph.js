@@ -3,6 +3,9 @@
 const graph = (() => {
   const MOST = 250;
   const AROUND = 40;
+  const TALLEST = 14; // a layer of more tasks gets several columns
+  const MOST_BENDS = 400;
+  const BEND = 12;
   const BOX = { width: 168, height: 44, x: 56, y: 14 };
   let scale = 1;
 
@@ -41,8 +44,7 @@ const graph = (() => {
   }
 
   // The layer of each task: one more than that of its last upstream.
-  function layered(tasks) {
-    const inside = new Set(tasks.map((task) => task.index));
+  function depths(tasks, inside) {
     const depth = new Map();
     const missing = new Map(tasks.map((task) => [task.index, task.after.filter((end) => inside.has(end)).length]));
     const queue = tasks.filter((task) => !missing.get(task.index)).map((task) => task.index);
@@ -55,25 +57,54 @@ const graph = (() => {
         if (!missing.get(next)) queue.push(next);
       }
     }
+    return depth;
+  }
+
+  // Layers of nodes, and for each edge the nodes that it passes. An edge over several layers has a
+  // bend in each of them, so that it leads past the tasks there and not behind them.
+  function layered(tasks, inside) {
+    const depth = depths(tasks, inside);
     const layers = [];
-    for (const task of tasks) (layers[depth.get(task.index) || 0] ||= []).push(task.index);
-    return [Array.from(layers, (layer) => layer || []), inside];
+    const place = (task, layer) => {
+      const node = { task, layer, ends: [[], []], at: 0, left: 0, top: 0 };
+      (layers[layer] ||= []).push(node);
+      return node;
+    };
+    const nodes = new Map(tasks.map((task) => [task.index, place(task, depth.get(task.index) || 0)]));
+    const edges = [];
+    let bends = 0;
+    for (const task of tasks) {
+      for (const upstream of task.after) {
+        if (!inside.has(upstream)) continue;
+        const path = [nodes.get(upstream)];
+        const last = nodes.get(task.index);
+        for (let layer = path[0].layer + 1; layer < last.layer && bends < MOST_BENDS; layer += 1) {
+          path.push(place(null, layer));
+          bends += 1;
+        }
+        path.push(last);
+        for (let step = 1; step < path.length; step += 1) {
+          path[step].ends[0].push(path[step - 1]);
+          path[step - 1].ends[1].push(path[step]);
+        }
+        edges.push(path);
+      }
+    }
+    return [Array.from(layers, (layer) => layer || []), edges, nodes];
   }
 
   // Sort each layer by the mean place of the neighbours, to and fro, so that few edges cross.
-  function untangle(layers, inside) {
-    const place = new Map();
-    const number = (layer) => layer.forEach((index, at) => place.set(index, at - layer.length / 2));
+  function untangle(layers) {
+    const number = (layer) => layer.forEach((node, at) => { node.at = at - layer.length / 2; });
     layers.forEach(number);
-    const mean = (index, ends) => {
-      const known = ends.filter((end) => inside.has(end));
-      return known.length ? known.reduce((sum, end) => sum + place.get(end), 0) / known.length : place.get(index);
-    };
-    for (let round = 0; round < 6; round += 1) {
-      const forth = round % 2 === 0;
-      for (const layer of forth ? layers : [...layers].reverse()) {
-        const keys = new Map(layer.map((index) => [index, mean(index, forth ? TASKS[index].after : TASKS[index].before)]));
-        layer.sort((a, b) => keys.get(a) - keys.get(b) || a - b);
+    for (let round = 0; round < 8; round += 1) {
+      const side = round % 2;
+      for (const layer of side ? [...layers].reverse() : layers) {
+        for (const node of layer) {
+          const near = node.ends[side];
+          node.mean = near.length ? near.reduce((sum, end) => sum + end.at, 0) / near.length : node.at;
+        }
+        layer.sort((a, b) => a.mean - b.mean || a.at - b.at);
         number(layer);
       }
     }
@@ -95,43 +126,76 @@ const graph = (() => {
       draw("text", { class: "sub", x: 13, y: 35 }, `${SYMBOLS[task.status]} ${about}`)));
   }
 
-  function edge(origin, target, name) {
-    const left = origin.left + BOX.width;
-    const bend = Math.max((target.left - left) / 2, 24);
-    const [high, low] = [origin.top + BOX.height / 2, target.top + BOX.height / 2];
-    return draw("path", {
-      class: name, "marker-end": "url(#arrow)",
-      d: `M${left},${high}C${left + bend},${high} ${target.left - bend},${low} ${target.left - 5},${low}`,
-    });
+  const heightOf = (node) => (node.task ? BOX.height + BOX.y : BEND);
+  const middleOf = (node) => node.top + (node.task ? BOX.height / 2 : BEND / 2);
+
+  function edge(path, name) {
+    let line = `M${path[0].left + BOX.width},${middleOf(path[0])}`;
+    for (let step = 1; step < path.length; step += 1) {
+      const [from, to] = [path[step - 1], path[step]];
+      const [left, right] = [from.left + BOX.width, to.left - (to.task ? 5 : 0)];
+      const bend = Math.max((right - left) / 2, 24);
+      line += `C${left + bend},${middleOf(from)} ${right - bend},${middleOf(to)} ${right},${middleOf(to)}`;
+      if (!to.task) line += `H${to.left + BOX.width}`;
+    }
+    return draw("path", { class: name, "marker-end": "url(#arrow)", d: line });
   }
 
+  // Give the nodes of the layers their places; returns the width and height of them all.
+  function spread(layers) {
+    const columns = layers.flatMap((layer) => {
+      const count = Math.ceil(layer.filter((node) => node.task).length / TALLEST) || 1;
+      const size = Math.ceil(layer.length / count);
+      return Array.from({ length: count }, (_, part) => layer.slice(part * size, (part + 1) * size));
+    });
+    const heights = columns.map((column) => column.reduce((sum, node) => sum + heightOf(node), 0));
+    const height = columns.length ? Math.max(...heights) + BOX.y : 0;
+    columns.forEach((column, number) => {
+      let top = (height - heights[number] + BOX.y) / 2;
+      for (const node of column) {
+        node.left = 16 + number * (BOX.width + BOX.x);
+        node.top = top;
+        top += heightOf(node);
+      }
+    });
+    return [columns.length * (BOX.width + BOX.x) + 16, height];
+  }
+
+  // Give the tasks that stand alone their places, in rows below the others; returns the height.
+  function addRows(tasks, nodes, width, below) {
+    const count = Math.max(Math.floor((width - 16) / (BOX.width + BOX.y)), 1);
+    tasks.forEach((task, number) => nodes.set(task.index, {
+      task,
+      left: 16 + (number % count) * (BOX.width + BOX.y),
+      top: below + BOX.y + Math.floor(number / count) * (BOX.height + BOX.y),
+    }));
+    return below + BOX.y + Math.ceil(tasks.length / count) * (BOX.height + BOX.y);
+  }
+
+  function nameOf(path) {
+    const [origin, target] = [path[0].task, path[path.length - 1].task];
+    if (chosen.task && (chosen.task === origin || chosen.task === target)) return "near";
+    return origin.critical && target.critical ? "critical" : "";
+  }
+
+  // Draw it; returns the places of the tasks.
   function render() {
     const tasks = visible();
-    const [layers, inside] = layered(tasks);
-    untangle(layers, inside);
-    const tallest = Math.max(...layers.map((layer) => layer.length), 1);
-    const height = tallest * (BOX.height + BOX.y) + 2 * BOX.y;
-    const width = layers.length * (BOX.width + BOX.x) + 16;
-    const places = new Map();
-    layers.forEach((layer, column) => {
-      const first = (height - layer.length * (BOX.height + BOX.y) + BOX.y) / 2;
-      layer.forEach((index, row) => places.set(index, { left: 16 + column * (BOX.width + BOX.x), top: first + row * (BOX.height + BOX.y) }));
-    });
-    const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Graph of the tasks" },
+    const inside = new Set(tasks.map((task) => task.index));
+    const isAlone = (task) => ![...task.after, ...task.before].some((end) => inside.has(end));
+    const [layers, edges, nodes] = layered(tasks.filter((task) => !isAlone(task)), inside);
+    untangle(layers);
+    const [width, below] = spread(layers);
+    const height = addRows(tasks.filter(isAlone), nodes, Math.max(width, pane.clientWidth), below);
+    const right = Math.max(...[...nodes.values()].map((place) => place.left)) + BOX.width + 16;
+    const svg = draw("svg", { viewBox: `0 0 ${right} ${height}`, role: "img", "aria-label": "Graph of the tasks" },
       draw("defs", {}, draw("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 5, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto", markerUnits: "userSpaceOnUse" }, draw("path", { d: "M0,0L8,4L0,8Z" }))));
-    for (const task of tasks) {
-      for (const upstream of task.after) {
-        if (!inside.has(upstream)) continue;
-        const isNear = chosen.task && (chosen.task === task || chosen.task.index === upstream);
-        const name = isNear ? "near" : task.critical && TASKS[upstream].critical ? "critical" : "";
-        svg.append(edge(places.get(upstream), places.get(task.index), name));
-      }
-    }
-    for (const task of tasks) svg.append(node(task, places.get(task.index).left, places.get(task.index).top));
+    svg.append(...edges.map((path) => edge(path, nameOf(path))));
+    for (const { task, left, top } of nodes.values()) svg.append(node(task, left, top));
     pane.replaceChildren(svg);
     note.textContent = tasks.length === TASKS.length ? "" : `${tasks.length} of ${TASKS.length.toLocaleString("en")} tasks: ${chosen.task ? "around the chosen one" : "around the critical path"}`;
     rescale(scale);
-    return places;
+    return nodes;
   }
 
   function follow() {

@@ -92,7 +92,7 @@ const timeline = (() => {
     const lanes = DATA.lanes.slice(0, MOST_LANES);
     const strip = chosen.task && chosen.task.spans.length ? 1 : 0;
     const height = AXIS + (lanes.length + strip) * LANE + 4;
-    const svg = draw("svg", { height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Timeline of the workers" });
+    const svg = draw("svg", { width, height, role: "img", "aria-label": "Timeline of the workers" });
     svg.append(axis(height));
     if (strip) svg.append(chosenStrip());
     lanes.forEach(([name, lane], number) => {
@@ -192,7 +192,7 @@ const timeline = (() => {
   function renderChart() {
     const reasons = [...seen].sort();
     const height = reasons.length ? 126 : 66;
-    const svg = draw("svg", { height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Workers in use and tasks that waited, over time" });
+    const svg = draw("svg", { width, height, role: "img", "aria-label": "Workers in use and tasks that waited, over time" });
     svg.append(panel(0, 56, "in use", [["busy", (span) => span.reason < 0]], DATA.workers));
     if (reasons.length) {
       svg.append(panel(62, 56, "waiting", reasons.map((reason) => [`wait-${REASONS[reason]}`, (span) => span.reason === reason])));

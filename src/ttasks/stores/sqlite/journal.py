@@ -245,7 +245,7 @@ def _decode(row: Sequence[Any], titles: dict[str, str]) -> JournalEntry:
     checksum, work = row[11], row[12:]
     what = f"event {seq}"
     try:
-        checksums.check(checksum, checksums.of_event(task_id, *columns), what)
+        checksums.check(checksum, checksums.of_event(task_id, *columns) + seq, what)
         if task_id not in titles:
             check_work(task_id, created_at, work)
             titles[task_id] = from_text(work[1])

@@ -114,7 +114,7 @@ class RunReader:
                 page = connection.execute(_EVENTS, (after, last, _PAGE)).fetchall()
             for seq, checksum, *columns in page:
                 after = seq
-                checksums.check(checksum, checksums.of_event(*columns), f"event {seq}")
+                checksums.check(checksum, checksums.of_event(*columns) + seq, f"event {seq}")
                 entry = noted_of(columns, (row.seq, row.id))
                 if entry is not None:
                     found.setdefault(columns[0], []).append(entry)

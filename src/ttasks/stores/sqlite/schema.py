@@ -309,7 +309,7 @@ def is_current(connection: sqlite3.Connection, path: str) -> bool:
 
 
 def upgrade(connection: sqlite3.Connection, path: str) -> bool:
-    """Create or migrate the tables, in the caller's exclusive transaction; True if created.
+    """Create or migrate the tables, in the caller's exclusive transaction; True if done.
 
     Another process may have done it while this one waited for that transaction.
     """
@@ -324,7 +324,7 @@ def upgrade(connection: sqlite3.Connection, path: str) -> bool:
         migrate(connection)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
-    return is_new
+    return True
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

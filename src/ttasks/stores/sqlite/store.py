@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
@@ -31,9 +31,11 @@ from ttasks.stores.sqlite.connection import (
     Connection,
     connect,
     identity,
+    make_private,
     patiently,
     translated,
 )
+from ttasks.stores.sqlite.details import SECRET_VARIABLES, secret_names
 from ttasks.stores.sqlite.graphs import LedgerGraphs, delete_stray_events, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
@@ -57,7 +59,9 @@ class SQLiteStore:
 
     Args:
         path: the file; if it is missing or empty, it becomes a new ledger. A new ledger can be read
-            by its owner only, as it may hold secrets; an existing one keeps its permissions.
+            by its owner only, as it may hold secrets, and so can one that an earlier version made
+            once it has been brought forward. After that the file keeps the permissions that you
+            give it, and the files beside it get the same.
             ":memory:" keeps everything in memory, for this store alone.
         durability: what a save survives once it has returned: "process" the end of this process,
             even by ``kill -9``; "power" a crash of the system or a power failure as well, which
@@ -66,6 +70,10 @@ class SQLiteStore:
         pickle_values: keep values that are not JSON as pickles, and read pickles. Reading a pickle
             can run any code, so do this only with ledgers that nobody else can have written to. A
             value that cannot be pickled is a `NotStored`, and so is a pickle without this option.
+        secret_variables: patterns, as for `fnmatch`, of the names of variables whose values in
+            ``env=`` are not stored. A task that comes from the ledger has these names in its option
+            ``env_from``: its command takes the values from the environment of the process that runs
+            it, or fails and says which are missing. An empty tuple stores all.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
@@ -80,6 +88,9 @@ class SQLiteStore:
         True
     """
 
+    SECRET_VARIABLES = SECRET_VARIABLES
+    """The default of ``secret_variables``."""
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -87,6 +98,7 @@ class SQLiteStore:
         durability: str = "process",
         journal_output: bool = False,
         pickle_values: bool = False,
+        secret_variables: Iterable[str] = SECRET_VARIABLES,
     ) -> None:
         name = os.fspath(path) if isinstance(path, os.PathLike) else path
         if not isinstance(name, str):
@@ -99,6 +111,7 @@ class SQLiteStore:
             raise wrong_value("durability", durability, " or ".join(map(repr, DURABILITIES)))
         check_bool("journal_output", journal_output)
         self._pickle_values = check_bool("pickle_values", pickle_values)
+        self._is_secret = secret_names(secret_variables)
         self._path = name if name == MEMORY else os.path.abspath(name)
         self._durability = durability
         self._ledger = Ledger(self._path, durability)
@@ -117,7 +130,7 @@ class SQLiteStore:
         return self._owners.row or self._owners.mine()
 
     def _encode(self, task: Task) -> Row:
-        return encode_task(task, self._own(task), self._pickle_values)
+        return encode_task(task, self._own(task), self._pickle_values, self._is_secret)
 
     def _decode(self, row: Sequence[Any]) -> Task:
         return decode_task(row, self._pickle_values)
@@ -199,7 +212,7 @@ class SQLiteStore:
                 work = partial(_begin_run, begin=begin, state=state, events=journal)
             if write(work):
                 return
-        row = encode_task(task, owner, self._pickle_values)
+        row = encode_task(task, owner, self._pickle_values, self._is_secret)
 
         def save(connection: Connection) -> None:
             save_task(connection, row)
@@ -294,9 +307,9 @@ class SQLiteStore:
             raise wrong_type("path", path, "a str or a PathLike of str")
         if identity(target) == identity(self._path) is not None:
             raise StoreError(f"Cannot write the copy {target!r}: that is the ledger itself")
-        part = f"{target}.part"
+        part = None
         try:
-            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+            part = make_private(target)
             with self._ledger.reading() as source, translated(part), closing(connect(part)) as copy:
                 source.backup(copy)
                 copy.execute("PRAGMA journal_mode=DELETE").fetchone()  # one file, for one process
@@ -304,8 +317,9 @@ class SQLiteStore:
         except OSError as error:
             raise StoreError(f"Cannot write the copy {target!r}: {error.strerror}") from error
         finally:
-            with suppress(OSError):
-                os.unlink(part)
+            if part is not None:
+                with suppress(OSError):
+                    os.unlink(part)
 
     def close(self) -> None:
         """Close the file; idempotent. Nothing is lost by not calling it.

@@ -1,0 +1,134 @@
+"""Short of descriptors or threads: every task ends, and says why; nothing is left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import ttasks
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+
+# In an interpreter of its own, which has imported no more than what every program imports.
+DESCRIPTORS = """
+import gc, os, resource, sys
+from ttasks import *
+
+def one():
+    return 1
+
+def open_ones():
+    return {int(name) for name in os.listdir("/proc/self/fd")}
+
+def attempt(kind, free, path):
+    taken = []
+    try:
+        while True:
+            taken.append(os.dup(0))
+    except OSError:
+        for _ in range(free):
+            os.close(taken.pop())
+    try:
+        with TaskExecutor(SQLiteStore(path) if kind == "ledger" else None) as executor:
+            task = Task.python(one, backend="process", timeout=60)
+            if kind != "process":
+                task = Task.bash("echo 1")
+            try:
+                return str(executor.execute(task).value).strip()
+            finally:
+                assert task.is_terminal or task.is_pending, task
+                if executor.store is not None:
+                    executor.store.close()
+    except (TaskExecutionError, StoreError, OSError, ImportError) as error:
+        return f"{type(error).__name__} {error}"
+    finally:
+        for fd in taken:
+            os.close(fd)
+
+if __name__ == "__main__":
+    kind, folder, *numbers = sys.argv[1:]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    before = None
+    for free in map(int, numbers):
+        print(free, attempt(kind, free, f"{folder}/{free}"), flush=True)
+        gc.collect()
+        if before is None or kind == "process" and free < 20:
+            before = open_ones()  # the first time, multiprocessing starts a helper
+        assert open_ones() == before, (free, open_ones(), before)
+"""
+
+THREADS = """
+import sys, threading
+from ttasks import *
+
+CUSTOM = TaskType("custom")
+
+def refuse(self):
+    raise RuntimeError("can't start new thread")
+
+start, threading.Thread.start = threading.Thread.start, refuse
+executor = TaskExecutor()
+executor.register(CUSTOM, lambda context: None)
+task = Task("a", None, CUSTOM)
+try:
+    executor.execute(task)
+except TaskCancelled as error:
+    print(error)
+print(task.error)
+graph = TaskGraph()
+graph.add(Task("b", None, CUSTOM))
+graph.add(Task("c", None, CUSTOM), finally_=True)
+graph.run(executor)
+print(graph.run_error)
+print([one.error for one in graph])
+task = Task("d", None, CUSTOM)
+print(executor.submit(task).exception(), task.status.value)
+threading.Thread.start = start
+print(executor.execute(task).status.value)
+executor.shutdown()
+"""
+
+
+def run(folder: Path, code: str, *arguments: object) -> list[str]:
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(code))
+    done = subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(ttasks.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="reads /proc")
+@pytest.mark.parametrize("kind", ["bash", "process", "ledger"])
+def test_a_task_without_enough_descriptors_ends_and_says_so(kind: str, tmp_path: Path) -> None:
+    told = [
+        line.split(maxsplit=1) for line in run(tmp_path, DESCRIPTORS, kind, tmp_path, *range(26))
+    ]
+    assert len(told) == 26
+    assert told[-1] == ["25", "1"]
+    for free, said in told:
+        assert said == "1" or "open" in said, free
+    assert told[0][1] != "1"
+
+
+def test_without_any_thread_a_run_says_why_it_ended(tmp_path: Path) -> None:
+    why = "no thread could be started for the run"
+    assert run(tmp_path, THREADS) == [
+        why,
+        why,
+        why,
+        str([why, why]),
+        "can't start new thread pending",
+        "succeeded",
+    ]

@@ -1,0 +1,105 @@
+"""Exceptions whose classes raise when somebody looks at them end their task like any other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support import EventRecorder, bounded, executor_with, make, run
+from ttasks import Task, TaskContext, TaskEventType, TaskExecutor, TaskGraph
+
+
+class Nameless(type):
+    """Raises when its classes are asked for their names."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__name__", "__qualname__", "__module__"):
+            raise SystemExit
+        return super().__getattribute__(name)
+
+
+class Secretive(Exception, metaclass=Nameless):
+    pass
+
+
+class Odd(str):
+    """A text that cannot be asked whether it is empty."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        raise SystemExit
+
+    def __bool__(self) -> bool:
+        raise SystemExit
+
+
+class Oddly(Exception):
+    def __str__(self) -> str:
+        return Odd("told oddly")
+
+
+class Mute(Exception, metaclass=Nameless):
+    def __str__(self) -> str:
+        raise Secretive
+
+
+CASES: list[tuple[type[Exception], str, str]] = [
+    (Secretive, "Secretive", "Secretive"),
+    (Oddly, "Oddly", "told oddly"),
+    (Mute, "Mute", "Mute (whose text raised Secretive)"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_a_handler_may_raise_it(number: int) -> None:
+    kind, name, text = CASES[number]
+
+    def fail(context: TaskContext) -> Any:
+        raise kind
+
+    executor, events = executor_with(fail, capture_locals=True)
+    graph = TaskGraph()
+    task = graph.add(make("a"))
+    after = graph.add(make("b"), after=task)
+    with executor:
+        run(graph, executor, timeout=5)
+    assert task.error == text
+    assert task.result is not None
+    assert task.result.failure is not None
+    assert task.result.failure.type.rpartition(".")[2] == name
+    assert after.is_blocked
+    assert graph.run_error is None
+    events.check(graph)
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_a_guard_may_raise_it(number: int) -> None:
+    kind, name, _ = CASES[number]
+
+    def refuse(context: TaskContext) -> None:
+        raise kind
+
+    executor, _ = executor_with(lambda context: None, guards=[refuse])
+    task = make("a")
+    with executor:
+        assert bounded(lambda: executor.submit(task).exception()) is not None
+    assert task.is_failed
+    assert name in (task.error or "")
+
+
+def raise_it(number: int) -> None:
+    raise CASES[number][0]
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_a_worker_process_may_raise_it(number: int) -> None:
+    task = Task.python(raise_it, (number,), backend="process", timeout=60)
+    with TaskExecutor() as executor:
+        events = EventRecorder(executor)
+        error = executor.submit(task).exception(60)
+    assert error is not None
+    assert task.is_failed
+    assert events.of(task) == [TaskEventType.STARTED, TaskEventType.FAILED]
+    assert CASES[number][1] in f"{task.result.failure}"  # type: ignore[union-attr]
