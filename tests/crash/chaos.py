@@ -476,14 +476,14 @@ def in_jobs(campaign: Callable[[Options], Findings], options: Options) -> Findin
     """Run a campaign in several processes, and add up what they found."""
     if options.jobs == 1:
         return campaign(options)
-    options.rounds = -(-options.rounds // options.jobs)
-    first = options.seed * options.jobs
+    mine = Options(**vars(options))
+    mine.rounds = -(-options.rounds // options.jobs)
     total = Findings()
     with folder() as where:
 
         def run(job: int) -> None:
-            options.seed = first + job
-            Path(where, str(job)).write_bytes(pickle.dumps(campaign(options)))
+            mine.seed = options.seed * options.jobs + job
+            Path(where, str(job)).write_bytes(pickle.dumps(campaign(mine)))
 
         pids = [fork(partial(run, job)) for job in range(options.jobs)]
         for job, pid in enumerate(pids):
