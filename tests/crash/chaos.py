@@ -66,6 +66,7 @@ class Options(argparse.Namespace):
     seconds: float
     seed: int
     jobs: int
+    job = 0
 
 
 # Kills
@@ -258,10 +259,10 @@ def entries(options: Options) -> Findings:
     began = time.monotonic()
     for name, scenario in SCENARIOS.items():
         total = count_entries(scenario)
-        step = max(1, len(SCENARIOS) * total // options.rounds)
-        offset = options.seed % step
+        step = max(1, len(SCENARIOS) * total // (options.rounds * options.jobs))
+        begin = 1 + (options.seed % step) * options.jobs + options.job
         findings.tried[f"entries of {name}"] = 0
-        for number in range(1 + offset, total + 1, step):
+        for number in range(begin, total + 1, step * options.jobs):
             if time.monotonic() - began > options.seconds:
                 return findings
             told = f"{name}, entry {number} of {total}"
@@ -482,7 +483,7 @@ def in_jobs(campaign: Callable[[Options], Findings], options: Options) -> Findin
     with folder() as where:
 
         def run(job: int) -> None:
-            mine.seed = options.seed * options.jobs + job
+            mine.seed, mine.job = options.seed * options.jobs + job, job
             Path(where, str(job)).write_bytes(pickle.dumps(campaign(mine)))
 
         pids = [fork(partial(run, job)) for job in range(options.jobs)]
