@@ -3,10 +3,11 @@
     uv run examples/preflight.py                   all checks
     uv run examples/preflight.py --list            what there is
     uv run examples/preflight.py --only lint types some of them
+    uv run examples/preflight.py --report out.html write a report as well (also .xml, .md, .json)
 
-Every check is a Bash task. Two finally tasks come after them, whatever became of the checks, also
-after Ctrl-C: an optional one that shows what is not committed, which may fail without harm, and a
-required one that sums up. The exit code is 0 if all is well, 1 if not, and 130 after Ctrl-C.
+Every check is a Bash task. A finally task comes after them, whatever became of the checks, also
+after Ctrl-C: it shows what is not committed, and may fail without harm. Then the report sums up.
+The exit code is 0 if all is well, 1 if not, and 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -18,11 +19,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 
-from ttasks import Task, TaskContext, TaskEvent, TaskEventType, TaskExecutor, TaskGraph, TaskType
+from ttasks import Task, TaskEvent, TaskEventType, TaskExecutor, TaskGraph
 
 ROOT = Path(__file__).resolve().parents[1]
-REPORT = TaskType("report")
-TAIL_LINES = 20
 
 IMPORT_ALL = "import ttasks; [getattr(ttasks, name) for name in ttasks.__all__]"
 
@@ -46,22 +45,24 @@ def main() -> int:
             print(f"{name:<8} {command_of(name)}")
         return 0
     sys.stdout.reconfigure(errors="replace")  # whatever the tools print
-    graph, report = build_graph(arguments.only or list(CHECKS))
+    graph = build_graph(arguments.only or list(CHECKS))
     interrupted = False
     with TaskExecutor() as executor:
-        executor.register(REPORT, summarize)
         executor.events.subscribe(LiveLines())
         try:
             graph.run(executor, handle_sigterm=True)
         except KeyboardInterrupt:  # what was running has been ended, and the finally tasks ran
             interrupted = True
+    report = graph.report()
     print()
-    print(report.result.output if report.is_done else f"No report: {report.error}")
+    print(report.to_text())
+    for path in arguments.report:
+        print(f"Wrote {report.write(path)}")
     if interrupted:
         print("Interrupted.")
         return 130
-    print("All is well." if graph.ok else "Something is WRONG.")
-    return 0 if graph.ok else 1
+    print("All is well." if report.ok else "Something is WRONG.")
+    return report.exit_code
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -70,6 +71,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=CHECKS, metavar="NAME", help="run these checks only"
     )
+    parser.add_argument(
+        "--report", action="append", default=[], metavar="FILE", help="write a report, by suffix"
+    )
     return parser.parse_args()
 
 
@@ -77,8 +81,8 @@ def command_of(name: str) -> str:
     return shlex.join([sys.executable, *CHECKS[name]])
 
 
-def build_graph(names: Iterable[str]) -> tuple[TaskGraph, Task]:
-    """The graph of these checks, and its task that reports."""
+def build_graph(names: Iterable[str]) -> TaskGraph:
+    """The graph of these checks."""
     graph = TaskGraph("preflight")
     checks: dict[str, Task] = {}
     for name in (name for name in CHECKS if name in names):
@@ -91,16 +95,13 @@ def build_graph(names: Iterable[str]) -> tuple[TaskGraph, Task]:
         )
         first = checks.get("import") if name in AFTER_IMPORT else None
         checks[name] = graph.add(task, after=() if first is None else first)
-    changes = graph.add(
+    graph.add(
         Task.bash("git status --short", title="changes", cwd=ROOT, timeout=60),
         after=checks.values(),
         finally_=True,
         required=False,
     )
-    report = graph.add(
-        Task("report", None, REPORT), after=[*checks.values(), changes], finally_=True
-    )
-    return graph, report
+    return graph
 
 
 class LiveLines:
@@ -131,22 +132,6 @@ def seconds_of(event: TaskEvent) -> str:
 
 def reason(event: TaskEvent) -> str:
     return "" if event.error is None else event.error.splitlines()[0]
-
-
-def summarize(context: TaskContext) -> str:
-    """The handler of the report: a table of all upstream tasks, the output of failed ones last."""
-    lines = ["Status     Duration  Check"]
-    failures = []
-    for task in context.upstream.values():
-        result = task.result
-        duration = "-" if result is None else f"{result.duration:.2f} s"
-        lines.append(f"{task.status.value:<9} {duration:>9}  {task.title}")
-        if task.is_failed:
-            # Of a command that printed no errors, the message of the failure stands in their place.
-            errors = "" if result.error == task.error else result.error
-            output = f"{result.output}{errors}".splitlines()[-TAIL_LINES:]
-            failures += ["", f"---- {task.title}: {task.error}", *output]
-    return "\n".join([*lines, *failures, ""])
 
 
 if __name__ == "__main__":

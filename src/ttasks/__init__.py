@@ -51,6 +51,7 @@ from ttasks.model.log_filter import TaskLogFilter
 from ttasks.model.policy import DependencyPolicy, RetryPolicy
 from ttasks.model.prompt import PermissionRequest, PromptReply
 from ttasks.model.result import Failure, TaskResult
+from ttasks.model.run import Run
 from ttasks.model.running import GraphStatistics
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
@@ -63,6 +64,16 @@ if TYPE_CHECKING:
         make_copilot_agent_handler,
         make_copilot_prompt_handler,
         make_openai_prompt_handler,
+    )
+    from ttasks.report import (
+        ReportAttempt,
+        ReportEntry,
+        RunComparison,
+        RunNumbers,
+        RunReport,
+        SlowerTask,
+        TaskChange,
+        TaskSaving,
     )
     from ttasks.stores.sqlite import SQLiteStore
 
@@ -91,14 +102,22 @@ __all__ = [
     "ProviderStartError",
     "RateLimitedError",
     "PythonTask",
+    "ReportAttempt",
+    "ReportEntry",
     "RetryPolicy",
+    "Run",
+    "RunComparison",
+    "RunNumbers",
+    "RunReport",
     "SQLiteStore",
+    "SlowerTask",
     "Store",
     "StoreError",
     "StoreVersionError",
     "TTasksError",
     "Task",
     "TaskCancelled",
+    "TaskChange",
     "TaskContext",
     "TaskEvent",
     "TaskEventType",
@@ -109,6 +128,7 @@ __all__ = [
     "TaskLogFilter",
     "TaskRejectedError",
     "TaskResult",
+    "TaskSaving",
     "TaskStatus",
     "TaskTimeoutError",
     "TaskType",
@@ -126,6 +146,16 @@ _PROMPT_HANDLERS = (
     "make_copilot_prompt_handler",
     "make_openai_prompt_handler",
 )
+_REPORTS = (
+    "ReportAttempt",
+    "ReportEntry",
+    "RunComparison",
+    "RunNumbers",
+    "RunReport",
+    "SlowerTask",
+    "TaskChange",
+    "TaskSaving",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -138,4 +168,8 @@ def __getattr__(name: str) -> Any:
         from ttasks import prompts
 
         return getattr(prompts, name)
+    if name in _REPORTS:
+        from ttasks import report
+
+        return getattr(report, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,7 +23,9 @@ from property.oracle import (
     final_statuses,
 )
 from ttasks import DependencyPolicy, Task, TaskStatus, TaskType
+from ttasks.model.facts import WaitReason
 from ttasks.model.plan import Decision, Plan, State
+from ttasks.model.timeline import Notes, Piece, pieces, tries
 from ttasks.model.topology import topology
 
 GRAPHS = 3_000
@@ -101,6 +103,7 @@ class Driver:
         self.now = 10.0
         self.could_run: dict[int, tuple[float, int | None]] = {}  # and which upstream let it
         self.taken: dict[int, list[tuple[float, int]]] = {}  # and the slot
+        self.runs: dict[int, list[tuple[float, int]]] = {}  # the same without duplicates
         self.put_aside: dict[int, list[tuple[float, str]]] = {}  # and why
         self.was_decided: set[int] = set()  # and then waited for somebody else who runs them
         self.ended: dict[int, float] = {}
@@ -186,6 +189,7 @@ class Driver:
         self.started[node] += 1
         self.slots[node] = slot
         self.taken.setdefault(node, []).append((self.now, slot))
+        self.runs.setdefault(node, []).append((self.now, slot))
         self.seen[f"{self.case.policies[node].name} run"] += 1
         if node in self.case.finally_ and self.oracle.stopped:
             self.seen["finally after stop"] += 1
@@ -224,6 +228,8 @@ class Driver:
             self.oracle.delay(node)
             del self.slots[node]
             self.put_aside.setdefault(node, []).append((self.now, why))
+            if why == "duplicate":
+                self.runs[node].pop()
         else:
             self.seen["retry refused"] += 1
             self.finish(node, FAILED)
@@ -397,11 +403,30 @@ class Driver:
             assert started is None
         waits = plan.waits.get(node, [])
         if taken:
-            assert plan.slots[node] == taken[-1][1]
-        assert [(at, slot) for at, what, slot in waits if what == "running"] == taken[1:]
+            assert plan.slots[node] == taken[0][1]
+        notes = plan.notes(node)
+        assert [item[0] for item in notes.waits] == [at - plan.began for at, _, _ in waits]
+        began, runs = plan.began, self.runs.get(node, [])
+        assert [(item.started + began, item.slot) for item in tries(notes)] == runs
+        self.check_pieces(notes)
         put_aside = [(at, what) for at, what, _ in waits if what in ("retry", "duplicate")]
         assert put_aside == self.put_aside.get(node, [])
         self.check_waits(node, waits)
+
+    def check_pieces(self, notes: Notes) -> None:
+        """Check that the pieces add up, and that it runs in those of its attempts."""
+        if notes.ended is None and notes.ready is None and not notes.waits:
+            assert pieces(notes) == [Piece(0.0, None, WaitReason.DEPENDENCY)]
+        last = 0.0
+        for piece in pieces(notes):
+            assert piece.start == last
+            assert piece.end is None or piece.end > piece.start
+            last = self.now - self.plan.began if piece.end is None else piece.end
+        if notes.ended is not None:
+            assert last == notes.ended
+        ran = [(item.start, item.end) for item in pieces(notes) if item.reason is None]
+        tried = [(item.started, item.ended) for item in tries(notes) if item.started != item.ended]
+        assert ran == tried
 
     def check_waits(self, node: int, waits: list[tuple[float, str, str | int | None]]) -> None:
         """Check that the pieces of what a node waited for follow from each other, in order."""
@@ -420,11 +445,14 @@ class Driver:
                     assert before in ("group", "retry", "duplicate") or node in self.was_decided
                 case "running":
                     assert before in ("worker", "group")
+                case "refused":
+                    assert before == "running" or waits[0][1] == "refused"
                 case "retry" | "duplicate":
                     # That it was taken for the first time is no piece of its own; nor is what
                     # was decided taken at all.
                     is_first = (at, what) == self.put_aside[node][0]
-                    assert before == "running" or is_first or node in self.was_decided
+                    before_it = "running" if what == "retry" else "refused"
+                    assert before == before_it or is_first or node in self.was_decided
                 case _:
                     raise AssertionError(what)
             before = what
@@ -652,6 +680,7 @@ def test_a_number_that_is_used_again_remembers_nothing_of_the_task_before() -> N
     assert plan.waits[node] == [
         (2.0, "group", "db"),
         (3.0, "worker", None),
+        (4.0, "running", 2),
         (5.0, "retry", None),
         (6.0, "worker", None),
         (7.0, "running", 3),

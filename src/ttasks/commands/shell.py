@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttasks.commands import command
 from ttasks.errors import TaskCancelled, TaskExecutionError, TaskTimeoutError
-from ttasks.model.command import GRACE_SECONDS, stdin_bytes
+from ttasks.model.command import GRACE_SECONDS, missing_variables, stdin_bytes
 
 if TYPE_CHECKING:
     from ttasks.model.context import TaskContext
@@ -152,6 +152,13 @@ def _run(context: TaskContext, argv: list[str], pass_fds: Sequence[int] = ()) ->
     token = context.cancel_token
     if token.cancelled:
         raise TaskCancelled()
+    missing = missing_variables(options)
+    if missing:
+        raise TaskExecutionError(
+            f"Command was not started: the environment has no {', '.join(missing)}. A ledger does "
+            "not keep the values of such variables: set them in the environment of this process, "
+            "or in env"
+        )
     remaining = context.remaining()
     if remaining is not None and remaining <= 0:
         assert context.timeout is not None

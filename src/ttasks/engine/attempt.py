@@ -21,7 +21,7 @@ from ttasks.engine import outcome
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import ask_guards
 from ttasks.engine.reports import EMIT_PATIENCE, Reports
-from ttasks.errors import InvalidTransitionError, TaskCancelled, TaskTimeoutError
+from ttasks.errors import InvalidTransitionError, StoreError, TaskCancelled, TaskTimeoutError
 from ttasks.model.breaker import CircuitState
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
@@ -37,16 +37,31 @@ if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
     from ttasks.engine.retry import Tries
     from ttasks.model.clock import Clock
-    from ttasks.model.plan import Decision
+    from ttasks.model.plan import Decision, Plan
     from ttasks.model.policy import RetryPolicy
     from ttasks.model.redact import Redactor
     from ttasks.model.result import TaskResult
+    from ttasks.model.run import Run
     from ttasks.model.task import Task
+    from ttasks.model.timeline import Notes
 
 Handler = Callable[[TaskContext], Any]
 
 
 _NO_REASON = TaskCancelled().args[:1]
+
+
+class Diary(Protocol):
+    """What the run of a single task keeps; see `ttasks.engine.history.SingleHistory`."""
+
+    def begin(self, plan: Plan, node: int) -> None:
+        """The task has this number in a plan."""
+
+    def keep(self) -> None:
+        """The plan is about to forget it."""
+
+    def notes(self, ended: float | None = None) -> Notes:
+        """What was noted of it."""
 
 
 @dataclass(slots=True)
@@ -66,6 +81,8 @@ class Work:
         is_tried_again: it had ended without success before the run began.
         awaited: somebody else was running the task when its turn came; kept by the run.
         decision: why it will not run, unless somebody else runs it to success; kept by the run.
+        run: what it is part of, for events.
+        history: of its run, if that is of this task alone.
     """
 
     task: Task
@@ -81,6 +98,8 @@ class Work:
     is_tried_again: bool = False
     awaited: bool = False
     decision: Decision | None = None
+    run: Run | None = None
+    history: Diary | None = None
 
 
 class Keeper(Protocol):
@@ -93,6 +112,9 @@ class Keeper(Protocol):
     @property
     def outer(self) -> Attempt | None:
         """The attempt that the run is part of; None if there is none."""
+
+    def notes(self, node: int, ended: float | None = None) -> Notes:
+        """What was noted of a node; ``ended`` if its end is still to be noted."""
 
     def ring(self) -> None:
         """Wake the supervisor."""
@@ -133,6 +155,8 @@ class Attempt:
         status: how the attempt ended; None before.
         error: the exception behind that; None after a success or before the end.
         retry_in: seconds until the next attempt; None if there will be none.
+        ended_at: when its end was known, by the executor's clock.
+        told: message and reason of a failure that another attempt follows, for the plan.
         trouble: a failure of the store that stops the run, because the executor is strict.
         deadline: when it times out, by the executor's clock; None for never. Set by the run.
         held: limited groups in which this task, or one that it runs in, has a place.
@@ -154,6 +178,8 @@ class Attempt:
     status: TaskStatus | None = None
     error: BaseException | None = None
     retry_in: float | None = None
+    ended_at = 0.0
+    told: tuple[str | None, str | None] | None = None
     trouble: BaseException | None = None
     ticket: int | None = None
     is_started = False
@@ -197,6 +223,11 @@ class Attempt:
         # It orders the end of the attempt against its reports, `detach` and `leave`.
         self._lock = life.lock
 
+    @property
+    def run(self) -> Run | None:
+        """The run that it is part of."""
+        return self._work.run
+
     # From RUNNING to the handler
 
     def start(self) -> bool:
@@ -222,12 +253,23 @@ class Attempt:
         services.running[task.id] = self
         try:
             try:
-                services.recorder.transition(
-                    STARTED, task, before, RUNNING, started_at, None, self.number
+                recorder = services.recorder
+                recorder.transition(
+                    STARTED,
+                    task,
+                    before,
+                    RUNNING,
+                    started_at,
+                    None,
+                    self.number,
+                    None,
+                    work.run,
+                    self._run.notes(self.node) if recorder.keeps_notes else None,
                 )
             except BaseException as error:
                 self.trouble = error
-                raise
+                if not (work.is_finally and isinstance(error, StoreError)):
+                    raise
             finally:
                 # In this order: whoever ends the attempt does the same the other way round.
                 self._is_announced = True
@@ -302,7 +344,12 @@ class Attempt:
             if self.reports is None:
                 is_open = life.owner is self and life.phase is ACTIVE
                 self.reports = Reports(
-                    services.recorder, services.redactor, self.task, self.number, is_open=is_open
+                    services.recorder,
+                    services.redactor,
+                    self.task,
+                    self.number,
+                    self._work.run,
+                    is_open=is_open,
                 )
             return self.reports
 
@@ -413,8 +460,11 @@ class Attempt:
         try:
             if self._circuit is not None:
                 self._leave_circuit(result.status)
-            failure = result.failure
-            services.recorder.transition(
+            failure, recorder = result.failure, services.recorder
+            if self.retry_in is not None:
+                text = None if failure is None else failure.message
+                self.told = text, result.termination_reason
+            recorder.transition(
                 EVENT_OF_STATUS[result.status],
                 self.task,
                 RUNNING,
@@ -423,6 +473,8 @@ class Attempt:
                 None if failure is None else failure.message,
                 self.number,
                 self.retry_in,
+                self._work.run,
+                self._run.notes(self.node, self.ended_at) if recorder.keeps_notes else None,
             )
         except BaseException as problem:
             self.trouble = self.trouble or problem
@@ -444,8 +496,8 @@ class Attempt:
     ) -> TaskResult:
         """Make the result and set it; returns the one that stands."""
         services, life, tries = self._services, self._life, self._work.tries
-        finished_at, now = datetime.now(UTC), services.clock.now()
-        duration = now - self._started
+        finished_at, self.ended_at = datetime.now(UTC), services.clock.now()
+        duration = self.ended_at - self._started
         if raised is not None or self.token.cancelled:
             raised = self._translate(raised)
         spent = ""
@@ -459,7 +511,7 @@ class Attempt:
                 self.task.id, self._started_at, finished_at, duration, self.number, value
             )
             if life.finish(self.token, result, None, False):
-                self.handler_seconds = now - self._began
+                self.handler_seconds = self.ended_at - self._began
                 return result
             raised = self._as_moved(None, life.status, result.status)
         timing = outcome.Timing(self._started_at, finished_at, duration)
@@ -558,7 +610,17 @@ class Attempt:
             now, running = datetime.now(UTC), RUNNING  # its end comes next
             text = f"circuit of group {group!r} {'opened' if opened else 'closed'}"
             recorder.report(
-                make_event(kind, shown.id, shown, now, running, running, text, self.number)
+                make_event(
+                    kind,
+                    shown.id,
+                    shown,
+                    now,
+                    running,
+                    running,
+                    text,
+                    self.number,
+                    run=self._work.run,
+                )
             )
 
     # Between two attempts
@@ -566,15 +628,19 @@ class Attempt:
     def _cancel_retry(self) -> None:
         """End the task as CANCELLED in place of the attempt that was announced."""
         self.error = error = self.token.error()
+        self.ended_at = self._services.clock.now()
+        recorder = self._services.recorder
         self.status = CANCELLED
         try:
             settle(
-                self._services.recorder,
+                recorder,
                 self.task,
                 CANCELLED,
                 error,
                 reason=self.token.reason,
                 owner=self,
+                run=self._work.run,
+                notes=self._run.notes(self.node, self.ended_at) if recorder.keeps_notes else None,
                 previous=FAILED,
             )
         except BaseException as problem:

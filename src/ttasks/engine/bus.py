@@ -10,6 +10,8 @@ from ttasks import sync
 from ttasks.forks import FORKS, end_copy
 from ttasks.model.checks import check_callable, wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.graph import TaskGraph
+from ttasks.model.run import source_of, subject_id
 
 Callback = Callable[[TaskEvent], object]
 ERRORS_KEPT = 1000
@@ -44,6 +46,7 @@ class EventBus:
         callback: Callback,
         *,
         types: Iterable[TaskEventType] | TaskEventType | None = None,
+        graph: TaskGraph | str | None = None,
     ) -> Callable[[], None]:
         """Call ``callback`` with every event from now on.
 
@@ -51,6 +54,8 @@ class EventBus:
             callback: called on the thread that caused the event, which waits for it. What it
                 raises is kept in ``errors`` and otherwise ignored.
             types: only these kinds of events; None means all.
+            graph: only events of runs of this graph, or of the one with this id, and of graphs that
+                run inside of it; None means all.
 
         Returns:
             A function that ends the subscription; calling it again does nothing.
@@ -60,7 +65,7 @@ class EventBus:
         """
         check_callable("callback", callback)
         wanted = _check_types(types)
-        subscription = Subscription(callback)
+        subscription = Subscription(callback if graph is None else _OfGraph(callback, graph))
         with self._lock:
             self.subscriptions = {
                 kind: (*present, subscription) if kind in wanted else present
@@ -82,9 +87,10 @@ class EventBus:
         callback: Callback,
         *,
         types: Iterable[TaskEventType] | TaskEventType | None = None,
+        graph: TaskGraph | str | None = None,
     ) -> Iterator[None]:
         """Subscribe for the length of a ``with`` block; arguments as for `subscribe`."""
-        unsubscribe = self.subscribe(callback, types=types)
+        unsubscribe = self.subscribe(callback, types=types, graph=graph)
         try:
             yield
         finally:
@@ -132,6 +138,21 @@ class Subscription:
 
     def __init__(self, callback: Callback) -> None:
         self.callback = callback
+
+
+class _OfGraph:
+    """Calls a callback with the events of one graph."""
+
+    def __init__(self, callback: Callback, graph: TaskGraph | str) -> None:
+        self._callback = callback
+        self._graph_id = subject_id(graph)
+
+    def __call__(self, event: TaskEvent) -> None:
+        if event.run is not None and self._graph_id in source_of(event.run).graph_ids:
+            self._callback(event)
+
+    def __repr__(self) -> str:
+        return repr(self._callback)
 
 
 def _check_types(types: object) -> frozenset[TaskEventType]:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from ttasks.backends.base import Backend
     from ttasks.model.graph import TaskGraph
+    from ttasks.model.run import Run
     from ttasks.model.running import RunOptions
 
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
@@ -81,8 +82,10 @@ class TaskExecutor:
         redact: strs and compiled patterns that are replaced by ``***`` in output, errors,
             failures, titles and payloads before events, results and the store see them.
         capture_locals: keep reprs of the local variables where a handler failed.
-        strict_persistence: stop the run if a write to the store fails; otherwise the error is kept
-            in ``persistence_errors`` and announced, and the work goes on.
+        strict_persistence: stop the run if a write to the store fails, and announce nothing that
+            was not saved; finally tasks run all the same. Otherwise the work goes on. In either
+            case the error is kept in ``persistence_errors`` and announced, and the next transition
+            saves what is missing.
         clock: where times come from; None means the system's. Tests use `ttasks.testing.FakeClock`.
 
     Raises:
@@ -145,7 +148,9 @@ class TaskExecutor:
             self._loop.let_go,
             self._close_all,
         )
-        self._single = SingleTasks(self._scheduler, max_workers)
+        self._single = SingleTasks(
+            self._scheduler, max_workers, getattr(getattr(store, "runs", None), "add", None)
+        )
         self._running = services.running
         self._thread = ThreadBackend(self._loop, kills=False)
         self._backends: dict[str, Backend] = {
@@ -279,6 +284,7 @@ class TaskExecutor:
             try:
                 if not self._reuse(task, tasks):
                     work = Work(task, tasks, retry_policy or task.retry)
+                    self._single.note(work, outer)
                     error = self._single.execute(work, requests, outer)
             finally:
                 scheduler.leave(outer)
@@ -325,6 +331,7 @@ class TaskExecutor:
                 if self._reuse(task, tasks):
                     promise.end(TaskStatus.SUCCEEDED, None)
                 else:
+                    self._single.note(work, None)
                     self._single.submit(work)
             except RuntimeError as error:  # no thread could be started
                 promise.end(TaskStatus.FAILED, error)
@@ -373,13 +380,29 @@ class TaskExecutor:
             lambda: requests.interrupt("cancelled"),
         )
 
-    def _run_graph(self, graph: TaskGraph, options: RunOptions, requests: Requests) -> None:
+    def start_graph(self, graph: TaskGraph, options: RunOptions) -> Run:
+        """Run a graph on a thread of its own; `TaskGraph.start` calls this."""
+        from ttasks.engine.starting import start
+
+        requests = Requests(self._clock)
+        return start(
+            lambda begun: self._run_graph(graph, options, requests, begun), self._scheduler
+        )
+
+    def _run_graph(
+        self,
+        graph: TaskGraph,
+        options: RunOptions,
+        requests: Requests,
+        begun: Callable[[Run], None] | None = None,
+    ) -> None:
         from ttasks.engine.graph_run import GraphRun
 
         with Signals(requests.interrupt, handle_sigterm=options.handle_sigterm):
             outer = self._scheduler.enter()
             try:
-                GraphRun(self._scheduler, self._store, graph, options, requests, outer).run()
+                run = GraphRun(self._scheduler, self._store, graph, options, requests, outer, begun)
+                run.run()
             finally:
                 self._scheduler.leave(outer)
 
@@ -514,6 +537,7 @@ class TaskExecutor:
                 self._scheduler.ending.cancel()
         if wait and not self._scheduler.is_inside():
             self._scheduler.wait_idle()
+        self._recorder.catch_up()
         for handler in [*self._replaced, *(handler for _, handler in self._handlers.values())]:
             close = getattr(handler, "close", None)
             if close is not None:

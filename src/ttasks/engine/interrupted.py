@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from ttasks.engine import outcome
 from ttasks.engine.ending import Settlement
+from ttasks.engine.scheduler import is_running_here
 from ttasks.errors import GraphError, TaskExecutionError
 from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.graph import state_of
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import lifecycle_of
+from ttasks.processes import ProcessIdentity
 
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
@@ -48,7 +50,10 @@ def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Tas
     look = getattr(store, "running", None)
     if look is not None:
         for item in look():
-            if item.task_id in tasks and item.liveness.value != "gone":
+            if item.task_id not in tasks or item.liveness.value == "gone":
+                continue
+            # Its end could not be saved, if this very process does not run it any more.
+            if item.owner != ProcessIdentity.current() or is_running_here(item.task_id):
                 where = f"process {item.owner.pid} on {item.owner.host!r}"
                 raise GraphError(
                     f"Task {item.title!r} ({item.task_id}) is running in {where} "

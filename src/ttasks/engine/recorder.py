@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
+from ttasks.engine.backlog import Backlog
 from ttasks.engine.bus import EventBus
 from ttasks.errors import StoreError, describe
 from ttasks.model.event import TaskEventType, make_event
@@ -15,8 +18,10 @@ if TYPE_CHECKING:
     from ttasks.model.event import TaskEvent
     from ttasks.model.graph import TaskGraph
     from ttasks.model.redact import Redactor
+    from ttasks.model.run import Run
     from ttasks.model.store import Store
     from ttasks.model.task import Task
+    from ttasks.model.timeline import Notes
 
 
 class Recorder:
@@ -25,7 +30,13 @@ class Recorder:
     A store that has ``record`` and a journal, ``events``, gets task and event in one write.
 
     The error of a failed write is kept by id and announced as PERSISTENCE_FAILED, and the work
-    goes on; a strict recorder also raises it from ``transition`` and ``save_graph``.
+    goes on; the next transition of any task writes what is missing. A strict recorder also raises
+    the error from ``transition`` and ``save_graph``, and announces nothing that was not saved: the
+    event follows when it is, before the next event of any task.
+
+    Attributes:
+        strict: see above.
+        keeps_notes: the store also keeps what a run has noted of its tasks.
     """
 
     def __init__(
@@ -39,13 +50,16 @@ class Recorder:
         self._store = store
         self._save_task = None if store is None else store.tasks.save
         self._record = getattr(store, "record", None)
+        self.keeps_notes = self._record is not None and hasattr(store, "runs")
         self._journal = getattr(store, "events", None)
         self._bus = bus
-        self._strict = strict
+        self.strict = strict
         self.redactor = redactor
         # Items are assigned and the dicts copied, each an atomic operation; so they need no lock.
         self.task_errors: dict[str, Exception] = {}
         self.graph_errors: dict[str, Exception] = {}
+        self._backlog = Backlog()
+        self._unannounced: dict[str, list[TaskEvent]] = {}  # of a strict recorder, by task
 
     def transition(
         self,
@@ -57,34 +71,77 @@ class Recorder:
         error: str | None = None,
         attempt: int = 0,
         retry_in: float | None = None,
+        run: Run | None = None,
+        notes: Notes | None = None,
     ) -> None:
         """Save the task, then publish the event.
 
+        Args:
+            kind, task, previous, status, timestamp, error, attempt, retry_in, run: of the event.
+            notes: what ``run`` has noted of the task, if the recorder keeps that.
+
         Raises:
-            StoreError: the write failed and the recorder is strict; the event was published.
+            StoreError: the write failed and the recorder is strict; the event was not published.
         """
-        failed: Exception | None = None
         if self.redactor is not None:
             task = redacted_task(task, self.redactor)
         subscriptions = self._bus.subscriptions[kind]
         event = None
         if subscriptions or self._record is not None:
             event = make_event(
-                kind, task.id, task, timestamp, previous, status, error, attempt, retry_in
+                kind, task.id, task, timestamp, previous, status, error, attempt, retry_in, run=run
             )
         if self._save_task is not None:
             try:
-                if self._record is not None:
+                if self._backlog.calls:
+                    self._backlog.catch_up(task.id)
+                if notes is not None:
+                    self._record(task, event, notes=notes)  # type: ignore[misc]
+                elif self._record is not None:
                     self._record(task, event)
                 else:
                     self._save_task(task)
             except BaseException as raised:
-                failed = _kept(raised)
-                self._note(task, failed)
+                self._missed(task, event, notes, _kept(raised))
+            else:
+                if self._unannounced:
+                    self._announce_saved()
         if subscriptions and event is not None:
             self._bus.deliver(event, subscriptions)
-        if failed is not None and self._strict:
-            raise StoreError(f"Task {task.title!r} could not be saved: {failed}") from failed
+
+    def _missed(
+        self, task: Task, event: TaskEvent | None, notes: Notes | None, error: Exception
+    ) -> None:
+        """Deal with a transition that could not be saved.
+
+        Raises:
+            StoreError: the recorder is strict.
+        """
+        assert self._save_task is not None
+        if self._record is not None:
+            noted = {} if notes is None else {"notes": notes}
+            self._backlog.add(task.id, partial(self._record, task, event, **noted))
+        else:
+            self._backlog.add(task.id, partial(self._save_task, task))
+        self._note(task, error)
+        if self.strict:
+            if event is not None:
+                self._unannounced.setdefault(task.id, []).append(event)
+            raise StoreError(f"Task {task.title!r} could not be saved: {error}") from error
+
+    def catch_up(self) -> None:
+        """Save what is missing, if that is possible now."""
+        if self._backlog.calls:
+            self._backlog.catch_up(at_once=True)
+        if self._unannounced:
+            self._announce_saved()
+
+    def _announce_saved(self) -> None:
+        """Publish the events that were saved late."""
+        for task_id in list(self._unannounced):
+            if task_id not in self._backlog.calls:
+                for event in self._unannounced.pop(task_id, ()):
+                    self._bus.publish(event)
 
     def write(self, task: Task, event: TaskEvent) -> None:
         """Save a task with an event for the journal, without announcing it.
@@ -107,13 +164,28 @@ class Recorder:
         return self._bus.wants(kind) or (self._journal is not None and self._journal.wants(kind))
 
     def report(self, event: TaskEvent) -> None:
-        """Publish an event that is no transition, after the journal if that keeps such events."""
+        """Publish an event that is no transition, after the journal if that keeps such events.
+
+        Nothing is published of a task whose start was not.
+        """
+        if event.task_id in self._unannounced:
+            return
         if self._journal is not None and self._journal.wants(event.type):
             try:
                 self._journal.append(event)
             except BaseException as error:
                 self._note(event.task, _kept(error))
         self._bus.publish(event)
+
+    def report_all(self, events: Sequence[TaskEvent]) -> None:
+        """``report`` for several events of one kind; the journal gets them in one write."""
+        if events and self._journal is not None and self._journal.wants(events[0].type):
+            try:
+                self._journal.append(*events)
+            except BaseException as error:
+                self._note(events[0].task, _kept(error))
+        for event in events:
+            self._bus.publish(event)
 
     def shown(self, task: Task) -> Task:
         """The task as subscribers and stores see it."""
@@ -144,8 +216,11 @@ class Recorder:
         task = self.shown(task)
         if self._save_task is not None:
             try:
+                if task.id in self._backlog.calls:
+                    self._backlog.catch_up(task.id)
                 self._save_task(task)
             except BaseException as error:
+                self._backlog.add(task.id, partial(self._save_task, task))
                 self._note(task, _kept(error))
 
     def save_graph(self, graph: TaskGraph) -> None:
@@ -165,8 +240,9 @@ class Recorder:
             for task in graph:
                 self._announce_failure(task, error)
                 break
-            if self._strict:
+            if self.strict:
                 raise StoreError(f"Graph {graph.title!r} could not be saved: {error}") from error
+            self._backlog.add(graph.id, partial(self._store.graphs.save, graph))
 
     def save_outcome(self, graph: TaskGraph) -> None:
         """Save what ended the run of a graph, if the store can; a failure is kept."""
@@ -177,6 +253,7 @@ class Recorder:
             save(graph)
         except BaseException as error:
             self.graph_errors[graph.id] = _kept(error)
+            self._backlog.add(graph.id, partial(save, graph))
 
 
 def _kept(raised: BaseException) -> Exception:

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ttasks.engine.interrupted import check_not_running, end_interrupted
 from ttasks.errors import GraphError
+from ttasks.model.changes import changed_parts
+from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.fingerprint import fingerprint_of
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import lifecycle_of, stamp
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
     from ttasks.model.graph import Node, TaskGraph
     from ttasks.model.result import TaskResult
+    from ttasks.model.run import Reason, Run
     from ttasks.model.store import Store
     from ttasks.model.task import Task
     from ttasks.model.topology import Topology
@@ -35,10 +39,13 @@ def prepare_ledger(
     store: Store | None,
     recorder: Recorder,
     resume: bool,
-) -> None:
+) -> dict[int, Reason]:
     """Prepare a run with a store: check who runs what, set fingerprints, reuse earlier results.
 
     Errors are raised before any task of the graph has changed.
+
+    Returns:
+        For a resume, why nodes were not taken over.
 
     Raises:
         GraphError: the graph cannot be resumed, or one of its tasks is running elsewhere.
@@ -50,7 +57,8 @@ def prepare_ledger(
         raise GraphError("resume=True needs an executor with a store: TaskExecutor(store)")
     keys = unique_keys(graph) if graph.key is not None else {}
     if store is None:
-        return
+        return {}
+    recorder.catch_up()
     before = latest(graph, store) if resume else None
     interrupted = check_not_running(graph, store, mine=True)
     if before is not None:
@@ -59,10 +67,16 @@ def prepare_ledger(
     if graph.key is not None or reusing or keeps_fingerprints(store):
         stamp_all(nodes, topology)
     end_interrupted(interrupted, before, recorder)
+    reasons: dict[int, Reason] = {}
     if before is not None:
-        adopt(nodes, topology, keys, before)
+        reasons = adopt(nodes, topology, keys, before)
+    elif resume:
+        reasons = dict.fromkeys(range(len(nodes)), ("first", ()))
     if reusing:
         reuse(nodes, topology, store)
+    return {
+        number: reason for number, reason in reasons.items() if not nodes[number].task.is_succeeded
+    }
 
 
 # Fingerprints
@@ -144,11 +158,15 @@ def unique_keys(tasks: Iterable[Task]) -> dict[str, Task]:
 
 def adopt(
     nodes: Sequence[Node], topology: Topology, keys: dict[str, Task], before: TaskGraph
-) -> None:
+) -> dict[int, Reason]:
     """Take over the results of tasks that SUCCEEDED in an earlier graph.
 
     The tasks become SUCCEEDED with that result, marked as ``reused``; nothing is announced.
+
+    Returns:
+        Why the others were not taken over.
     """
+    reasons: dict[int, Reason] = {}
     mine = {task.id: key for key, task in keys.items()}
     places = {node.task.id: node for node in before.nodes()}
     theirs = {key: places[same[0].id] for key, same in task_keys(before).items() if len(same) == 1}
@@ -160,13 +178,32 @@ def adopt(
             settled.add(number)
             continue
         old = theirs.get(mine.get(task.id, ""))
-        if old is None or not settled.issuperset(topology.dependencies[number]):
-            continue
-        if is_same(task, old.task):
+        missing = [end for end in topology.dependencies[number] if end not in settled]
+        if old is None or missing:
+            ends = [nodes[end].task.title for end in missing]
+            reasons[number] = _not_taken_over(task, None if old is None else old.task, ends)
+        elif is_same(task, old.task):
             if lifecycle_of(task).take_over(reusable(old.task, task.id)):
                 settled.add(number)
         elif was_skipped(node, old):
             settled.add(number)
+        else:
+            reasons[number] = _not_taken_over(task, old.task, ())
+    return reasons
+
+
+def _not_taken_over(task: Task, old: Task | None, missing: Sequence[str]) -> Reason:
+    """Why a task runs again; ``missing`` are the titles of upstreams that do."""
+    if old is None:
+        return "first", ()
+    if not old.is_succeeded:
+        return "unsuccessful", ()
+    changed = changed_parts(task, old)
+    if changed:
+        return "changed", changed
+    if missing:
+        return "upstream", tuple(missing)
+    return ("value", ()) if not has_kept_result(old) else ("changed", ("fingerprint",))
 
 
 def was_skipped(node: Node, old: Node) -> bool:
@@ -231,7 +268,21 @@ def reuse_one(task: Task, upstream: Sequence[Task], store: Store, recorder: Reco
     )
     if taken or (task.fingerprint != before and task in store.tasks):
         recorder.resave(task)
+    if taken:
+        announce_reused([task], None, recorder)
     return taken
+
+
+def announce_reused(tasks: Sequence[Task], run: Run | None, recorder: Recorder) -> None:
+    """Announce that tasks, which have been saved, took over a result."""
+    if tasks and recorder.wants(TaskEventType.REUSED):
+        now, status = datetime.now(UTC), TaskStatus.SUCCEEDED
+        pending = TaskStatus.PENDING
+        kind = TaskEventType.REUSED
+        shown = map(recorder.shown, tasks)
+        recorder.report_all(
+            [make_event(kind, task.id, task, now, pending, status, run=run) for task in shown]
+        )
 
 
 def take_over_equal(task: Task, finder: Finder) -> bool:

@@ -54,6 +54,7 @@ class Run:
         is_open: accept more tasks until all have ended (see ``add``).
 
     Attributes:
+        stopped_by: "cancelled" or "interrupted" if somebody asked to stop it; None if nobody did.
         error: why the run as a whole ended early; None if it did not.
         errors: exception by task id.
         add: adds a task, see `Dispatch.add`.
@@ -89,6 +90,7 @@ class Run:
         self._stopped_at: float | None = None
         self._finally_over = False
         self._killed = False
+        self.stopped_by: str | None = None
         self._began = self._clock.now()
         self._ended: float | None = None
         self._supervisor: int | None = None
@@ -254,6 +256,8 @@ class Run:
             if self._stopped_at is not None:
                 return False
             self._stopped_at = self._clock.now()
+            if message is None:
+                self.stopped_by = reason
         with self._scheduler.working:  # on whatever thread the ends are announced
             self._cancel_rest(reason, message)
         self._requests.ring()
@@ -311,6 +315,11 @@ class Run:
     def waiting(self) -> int:
         """Tasks that wait for a retry, or for another run that is executing them."""
         return self._dispatch.waiting
+
+    @property
+    def elsewhere(self) -> set[int]:
+        """Nodes whose end it has not announced."""
+        return self._dispatch.elsewhere
 
     @property
     def has_decided(self) -> bool:

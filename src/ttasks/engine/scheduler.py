@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 from ttasks import sync
 from ttasks.engine.attempt import Attempt, Services
@@ -50,6 +51,15 @@ class Working:
     def is_here(self) -> bool:
         """True if the calling thread is at work for the executor."""
         return getattr(self._here, "depth", 0) > 0
+
+
+# Added to when one is made, and only then; a copy is made in one operation.
+_SCHEDULERS: WeakSet[Scheduler] = WeakSet()
+
+
+def is_running_here(task_id: str) -> bool:
+    """True if an executor of this process is running the task."""
+    return any(task_id in scheduler.services.running for scheduler in list(_SCHEDULERS))
 
 
 class Scheduler:
@@ -99,6 +109,7 @@ class Scheduler:
         self.let_go = let_go
         self.working = working
         self.ending = CancelToken()
+        _SCHEDULERS.add(self)
 
     # What is under way
 

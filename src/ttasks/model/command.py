@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ttasks.model.checks import check_bool, check_int, check_number, wrong_type, wrong_value
@@ -21,7 +21,8 @@ def command_options(**options: Any) -> dict[str, Any]:
 
     Args:
         options: any of ``cwd`` (str or PathLike), ``env`` (mapping of str to str, or None to
-            remove the name), ``stdin`` (str or bytes), ``strict`` (bool), ``output_limit`` (bytes
+            remove the name), ``env_from`` (names of variables that the process which runs the
+            command must have), ``stdin`` (str or bytes), ``strict`` (bool), ``output_limit`` (bytes
             per stream, at least 2), ``grace`` (seconds, at least 0); None is the default of all
             but ``strict`` and ``grace``.
 
@@ -39,6 +40,24 @@ def command_options(**options: Any) -> dict[str, Any]:
         if value != _DEFAULTS.get(name):
             checked[name] = value
     return checked
+
+
+def missing_variables(options: Mapping[str, Any]) -> list[str]:
+    """The names in ``env_from`` that neither the environment of this process nor ``env`` has."""
+    env = options.get("env") or {}
+    return [
+        name for name in options.get("env_from") or () if name not in os.environ and name not in env
+    ]
+
+
+def with_variables(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options with the values of ``env_from`` in ``env``, as if they had been given there."""
+    names = options.get("env_from")
+    if not names or missing_variables(options):
+        return options
+    given = {name: os.environ[name] for name in names if name in os.environ}
+    rest = {name: value for name, value in options.items() if name != "env_from"}
+    return {**rest, "env": {**given, **(options.get("env") or {})}}
 
 
 def check_script(payload: str) -> str:
@@ -108,6 +127,14 @@ def _check_env(name: str, value: object) -> dict[str, str | None] | None:
     return env or None
 
 
+def _check_env_from(name: str, value: object) -> list[str] | None:
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise wrong_type(name, value, "a list of names of variables")
+    return list(_check_env(name, dict.fromkeys(value)) or ()) or None
+
+
 def _check_stdin(name: str, value: object) -> str | dict[str, str] | None:
     if value is None:
         return None
@@ -141,5 +168,6 @@ _CHECKS = {
     "strict": check_bool,
     "output_limit": _check_limit,
     "grace": _check_grace,
+    "env_from": _check_env_from,
 }
 _DEFAULTS = {"strict": False, "grace": GRACE_SECONDS}

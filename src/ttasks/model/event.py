@@ -1,4 +1,4 @@
-"""TaskEvent: one thing that happened to one task."""
+"""TaskEvent: one thing that happened to one task, or to a run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ttasks.model.frozen import fast_maker
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
+    from ttasks.model.run import Run
     from ttasks.model.task import Task
 
 
@@ -25,7 +26,10 @@ class TaskEventType(Enum):
     CANCELLED = "cancelled"
     BLOCKED = "blocked"
     SKIPPED = "skipped"
+    REUSED = "reused"
     PERSISTENCE_FAILED = "persistence_failed"
+    RUN_STARTED = "run_started"
+    RUN_ENDED = "run_ended"
     CIRCUIT_OPENED = "circuit_opened"
     CIRCUIT_CLOSED = "circuit_closed"
 
@@ -46,21 +50,27 @@ EVENT_OF_STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class TaskEvent:
-    """One thing that happened to one task.
+    """One thing that happened to one task, or to a run of a graph.
 
     Per attempt: STARTED, then any PROGRESS and OUTPUT, then exactly one of SUCCEEDED, FAILED and
     CANCELLED. A task that is cancelled between two attempts has one more, CANCELLED. A task that
-    never starts has one event only: FAILED (no handler), CANCELLED, BLOCKED or SKIPPED.
+    never starts has one event only: FAILED (no handler), CANCELLED, BLOCKED, SKIPPED or REUSED
+    (it took over the result of an equal task).
+    The first event of the run of a graph is RUN_STARTED, the last is RUN_ENDED. They are of no
+    task: ``task`` is None and ``task_id`` is empty. A task that is executed or submitted alone has
+    a run, too, but its own events say when that begins and ends.
     PERSISTENCE_FAILED comes just before the event whose row could
     not be written, CIRCUIT_OPENED and CIRCUIT_CLOSED just before the end of the attempt that
     changed the circuit breaker of its group.
 
     Attributes:
         type: what happened.
-        task_id, task: the task itself, live; ``status`` below is the one it had then.
+        task_id, task: the task itself, live; ``status`` below is the one it had then. Of a run ""
+            and None.
         timestamp: aware UTC.
         previous_status, status: before and after; equal where the event is no transition. What
-            follows a FAILED attempt comes from FAILED, although the task is PENDING in between.
+            follows a FAILED attempt comes from FAILED, although the task is PENDING in between. A
+            run goes from PENDING to RUNNING, and ends as SUCCEEDED, FAILED or CANCELLED.
         error: message of a failure, cancellation, failed write or change of a circuit, or why the
             task is BLOCKED or SKIPPED; else None.
         attempt: number of the attempt, from 1; 0 if the task never started.
@@ -69,6 +79,8 @@ class TaskEvent:
         progress_message: text, or None.
         output_stream: "stdout" or "stderr" on OUTPUT, else None.
         output_chunk: text on OUTPUT, at most 64 KiB, else None.
+        run: the run that the event is part of; None if it is part of none, as when a task that
+            waits is cancelled by `TaskExecutor.cancel`.
     """
 
     type: TaskEventType
@@ -84,6 +96,12 @@ class TaskEvent:
     progress_message: str | None = None
     output_stream: str | None = None
     output_chunk: str | None = None
+    run: Run | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run that the event is part of, or None."""
+        return None if self.run is None else self.run.id
 
 
 make_event = fast_maker(TaskEvent)

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from ttasks.model.checks import plain
+from ttasks.model.command import with_variables
 
 if TYPE_CHECKING:
     from ttasks.model.task import Task
@@ -30,7 +31,8 @@ def fingerprint_of(task: Task, upstream: Iterable[str | None] = ()) -> str | Non
     identity = getattr(payload, "identity", None)
     if callable(identity):
         payload = identity()
-    facts = [task.type.value, payload, plain(task.options), task.version, ends]
+    options = with_variables(task.options) if "env_from" in task.options else task.options
+    facts = [task.type.value, payload, plain(options), task.version, ends]
     try:
         text = _to_json(facts)
     except (TypeError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The local variables where an exception was raised, as bounded text."""
+"""Values as bounded text: local variables where an exception was raised, values of tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ttasks.model.redact import Redactor
 
 LOCAL_LIMIT = 500
-"""Characters of the repr of one local variable that are kept."""
+"""Characters of one repr that are kept."""
 
 NAME_LIMIT = 100
 """Variables that are kept."""
@@ -44,6 +44,14 @@ def captured_locals(trace: TracebackType | None, redactor: Redactor | None) -> d
             shown = unused(redactor.text(name), found)
         found[shown] = text if len(text) <= LOCAL_LIMIT else text[: LOCAL_LIMIT - 1] + "…"
     return found
+
+
+def short_repr(value: object, redactor: Redactor | None = None) -> str:
+    """The repr of a value, bounded, without secrets; never fails."""
+    text = _Shortened(redactor).repr(value)
+    if redactor is not None:
+        text = redactor.text(text)
+    return text if len(text) <= LOCAL_LIMIT else text[: LOCAL_LIMIT - 1] + "…"
 
 
 def _user_frame(trace: TracebackType | None) -> FrameType | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from operator import attrgetter, methodcaller
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ttasks.errors import (
     CycleError,
@@ -15,8 +15,10 @@ from ttasks.errors import (
 )
 from ttasks.model.call import Call
 from ttasks.model.checks import check_bool, check_optional_str, check_str, wrong_type
+from ttasks.model.facts import RunFacts
 from ttasks.model.ids import new_id
 from ttasks.model.policy import DependencyPolicy
+from ttasks.model.run import Run
 from ttasks.model.running import GraphStatistics, RunOptions, RunState
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, check_task
@@ -46,6 +48,9 @@ class GraphRunner(Protocol):
 
     def arun_graph(self, graph: TaskGraph, options: RunOptions) -> Awaitable[None]:
         """Run it off the event loop and return when it has ended."""
+
+    def start_graph(self, graph: TaskGraph, options: RunOptions) -> Run:
+        """Run it on a thread of its own, and return when it has begun."""
 
 
 class TaskGraph:
@@ -394,6 +399,7 @@ class TaskGraph:
         limits: Mapping[str, int] | None = None,
         handle_sigterm: bool = False,
         resume: bool = False,
+        wait: bool = False,
     ) -> TaskGraph:
         """Run every task in dependency order and return when all is done.
 
@@ -419,19 +425,23 @@ class TaskGraph:
             resume: take over what the latest run of a graph with the same ``key`` has finished,
                 by the executor's store: tasks of the same key (or unique title) and fingerprint
                 that SUCCEEDED, downstream of nothing that has changed.
+            wait: wait while another run has the graph's ``key``, in this process or in another one
+                with the same ledger; otherwise that is an error.
 
         Returns:
             The graph itself.
 
         Raises:
-            GraphError: the graph is not valid, a run of it is active, or one of its tasks is
-                running elsewhere. Nothing has started and the store is as it was.
+            GraphError: the graph is not valid, a run of it or (without ``wait``) of another graph
+                of its key is active, or one of its tasks is running elsewhere. Nothing has started
+                and the store is as it was.
             TypeError, ValueError: an argument is wrong.
             KeyboardInterrupt: Ctrl-C in the main thread, after running tasks have been ended and
                 finally tasks have run; at a second Ctrl-C at once.
             RuntimeError: the executor is shut down; or it was called in a coroutine that this
                 executor runs: use ``await graph.arun(executor)`` there.
-            TaskCancelled: the caller is a handler that was left behind; nothing has started.
+            TaskCancelled: the caller is a handler that was left behind, or the run was cancelled
+                while it waited for the key; nothing has started.
         """
         options = RunOptions(
             max_workers,
@@ -442,6 +452,7 @@ class TaskGraph:
             limits,
             handle_sigterm,
             resume,
+            wait,
         )
         if not hasattr(executor, "run_graph"):
             raise wrong_type("executor", executor, "a TaskExecutor")
@@ -459,6 +470,7 @@ class TaskGraph:
         retry_budget: int | None = None,
         limits: Mapping[str, int] | None = None,
         resume: bool = False,
+        wait: bool = False,
     ) -> TaskGraph:
         """``run`` for coroutines: never blocks the event loop.
 
@@ -473,11 +485,90 @@ class TaskGraph:
             retry_budget,
             limits,
             resume=resume,
+            wait=wait,
         )
         if not hasattr(executor, "arun_graph"):
             raise wrong_type("executor", executor, "a TaskExecutor")
         await executor.arun_graph(self, options)
         return self
+
+    def start(
+        self,
+        executor: GraphRunner,
+        max_workers: int = 4,
+        *,
+        fail_fast: bool = False,
+        timeout: float | None = None,
+        finally_timeout: float | None = None,
+        retry_budget: int | None = None,
+        limits: Mapping[str, int] | None = None,
+        resume: bool = False,
+        wait: bool = False,
+    ) -> Run:
+        """``run`` on a thread of its own: returns as soon as the run has begun.
+
+        With ``wait`` it returns even before that, while another run has the key. The interpreter
+        waits for the thread before it exits. If a handler calls this, the run is not part of that
+        task. Arguments and errors as for ``run``.
+
+        Returns:
+            The run, to wait for it, cancel it and look at it.
+        """
+        options = RunOptions(
+            max_workers,
+            fail_fast,
+            timeout,
+            finally_timeout,
+            retry_budget,
+            limits,
+            resume=resume,
+            wait=wait,
+        )
+        if not hasattr(executor, "start_graph"):
+            raise wrong_type("executor", executor, "a TaskExecutor")
+        return executor.start_graph(self, options)
+
+    @property
+    def latest_run(self) -> Run | None:
+        """The run that is active, or else the latest one in this process; None before the first."""
+        return self._state.run
+
+    def facts(self) -> RunFacts:
+        """What the latest run has done so far, as plain data; see `Run.facts`.
+
+        Raises:
+            GraphError: the graph has not run in this process.
+        """
+        return self._run().facts()
+
+    def why(self, task: Task | str) -> str:
+        """Say in one sentence why a task of the latest run waits, ran, did not run or failed.
+
+        Args:
+            task: the task, or its id, key or title.
+
+        Raises:
+            TypeError, LookupError: as for `Run.why`.
+            GraphError: the graph has not run in this process.
+        """
+        return self._run().why(task)
+
+    def report(self) -> Any:
+        """The latest run as a `RunReport`, as far as it has come.
+
+        Raises:
+            GraphError: the graph has not run in this process.
+        """
+        return self._run().report()
+
+    def _run(self) -> Run:
+        run = self._state.run
+        if run is None:
+            raise GraphError(
+                f"Graph {self.title!r} has not run in this process, so there is nothing to tell; "
+                "run it, or look for its runs in the store (store.runs)"
+            )
+        return run
 
     def cancel(self) -> None:
         """Stop the run: pending tasks become CANCELLED, running ones are cancelled, finally tasks

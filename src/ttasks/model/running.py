@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
 from ttasks.model.checks import check_bool, check_int, check_seconds, check_str, wrong_type
 from ttasks.model.status import TaskStatus
+
+if TYPE_CHECKING:
+    from ttasks.model.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class RunOptions:
     limits: Mapping[str, int] | None = None
     handle_sigterm: bool = False
     resume: bool = False
+    wait: bool = False
 
     def __post_init__(self) -> None:
         check_int("max_workers", self.max_workers, least=1)
@@ -35,6 +39,7 @@ class RunOptions:
         check_limits(self.limits)
         check_bool("handle_sigterm", self.handle_sigterm)
         check_bool("resume", self.resume)
+        check_bool("wait", self.wait)
 
 
 def check_limits(limits: object) -> None:
@@ -95,12 +100,18 @@ class RunState:
     """The latest run of a graph. Its ``lock`` owns ``active``; the rest belongs to the run.
 
     Attributes:
+        active: it goes on.
+        handle: how to look at it and stop it; None before the first.
+        run: the same for users.
+        error: what ended it as a whole before its time.
+        errors: exception by task id.
         title_of: the title of the graph or one of its tasks, without the secrets of the executor.
     """
 
     lock: sync.Lock = field(default_factory=lambda: sync.Lock())
     active: bool = False
     handle: RunHandle | None = None
+    run: Run | None = None
     error: BaseException | None = None
     errors: dict[str, BaseException] = field(default_factory=dict)
     title_of: Callable[[Any], str] = attrgetter("title")

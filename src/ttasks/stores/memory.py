@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from ttasks.model.checks import check_str, wrong_type, wrong_value
 from ttasks.model.graph import TaskGraph
 from ttasks.model.task import Task
+from ttasks.stores.memory_runs import MemoryRuns
 
 Item = TypeVar("Item", Task, TaskGraph)
 
@@ -102,6 +103,7 @@ class InMemoryStore:
     def __init__(self) -> None:
         self._tasks = MemoryCollection(Task)
         self._graphs = MemoryGraphs(self._tasks)
+        self._runs = MemoryRuns()
 
     @property
     def tasks(self) -> MemoryCollection[Task]:
@@ -112,6 +114,11 @@ class InMemoryStore:
     def graphs(self) -> MemoryGraphs:
         """Graphs by id; saving one saves its tasks."""
         return self._graphs
+
+    @property
+    def runs(self) -> MemoryRuns:
+        """Runs of graphs and of single tasks, the latest first."""
+        return self._runs
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from support import (
+    TERMINAL,
     FailingStore,
     FakeHandler,
     Gate,
@@ -18,7 +19,16 @@ from support import (
     statuses,
     wait,
 )
-from ttasks import RetryPolicy, StoreError, Task, TaskEvent, TaskEventType, TaskGraph, TaskStatus
+from ttasks import (
+    RetryPolicy,
+    StoreError,
+    Task,
+    TaskEvent,
+    TaskEventType,
+    TaskExecutor,
+    TaskGraph,
+    TaskStatus,
+)
 from ttasks.engine import run as run_module
 
 PERSISTENCE_FAILED = TaskEventType.PERSISTENCE_FAILED
@@ -27,6 +37,12 @@ PERSISTENCE_FAILED = TaskEventType.PERSISTENCE_FAILED
 @pytest.fixture
 def store() -> FailingStore:
     return FailingStore()
+
+
+def mend(store: FailingStore, executor: TaskExecutor) -> None:
+    """Let the store work again, and the executor save and announce what is missing."""
+    store.broken = lambda task: False
+    executor.shutdown()
 
 
 def two(graph: TaskGraph) -> None:
@@ -54,6 +70,55 @@ def test_a_failing_save_is_kept_and_announced_and_the_work_goes_on(store: Failin
     told = [event for event in recorder.events if event.type is PERSISTENCE_FAILED]
     assert "disk full" in (told[0].error or "")
     assert told[0].status is told[0].previous_status
+    recorder.check(graph)
+
+
+def test_the_next_transition_saves_what_is_missing(store: FailingStore) -> None:
+    fails = iter([False, True])  # the start of "a" is saved, its end is not, all else is
+    store.broken = lambda task: next(fails, False)
+    executor, recorder = executor_with(FakeHandler(), store=store)
+    graph = TaskGraph()
+    two(graph)
+    run(graph, executor, 1)
+    a, b, last = graph
+    ended, running = TaskStatus.SUCCEEDED, TaskStatus.RUNNING
+    by_one = [(task.title, status) for task in (b, last) for status in (running, ended)]
+    assert store.saved[-6:] == [(a.title, running), (a.title, ended), *by_one]
+    assert list(executor.persistence_errors) == [a.id]
+    recorder.check(graph)
+
+
+def test_a_graph_that_could_not_be_saved_is_saved_with_the_next_transition(
+    store: FailingStore,
+) -> None:
+    store.graphs_broken = True
+    executor, _recorder = executor_with(FakeHandler(), store=store)
+    graph = TaskGraph()
+    two(graph)
+    executor.events.subscribe(
+        lambda event: setattr(store, "graphs_broken", False), types=[PERSISTENCE_FAILED]
+    )
+    run(graph, executor)
+    assert graph.id in store.graphs
+
+
+def test_what_fails_for_ever_is_tried_less_and_less(store: FailingStore) -> None:
+    tries = []
+
+    def broken(task: Task) -> bool:
+        if task.title == "a":
+            tries.append(task.status)
+        return task.title == "a"
+
+    store.broken = broken
+    executor, recorder = executor_with(FakeHandler(), store=store)
+    graph = TaskGraph()
+    graph.add(make("a"))
+    for number in range(200):
+        graph.add(make(str(number)))
+    run(graph, executor, 1)
+    assert graph.ok
+    assert 5 < len(tries) < 40  # of 400 transitions
     recorder.check(graph)
 
 
@@ -111,6 +176,14 @@ def test_strict_persistence_stops_the_run(
     assert statuses(graph)["last"] == "succeeded"
     assert a.is_terminal
     assert ("a" in handler.calls) == (moment is not TaskStatus.RUNNING)
+    told = [event.status for event in recorder.events if event.type in TERMINAL and event.task == a]
+    if moment is TaskStatus.FAILED and retry is not None:  # the cancellation could be saved again
+        assert told == [TaskStatus.FAILED, TaskStatus.CANCELLED]
+    elif moment is not TaskStatus.RUNNING:  # nothing is announced that was not saved
+        assert told == []
+        assert recorder.of(a)[-1] is PERSISTENCE_FAILED
+    mend(store, executor)
+    assert store.tasks[a.id].status is a.status
     recorder.check(graph)
 
 
@@ -123,6 +196,7 @@ def test_strict_execute_raises(store: FailingStore, moment: TaskStatus) -> None:
         executor.execute(task)
     assert task.is_terminal
     assert not executor.is_running(task.id)
+    mend(store, executor)
     recorder.check()
 
 
@@ -136,8 +210,10 @@ def test_strict_and_every_write_fails_ends_all_the_same(store: FailingStore) -> 
         graph.add(make(str(number)))
     run(graph, executor)
     assert isinstance(graph.run_error, StoreError)
-    assert handler.calls == []
+    assert handler.calls == ["last"]  # the finally task
     assert all(task.is_terminal for task in graph)
+    assert {event.type for event in recorder.events} == {PERSISTENCE_FAILED}
+    mend(store, executor)
     recorder.check(graph)
 
 
@@ -159,6 +235,7 @@ def test_strict_and_a_handler_that_will_not_end(
     assert statuses(graph) == {"a": "cancelled", "b": "cancelled", "last": "succeeded"}
     assert isinstance(graph.run_error, StoreError)
     gate.open()
+    mend(store, executor)
     recorder.check(graph)
 
 

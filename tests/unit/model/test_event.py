@@ -30,8 +30,8 @@ def event() -> TaskEvent:
 
 
 def test_event_types_have_lower_case_values_in_the_promised_order() -> None:
-    names = "STARTED PROGRESS OUTPUT SUCCEEDED FAILED CANCELLED BLOCKED SKIPPED PERSISTENCE_FAILED"
-    names += " CIRCUIT_OPENED CIRCUIT_CLOSED"
+    names = "STARTED PROGRESS OUTPUT SUCCEEDED FAILED CANCELLED BLOCKED SKIPPED REUSED"
+    names += " PERSISTENCE_FAILED RUN_STARTED RUN_ENDED CIRCUIT_OPENED CIRCUIT_CLOSED"
     assert [kind.name for kind in TaskEventType] == names.split()
     assert all(kind.value == kind.name.lower() for kind in TaskEventType)
 
@@ -53,7 +53,7 @@ def test_every_status_that_can_be_entered_has_its_event() -> None:
 def test_an_event_has_the_promised_fields() -> None:
     promised = (
         "type task_id task timestamp previous_status status error attempt retry_in "
-        "progress_percent progress_message output_stream output_chunk"
+        "progress_percent progress_message output_stream output_chunk run"
     )
     assert [field.name for field in fields(TaskEvent)] == promised.split()
 

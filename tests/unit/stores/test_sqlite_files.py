@@ -24,6 +24,7 @@ from ttasks.model.task_type import TaskType
 from ttasks.stores.sqlite import SQLiteStore, schema
 
 UNPRIVILEGED = 65534
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
 def database(path: Path, script: str = "CREATE TABLE mine (a)") -> None:
@@ -238,6 +239,51 @@ class TestRights:
         path.chmod(0o640)
         SQLiteStore(path).close()
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+    @pytest.mark.parametrize("version", range(1, len(schema.MIGRATIONS)))
+    def test_a_ledger_that_is_brought_forward_is_for_its_owner_only(
+        self, tmp_path: Path, version: int
+    ) -> None:
+        path = tmp_path / "ledger"
+        shutil.copy(FIXTURES / f"ledger-v{version}.db", path)
+        for name in ("ledger", "ledger-wal", "ledger-shm"):  # as another process has left them
+            (tmp_path / name).touch()
+            (tmp_path / name).chmod(0o644)
+        with SQLiteStore(path) as store:
+            store.tasks.save(Task.bash("true"))
+            for name in ("ledger", "ledger-wal", "ledger-shm"):
+                assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600, name
+
+    def test_a_new_ledger_is_never_readable_by_others(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        modes = []
+
+        def look(connection: sqlite3.Connection, path: str) -> bool:
+            modes.append(stat.S_IMODE(os.stat(path).st_mode))
+            return upgrade(connection, path)
+
+        upgrade = schema.upgrade
+        monkeypatch.setattr(schema, "upgrade", look)
+        before = os.umask(0)
+        try:
+            SQLiteStore(tmp_path / "ledger").close()
+        finally:
+            os.umask(before)
+        assert modes == [0o600]
+        assert os.listdir(tmp_path) == ["ledger"]
+
+    def test_a_file_that_others_have_put_beside_a_copy_is_not_used(self, tmp_path: Path) -> None:
+        with SQLiteStore(tmp_path / "ledger") as store:
+            store.tasks.save(Task.bash("true"))
+            (tmp_path / "other").write_text("of somebody else")
+            (tmp_path / "copy.part").symlink_to(tmp_path / "other")
+            (tmp_path / "copy").symlink_to(tmp_path / "other")
+            store.backup(tmp_path / "copy")
+        assert (tmp_path / "other").read_text() == "of somebody else"
+        assert stat.S_IMODE((tmp_path / "copy").lstat().st_mode) == 0o600
+        with SQLiteStore(tmp_path / "copy") as copy:
+            assert len(copy.tasks) == 1
 
 
 class TestGone:

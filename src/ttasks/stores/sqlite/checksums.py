@@ -67,7 +67,7 @@ def of_state(
 
 
 def of_event(task_id: str, *columns: object) -> int:
-    """The checksum of a row of ``events``."""
+    """The checksum of a row of ``events``, to which its number is added."""
     text = f"{task_id} {columns}"
     return crc32(text.encode("utf-8", "surrogatepass")) >> 1
 

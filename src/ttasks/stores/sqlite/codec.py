@@ -7,6 +7,7 @@ for what came of it (see `schema`). A transition writes the first and, at an end
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import isfinite
 from operator import attrgetter
 from time import time_ns
@@ -23,6 +24,7 @@ from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.details import (
     USUAL_FACTS,
+    IsSecret,
     decode_details,
     decode_facts,
     encode_details,
@@ -31,15 +33,19 @@ from ttasks.stores.sqlite.details import (
 )
 from ttasks.stores.sqlite.plain import (
     EPOCH,
+    LONGEST,
     MICROSECOND,
     NONE,
     OUTPUT,
+    NotStored,
     decode_object,
     encode_object,
     from_json,
     from_micros,
     from_optional,
     from_text,
+    kind_of,
+    shortened,
     to_json,
     to_micros,
     to_optional,
@@ -99,10 +105,13 @@ VALUES (?, {", ".join("?" * len(_RESULT))})
 """
 _DELETE_RESULT = "DELETE FROM results WHERE task=?"
 
-# Its number is not part of the checksum: SQLite gives it, and asking for it first takes 6 us.
-_INSERT_EVENT = """
-INSERT INTO events (task, type, at, previous, status, attempt, error, details, chunk, checksum)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+# The number of an event is part of its checksum. An INSERT from a SELECT of the same table would
+# take 10 us longer.
+_NEXT_EVENT = "(SELECT coalesce(max(seq), 0) + 1 FROM events)"
+_INSERT_EVENT = f"""
+INSERT INTO events
+    (task, type, at, previous, status, attempt, error, details, chunk, checksum, seq)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ? + {_NEXT_EVENT}, {_NEXT_EVENT})
 """
 
 # `status.value` is two calls of Python functions.
@@ -150,6 +159,8 @@ def encode_state(task: Task, owner: int | None, pickles: bool) -> State:
 
 def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any, ...]:
     """The columns of a result."""
+    if len(result.output) > LONGEST or len(result.error or "") > LONGEST:
+        result = _shortened(result)
     # Most results need no JSON encoder, which would take longer than all the rest.
     seconds = result.duration
     duration = repr(seconds) if type(seconds) is float and isfinite(seconds) else to_json(seconds)
@@ -174,20 +185,36 @@ def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any
     return checksum, kind, text, shown, stored, trouble
 
 
-def encode_task(task: Task, owner: int | None, pickles: bool) -> Row:
+def _shortened(result: TaskResult) -> TaskResult:
+    """The result without what is too long for a row."""
+    value, raw, error = result.value, result.raw, result.error
+    if type(value) is str and value == result.output:
+        value = NotStored("value", kind_of(value))
+    return replace(
+        result,
+        value=value,
+        raw=None if raw is None else NotStored("raw", kind_of(raw)),
+        output=shortened(result.output),
+        error=None if error is None else shortened(error),
+        output_truncated=True,
+    )
+
+
+def encode_task(task: Task, owner: int | None, pickles: bool, is_secret: IsSecret) -> Row:
     """Everything that the ledger keeps of a task, as it is now."""
     payload_kind, payload = encode_object(task.payload)
-    created_at, details = to_micros(task.created_at), encode_details(task)
+    created_at, details = to_micros(task.created_at), encode_details(task, is_secret)
     kind, title, key = to_text(task.type.value), to_text(task.title), to_optional(task.key)
+    fingerprint = task.fingerprint  # another thread may be giving it one
     body = checksums.of_body(payload, details)
     checksum = checksums.of_columns(
-        task.id, created_at, kind, title, payload_kind, key, task.fingerprint, body
+        task.id, created_at, kind, title, payload_kind, key, fingerprint, body
     )
     return Row(
         task.id,
         created_at,
         encode_state(task, owner, pickles),
-        (kind, title, payload_kind, payload, key, details, task.fingerprint, body, checksum),
+        (kind, title, payload_kind, payload, key, details, fingerprint, body, checksum),
     )
 
 
@@ -211,8 +238,8 @@ def update_state(
         connection.execute(_REPLACE_RESULT, (number, *result))
     elif values[0] != _RUNNING:
         connection.execute(_DELETE_RESULT, (number,))
-    for event in events:
-        connection.execute(_INSERT_EVENT, (number, *event[:-1]))
+    if events:
+        insert_events(connection, events)
     return True
 
 
@@ -234,8 +261,8 @@ def save_task(connection: Connection, row: Row, *, new: bool = False) -> None:
         save_task(connection, row)
 
 
-def encode_event(event: TaskEvent) -> tuple[Any, ...]:
-    """The row of an event, with the id of its task last."""
+def encode_event(event: TaskEvent, run: str | None = None) -> tuple[Any, ...]:
+    """The row of an event, with the id of its task last; ``run`` is of `run_rows.run_details`."""
     if not isinstance(event, TaskEvent):
         raise wrong_type("event", event, "a TaskEvent")
     facts = _get_event_details(event)
@@ -243,6 +270,8 @@ def encode_event(event: TaskEvent) -> tuple[Any, ...]:
     if facts != _NO_EVENT_DETAILS:
         named = zip(_EVENT_DETAILS, facts, strict=True)
         details = to_json({name: value for name, value in named if value is not None})
+    if run is not None:
+        details = f'{{"run":{run}}}' if details is None else f'{{"run":{run},{details[1:]}'
     error, chunk = event.error, event.output_chunk
     columns = (
         _EVENT_NAMES[event.type],
@@ -301,21 +330,35 @@ def check_work(task_id: str, created_at: int, row: Sequence[Any]) -> None:
     checksums.check(checksum, found, f"task {task_id!r}")
 
 
+def _parts(row: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+    """The columns of a row by table."""
+    work, result = len(_STATE), len(_STATE) + len(_WORK)
+    return row[:work], row[work:result], row[result : len(COLUMNS)]
+
+
+def check_task(row: Sequence[Any]) -> None:
+    """Check a row of `COLUMNS` but for its long columns, `payload`, `details` and the result.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    state, work, result = _parts(row)
+    kind, title, payload_kind, _, key, _, *rest = work
+    check_state(state, result[0])
+    check_work(state[0], state[2], (kind, title, payload_kind, key, *rest))
+
+
 def decode_task(row: Sequence[Any], pickles: bool = False) -> Task:
     """A new task in the state of the row.
 
     Raises:
         StoreError: the row is damaged.
     """
-    state_row, work_row = row[: len(_STATE)], row[len(_STATE) : len(_STATE) + len(_WORK)]
-    result_row = row[len(_STATE) + len(_WORK) : len(COLUMNS)]
+    check_task(row)
+    state_row, work_row, result_row = _parts(row)
+    task_id, status, created_at, blocked_by, error, *_ = state_row
+    kind, title, payload_kind, payload, key, details, fingerprint, body, _ = work_row
     try:
-        task_id, status, created_at, blocked_by, error, *_ = state_row
-        kind, title, payload_kind, payload, key, details, fingerprint, body, checksum = work_row
-        check_state(state_row, result_row[0])
-        check_work(
-            task_id, created_at, (kind, title, payload_kind, key, fingerprint, body, checksum)
-        )
         checksums.check(body, checksums.of_body(payload, details), f"task {task_id!r}")
         state = decode_details(details) | {
             "id": task_id,

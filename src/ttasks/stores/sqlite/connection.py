@@ -6,7 +6,7 @@ import os
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
@@ -96,6 +96,41 @@ def connect(path: str, options: str = "mode=rwc") -> Connection:
     )
     connection.text_factory = _to_str
     return connection
+
+
+def make_private(path: str) -> str:
+    """Make an empty file for its owner only, beside ``path`` and under a name of its own.
+
+    Nobody else can have opened it before, or have put it there.
+    """
+    name = f"{path}.{os.urandom(6).hex()}"
+    os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    return name
+
+
+def create_private(path: str) -> None:
+    """Make an empty file for its owner only, unless there is one.
+
+    Not by opening ``path``: closing it again would drop the locks of a store that another thread
+    has just opened there.
+    """
+    try:
+        name = make_private(path)
+    except OSError:
+        return  # SQLite will say why
+    try:
+        os.link(name, path)
+    except OSError:
+        pass  # it is there, or the file system knows no links: `restrict` follows
+    finally:
+        os.unlink(name)
+
+
+def restrict(path: str) -> None:
+    """Let only its owner read a ledger and the files that SQLite puts beside it."""
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        with suppress(FileNotFoundError, PermissionError):
+            os.chmod(name, 0o600)
 
 
 def identity(path: str) -> tuple[int, int] | None:

@@ -5,15 +5,19 @@ Usual values are left out.
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from fnmatch import translate
 from operator import attrgetter
 from subprocess import CompletedProcess
 from typing import Any
 from warnings import warn
 
 from ttasks.errors import GraphError, StoreError, TaskCancelled, TaskTimeoutError, describe
+from ttasks.model.attributes import COMMANDS
+from ttasks.model.checks import check_str, wrong_type
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.result import Failure, TaskResult
 from ttasks.model.task import Task
@@ -32,6 +36,29 @@ _DETAILS = (
 )
 _get_details = attrgetter(*_DETAILS)
 
+IsSecret = Callable[[str], object]
+"""Whether the name of an environment variable says that its value is a secret."""
+
+SECRET_VARIABLES = (
+    *("*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*CREDENTIAL*"),
+    *("*_KEY", "*APIKEY*"),
+)
+"""Patterns of such names, as for `fnmatch`, whatever their case."""
+
+
+def secret_names(patterns: Iterable[str]) -> IsSecret:
+    """Whether a name fits one of these patterns.
+
+    Raises:
+        TypeError, ValueError: they are no patterns.
+    """
+    if isinstance(patterns, str) or not isinstance(patterns, Iterable):
+        raise wrong_type("secret_variables", patterns, "an iterable of patterns such as '*TOKEN*'")
+    checked = [check_str("a pattern in secret_variables", item, empty=False) for item in patterns]
+    joined = "|".join(translate(pattern) for pattern in checked)
+    return re.compile(joined or r"(?!)", re.IGNORECASE).match
+
+
 # The name in the JSON, the attribute, and the value that is left out, as most results have it.
 _FACTS = (
     ("returncode", "returncode", None),
@@ -49,14 +76,19 @@ USUAL_FACTS = tuple(usual for _, _, usual in _FACTS)
 get_facts = attrgetter(*(attribute for _, attribute, _ in _FACTS))
 
 
-def encode_details(task: Task) -> str | None:
-    """JSON of the rarely used attributes that differ from their defaults."""
+def encode_details(task: Task, is_secret: IsSecret) -> str | None:
+    """JSON of the rarely used attributes that differ from their defaults.
+
+    The values of variables whose names are secret are left out, see `_without_secrets`.
+    """
     values = _get_details(task)
     if not any(values):
         return None
     details = {name: value for name, value in zip(_DETAILS, values, strict=True) if value}
     if "options" in details:
         details["options"] = dict(details["options"])
+        if task.type in COMMANDS and "env" in task.options:
+            details["options"] = _without_secrets(task.options, is_secret)
     if "deadline" in details:
         details["deadline"] = details["deadline"].isoformat()
     if "retry" in details:
@@ -80,6 +112,15 @@ def decode_details(text: str | None) -> dict[str, Any]:
         "deadline": None if deadline is None else datetime.fromisoformat(deadline),
         "retry": None if retry is None else _decode_retry(retry),
     }
+
+
+def _without_secrets(options: Mapping[str, Any], is_secret: IsSecret) -> dict[str, Any]:
+    """The options of a command, with the names of secret variables in ``env_from``."""
+    env: dict[str, str | None] = options["env"]
+    names = [name for name, value in env.items() if value is not None and is_secret(name)]
+    kept = {name: value for name, value in env.items() if name not in names}
+    names = list(dict.fromkeys([*options.get("env_from", ()), *names]))
+    return {**options, "env": kept, "env_from": names} if names else dict(options)
 
 
 def _encode_retry(policy: RetryPolicy) -> dict[str, Any]:

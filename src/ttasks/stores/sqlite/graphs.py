@@ -22,18 +22,14 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
+from ttasks.stores.sqlite.run_rows import prune_runs
 from ttasks.stores.sqlite.schema import check_structure
 from ttasks.stores.sqlite.tasks import LedgerCollection
 
-_UPSERT_GRAPH = """
-INSERT INTO graphs (id, title, key, created_at, updated_at, shape, run_error, saved, checksum)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET title=excluded.title, key=excluded.key,
-    created_at=excluded.created_at, updated_at=excluded.updated_at, shape=excluded.shape,
-    run_error=excluded.run_error, saved=excluded.saved, checksum=excluded.checksum
-"""
-_COLUMNS = "id, title, key, created_at, updated_at, shape, run_error, saved, checksum"
-_FIND_GRAPH = f"SELECT seq, {_COLUMNS} FROM graphs WHERE id=?"
+_COLUMNS = "seq, id, title, key, created_at, updated_at, shape, run_error, saved, checksum"
+_WRITE_GRAPH = f"INSERT OR REPLACE INTO graphs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_FIND_GRAPH = f"SELECT {_COLUMNS} FROM graphs WHERE id=?"
+_NEW_GRAPH = "SELECT coalesce(max(seq), 0) + 1 FROM graphs"
 # What was saved last is told by a number: the clock may have been set back.
 _LAST_SAVED = "SELECT coalesce(max(saved), 0) FROM graphs WHERE key IS ?"
 _INSERT_NODE = """
@@ -58,7 +54,7 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
     """
 
     _type, _number = TaskGraph, "seq"
-    _select = f"SELECT seq, {_COLUMNS} FROM graphs"
+    _select = f"SELECT {_COLUMNS} FROM graphs"
 
     def _is_there(self, row: Sequence[Any]) -> bool:
         check_graph(row)
@@ -118,7 +114,7 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         with self._ledger.reading() as connection:
             check_structure(connection, self._ledger.path, "graphs")
             rows = connection.execute(
-                f"SELECT seq, {_COLUMNS} FROM graphs WHERE key=? ORDER BY saved DESC, seq DESC",
+                f"SELECT {_COLUMNS} FROM graphs WHERE key=? ORDER BY saved DESC, seq DESC",
                 (to_text(key),),
             ).fetchall()
         for row in rows:
@@ -164,17 +160,18 @@ def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Values]]:
 def _save(connection: Connection, row: Values, tasks: list[Row], nodes: list[Values]) -> None:
     graph_id, title, key, created_at, updated_at, shape, error = row
     known = connection.execute(_FIND_GRAPH, (graph_id,)).fetchone()
-    if known is not None:
-        created_at = known[4]
+    if known is None:
+        (seq,) = connection.execute(_NEW_GRAPH).fetchone()
+    else:
+        seq, created_at = known[0], known[4]
     (saved,) = connection.execute(_LAST_SAVED, (key,)).fetchone()
     if not isinstance(saved, int):
         raise checksums.damaged(f"a graph with the key {key!r}", f"saved is {saved!r}")
-    _write(connection, (graph_id, title, key, created_at, updated_at, shape, error, saved + 1))
+    _write(connection, (seq, graph_id, title, key, created_at, updated_at, shape, error, saved + 1))
     for task in tasks:
         save_task(connection, task, new=known is None)
     if known is not None and known[6] == shape:
         return
-    (seq,) = connection.execute("SELECT seq FROM graphs WHERE id=?", (graph_id,)).fetchone()
     _delete_nodes(connection, seq)
     connection.executemany(_INSERT_NODE, [(seq, *node) for node in nodes])
 
@@ -183,20 +180,20 @@ def _save_error(connection: sqlite3.Connection, graph_id: str, error: str | None
     row = connection.execute(_FIND_GRAPH, (graph_id,)).fetchone()
     if row is not None:
         check_graph(row)
-        _write(connection, (*row[1:7], error, row[8]))
+        _write(connection, (*row[:7], error, row[8]))
 
 
 def _write(connection: sqlite3.Connection, columns: Values) -> None:
-    connection.execute(_UPSERT_GRAPH, (*columns, checksums.of_columns(*columns)))
+    connection.execute(_WRITE_GRAPH, (*columns, checksums.of_columns(*columns)))
 
 
 def check_graph(row: Sequence[Any]) -> None:
-    """Check a row of ``graphs``: its number and its columns.
+    """Check a row of ``graphs``.
 
     Raises:
         StoreError: it is damaged.
     """
-    checksums.check(row[-1], checksums.of_columns(*row[1:-1]), f"graph {row[1]!r}")
+    checksums.check(row[-1], checksums.of_columns(*row[:-1]), f"graph {row[1]!r}")
 
 
 def delete_graph(connection: sqlite3.Connection, key: str) -> bool:
@@ -231,6 +228,7 @@ def prune(connection: sqlite3.Connection, before: int) -> int:
         (before,),
     ).rowcount
     delete_stray_events(connection)
+    prune_runs(connection, before)
     return deleted
 
 

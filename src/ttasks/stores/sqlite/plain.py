@@ -32,8 +32,12 @@ TEXT, JSON, ABSENT, NONE = "text", "json", "absent", "none"
 OUTPUT, PICKLE = "output", "pickle"
 
 
+LONGEST = 150_000_000
+"""Characters of a text that a row takes; SQLite takes 1,000,000,000 bytes of a row."""
+
+
 class NotStored:
-    """In place of a payload, value or raw result that is not JSON and so was not stored.
+    """In place of a payload, value or raw result that is not JSON, or too long, and was not stored.
 
     Using it raises an error that says what it replaces. Two are equal if they replace the same.
 
@@ -80,8 +84,8 @@ class NotStored:
 
     def _message(self) -> str:
         return (
-            f"The {self.what} ({self.kind}) is not JSON, so the ledger did not keep it; "
-            f"build the task anew from the code that made it"
+            f"The {self.what} ({self.kind}) is not JSON, or is too long, so the ledger did not "
+            f"keep it; build the task anew from the code that made it"
         )
 
 
@@ -105,16 +109,28 @@ def kind_of(value: object) -> str:
 def encode_object(value: object, pickles: bool = False) -> tuple[str, Text]:
     """The kind and the text with which a row holds an object."""
     if type(value) is str:
-        return TEXT, to_text(value)
+        return (TEXT, to_text(value)) if len(value) <= LONGEST else (ABSENT, kind_of(value))
     text = exact_json(value)
     if text is not None:
-        return JSON, text
+        return (JSON, text) if len(text) <= LONGEST else (ABSENT, kind_of(value))
     if pickles and type(value) is not NotStored:
         try:
-            return PICKLE, b64encode(pickle.dumps(value)).decode()
+            text = b64encode(pickle.dumps(value)).decode()
         except Exception:  # whatever a `__reduce__` raises
             pass
+        else:
+            if len(text) <= LONGEST:
+                return PICKLE, text
     return ABSENT, kind_of(value)
+
+
+def shortened(text: str) -> str:
+    """The beginning and the end of a text that is too long for a row; any other as it is."""
+    if len(text) <= LONGEST:
+        return text
+    half = LONGEST // 4
+    left_out = len(text) - 2 * half
+    return f"{text[:half]}\n[{left_out} characters are left out in the ledger]\n{text[-half:]}"
 
 
 def decode_object(what: str, kind: str, text: Text | None, pickles: bool = False) -> Any:

@@ -57,9 +57,9 @@ def seal(connection: sqlite3.Connection) -> None:
         shape = checksums.of_nodes(run(_NODES, (seq,)))
         run("UPDATE graphs SET shape=? WHERE seq=?", (shape, seq))
     for seq, *columns in _rows(connection, _GRAPHS):
-        run("UPDATE graphs SET checksum=? WHERE seq=?", (checksums.of_columns(*columns), seq))
+        run("UPDATE graphs SET checksum=? WHERE seq=?", (checksums.of_columns(seq, *columns), seq))
     for seq, *columns in _rows(connection, _EVENTS):
-        run("UPDATE events SET checksum=? WHERE seq=?", (checksums.of_event(*columns), seq))
+        run("UPDATE events SET checksum=? WHERE seq=?", (checksums.of_event(*columns) + seq, seq))
     for seq, *columns in _rows(connection, _OWNERS):
         checksum = checksums.of_columns(seq, *columns)
         run("UPDATE owners SET checksum=? WHERE seq=?", (checksum, seq))

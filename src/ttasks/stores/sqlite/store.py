@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
@@ -13,9 +13,11 @@ from ttasks.errors import StoreError
 from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.task import Task, lifecycle_of
+from ttasks.model.timeline import Notes
 from ttasks.processes import Liveness
 from ttasks.stores.sqlite.codec import (
     Row,
+    State,
     decode_task,
     encode_event,
     encode_state,
@@ -29,14 +31,17 @@ from ttasks.stores.sqlite.connection import (
     Connection,
     connect,
     identity,
+    make_private,
     patiently,
     translated,
 )
+from ttasks.stores.sqlite.details import SECRET_VARIABLES, secret_names
 from ttasks.stores.sqlite.graphs import LedgerGraphs, delete_stray_events, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
 from ttasks.stores.sqlite.owners import Owners, RunningTask
 from ttasks.stores.sqlite.plain import to_micros
+from ttasks.stores.sqlite.runs import LedgerRuns
 from ttasks.stores.sqlite.tasks import LedgerTasks
 
 
@@ -54,7 +59,9 @@ class SQLiteStore:
 
     Args:
         path: the file; if it is missing or empty, it becomes a new ledger. A new ledger can be read
-            by its owner only, as it may hold secrets; an existing one keeps its permissions.
+            by its owner only, as it may hold secrets, and so can one that an earlier version made
+            once it has been brought forward. After that the file keeps the permissions that you
+            give it, and the files beside it get the same.
             ":memory:" keeps everything in memory, for this store alone.
         durability: what a save survives once it has returned: "process" the end of this process,
             even by ``kill -9``; "power" a crash of the system or a power failure as well, which
@@ -63,6 +70,10 @@ class SQLiteStore:
         pickle_values: keep values that are not JSON as pickles, and read pickles. Reading a pickle
             can run any code, so do this only with ledgers that nobody else can have written to. A
             value that cannot be pickled is a `NotStored`, and so is a pickle without this option.
+        secret_variables: patterns, as for `fnmatch`, of the names of variables whose values in
+            ``env=`` are not stored. A task that comes from the ledger has these names in its option
+            ``env_from``: its command takes the values from the environment of the process that runs
+            it, or fails and says which are missing. An empty tuple stores all.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
@@ -77,6 +88,9 @@ class SQLiteStore:
         True
     """
 
+    SECRET_VARIABLES = SECRET_VARIABLES
+    """The default of ``secret_variables``."""
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -84,6 +98,7 @@ class SQLiteStore:
         durability: str = "process",
         journal_output: bool = False,
         pickle_values: bool = False,
+        secret_variables: Iterable[str] = SECRET_VARIABLES,
     ) -> None:
         name = os.fspath(path) if isinstance(path, os.PathLike) else path
         if not isinstance(name, str):
@@ -96,6 +111,7 @@ class SQLiteStore:
             raise wrong_value("durability", durability, " or ".join(map(repr, DURABILITIES)))
         check_bool("journal_output", journal_output)
         self._pickle_values = check_bool("pickle_values", pickle_values)
+        self._is_secret = secret_names(secret_variables)
         self._path = name if name == MEMORY else os.path.abspath(name)
         self._durability = durability
         self._ledger = Ledger(self._path, durability)
@@ -104,6 +120,7 @@ class SQLiteStore:
         self._graphs = LedgerGraphs(self._ledger, self._encode, self._decode)
         kinds = LIFECYCLE | {TaskEventType.OUTPUT} if journal_output else LIFECYCLE
         self._events = Journal(self._ledger, kinds)
+        self._runs = LedgerRuns(self._ledger, self._owners, self._graphs, self._tasks)
 
     def _own(self, task: Task) -> int | None:
         """The row of this process if it runs the task; otherwise None."""
@@ -113,7 +130,7 @@ class SQLiteStore:
         return self._owners.row or self._owners.mine()
 
     def _encode(self, task: Task) -> Row:
-        return encode_task(task, self._own(task), self._pickle_values)
+        return encode_task(task, self._own(task), self._pickle_values, self._is_secret)
 
     def _decode(self, row: Sequence[Any]) -> Task:
         return decode_task(row, self._pickle_values)
@@ -143,27 +160,64 @@ class SQLiteStore:
         """What happened, in order; can be read during a run, even from another process."""
         return self._events
 
-    def record(self, task: Task, *events: TaskEvent) -> None:
+    @property
+    def runs(self) -> LedgerRuns:
+        """Runs of graphs and of single tasks, the latest first; also those of other processes."""
+        return self._runs
+
+    def record(self, task: Task, *events: TaskEvent, notes: Notes | None = None) -> None:
         """Save a task and its events in one transaction, perhaps together with other threads.
 
         When this returns, both are committed; if it raises, neither is. The attributes of a task
         that was saved before are written only if one was assigned to since the task was made
         (``save`` also notices a payload that was changed in place).
+
+        Args:
+            task: the task.
+            events: of this task.
+            notes: what its run has noted of it, to be kept with the events.
         """
         if not isinstance(task, Task):
             raise wrong_type("task", task, "a Task")
         owner = self._own(task)
-        journal = tuple(map(encode_event, events))
+        if notes is None or not events or events[0].run is None:
+            self._write(task, owner, [encode_event(event) for event in events])
+            return
+        run, event = events[0].run, events[0]
+        text, begin = self._runs.details(run, notes)
+        try:
+            self._write(task, owner, [encode_event(event, text) for event in events], begin)
+        except BaseException:
+            if begin is not None:
+                self._runs.let_go(run)
+            raise
+        if event.retry_in is None and not event.status.is_active:
+            self._runs.let_go_single(run)
+
+    def _write(
+        self,
+        task: Task,
+        owner: int | None,
+        journal: Sequence[tuple[Any, ...]],
+        begin: Callable[[Connection], None] | None = None,
+    ) -> None:
+        """Write a task and rows of events of it; ``begin`` comes before these."""
         write = self._ledger.writer.write
         # Not comparing the attributes saves 45 of 210 microseconds for two transitions.
         if not lifecycle_of(task).edited:
             state = encode_state(task, owner, self._pickle_values)
-            if write(partial(update_state, state=state, events=journal)):
+            if begin is None:
+                work = partial(update_state, state=state, events=journal)
+            else:
+                work = partial(_begin_run, begin=begin, state=state, events=journal)
+            if write(work):
                 return
-        row = encode_task(task, owner, self._pickle_values)
+        row = encode_task(task, owner, self._pickle_values, self._is_secret)
 
         def save(connection: Connection) -> None:
             save_task(connection, row)
+            if begin is not None:
+                begin(connection)
             insert_events(connection, journal)
 
         write(save)
@@ -216,7 +270,7 @@ class SQLiteStore:
         """
         from ttasks.stores.sqlite.check import Check
 
-        check = Check(self._ledger, self._decode, self._graphs, self._events)
+        check = Check(self._ledger, self._decode, self._graphs, self._events, self._runs)
         check.run()
         return check.problems
 
@@ -253,9 +307,9 @@ class SQLiteStore:
             raise wrong_type("path", path, "a str or a PathLike of str")
         if identity(target) == identity(self._path) is not None:
             raise StoreError(f"Cannot write the copy {target!r}: that is the ledger itself")
-        part = f"{target}.part"
+        part = None
         try:
-            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+            part = make_private(target)
             with self._ledger.reading() as source, translated(part), closing(connect(part)) as copy:
                 source.backup(copy)
                 copy.execute("PRAGMA journal_mode=DELETE").fetchone()  # one file, for one process
@@ -263,8 +317,9 @@ class SQLiteStore:
         except OSError as error:
             raise StoreError(f"Cannot write the copy {target!r}: {error.strerror}") from error
         finally:
-            with suppress(OSError):
-                os.unlink(part)
+            if part is not None:
+                with suppress(OSError):
+                    os.unlink(part)
 
     def close(self) -> None:
         """Close the file; idempotent. Nothing is lost by not calling it.
@@ -281,3 +336,17 @@ class SQLiteStore:
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self._path!r} {self._durability}>"
+
+
+def _begin_run(
+    connection: Connection,
+    begin: Callable[[Connection], None],
+    state: State,
+    events: Sequence[tuple[Any, ...]],
+) -> bool:
+    """`update_state`; before the events, the run of a single task gets its row."""
+    if not update_state(connection, state):
+        return False
+    begin(connection)
+    insert_events(connection, events)
+    return True

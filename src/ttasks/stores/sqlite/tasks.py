@@ -22,6 +22,7 @@ from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
 from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.codec import (
+    COLUMNS,
     DAMAGE,
     PARTS,
     RESULTS,
@@ -30,19 +31,27 @@ from ttasks.stores.sqlite.codec import (
     WORK_IN_SHORT,
     Row,
     check_state,
+    check_task,
     check_work,
     save_task,
 )
 from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.ledger import Ledger
-from ttasks.stores.sqlite.plain import from_micros, from_optional, from_text, to_micros, to_text
+from ttasks.stores.sqlite.plain import (
+    ABSENT,
+    from_micros,
+    from_optional,
+    from_text,
+    to_micros,
+    to_text,
+)
 
+_FOREVER = 2**62  # fits into an integer of SQLite
+_IN_SHORT = f"tasks.seq, {STATE}, results.checksum, {WORK_IN_SHORT}"
 _SELECT = f"SELECT {SELECTED} FROM tasks {PARTS} WHERE id=?"
-_SUCCEEDED = f"""
-SELECT {SELECTED} FROM tasks {PARTS}
-WHERE fingerprint=? AND status='succeeded' AND listed AND value_kind IS NOT 'absent'
-ORDER BY tasks.seq DESC LIMIT 1
-"""
+# Whatever has the fingerprint: a condition on the rest would pass over a damaged row.
+_SAME = f"SELECT {SELECTED} FROM works JOIN tasks ON tasks.seq=works.task {RESULTS}"
+_SAME += " WHERE works.fingerprint=? ORDER BY works.task DESC"
 # Whether a task is listed can be seen by the sign of its checksum too.
 _COUNTS = """
 SELECT status, total(listed), total(listed IS NOT (checksum >= 0)) FROM tasks GROUP BY status
@@ -51,18 +60,20 @@ SELECT status, total(listed), total(listed IS NOT (checksum >= 0)) FROM tasks GR
 # The inner order is not needed for the result: it lets the sorter, which keeps the best rows, see
 # them early. The limit of -1, no limit, keeps SQLite from leaving it out.
 _PAGE = f"""
-SELECT tasks.seq, {STATE}, results.checksum, {WORK_IN_SHORT} FROM tasks {PARTS}
+SELECT {_IN_SHORT} FROM tasks {PARTS}
 WHERE tasks.seq IN (
     SELECT seq FROM (
         SELECT seq, updated_at FROM tasks
-        WHERE (listed OR checksum>=0) AND updated_at>=? AND updated_at<?
-            AND (updated_at, seq) {{0}} (?, ?) {{2}}
+        WHERE (listed OR checksum>=0) AND (
+            (updated_at BETWEEN 0 AND {_FOREVER}) IS NOT TRUE
+            OR (updated_at>=? AND updated_at<? AND (updated_at, seq) {{0}} (?, ?) {{2}})
+        )
         ORDER BY seq {{1}} LIMIT -1
     ) ORDER BY updated_at {{1}}, seq {{1}} LIMIT ?
 ) ORDER BY updated_at {{1}}, tasks.seq {{1}}
 """
+_VALUE_KIND = COLUMNS.index("results.value_kind")
 _UPDATED_AT, _LISTED = 6, 8  # where they stand in a row that begins with its number
-_FOREVER = 2**62  # fits into an integer of SQLite
 _ITERATED = 1000  # rows that are read at once
 
 Item = TypeVar("Item", Task, TaskGraph)
@@ -181,10 +192,10 @@ class LedgerTasks(LedgerCollection[Task]):
     """
 
     _type, _number = Task, "tasks.seq"
-    _select = f"SELECT tasks.seq, {STATE}, results.checksum FROM tasks {RESULTS}"
+    _select = f"SELECT {_IN_SHORT} FROM tasks {PARTS}"
 
     def _is_there(self, row: Sequence[Any]) -> bool:
-        check_state(row[1:10], row[10])
+        _check(row)
         return bool(row[_LISTED])
 
     def __len__(self) -> int:
@@ -218,8 +229,16 @@ class LedgerTasks(LedgerCollection[Task]):
         get a fingerprint when they are run with a store.
         """
         check_str("fingerprint", fingerprint)
-        row = self._fetch_one(_SUCCEEDED, fingerprint)
-        return None if row is None else self._decode(row)
+        found = None
+        with self._ledger.reading() as connection:
+            for row in connection.execute(_SAME, (to_text(fingerprint),)):
+                check_task(row)
+                if row[_LISTED - 1] and row[1] == "succeeded":
+                    if row[_VALUE_KIND] != ABSENT:
+                        found = row
+                        break
+                    self._decode(row)  # to be sure that its value was not kept
+        return None if found is None else self._decode(found)
 
     def list(
         self,
@@ -318,13 +337,18 @@ def _cursor(after: object) -> tuple[int, int]:
     return min(int(micros), _FOREVER), min(int(seq), _FOREVER)
 
 
-def _summary(row: Any) -> TaskSummary:
+def _check(row: Any) -> None:
+    """Check the columns of `_IN_SHORT`."""
     state, result, work = row[1:10], row[10], row[11:]
-    task_id, status, created_at, _, error, updated_at, *_ = state
+    check_state(state, result)
+    check_work(state[0], state[2], work)
+
+
+def _summary(row: Any) -> TaskSummary:
+    _check(row)
+    task_id, status, created_at, _, error, updated_at = row[1:7]
+    kind, title, _, key = row[11:15]
     try:
-        check_state(state, result)
-        check_work(task_id, created_at, work)
-        kind, title, _, key, *_ = work
         return TaskSummary(
             task_id,
             from_text(title),
