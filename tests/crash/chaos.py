@@ -184,14 +184,14 @@ def finish(pid: int, findings: Findings, told: str) -> None:
 
 
 class Interruptible:
-    """Signals raise KeyboardInterrupt in a ``with`` block, which ends there."""
+    """Signals raise KeyboardInterrupt in a ``with`` block, which ends there; nothing outside."""
 
     def __init__(self) -> None:
         self._is_inside = False
-
-    def __enter__(self) -> Interruptible:
         for number in SIGNALS:
             signal.signal(number, self._receive)
+
+    def __enter__(self) -> Interruptible:
         self._is_inside = True
         return self
 
@@ -214,8 +214,8 @@ def interrupted_run(where: str) -> None:
     host = Host(where)
     guard = Interruptible()
     try:
+        note(where, "ready")
         with guard:
-            note(where, "ready")
             host.graph.run(host.executor, handle_sigterm=True)
     except KeyboardInterrupt:
         pass  # between the end of the run and that of the block
