@@ -77,8 +77,9 @@ class GraphRun:
         self._begun = begun
         self._history = GraphHistory(scheduler.services, graph, options, outer, self.cancel)
         self._public = PublicRun(self._history)
+        log = getattr(store, "runs", None)
         self._record = RunRecord(
-            getattr(store, "runs", None), self._recorder, self._public, self._history
+            log if hasattr(log, "begin") else None, self._recorder, self._public, self._history
         )
         self._reused: list[Task] = []
 
