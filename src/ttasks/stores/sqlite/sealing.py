@@ -52,7 +52,7 @@ def seal(connection: sqlite3.Connection) -> None:
         run("UPDATE tasks SET checksum=? WHERE seq=?", (checksum, seq))
     for seq, payload, details, *columns in _rows(connection, _WORKS):
         body = checksums.of_body(payload, details)
-        sums = (body, checksums.of_work(*columns, body=body), seq)
+        sums = (body, checksums.of_work(*[*columns, body]), seq)
         run("UPDATE works SET body=?, checksum=? WHERE task=?", sums)
     for seq, *_ in _rows(connection, _GRAPHS):
         shape = checksums.of_nodes(run(_NODES, (seq,)))
