@@ -118,7 +118,7 @@ def main() -> None:
     def tell(event: TaskEvent) -> None:
         if event.type is TaskEventType.SUCCEEDED:
             say(f"done {event.task.title}")
-        elif not begun.is_set():
+        elif event.type is TaskEventType.STARTED and not begun.is_set():
             begun.set()
             say("begun")
 

@@ -105,19 +105,22 @@ class FakeHandler:
         self._now: dict[str, int] = {"": 0}
 
     def __call__(self, context: TaskContext) -> Any:
-        group = str(context.payload)
+        payload = context.payload
+        groups = payload if isinstance(payload, tuple) else (str(payload),)
         with self._lock:
             self.calls.append(context.title)
             self._now[""] += 1
-            self._now[group] = self._now.get(group, 0) + 1
             self.most = max(self.most, self._now[""])
-            self.most_by_group[group] = max(self.most_by_group.get(group, 0), self._now[group])
+            for group in groups:
+                self._now[group] = self._now.get(group, 0) + 1
+                self.most_by_group[group] = max(self.most_by_group.get(group, 0), self._now[group])
         try:
             return perform(self.script.get(context.title), context)
         finally:
             with self._lock:
                 self._now[""] -= 1
-                self._now[group] -= 1
+                for group in groups:
+                    self._now[group] -= 1
 
 
 def perform(step: Any, context: TaskContext) -> Any:
@@ -185,12 +188,16 @@ REPORTS = frozenset(
 
 
 class EventRecorder:
-    """Keeps every event of an executor, and checks the order that is promised per task."""
+    """Keeps all events of tasks, and checks the order that is promised for each task."""
 
     def __init__(self, executor: TaskExecutor) -> None:
         self.events: list[TaskEvent] = []
         self.executor = executor
-        executor.events.subscribe(self.events.append)
+        executor.events.subscribe(self._keep)
+
+    def _keep(self, event: TaskEvent) -> None:
+        if event.task is not None:  # else it is of a run
+            self.events.append(event)
 
     def of(self, task: Task) -> list[TaskEventType]:
         """Kinds of the events of a task, in order."""
@@ -242,6 +249,9 @@ def check_order(events: Iterable[TaskEvent]) -> None:
             expected = attempt + 1 if retry_promised else 1
             assert event.attempt == expected, f"{where}: expected attempt {expected}"
             running, attempt, retry_promised = True, event.attempt, False
+        elif event.type is TaskEventType.REUSED:
+            assert not running, f"{where}: while it was running"
+            assert attempt == 0, f"{where}: after it had run"
         elif event.type in REPORTS:
             assert running, f"{where}: outside of an attempt"
             assert event.attempt == attempt, where

@@ -34,6 +34,7 @@ from ttasks.errors import (
     RateLimitedError,
     StoreError,
     StoreVersionError,
+    TaskArgumentError,
     TaskCancelled,
     TaskExecutionError,
     TaskRejectedError,
@@ -43,6 +44,7 @@ from ttasks.errors import (
     UnknownModelError,
 )
 from ttasks.model.breaker import BreakerStatus, CircuitBreaker, CircuitState
+from ttasks.model.call import literal
 from ttasks.model.context import TaskContext, current_context
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.function import TaskFunction, task
@@ -51,6 +53,7 @@ from ttasks.model.log_filter import TaskLogFilter
 from ttasks.model.policy import DependencyPolicy, RetryPolicy
 from ttasks.model.prompt import PermissionRequest, PromptReply
 from ttasks.model.result import Failure, TaskResult
+from ttasks.model.run import Run
 from ttasks.model.running import GraphStatistics
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store
@@ -59,12 +62,25 @@ from ttasks.model.task_type import TaskType
 from ttasks.stores.memory import InMemoryStore
 
 if TYPE_CHECKING:
+    from ttasks.engine.bridge import TaskFuture
     from ttasks.prompts import (
         make_copilot_agent_handler,
         make_copilot_prompt_handler,
         make_openai_prompt_handler,
     )
+    from ttasks.report import (
+        ReportAttempt,
+        ReportEntry,
+        RunComparison,
+        RunNumbers,
+        RunReport,
+        SlowerTask,
+        TaskChange,
+        TaskSaving,
+    )
     from ttasks.stores.sqlite import SQLiteStore
+
+    __version__: str
 
 __all__ = [
     "BreakerStatus",
@@ -91,30 +107,43 @@ __all__ = [
     "ProviderStartError",
     "RateLimitedError",
     "PythonTask",
+    "ReportAttempt",
+    "ReportEntry",
     "RetryPolicy",
+    "Run",
+    "RunComparison",
+    "RunNumbers",
+    "RunReport",
     "SQLiteStore",
+    "SlowerTask",
     "Store",
     "StoreError",
     "StoreVersionError",
     "TTasksError",
     "Task",
+    "TaskArgumentError",
     "TaskCancelled",
+    "TaskChange",
     "TaskContext",
     "TaskEvent",
     "TaskEventType",
     "TaskExecutionError",
     "TaskExecutor",
     "TaskFunction",
+    "TaskFuture",
     "TaskGraph",
     "TaskLogFilter",
     "TaskRejectedError",
     "TaskResult",
+    "TaskSaving",
     "TaskStatus",
     "TaskTimeoutError",
     "TaskType",
     "UnknownDependencyError",
     "UnknownModelError",
+    "__version__",
     "current_context",
+    "literal",
     "make_copilot_agent_handler",
     "make_copilot_prompt_handler",
     "make_openai_prompt_handler",
@@ -126,6 +155,16 @@ _PROMPT_HANDLERS = (
     "make_copilot_prompt_handler",
     "make_openai_prompt_handler",
 )
+_REPORTS = (
+    "ReportAttempt",
+    "ReportEntry",
+    "RunComparison",
+    "RunNumbers",
+    "RunReport",
+    "SlowerTask",
+    "TaskChange",
+    "TaskSaving",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -134,8 +173,20 @@ def __getattr__(name: str) -> Any:
         from ttasks.stores.sqlite import SQLiteStore
 
         return SQLiteStore
+    if name == "TaskFuture":
+        from ttasks.engine.bridge import TaskFuture
+
+        return TaskFuture
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ttasks")
     if name in _PROMPT_HANDLERS:
         from ttasks import prompts
 
         return getattr(prompts, name)
+    if name in _REPORTS:
+        from ttasks import report
+
+        return getattr(report, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -85,7 +86,7 @@ def test_recommend_is_not_red_because_the_model_is_away(tmp_path: Path) -> None:
 # --- preflight.py: it is honest -----------------------------------------------------------------
 
 
-def preflight(folder: Path, test: str) -> subprocess.Popen[str]:
+def preflight(folder: Path, test: str, *options: str) -> subprocess.Popen[str]:
     """Start the preflight of a small project of its own that has nothing but this test."""
     script = folder / "examples" / "preflight.py"
     script.parent.mkdir()
@@ -94,11 +95,14 @@ def preflight(folder: Path, test: str) -> subprocess.Popen[str]:
     # A git that knows no repository, whatever is around the folder.
     environment = os.environ | {
         "GIT_DIR": str(folder / "none"),
+        "LANG": "C.UTF-8",
+        "CI": "",
+        "GITHUB_ACTIONS": "",
         "PYTEST_ADDOPTS": "",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     return subprocess.Popen(
-        [sys.executable, "-W", "error", str(script), "--only", "tests"],
+        [sys.executable, "-W", "error", str(script), "--only", "tests", *options],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -117,31 +121,38 @@ def rest_of(process: subprocess.Popen[str]) -> list[str]:
 
 
 def test_preflight_exits_with_0_although_an_optional_task_fails(tmp_path: Path) -> None:
-    process = preflight(tmp_path, "def test_passes():\n    pass\n")
+    process = preflight(tmp_path, "def test_passes():\n    pass\n", "--report", "made.html")
     lines = rest_of(process)
     assert process.returncode == 0, lines
-    assert lines[-1] == "All is well."
-    assert any(line.startswith("failed ") and line.endswith(" changes") for line in lines)
+    assert any(re.match(r"✓ +[0-9.]+s  tests$", line) for line in lines)
+    assert any(
+        re.match(r"! +[0-9.]+s  changes  exit code 128 \(optional\)$", line) for line in lines
+    )
+    assert re.match(r"✓ +[0-9.]+s  preflight  1 failed \(optional\), 1 succeeded$", lines[-2])
+    assert lines[-1] == "Wrote made.html"
+    assert "preflight" in (tmp_path / "made.html").read_text(encoding="utf-8")
 
 
 def test_preflight_exits_with_1_and_shows_the_tail_of_what_failed(tmp_path: Path) -> None:
     process = preflight(tmp_path, "def test_fails():\n    assert 'this' == 'that'\n")
     lines = rest_of(process)
     assert process.returncode == 1, lines
-    assert lines[-1] == "Something is WRONG."
-    table = lines.index("Status     Duration  Check")
-    assert any(line.startswith("failed ") and line.endswith(" tests") for line in lines[table:])
-    assert any("assert 'this' == 'that'" in line for line in lines[table:])
-    assert any(line.startswith("tests   | ") and "'that'" in line for line in lines[:table])
+    assert re.match(r"✗ +[0-9.]+s  preflight  1 failed, 1 failed \(optional\)$", lines[-1])
+    failures = next(at for at, line in enumerate(lines) if "Failures" in line)
+    for part in (lines[:failures], lines[failures:]):
+        assert any(re.match(r"✗ +[0-9.]+s  tests  exit code 1$", line) for line in part)
+        assert any("assert 'this' == 'that'" in line for line in part)
+        assert any("again" in line and line.endswith("--only tests") for line in part)
 
 
-def test_preflight_exits_with_130_after_ctrl_c_and_its_report(tmp_path: Path) -> None:
+def test_preflight_exits_with_130_after_ctrl_c_and_its_cleanup(tmp_path: Path) -> None:
     process = preflight(tmp_path, "import time\n\ndef test_waits():\n    time.sleep(60)\n")
-    while "started   tests" not in process.stdout.readline():
+    while not process.stdout.readline().endswith("  tests\n"):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     lines = rest_of(process)
     assert process.returncode == 130, lines
-    assert lines[-1] == "Interrupted."
-    table = lines.index("Status     Duration  Check")
-    assert any(line.startswith("cancelled ") and line.endswith(" tests") for line in lines[table:])
+    assert "  then cleaning up: changes" in lines
+    assert any(re.match(r"■ +[0-9.]+s  tests  interrupted$", line) for line in lines)
+    assert any(re.match(r"! +[0-9.]+s  changes  exit code 128", line) for line in lines)
+    assert "preflight interrupted" in lines[-1]

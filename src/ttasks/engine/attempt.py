@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
 from ttasks.engine import outcome
+from ttasks.engine.breakers import name_of_circuit
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import ask_guards
 from ttasks.engine.reports import EMIT_PATIENCE, Reports
@@ -32,16 +33,19 @@ from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
     from ttasks.backends.base import Backend
-    from ttasks.engine.breakers import Breakers
+    from ttasks.engine.breakers import Breakers, Entry
     from ttasks.engine.guards import Guard
     from ttasks.engine.recorder import Recorder
     from ttasks.engine.retry import Tries
     from ttasks.model.clock import Clock
-    from ttasks.model.plan import Decision
+    from ttasks.model.frames import Frames
+    from ttasks.model.plan import Decision, Plan
     from ttasks.model.policy import RetryPolicy
     from ttasks.model.redact import Redactor
     from ttasks.model.result import TaskResult
+    from ttasks.model.run import Run
     from ttasks.model.task import Task
+    from ttasks.model.timeline import Notes
 
 Handler = Callable[[TaskContext], Any]
 
@@ -49,7 +53,20 @@ Handler = Callable[[TaskContext], Any]
 _NO_REASON = TaskCancelled().args[:1]
 
 
-@dataclass(slots=True)
+class Diary(Protocol):
+    """What the run of a single task keeps; see `ttasks.engine.history.SingleHistory`."""
+
+    def begin(self, plan: Plan, node: int) -> None:
+        """The task has this number in a plan."""
+
+    def keep(self) -> None:
+        """The plan is about to forget it."""
+
+    def notes(self, ended: float | None = None) -> Notes:
+        """What was noted of it."""
+
+
+@dataclass(slots=True, eq=False)
 class Work:
     """A task of a run, and what its attempts need.
 
@@ -66,6 +83,8 @@ class Work:
         is_tried_again: it had ended without success before the run began.
         awaited: somebody else was running the task when its turn came; kept by the run.
         decision: why it will not run, unless somebody else runs it to success; kept by the run.
+        run: what it is part of, for events.
+        history: of its run, if that is of this task alone.
     """
 
     task: Task
@@ -81,6 +100,8 @@ class Work:
     is_tried_again: bool = False
     awaited: bool = False
     decision: Decision | None = None
+    run: Run | None = None
+    history: Diary | None = None
 
 
 class Keeper(Protocol):
@@ -93,6 +114,9 @@ class Keeper(Protocol):
     @property
     def outer(self) -> Attempt | None:
         """The attempt that the run is part of; None if there is none."""
+
+    def notes(self, node: int, ended: float | None = None) -> Notes:
+        """What was noted of a node; ``ended`` if its end is still to be noted."""
 
     def ring(self) -> None:
         """Wake the supervisor."""
@@ -110,15 +134,18 @@ class Services:
 
     Attributes:
         running: attempts by task id; each adds and removes itself.
+        retry, timeout: of tasks that have none of their own.
     """
 
     recorder: Recorder
     running: dict[str, Attempt]
     clock: Clock
     redactor: Redactor | None
-    capture_locals: bool
+    capture_locals: Frames
     guards: tuple[Guard, ...]
     breakers: Breakers | None
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
 
 
 class Attempt:
@@ -133,6 +160,8 @@ class Attempt:
         status: how the attempt ended; None before.
         error: the exception behind that; None after a success or before the end.
         retry_in: seconds until the next attempt; None if there will be none.
+        ended_at: when its end was known, by the executor's clock.
+        told: message and reason of a failure that another attempt follows, for the plan.
         trouble: a failure of the store that stops the run, because the executor is strict.
         deadline: when it times out, by the executor's clock; None for never. Set by the run.
         held: limited groups in which this task, or one that it runs in, has a place.
@@ -154,6 +183,8 @@ class Attempt:
     status: TaskStatus | None = None
     error: BaseException | None = None
     retry_in: float | None = None
+    ended_at = 0.0
+    told: tuple[str | None, str | None] | None = None
     trouble: BaseException | None = None
     ticket: int | None = None
     is_started = False
@@ -166,7 +197,7 @@ class Attempt:
     _detached = False
     _sheltered = 0
     _is_leaving = False
-    _circuit: tuple[str, int] | None = None  # its group, and the ticket that it gave
+    _circuits: tuple[Entry, ...] = ()  # those that let it through
 
     _started_at: datetime
     _began: float
@@ -197,6 +228,11 @@ class Attempt:
         # It orders the end of the attempt against its reports, `detach` and `leave`.
         self._lock = life.lock
 
+    @property
+    def run(self) -> Run | None:
+        """The run that it is part of."""
+        return self._work.run
+
     # From RUNNING to the handler
 
     def start(self) -> bool:
@@ -222,8 +258,18 @@ class Attempt:
         services.running[task.id] = self
         try:
             try:
-                services.recorder.transition(
-                    STARTED, task, before, RUNNING, started_at, None, self.number
+                recorder = services.recorder
+                recorder.transition(
+                    STARTED,
+                    task,
+                    before,
+                    RUNNING,
+                    started_at,
+                    None,
+                    self.number,
+                    None,
+                    work.run,
+                    self._run.notes(self.node) if recorder.keeps_notes else None,
                 )
             except BaseException as error:
                 self.trouble = error
@@ -236,13 +282,14 @@ class Attempt:
                     self._announced.set()
             self.context = context = TaskContext(
                 task,
+                work.upstream,
                 self,
                 self.token,
                 self.number,
-                work.upstream,
                 self.deadline,
                 services.redactor,
                 services.clock,
+                services.timeout,
             )
             self.variables.run(CURRENT.set, context)
             if services.guards or services.breakers is not None:
@@ -268,7 +315,7 @@ class Attempt:
                 self.token.cancel("timeout")
                 raise self.token.error()
         if services.breakers is not None and not self.token.cancelled:
-            self._circuit = services.breakers.enter(self.task.group)
+            self._circuits = services.breakers.enter(self.task)
 
     def detach(self) -> bool:
         """Let the worker go on while the job runs elsewhere.
@@ -303,7 +350,12 @@ class Attempt:
             if self.reports is None:
                 is_open = life.owner is self and life.phase is ACTIVE
                 self.reports = Reports(
-                    services.recorder, services.redactor, self.task, self.number, is_open=is_open
+                    services.recorder,
+                    services.redactor,
+                    self.task,
+                    self.number,
+                    self._work.run,
+                    is_open=is_open,
                 )
             return self.reports
 
@@ -412,10 +464,13 @@ class Attempt:
         services.running.pop(self.task.id, None)
         self.status = result.status
         try:
-            if self._circuit is not None:
-                self._leave_circuit(result.status)
-            failure = result.failure
-            services.recorder.transition(
+            for entry in self._circuits:
+                self._leave_circuit(entry, result)
+            failure, recorder = result.failure, services.recorder
+            if self.retry_in is not None:
+                text = None if failure is None else failure.message
+                self.told = text, result.termination_reason
+            recorder.transition(
                 EVENT_OF_STATUS[result.status],
                 self.task,
                 RUNNING,
@@ -424,6 +479,8 @@ class Attempt:
                 None if failure is None else failure.message,
                 self.number,
                 self.retry_in,
+                self._work.run,
+                self._run.notes(self.node, self.ended_at) if recorder.keeps_notes else None,
             )
         except BaseException as problem:
             self.trouble = self.trouble or problem
@@ -445,22 +502,27 @@ class Attempt:
     ) -> TaskResult:
         """Make the result and set it; returns the one that stands."""
         services, life, tries = self._services, self._life, self._work.tries
-        finished_at, now = datetime.now(UTC), services.clock.now()
-        duration = now - self._started
+        finished_at, self.ended_at = datetime.now(UTC), services.clock.now()
+        duration = self.ended_at - self._started
         if raised is not None or self.token.cancelled:
             raised = self._translate(raised)
         spent = ""
         if tries is not None and not plainly:
             tries.note_end(duration)
-            if raised is not None and not is_to_be_cancelled(self.token):
-                self.retry_in, spent = tries.decide(raised)
+            if not is_to_be_cancelled(self.token):
+                raised, self.retry_in, spent = tries.decide(
+                    raised,
+                    lambda error: self._result(
+                        value, error, outcome.Timing(self._started_at, finished_at, duration), ""
+                    ),
+                )
         elif raised is None and self.reports is None and not services.redactor:
             # The common case: success, nothing reported, nothing to redact.
             result = outcome.success(
                 self.task.id, self._started_at, finished_at, duration, self.number, value
             )
             if life.finish(self.token, result, None, False):
-                self.handler_seconds = now - self._began
+                self.handler_seconds = self.ended_at - self._began
                 return result
             raised = self._as_moved(None, life.status, result.status)
         timing = outcome.Timing(self._started_at, finished_at, duration)
@@ -482,7 +544,7 @@ class Attempt:
 
     def _translate(self, raised: BaseException | None) -> BaseException | None:
         """The error that stands for what came out of the handler; None for success."""
-        token, timeout = self.token, self.task.timeout
+        token, timeout = self.token, self.task.timeout or self._services.timeout
         kind = type(raised)
         if issubclass(kind, KeyboardInterrupt):
             token.cancel("interrupted", message="Task was interrupted")
@@ -538,17 +600,16 @@ class Attempt:
                 redactor=services.redactor,
                 capture_locals=services.capture_locals,
                 spent=spent,
+                payload=self.task.payload,
             )
         return result if self._work.tries is None else self._work.tries.in_result(result)
 
-    def _leave_circuit(self, status: TaskStatus) -> None:
-        """Tell the circuit breaker how the call ended, and announce a change of its state."""
+    def _leave_circuit(self, entry: Entry, result: TaskResult) -> None:
+        """Tell a circuit breaker how the call ended, and announce a change of its state."""
         breakers = self._services.breakers
         assert breakers is not None
-        assert self._circuit is not None
-        group, ticket = self._circuit
-        failed = None if status is CANCELLED else status is FAILED
-        changed = breakers.leave(group, ticket, failed)
+        is_telling = result.status is not CANCELLED and result.attempts == self.number
+        changed = breakers.leave(entry, result.status is FAILED if is_telling else None)
         if changed is None:
             return
         opened = changed is CircuitState.OPEN
@@ -557,9 +618,20 @@ class Attempt:
         if recorder.wants(kind):
             shown = recorder.shown(self.task)
             now, running = datetime.now(UTC), RUNNING  # its end comes next
-            text = f"circuit of group {group!r} {'opened' if opened else 'closed'}"
+            name = name_of_circuit(entry[0])
+            text = f"circuit of {name} {'opened' if opened else 'closed'}"
             recorder.report(
-                make_event(kind, shown.id, shown, now, running, running, text, self.number)
+                make_event(
+                    kind,
+                    shown.id,
+                    shown,
+                    now,
+                    running,
+                    running,
+                    text,
+                    self.number,
+                    run=self._work.run,
+                )
             )
 
     # Between two attempts
@@ -567,15 +639,19 @@ class Attempt:
     def _cancel_retry(self) -> None:
         """End the task as CANCELLED in place of the attempt that was announced."""
         self.error = error = self.token.error()
+        self.ended_at = self._services.clock.now()
+        recorder = self._services.recorder
         self.status = CANCELLED
         try:
             settle(
-                self._services.recorder,
+                recorder,
                 self.task,
                 CANCELLED,
                 error,
                 reason=self.token.reason,
                 owner=self,
+                run=self._work.run,
+                notes=self._run.notes(self.node, self.ended_at) if recorder.keeps_notes else None,
                 previous=FAILED,
             )
         except BaseException as problem:

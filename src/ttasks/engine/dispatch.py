@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from contextvars import Context
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +20,9 @@ from ttasks.engine.crew import Crew
 from ttasks.engine.deadlock import Deadlock, Parked, refusal_of
 from ttasks.engine.ending import settle
 from ttasks.engine.pace import LOOK_SECONDS, Pace
+from ttasks.engine.resume import announce_reused
 from ttasks.engine.retry import RetryBudget, Tries
+from ttasks.engine.twins import Twins
 from ttasks.errors import (
     HandlerNotFoundError,
     InvalidTransitionError,
@@ -28,13 +31,22 @@ from ttasks.errors import (
 )
 from ttasks.model.clock import SYSTEM_CLOCK
 from ttasks.model.plan import Decision, Plan
-from ttasks.model.status import BLOCKED, CANCELLED, FAILED, PENDING, RUNNING, TaskStatus
+from ttasks.model.status import (
+    BLOCKED,
+    CANCELLED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    SUCCEEDED,
+    TaskStatus,
+)
 from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
     from ttasks.backends.base import Backend
     from ttasks.engine.limits import RunPlaces
     from ttasks.engine.scheduler import Scheduler
+    from ttasks.model.timeline import Notes
 
 SUPERVISOR = 0
 """The slot of a supervisor that runs tasks itself, because no thread could be started."""
@@ -97,6 +109,7 @@ class Dispatch:
         errors: exception by task id.
         has_decided: some tasks did not run, because of others or of a stop.
         must_work: no thread could be started, so the supervisor has to call ``work_here``.
+        elsewhere: nodes whose end this run has not announced.
     """
 
     def __init__(
@@ -132,7 +145,7 @@ class Dispatch:
         self._is_open = is_open
         self._closed = False
         self._grouped = plan.grouped
-        self._held = places.held_by(None)
+        self._held = places.held_by(())
         self._crew = Crew(self._serve, max_workers, name)
         self._agenda: Agenda[int | Attempt] = Agenda()
         self._deadlocks: dict[int, Deadlock] = {}  # by the node that was refused
@@ -144,9 +157,11 @@ class Dispatch:
         self._stop_reason = "cancelled"
         self._stop_message: str | None = None
         self._stop_all = False
+        self._twins: Twins | None = None  # made for the first task with ``reuse``
         self.errors: dict[str, BaseException] = {}
         self.has_decided = False
         self.must_work = False
+        self.elsewhere: set[int] = set()
 
     # For the supervisor
 
@@ -278,27 +293,29 @@ class Dispatch:
         """Add a task to an open run, or to one that has not begun (``start=False``).
 
         Returns:
-            False if the run has just ended.
+            False if the run has just ended, or has been stopped.
         """
         task = work.task
-        group = task.group if task.group in self._places else None
+        groups = self._places.limited(task)
         with self._lock:
-            if self._closed:
+            if self._closed or (start and self._stop_error is not None):
                 return False
-            node = self._plan.add((task.priority, task.deadline), group, self._clock.now())
+            node = self._plan.add((task.priority, task.deadline), groups, self._clock.now())
             if node == len(self._works):
                 self._works.append(work)
             else:
                 self._works[node] = work
             self._grouped = self._plan.grouped
+            if work.history is not None:
+                work.history.begin(self._plan, node)
         if start:
             self.provide_worker()
         return True
 
-    def group_held_by(self, attempt: Attempt) -> str | None:
+    def groups_held_by(self, attempt: Attempt) -> list[str]:
         """See `ttasks.engine.scheduler.Sharer`."""
-        group = self._plan.group_of(attempt.node)
-        return None if self._places.shared_limit_of(group) is None else group
+        groups = self._plan.groups_of(attempt.node)
+        return [group for group in groups if self._places.shared_limit_of(group) is not None]
 
     def parked(self) -> list[Parked]:
         """See `ttasks.engine.scheduler.Sharer`."""
@@ -411,13 +428,18 @@ class Dispatch:
         task = work.task
         try:
             if lifecycle_of(task).status is FAILED and self._was_run_elsewhere(work):
-                self._release(node)
+                self._refuse(node)
+                self.elsewhere.add(node)
                 return self._end(work, FAILED)
             if self._stop_error is not None and self._is_stopped(work):
                 work.decision = Decision(node, CANCELLED)
             if work.decision is not None:
-                self._release(node)
+                self._refuse(node)
                 return self._carry_out(work.decision)
+            if task.reuse and work.prior is None:
+                shared = self._share(node, work)
+                if shared is not None:
+                    return shared
             found = self._handlers.get(task.type)
             if found is None:
                 return self._without_handler(node, work)
@@ -428,8 +450,9 @@ class Dispatch:
             if self._stop_error is not None and self._is_stopped(work):
                 # The stop came between taking the node and here.
                 attempt.cancel(self._stop_reason, message=self._stop_message)
-            if task.timeout is not None:
-                self._watch(attempt, task.timeout)
+            timeout = task.timeout or self.services.timeout
+            if timeout is not None:
+                self._watch(attempt, timeout)
             if not attempt.start():
                 self._live.pop(node, None)
                 self._forget_moment(attempt)
@@ -445,6 +468,36 @@ class Dispatch:
             self._trouble(work, error)
             return self._end(work, FAILED)
 
+    def _share(self, node: int, work: Work) -> TaskStatus | None:
+        """Let a task take over the result of an equal one or wait for it; None if it has to run."""
+        task = work.task
+        with self._lock:
+            if self._twins is None:
+                scope = None if self.outer is None else self
+                self._twins = Twins(self._scheduler.claims, scope, keeps=not self._is_open)
+            twins = self._twins
+        if twins.take_over(node, task):
+            self._release(node)
+            self.services.recorder.resave(task)
+            announce_reused([task], work.run, self.services.recorder)
+            return self._end(work, SUCCEEDED)
+        if twins.lead(work):
+            return None
+        self._release(node)
+        with self._lock:
+            is_waiting = self._plan.postpone(node, "duplicate", self._clock.now())
+        if not is_waiting:
+            work.decision = Decision(node, CANCELLED)
+            return self._carry_out(work.decision)
+        if not twins.wait(node, task, partial(self._wake, node, work)):
+            self._retake(node)
+        return RUNNING
+
+    def _wake(self, node: int, work: Work) -> None:
+        """A twin of a task has ended."""
+        if self._works[node] is work:  # an open run may have given the number to another one
+            self._retake(node)
+
     def _attempt(
         self, node: int, work: Work, backend: Backend | None, handler: Handler
     ) -> Attempt | None:
@@ -454,7 +507,7 @@ class Dispatch:
             may_start, work.may_start = work.may_start, None
             if not may_start():
                 # Ctrl-C may have kept whoever cancelled the future from cancelling the task.
-                settle(self.services.recorder, task, CANCELLED, TaskCancelled())
+                self._settle(node, work, CANCELLED, TaskCancelled())
                 return None
         if backend is None:
             backend = self._scheduler.backend_of(task.payload)
@@ -462,18 +515,18 @@ class Dispatch:
             work.tries = Tries(work.retry, self._clock, self._budget)
         held = self._held
         if self._grouped:
-            held = self._places.held_by(self._plan.group_of(node))
+            held = self._places.held_by(self._plan.groups_of(node))
         variables = (self._context if work.context is None else work.context).copy()
         return Attempt(self, work, backend, handler, variables, held, node)
 
     def _without_handler(self, node: int, work: Work) -> TaskStatus:
         """End a task whose type has no handler."""
-        task, recorder = work.task, self.services.recorder
+        task = work.task
         known = sorted(type.value for type in list(self._handlers))
         error = HandlerNotFoundError(task.type.value, known)
-        if not settle(recorder, task, FAILED, error, owner=work.prior):
-            return self._refused(node, work)
-        self._release(node)
+        self._refuse(node)
+        if not self._settle(node, work, FAILED, error, owner=work.prior):
+            return self._refused(node, work, is_released=True)
         self.errors[task.id] = error
         if work.is_required:
             self._watcher.failed(work)
@@ -507,6 +560,7 @@ class Dispatch:
             self._trouble(work, attempt.trouble)
         if attempt.retry_in is not None and self._postpone(work, attempt):
             return RUNNING
+        self._plan.ended[node] = attempt.ended_at
         assert attempt.status is not None
         if attempt.error is not None:
             self.errors[work.task.id] = attempt.error
@@ -522,7 +576,7 @@ class Dispatch:
             if retry_in is None:
                 return False  # cancelled just now
             now = self._clock.now()
-            if self._plan.postpone(node, "retry", now):
+            if self._plan.postpone(node, "retry", attempt.ended_at, attempt.told):
                 work.prior = attempt
                 attempt.ticket, is_first = self._agenda.add(now + retry_in, node)
                 if is_first:
@@ -539,11 +593,38 @@ class Dispatch:
         return status
 
     def _release(self, node: int) -> None:
-        """Give back the place of a node in its group."""
+        """Give back the places of a node in its groups."""
         if self._grouped:
-            group = self._plan.group_of(node)
-            if group is not None:
-                self._scheduler.give_back(self._places, group)
+            groups = self._plan.groups_of(node)
+            if groups:
+                self._scheduler.give_back(self._places, groups)
+
+    def _refuse(self, node: int) -> None:
+        """Note that a node that was taken does not run, and give back its place."""
+        with self._lock:
+            self._plan.refuse(node, self._clock.now())
+        self._release(node)
+
+    def _settle(
+        self,
+        node: int,
+        work: Work,
+        status: TaskStatus,
+        error: BaseException | None = None,
+        **how: Any,
+    ) -> bool:
+        """End a task that does not run, now; False if somebody else owns or has ended it."""
+        recorder, moment = self.services.recorder, self._clock.now()
+        notes = self.notes(node, moment) if recorder.keeps_notes else None
+        if not settle(recorder, work.task, status, error, run=work.run, notes=notes, **how):
+            return False
+        self._plan.ended[node] = moment
+        return True
+
+    def notes(self, node: int, ended: float | None = None) -> Notes:
+        """See `ttasks.engine.attempt.Keeper`."""
+        history = self._works[node].history
+        return self._plan.notes(node, ended) if history is None else history.notes(ended)
 
     # Tasks that somebody else runs
 
@@ -559,15 +640,19 @@ class Dispatch:
         self.errors.setdefault(task.id, TaskExecutionError(task.error or "Task failed"))
         return True
 
-    def _refused(self, node: int, work: Work, *, again: bool = False) -> TaskStatus:
+    def _refused(
+        self, node: int, work: Work, *, again: bool = False, is_released: bool = False
+    ) -> TaskStatus:
         """A task could not start; RUNNING means that it may later.
 
         ``again``: it starts as soon as nobody owns it, if its status allows that.
         """
-        self._release(node)
+        if not is_released:
+            self._refuse(node)
         task = work.task
         if self._await_owner(node, work, again=again):
             return RUNNING
+        self.elsewhere.add(node)
         status = task.status
         if status.is_active or not self._is_shared:
             refusal = InvalidTransitionError(task.id, task.title, status.value, RUNNING.value)
@@ -616,6 +701,7 @@ class Dispatch:
             self.errors[work.task.id] = attempt.error
         if is_mine:
             work.prior = None
+            self._plan.ended[node] = attempt.ended_at
             if attempt.trouble is not None:
                 self._trouble(work, attempt.trouble)
             self._go_on(node, self._end(work, CANCELLED))
@@ -636,7 +722,10 @@ class Dispatch:
 
     def _forget(self, node: int) -> None:
         """Forget a task of an open run that has ended; with the lock held."""
-        self.errors.pop(self._works[node].task.id, None)
+        work = self._works[node]
+        self.errors.pop(work.task.id, None)
+        if work.history is not None:
+            work.history.keep()
         self._works[node] = _NOTHING
         self._plan.forget(node)
 
@@ -659,7 +748,7 @@ class Dispatch:
         node, status = decision.node, decision.status
         work = self._works[node]
         work.decision = decision
-        task, recorder = work.task, self.services.recorder
+        task = work.task
         try:
             if status is CANCELLED:
                 error = self._stop_error
@@ -669,26 +758,30 @@ class Dispatch:
                     # Somebody else may have cancelled it, and be announcing that.
                     if lifecycle_of(task).owner is not None and self._await_owner(node, work):
                         return RUNNING
-                elif settle(recorder, task, status, error, reason=self._stop_reason):
+                elif self._settle(node, work, status, error, reason=self._stop_reason):
                     self.errors[task.id] = error
                 elif self._plan.is_cleaned_up(node) and self._await_owner(node, work):
                     return RUNNING
-                elif not self._is_shared:
-                    self.errors.setdefault(task.id, error)  # it runs elsewhere
+                else:
+                    self.elsewhere.add(node)
+                    if not self._is_shared:
+                        self.errors.setdefault(task.id, error)
             elif status is FAILED:
-                error = refusal_of(self._deadlocks.pop(node), recorder.redactor)
+                error = refusal_of(self._deadlocks.pop(node), self.services.redactor)
                 self.errors[task.id] = error
-                settle(recorder, task, status, error, owner=work.prior)
+                self._settle(node, work, status, error, owner=work.prior)
                 if work.is_required:
                     self._watcher.failed(work)
-            elif not settle(
-                recorder,
-                task,
+            elif not self._settle(
+                node,
+                work,
                 status,
                 because=self._reason(decision),
                 blocked_by=self._blocker(decision),
-            ) and self._await_owner(node, work):
-                return RUNNING
+            ):
+                if self._await_owner(node, work):
+                    return RUNNING
+                self.elsewhere.add(node)
         except BaseException as error:
             self._trouble(work, error)
         # It may have been cancelled before, or somebody else may be running it.
@@ -701,7 +794,7 @@ class Dispatch:
         if found is None:
             return []
         self._deadlocks[found.parked.node] = found
-        return [self._plan.refuse(found.parked.node)]
+        return [self._plan.fail_parked(found.parked.node)]
 
     def _blocker(self, decision: Decision) -> str | None:
         if decision.status is not BLOCKED or decision.because is None:

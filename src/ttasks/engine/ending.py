@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
     from ttasks.model.lifecycle import Owner
     from ttasks.model.result import TaskResult
+    from ttasks.model.run import Run
     from ttasks.model.task import Task
+    from ttasks.model.timeline import Notes
 
 
 class Settlement:
@@ -39,6 +41,8 @@ def settle(
     blocked_by: str | None = None,
     owner: Owner | None = None,
     previous: TaskStatus | None = None,
+    run: Run | None = None,
+    notes: Notes | None = None,
 ) -> bool:
     """End a task without running it: set its status, save it, announce it, release it.
 
@@ -52,6 +56,8 @@ def settle(
         blocked_by: id of the task that blocks it.
         owner: the owner of the task; None if it has none.
         previous: the status that was announced last; None means the current one.
+        run: the run that it ends in; None if it is part of none.
+        notes: see `Recorder.transition`.
 
     Returns:
         False if the task is final already or somebody else owns it; nothing has changed then.
@@ -77,7 +83,16 @@ def settle(
     if before is None:
         return False
     try:
-        recorder.transition(EVENT_OF_STATUS[status], task, previous or before, status, now, message)
+        recorder.transition(
+            EVENT_OF_STATUS[status],
+            task,
+            previous or before,
+            status,
+            now,
+            message,
+            run=run,
+            notes=notes,
+        )
     finally:
         for callback in life.release(mine):
             callback()

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from ttasks.engine.attempt import Work
 from ttasks.engine.ending import settle
+from ttasks.engine.history import GraphHistory
 from ttasks.engine.interrupted import INTERRUPTED
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.engine.requests import Requests
-from ttasks.engine.resume import in_order, prepare_ledger
+from ttasks.engine.resume import announce_reused, prepare_ledger
 from ttasks.engine.run import Run
+from ttasks.engine.run_log import RunRecord
 from ttasks.engine.signals import Signals
-from ttasks.errors import GraphError, TaskExecutionError
+from ttasks.errors import GraphError, TaskCancelled, TaskExecutionError, TaskTimeoutError, describe
+from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.graph import state_of, topology_of
 from ttasks.model.plan import Plan
 from ttasks.model.redact import check_names, redacted_title
+from ttasks.model.run import Run as PublicRun
+from ttasks.model.run import source_of
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, lifecycle_of
+from ttasks.model.topology import in_order
 
 if TYPE_CHECKING:
     from ttasks.engine.attempt import Attempt
     from ttasks.engine.scheduler import Scheduler
+    from ttasks.model.breaker import BreakerStatus
     from ttasks.model.graph import Node, TaskGraph
     from ttasks.model.redact import Redactor
     from ttasks.model.result import TaskResult
     from ttasks.model.running import RunOptions
     from ttasks.model.store import Store
+    from ttasks.model.task_type import TaskType
     from ttasks.model.topology import Topology
 
 
@@ -37,6 +48,17 @@ class GraphRun:
     """One run of a graph. It implements `ttasks.model.running.RunHandle`. Thread-safe.
 
     The graph refers to it even before the ledger is read, so that no request to stop is lost.
+
+    Args:
+        scheduler, store: of the executor.
+        graph: the graph.
+        options: how to run it.
+        requests: to stop it.
+        outer: what `Scheduler.enter` returned.
+        begun: called with the run when it begins, or begins to wait for its key.
+
+    Attributes:
+        started_at, ended_at: aware UTC; None before.
     """
 
     def __init__(
@@ -47,6 +69,7 @@ class GraphRun:
         options: RunOptions,
         requests: Requests,
         outer: Attempt | None,
+        begun: Callable[[PublicRun], None] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._recorder = scheduler.services.recorder
@@ -56,6 +79,15 @@ class GraphRun:
         self._run: Run | None = None
         self._requests = requests
         self._outer = outer
+        self.started_at: datetime | None = None
+        self.ended_at: datetime | None = None
+        self._begun = begun
+        self._history = GraphHistory(scheduler.services, graph, options, outer, self.cancel)
+        self._public = PublicRun(self._history)
+        self._record = RunRecord(
+            getattr(store, "runs", None), self._recorder, self._public, self._history
+        )
+        self._reused: list[Task] = []
 
     def run(self) -> None:
         """Run the graph; see `TaskGraph.run`."""
@@ -66,21 +98,29 @@ class GraphRun:
             # In this order, so that a request to stop an active graph reaches this run.
             before, state.handle = state.handle, self
             state.active = True
+        latest = None if state.run is None else source_of(state.run)
+        history = self._history
         try:
             try:
                 run = self._prepare()
-            except BaseException:
+            except BaseException as error:
                 state.handle = before
+                state.run = None if latest is None else PublicRun(latest)
+                outcome = "cancelled" if isinstance(error, TaskCancelled) else "failed"
+                history.end(outcome, describe(error))
                 raise
             state.error = None
             state.errors = run.errors
             if self._recorder.redactor is not None:
                 state.title_of = partial(_title_of, self._recorder.redactor)
+            state.run = self._public
             self._recorder.save_graph(self._graph)
             self._run = run
+            self.started_at = datetime.now(UTC)
             self._carry_out(run)
         finally:
             state.active = False
+            history.let_go()
 
     def _prepare(self) -> Run:
         """Check the graph, bring it in line with the store, and make the run.
@@ -98,7 +138,35 @@ class GraphRun:
                     f"Task {node.task.title!r} ({node.task.id}) is running elsewhere; wait for its "
                     "end before you run this graph"
                 )
-        prepare_ledger(graph, nodes, topology, self._store, self._recorder, options.resume)
+        record = self._record
+        wait = self._tell_begun if options.wait else None
+        record.claim(self._requests, scheduler.services.clock, wait)
+        try:
+            return self._claimed(nodes, topology)
+        except BaseException:
+            record.discard()
+            raise
+
+    def _tell_begun(self) -> None:
+        """Let `TaskGraph.start` return; what goes wrong from now on, the run itself tells."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun(self._public)
+
+    def _claimed(self, nodes: list[Node], topology: Topology) -> Run:
+        """Make the run, now that nobody else runs graphs of this key."""
+        graph, options, scheduler = self._graph, self._options, self._scheduler
+        self._keep_latest()
+        done = [node.task.is_succeeded for node in nodes]
+        reasons = prepare_ledger(
+            graph, nodes, topology, self._store, self._recorder, options.resume
+        )
+        self._reused = [
+            node.task
+            for node, before in zip(nodes, done, strict=True)
+            if node.task.is_succeeded and not before
+        ]
+        redactor = self._recorder.redactor
         title = graph.title if redactor is None else redactor.text(graph.title)
         outer = self._outer
         places = RunPlaces(
@@ -106,21 +174,29 @@ class GraphRun:
             scheduler.places,
             frozenset() if outer is None else outer.held,
         )
+        retry = scheduler.services.retry
         works = [
             Work(
                 node.task,
                 node.after,
-                node.task.retry,
+                node.task.retry or retry,
                 node.finally_,
                 node.required,
                 is_tried_again=not node.task.is_pending,
+                run=self._public,
             )
             for node in nodes
         ]
+        plan, before = self._plan(nodes, topology, places)
+        if redactor is not None:
+            hide = redactor.text
+            reasons = {at: (why, tuple(map(hide, names))) for at, (why, names) in reasons.items()}
+        self._history.begin(plan, topology.dependencies, before, reasons)
+        self._record.describe(before, reasons)
         return Run(
             scheduler,
             works,
-            self._plan(nodes, topology, places),
+            plan,
             places,
             options,
             copy_context(),
@@ -129,10 +205,24 @@ class GraphRun:
             scheduler.outer_tokens(outer),
             outer=outer,
             label="The graph run",
+            on_stop=self._tell_stop,
         )
 
-    def _plan(self, nodes: list[Node], topology: Topology, places: RunPlaces) -> Plan:
-        """The plan for what is left to do."""
+    def _keep_latest(self) -> None:
+        """Have the latest run keep what it did, if anybody looks at it: the tasks change now."""
+        state = state_of(self._graph)
+        if state.run is not None:
+            latest = ref(state.run)
+            state.run = None
+            run = latest()
+            source = None if run is None else source_of(run)
+            if isinstance(source, GraphHistory):
+                source.freeze()
+
+    def _plan(
+        self, nodes: list[Node], topology: Topology, places: RunPlaces
+    ) -> tuple[Plan, frozenset[int]]:
+        """The plan for what is left to do, and the nodes that have ended."""
         finished, orders, groups, finals = {}, {}, {}, []
         for number, node in enumerate(nodes):
             task = node.task
@@ -142,15 +232,20 @@ class GraphRun:
                 finished[number] = status
             if task.priority or task.deadline is not None:
                 orders[number] = (task.priority, task.deadline)
-            if task.group is not None and task.group in places:
-                groups[number] = task.group
+            limited = places.limited(task)
+            if limited:
+                groups[number] = limited
             if node.finally_:
                 finals.append(number)
         policies = [node.policy for node in nodes]
-        now = self._scheduler.services.clock.now()
-        return Plan(topology, policies, frozenset(finals), orders, groups, finished, now)
+        began = self._history.began
+        plan = Plan(topology, policies, frozenset(finals), orders, groups, finished, began)
+        return plan, frozenset(finished)
 
     def _carry_out(self, run: Run) -> None:
+        self._announce(TaskEventType.RUN_STARTED, TaskStatus.PENDING, TaskStatus.RUNNING)
+        announce_reused(self._reused, self._public, self._recorder)
+        self._tell_begun()
         for task in self._graph:
             if task.is_running:  # and without an owner: it was interrupted, and is tried again
                 settle(
@@ -159,16 +254,61 @@ class GraphRun:
                     TaskStatus.FAILED,
                     TaskExecutionError(INTERRUPTED),
                     reason="interrupted",
+                    run=self._public,
                 )
         try:
             run.supervise()
         finally:
+            self.ended_at = datetime.now(UTC)
             state_of(self._graph).error = run.error
             if run.has_decided:
                 self._note_downstream()
             if run.error is not None:
                 self._recorder.save_outcome(self._graph)
             self._recorder.catch_up()
+            self._end(run)
+
+    def _tell_stop(self, message: str) -> None:
+        running = TaskStatus.RUNNING
+        self._announce(TaskEventType.RUN_STOPPING, running, running, message)
+
+    def _end(self, run: Run) -> None:
+        """Take down and announce how the run has ended."""
+        outcome, history = self._outcome(run), self._history
+        history.elsewhere = run.elsewhere
+        history.end(outcome, None if run.error is None else describe(run.error))
+        self._record.end()
+        self._announce(
+            TaskEventType.RUN_ENDED,
+            TaskStatus.RUNNING,
+            _STATUSES.get(outcome, TaskStatus.FAILED),
+            self._public.error,
+        )
+
+    def _outcome(self, run: Run) -> str:
+        """The word for how the run has ended; see `RunFacts`."""
+        if isinstance(run.error, TaskTimeoutError):
+            return "timeout"
+        if run.stopped_by == "interrupted":
+            return "interrupted"
+        if self._graph.ok:
+            return "ok"
+        return run.stopped_by or "failed"
+
+    def _announce(
+        self,
+        kind: TaskEventType,
+        previous: TaskStatus,
+        status: TaskStatus,
+        error: str | None = None,
+    ) -> None:
+        """Announce something of the run itself."""
+        if self._recorder.wants(kind):
+            none: Any = None  # such an event is of no task
+            now = datetime.now(UTC)
+            self._recorder.report(
+                make_event(kind, "", none, now, previous, status, error, run=self._public)
+            )
 
     def _note_downstream(self) -> None:
         """Tell each failure which tasks did not run because of it."""
@@ -220,11 +360,29 @@ class GraphRun:
         """Tasks that wait for a retry, or for another run that is executing them."""
         return 0 if self._run is None else self._run.waiting
 
+    @property
+    def retry_budget(self) -> int | None:
+        """How many attempts after the first it may start; None means any number."""
+        return self._options.retry_budget
+
+    @property
+    def breakers(self) -> Mapping[str | TaskType, BreakerStatus]:
+        """State of each circuit breaker of the executor."""
+        breakers = self._scheduler.services.breakers
+        return {} if breakers is None else breakers.states()
+
 
 def _title_of(redactor: Redactor, titled: Task | TaskGraph) -> str:
     if isinstance(titled, Task):
         return redacted_title(titled, redactor)
     return redactor.text(titled.title)
+
+
+_STATUSES = {
+    "ok": TaskStatus.SUCCEEDED,
+    "cancelled": TaskStatus.CANCELLED,
+    "interrupted": TaskStatus.CANCELLED,
+}
 
 
 def _with_downstream(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from ttasks.model.event import TaskEvent
     from ttasks.model.graph import TaskGraph
     from ttasks.model.redact import Redactor
+    from ttasks.model.run import Run
     from ttasks.model.store import Store
     from ttasks.model.task import Task
+    from ttasks.model.timeline import Notes
 
 
 class Recorder:
@@ -30,6 +33,10 @@ class Recorder:
     goes on; the next transition of any task writes what is missing. A strict recorder also raises
     the error from ``transition`` and ``save_graph``, and announces nothing that was not saved: the
     event follows when it is, before the next event of any task.
+
+    Attributes:
+        strict: see above.
+        keeps_notes: the store also keeps what a run has noted of its tasks.
     """
 
     def __init__(
@@ -43,9 +50,10 @@ class Recorder:
         self._store = store
         self._save_task = None if store is None else store.tasks.save
         self._record = getattr(store, "record", None)
+        self.keeps_notes = self._record is not None and hasattr(store, "runs")
         self._journal = getattr(store, "events", None)
         self._bus = bus
-        self._strict = strict
+        self.strict = strict
         self.redactor = redactor
         # Items are assigned and the dicts copied, each an atomic operation; so they need no lock.
         self.task_errors: dict[str, Exception] = {}
@@ -63,8 +71,14 @@ class Recorder:
         error: str | None = None,
         attempt: int = 0,
         retry_in: float | None = None,
+        run: Run | None = None,
+        notes: Notes | None = None,
     ) -> None:
         """Save the task, then publish the event.
+
+        Args:
+            kind, task, previous, status, timestamp, error, attempt, retry_in, run: of the event.
+            notes: what ``run`` has noted of the task, if the recorder keeps that.
 
         Raises:
             StoreError: the write failed and the recorder is strict; the event was not published.
@@ -75,25 +89,29 @@ class Recorder:
         event = None
         if subscriptions or self._record is not None:
             event = make_event(
-                kind, task.id, task, timestamp, previous, status, error, attempt, retry_in
+                kind, task.id, task, timestamp, previous, status, error, attempt, retry_in, run=run
             )
         if self._save_task is not None:
             try:
                 if self._backlog.calls:
                     self._backlog.catch_up(task.id)
-                if self._record is not None:
+                if notes is not None:
+                    self._record(task, event, notes=notes)  # type: ignore[misc]
+                elif self._record is not None:
                     self._record(task, event)
                 else:
                     self._save_task(task)
             except BaseException as raised:
-                self._missed(task, event, _kept(raised))
+                self._missed(task, event, notes, _kept(raised))
             else:
                 if self._unannounced:
                     self._announce_saved()
         if subscriptions and event is not None:
             self._bus.deliver(event, subscriptions)
 
-    def _missed(self, task: Task, event: TaskEvent | None, error: Exception) -> None:
+    def _missed(
+        self, task: Task, event: TaskEvent | None, notes: Notes | None, error: Exception
+    ) -> None:
         """Deal with a transition that could not be saved.
 
         Raises:
@@ -101,11 +119,12 @@ class Recorder:
         """
         assert self._save_task is not None
         if self._record is not None:
-            self._backlog.add(task.id, partial(self._record, task, event))
+            noted = {} if notes is None else {"notes": notes}
+            self._backlog.add(task.id, partial(self._record, task, event, **noted))
         else:
             self._backlog.add(task.id, partial(self._save_task, task))
         self._note(task, error)
-        if self._strict:
+        if self.strict:
             if event is not None:
                 self._unannounced.setdefault(task.id, []).append(event)
             raise StoreError(f"Task {task.title!r} could not be saved: {error}") from error
@@ -157,6 +176,16 @@ class Recorder:
             except BaseException as error:
                 self._note(event.task, _kept(error))
         self._bus.publish(event)
+
+    def report_all(self, events: Sequence[TaskEvent]) -> None:
+        """``report`` for several events of one kind; the journal gets them in one write."""
+        if events and self._journal is not None and self._journal.wants(events[0].type):
+            try:
+                self._journal.append(*events)
+            except BaseException as error:
+                self._note(events[0].task, _kept(error))
+        for event in events:
+            self._bus.publish(event)
 
     def shown(self, task: Task) -> Task:
         """The task as subscribers and stores see it."""
@@ -211,7 +240,7 @@ class Recorder:
             for task in graph:
                 self._announce_failure(task, error)
                 break
-            if self._strict:
+            if self.strict:
                 raise StoreError(f"Graph {graph.title!r} could not be saved: {error}") from error
             self._backlog.add(graph.id, partial(self._store.graphs.save, graph))
 

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ttasks import sync
-from ttasks.model.context import CHUNK_LIMIT
+from ttasks.model.context import CHUNK_LIMIT, PRINTS
 from ttasks.model.event import TaskEventType, make_event
 
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
     from ttasks.model.redact import Redactor
+    from ttasks.model.run import Run
     from ttasks.model.task import Task
 
 EMIT_PATIENCE = 10.0
@@ -25,6 +26,9 @@ class Reports:
 
     No report begins after `close`, and `close` waits for those that have begun. So nothing is
     announced after the last event of the attempt.
+
+    Attributes:
+        latest: percentage and message of the last progress.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class Reports:
         redactor: Redactor | None,
         task: Task,
         number: int,
+        run: Run | None = None,
         *,
         is_open: bool = True,
     ) -> None:
@@ -40,6 +45,8 @@ class Reports:
         self._redactor = redactor
         self._task = task
         self._number = number
+        self._run = run
+        self.latest: tuple[float | None, str | None] = (None, None)
         # Owns the fields below; it is not held while subscribers run.
         self._lock = sync.Lock()
         self._emitting = 0  # reports that are being delivered
@@ -51,14 +58,16 @@ class Reports:
 
     def progress(self, percent: float | None, message: str | None) -> None:
         """See `ttasks.model.context.Reporter`."""
-        if not self._recorder.wants(TaskEventType.PROGRESS) or not self._enter():
+        if not self._enter():
             return
         try:
             if message is not None and self._redactor is not None:
                 message = self._redactor.text(message)
-            self._publish(
-                TaskEventType.PROGRESS, progress_percent=percent, progress_message=message
-            )
+            self.latest = percent, message
+            if self._recorder.wants(TaskEventType.PROGRESS):
+                self._publish(
+                    TaskEventType.PROGRESS, progress_percent=percent, progress_message=message
+                )
         finally:
             self._exit()
 
@@ -141,18 +150,22 @@ class Reports:
         status = self._task.status
         if self._shown is None:
             self._shown = self._recorder.shown(self._task)
-        self._recorder.report(
-            make_event(
-                kind,
-                self._task.id,
-                self._shown,
-                datetime.now(UTC),
-                status,
-                status,
-                attempt=self._number,
-                **fields,
-            )
+        event = make_event(
+            kind,
+            self._task.id,
+            self._shown,
+            datetime.now(UTC),
+            status,
+            status,
+            attempt=self._number,
+            run=self._run,
+            **fields,
         )
+        token = PRINTS.set(None)  # what subscribers print is not the task's
+        try:
+            self._recorder.report(event)
+        finally:
+            PRINTS.reset(token)
 
 
 def pieces(text: str) -> list[str]:

@@ -9,20 +9,24 @@ it. All other tasks run as if there had never been an earlier run: there is one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
+from ttasks.engine.equals import has_kept_result, is_same, reusable
 from ttasks.engine.interrupted import check_not_running, end_interrupted
 from ttasks.errors import GraphError
+from ttasks.model.changes import changed_parts
+from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.fingerprint import fingerprint_of
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import lifecycle_of, stamp
+from ttasks.model.topology import in_order
 
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
     from ttasks.model.graph import Node, TaskGraph
-    from ttasks.model.result import TaskResult
+    from ttasks.model.run import Reason, Run
     from ttasks.model.store import Store
     from ttasks.model.task import Task
     from ttasks.model.topology import Topology
@@ -35,10 +39,13 @@ def prepare_ledger(
     store: Store | None,
     recorder: Recorder,
     resume: bool,
-) -> None:
+) -> dict[int, Reason]:
     """Prepare a run with a store: check who runs what, set fingerprints, reuse earlier results.
 
     Errors are raised before any task of the graph has changed.
+
+    Returns:
+        For a resume, why nodes were not taken over.
 
     Raises:
         GraphError: the graph cannot be resumed, or one of its tasks is running elsewhere.
@@ -50,7 +57,7 @@ def prepare_ledger(
         raise GraphError("resume=True needs an executor with a store: TaskExecutor(store)")
     keys = unique_keys(graph) if graph.key is not None else {}
     if store is None:
-        return
+        return {}
     recorder.catch_up()
     before = latest(graph, store) if resume else None
     interrupted = check_not_running(graph, store, mine=True)
@@ -60,10 +67,16 @@ def prepare_ledger(
     if graph.key is not None or reusing or keeps_fingerprints(store):
         stamp_all(nodes, topology)
     end_interrupted(interrupted, before, recorder)
+    reasons: dict[int, Reason] = {}
     if before is not None:
-        adopt(nodes, topology, keys, before)
+        reasons = adopt(nodes, topology, keys, before)
+    elif resume:
+        reasons = dict.fromkeys(range(len(nodes)), ("first", ()))
     if reusing:
         reuse(nodes, topology, store)
+    return {
+        number: reason for number, reason in reasons.items() if not nodes[number].task.is_succeeded
+    }
 
 
 # Fingerprints
@@ -82,18 +95,6 @@ def stamp_all(nodes: Sequence[Node], topology: Topology) -> None:
         if not task.is_succeeded or task.fingerprint is None:
             stamp(task, fingerprint_of(task, [known[end] for end in topology.dependencies[number]]))
         known[number] = task.fingerprint
-
-
-def in_order(topology: Topology) -> Iterator[int]:
-    """The nodes in an order where each comes after its dependencies."""
-    waiting = [len(ends) for ends in topology.dependencies]
-    free = [number for number, count in enumerate(waiting) if not count]
-    for number in free:  # grows while it is read
-        yield number
-        for dependent in topology.dependents[number]:
-            waiting[dependent] -= 1
-            if not waiting[dependent]:
-                free.append(dependent)
 
 
 # The graph of the same key
@@ -145,11 +146,15 @@ def unique_keys(tasks: Iterable[Task]) -> dict[str, Task]:
 
 def adopt(
     nodes: Sequence[Node], topology: Topology, keys: dict[str, Task], before: TaskGraph
-) -> None:
+) -> dict[int, Reason]:
     """Take over the results of tasks that SUCCEEDED in an earlier graph.
 
     The tasks become SUCCEEDED with that result, marked as ``reused``; nothing is announced.
+
+    Returns:
+        Why the others were not taken over.
     """
+    reasons: dict[int, Reason] = {}
     mine = {task.id: key for key, task in keys.items()}
     places = {node.task.id: node for node in before.nodes()}
     theirs = {key: places[same[0].id] for key, same in task_keys(before).items() if len(same) == 1}
@@ -161,13 +166,32 @@ def adopt(
             settled.add(number)
             continue
         old = theirs.get(mine.get(task.id, ""))
-        if old is None or not settled.issuperset(topology.dependencies[number]):
-            continue
-        if is_same(task, old.task):
+        missing = [end for end in topology.dependencies[number] if end not in settled]
+        if old is None or missing:
+            ends = [nodes[end].task.title for end in missing]
+            reasons[number] = _not_taken_over(task, None if old is None else old.task, ends)
+        elif is_same(task, old.task):
             if lifecycle_of(task).take_over(reusable(old.task, task.id)):
                 settled.add(number)
         elif was_skipped(node, old):
             settled.add(number)
+        else:
+            reasons[number] = _not_taken_over(task, old.task, ())
+    return reasons
+
+
+def _not_taken_over(task: Task, old: Task | None, missing: Sequence[str]) -> Reason:
+    """Why a task runs again; ``missing`` are the titles of upstreams that do."""
+    if old is None:
+        return "first", ()
+    if not old.is_succeeded:
+        return "unsuccessful", ()
+    changed = changed_parts(task, old)
+    if changed:
+        return "changed", changed
+    if missing:
+        return "upstream", tuple(missing)
+    return ("value", ()) if not has_kept_result(old) else ("changed", ("fingerprint",))
 
 
 def was_skipped(node: Node, old: Node) -> bool:
@@ -232,7 +256,21 @@ def reuse_one(task: Task, upstream: Sequence[Task], store: Store, recorder: Reco
     )
     if taken or (task.fingerprint != before and task in store.tasks):
         recorder.resave(task)
+    if taken:
+        announce_reused([task], None, recorder)
     return taken
+
+
+def announce_reused(tasks: Sequence[Task], run: Run | None, recorder: Recorder) -> None:
+    """Announce that tasks, which have been saved, took over a result."""
+    if tasks and recorder.wants(TaskEventType.REUSED):
+        now, status = datetime.now(UTC), TaskStatus.SUCCEEDED
+        pending = TaskStatus.PENDING
+        kind = TaskEventType.REUSED
+        shown = map(recorder.shown, tasks)
+        recorder.report_all(
+            [make_event(kind, task.id, task, now, pending, status, run=run) for task in shown]
+        )
 
 
 def take_over_equal(task: Task, finder: Finder) -> bool:
@@ -245,29 +283,3 @@ def take_over_equal(task: Task, finder: Finder) -> bool:
         and is_same(task, old)
         and lifecycle_of(task).take_over(reusable(old, task.id))
     )
-
-
-def is_same(task: Task, old: Task) -> bool:
-    """True if an earlier task SUCCEEDED at the same work and its value was kept."""
-    return (
-        task.fingerprint is not None
-        and old.fingerprint == task.fingerprint
-        and has_kept_result(old)
-    )
-
-
-def has_kept_result(task: Task) -> bool:
-    """True if a task SUCCEEDED and its store could keep the value."""
-    result = task.result
-    return task.is_succeeded and result is not None and is_kept(result.value)
-
-
-def is_kept(value: Any) -> bool:
-    """False for the placeholder of a value that a store could not keep."""
-    return not getattr(type(value), "is_absent", False)
-
-
-def reusable(old: Task, task_id: str) -> TaskResult:
-    """The result of an earlier task, for another one."""
-    assert old.result is not None
-    return replace(old.result, task_id=task_id, reused=True)

@@ -52,8 +52,11 @@ class Run:
             single tasks.
         is_shared: wait for a task that somebody else is running; otherwise that is an error.
         is_open: accept more tasks until all have ended (see ``add``).
+        on_stop: called by the supervisor, with the message, when the run is stopped, and again if
+            it is killed.
 
     Attributes:
+        stopped_by: "cancelled" or "interrupted" if somebody asked to stop it; None if nobody did.
         error: why the run as a whole ended early; None if it did not.
         errors: exception by task id.
         add: adds a task, see `Dispatch.add`.
@@ -75,6 +78,7 @@ class Run:
         label: str | None = None,
         is_shared: bool = True,
         is_open: bool = False,
+        on_stop: Callable[[str], None] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = scheduler.services.clock
@@ -84,11 +88,14 @@ class Run:
         self._follows = tuple(follows)
         self._requests = requests
         self._label = label
+        self._on_stop = on_stop
+        self._untold: list[str] = []  # of ``on_stop``; items are added by any thread
         self._overdue: list[Attempt] = []  # timed out, but sheltering nested work
         self._stuck: dict[Attempt, float] = {}  # cancelled, and when that was first seen
         self._stopped_at: float | None = None
         self._finally_over = False
         self._killed = False
+        self.stopped_by: str | None = None
         self._began = self._clock.now()
         self._ended: float | None = None
         self._supervisor: int | None = None
@@ -125,6 +132,7 @@ class Run:
                 self._do_due()
             self._dispatch.begin()
             self._wait_for_end()
+            self._tell_stops()
         finally:
             self._dispatch.join()
             self._scheduler.let_go()
@@ -187,6 +195,11 @@ class Run:
             self._leave_stuck(now)
         self._leave_overdue()
         self._take_due(now)
+        self._tell_stops()
+
+    def _tell_stops(self) -> None:
+        while self._untold and self._on_stop is not None:
+            self._on_stop(self._untold.pop(0))
 
     def _take_due(self, now: float) -> None:
         """Queue the retries that are due, and end the attempts that have timed out."""
@@ -254,6 +267,8 @@ class Run:
             if self._stopped_at is not None:
                 return False
             self._stopped_at = self._clock.now()
+            if message is None:
+                self.stopped_by = reason
         with self._scheduler.working:  # on whatever thread the ends are announced
             self._cancel_rest(reason, message)
         self._requests.ring()
@@ -271,6 +286,8 @@ class Run:
             message = "Task was interrupted"
         if reason == "interrupted" and not also_finally:
             self.error = TaskCancelled() if message is None else TaskCancelled(message)
+        if message is not None:
+            self._untold.append(message)
         self._dispatch.stop(reason, message, also_finally=also_finally)
 
     # Calls from the dispatch
@@ -311,6 +328,11 @@ class Run:
     def waiting(self) -> int:
         """Tasks that wait for a retry, or for another run that is executing them."""
         return self._dispatch.waiting
+
+    @property
+    def elsewhere(self) -> set[int]:
+        """Nodes whose end it has not announced."""
+        return self._dispatch.elsewhere
 
     @property
     def has_decided(self) -> bool:

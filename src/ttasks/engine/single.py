@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 
 from ttasks import sync
 from ttasks.engine.attempt import Work
+from ttasks.engine.history import SingleHistory
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.engine.requests import Requests
 from ttasks.engine.run import Run
 from ttasks.errors import InvalidTransitionError
 from ttasks.model.plan import Plan
+from ttasks.model.run import Run as PublicRun
 from ttasks.model.running import RunOptions
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import lifecycle_of
@@ -33,14 +36,35 @@ class SingleTasks:
     Args:
         scheduler: of the executor.
         max_workers: threads for submitted tasks.
+        remember: called with the run of each task, where the store keeps those of single tasks.
     """
 
-    def __init__(self, scheduler: Scheduler, max_workers: int) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        max_workers: int,
+        remember: Callable[[PublicRun], None] | None = None,
+    ) -> None:
         self._scheduler = scheduler
+        self._remember = remember
         self._options = RunOptions(max_workers=max_workers)
         # Protects ``_submissions``: only one thread makes a run for submitted tasks.
         self._submitting = sync.Lock()
         self._submissions: Run | None = None
+
+    def note(self, work: Work, outer: Attempt | None) -> None:
+        """Give a task a run of its own; comes before `execute` and `submit`."""
+        scheduler = self._scheduler
+        work.history = history = SingleHistory(
+            scheduler.services,
+            work.task,
+            outer,
+            self._options.max_workers if work.on_end is not None else 1,
+            scheduler.cancel,
+        )
+        work.run = PublicRun(history)
+        if self._remember is not None:
+            self._remember(work.run)
 
     def execute(
         self, work: Work, requests: Requests, outer: Attempt | None
@@ -75,7 +99,11 @@ class SingleTasks:
             is_shared=False,
         )
         run.add(work, start=False)
-        run.supervise()
+        try:
+            run.supervise()
+        finally:
+            if work.history is not None:
+                work.history.keep()
         return run.errors.get(task.id)
 
     def submit(self, work: Work) -> None:

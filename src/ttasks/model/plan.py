@@ -22,7 +22,10 @@ from typing import Any, NamedTuple
 
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.status import BLOCKED, CANCELLED, SKIPPED, SUCCEEDED, TaskStatus
+from ttasks.model.timeline import Notes, Wait, notes_since
 from ttasks.model.topology import Topology
+
+Groups = tuple[str, ...]
 
 Order = tuple[float, datetime | None]
 """Priority (higher first) and deadline (earlier first, None last) of a node."""
@@ -80,7 +83,7 @@ class Plan:
         finally_: nodes that run once all their upstreams are finished, whatever their outcome,
             even after ``stop``.
         orders: priority and deadline of nodes that have any.
-        groups: group of each node that is in a limited one.
+        groups: limited groups of each node that is in any.
         finished: outcome of nodes that ended before this run and are not tried again.
         now: the moment at which the run begins.
 
@@ -90,13 +93,18 @@ class Plan:
         delayed: nodes that are DELAYED.
         queue: not empty if ``take`` may find a node; excludes those parked by a full group.
         ready: for each node when it could first have run; None before.
-        unlocked_by: for each node the upstream that was finished last; None where there was none.
+        began: the moment at which the run began.
+        unlocked_by: for each node the upstream that was finished last, or that decided that the
+            node does not run; None where there was none.
         started: for each node when it was first taken; None before.
-        ended: for each node when it was finished; None before.
-        slots: for each node the slot of the worker that took it last.
+        ended: for each node when it was finished; None before. The driver may set it earlier, to
+            when the outcome was known.
+        slots: for each node the slot of the worker that took it first.
         waits: what else happened to a node, as (moment, what, detail), in order: "group" and its
             name when a full group holds it back, "retry" or "duplicate" when it is put aside,
-            "worker" when it could run again, "running" and its slot when it is taken again.
+            "worker" when it could run again, "running" and its slot when it is taken again (or for
+            the first time, if something else came before), "refused" when it was taken but does
+            not run.
     """
 
     def __init__(
@@ -105,7 +113,7 @@ class Plan:
         policies: Sequence[DependencyPolicy],
         finally_: frozenset[int] = frozenset(),
         orders: Mapping[int, Order] | None = None,
-        groups: Mapping[int, str] | None = None,
+        groups: Mapping[int, Groups] | None = None,
         finished: Mapping[int, TaskStatus] | None = None,
         now: float = 0.0,
     ) -> None:
@@ -126,6 +134,7 @@ class Plan:
         self.queue: list[Any] = []
         self._parked: dict[str, list[Any]] = {}  # by group that was full: such a heap
         self._unlocked: set[int] = set()  # RUNNING, but their dependents go on already
+        self.began = now
         self._stopped = False
         self._stopped_all = False  # the finally nodes as well
         self.unfinished = count
@@ -136,7 +145,7 @@ class Plan:
         self.started: list[float | None] = [None] * count
         self.ended: list[float | None] = [None] * count
         self.slots: list[int] = [0] * count
-        self.waits: dict[int, list[tuple[float, str, str | int | None]]] = {}
+        self.waits: dict[int, list[Wait]] = {}
         self._last_key = count  # of the added nodes
         self._free: list[int] = []  # numbers of added nodes that were forgotten
         self._initial: list[Decision] = []
@@ -156,7 +165,7 @@ class Plan:
         decisions, self._initial = self._initial, []
         return decisions
 
-    def add(self, order: Order = (0.0, None), group: str | None = None, now: float = 0.0) -> int:
+    def add(self, order: Order = (0.0, None), groups: Groups = (), now: float = 0.0) -> int:
         """Add a node without edges, which may start at once, to a plan that has begun.
 
         It is queued behind all present nodes of the same order. Numbers given to `forget` are used
@@ -186,8 +195,8 @@ class Plan:
             self.slots.append(0)
         self._last_key += 1
         self._keys[node] = (*_key(order), self._last_key)
-        if group is not None:
-            self._groups[node] = group
+        if groups:
+            self._groups[node] = groups
         self.unfinished += 1
         self.ready[node] = now
         self._enqueue(node)
@@ -197,20 +206,23 @@ class Plan:
         """Let `add` use the number of an added node again, which is FINISHED."""
         self.waits.pop(node, None)
         self._unlocked.discard(node)
+        self.unlocked_by[node] = None
         self._groups.pop(node, None)
         self._free.append(node)
 
     def take(
         self,
-        acquire: Callable[[str], bool] | None = None,
+        acquire: Callable[[Groups], Groups] | None = None,
         now: float = 0.0,
         slot: int = 0,
     ) -> int | None:
         """Take the first node that may start, or None.
 
         Args:
-            acquire: takes a place in a group; if it returns False, the node is parked until
-                ``unpark`` and the next one is tried. The driver gives the place back.
+            acquire: takes a place in each group of a node, and returns nothing; or takes none, and
+                returns one that is full and then the others that are not. The node is parked then
+                until the full one is unparked, and the next node is tried. The driver gives the
+                places back.
             now: the moment.
             slot: of the worker that will run it.
         """
@@ -220,18 +232,24 @@ class Plan:
             node: int = entry if self._keys is None else entry[-1]
             if state[node] is not READY:
                 continue
-            group = self._groups.get(node) if self._groups else None
-            if group is not None and acquire is not None and not acquire(group):
-                heappush(self._parked.setdefault(group, []), entry)
-                self._note(node, now, "group", group)
-                continue
+            groups = self._groups.get(node) if self._groups else None
+            if groups is not None and acquire is not None:
+                full, *free = acquire(groups) or (None,)
+                if full is not None:
+                    heappush(self._parked.setdefault(full, []), entry)
+                    self._note(node, now, "group", full)
+                    # It may have been unparked for a place that it leaves free now.
+                    for group in free:
+                        self.unpark(group, now)
+                    continue
             state[node] = RUNNING
             self.active += 1
-            self.slots[node] = slot
             if self.started[node] is None:
                 self.started[node] = now
-            else:
-                self._note(node, now, "running", slot)
+                self.slots[node] = slot
+                if node not in self.waits:
+                    return node
+            self._note(node, now, "running", slot)
             return node
         return None
 
@@ -257,8 +275,8 @@ class Plan:
                 found.append((ready, group))
         return found
 
-    def refuse(self, node: int) -> Decision:
-        """Decide that a node which is parked FAILED."""
+    def fail_parked(self, node: int) -> Decision:
+        """Decide that a node which a full group holds back has FAILED."""
         return self._decide(node, TaskStatus.FAILED)
 
     @property
@@ -266,9 +284,9 @@ class Plan:
         """True if any node is in a limited group."""
         return bool(self._groups)
 
-    def group_of(self, node: int) -> str | None:
-        """The limited group of a node, or None."""
-        return self._groups.get(node)
+    def groups_of(self, node: int) -> Groups:
+        """The limited groups of a node."""
+        return self._groups.get(node, ())
 
     def is_cleaned_up(self, node: int) -> bool:
         """True if a finally node waits for this one."""
@@ -293,25 +311,34 @@ class Plan:
         """
         decisions: list[Decision] = []
         self._state[node] = FINISHED
-        self.ended[node] = now
+        if self.ended[node] is None:
+            self.ended[node] = now
         self.active -= 1
         self.unfinished -= 1
         if self._dependents[node] and node not in self._unlocked:
             self._unlock(node, outcome, decisions, now)
         return decisions
 
-    def postpone(self, node: int, why: str = "retry", now: float = 0.0) -> bool:
+    def refuse(self, node: int, now: float = 0.0) -> None:
+        """Note that a node that was taken does not run now."""
+        self._note(node, now, "refused", None)
+
+    def postpone(
+        self, node: int, why: str = "retry", now: float = 0.0, detail: object = None
+    ) -> bool:
         """Put a RUNNING or DECIDED node aside until ``resume``; False if ``stop`` forbids that.
 
         ``why`` is "retry", which any ``stop`` of the node forbids, or "duplicate" (somebody else
-        runs the same task), which only the stop of the finally nodes forbids.
+        runs the same task), which only the stop of the finally nodes forbids. ``detail`` is noted.
         """
         if self._stopped_all or (why == "retry" and self._stopped and node not in self._finally):
             return False
+        if why == "duplicate" and self._state[node] is RUNNING:
+            self.refuse(node, now)
         self._state[node] = DELAYED
         self.active -= 1
         self.delayed += 1
-        self._note(node, now, why, None)
+        self._note(node, now, why, detail)
         return True
 
     def resume(self, node: int, now: float = 0.0) -> bool:
@@ -353,6 +380,18 @@ class Plan:
         self._parked.clear()
         return decisions
 
+    def notes(self, node: int, ended: float | None = None) -> Notes:
+        """What was noted of a node; ``ended`` if its end has not been noted yet."""
+        return notes_since(
+            self.began,
+            self.ready[node],
+            self.unlocked_by[node],
+            self.started[node],
+            self.slots[node],
+            self.waits.get(node),
+            self.ended[node] if ended is None else ended,
+        )
+
     def state(self, node: int) -> State:
         """Where the node is."""
         return self._state[node]
@@ -361,7 +400,7 @@ class Plan:
         """The entry of a node in a heap: its number, or a tuple if any node has an order."""
         return node if self._keys is None else (*self._keys.get(node, _NO_ORDER), node)
 
-    def _note(self, node: int, now: float, what: str, detail: str | int | None) -> None:
+    def _note(self, node: int, now: float, what: str, detail: object) -> None:
         self.waits.setdefault(node, []).append((now, what, detail))
 
     def _enqueue(self, node: int) -> None:
@@ -371,6 +410,8 @@ class Plan:
     def _decide(self, node: int, status: TaskStatus, because: int | None = None) -> Decision:
         self._state[node] = DECIDED
         self.active += 1
+        if because is not None:
+            self.unlocked_by[node] = because
         return Decision(node, status, because)
 
     def _unlock(

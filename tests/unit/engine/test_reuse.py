@@ -9,6 +9,7 @@ from resumekit import Build, Script, script
 from support import CUSTOM, EventRecorder, FakeHandler, make, run
 from ttasks import (
     SQLiteStore,
+    TaskEventType,
     TaskExecutor,
     TaskGraph,
 )
@@ -65,7 +66,7 @@ def test_execute_and_submit_reuse_as_well(script: Script) -> None:
     assert (first.reused, second.reused, third.reused) == (False, True, True)
     assert second.value == "value"
     assert task.is_succeeded
-    assert recorder.of(task) == []
+    assert recorder.of(task) == [TaskEventType.REUSED]
     assert store.tasks[task.id].is_succeeded
     store.close()
 

@@ -13,11 +13,13 @@ from ttasks.stores.sqlite.codec import PARTS, SELECTED
 from ttasks.stores.sqlite.graphs import LedgerGraphs
 from ttasks.stores.sqlite.journal import Journal
 from ttasks.stores.sqlite.ledger import Ledger
+from ttasks.stores.sqlite.runs import LedgerRuns
 
 _PAGE = 500
 _STRUCTURE = "PRAGMA integrity_check(100)"
 _TASKS = f"SELECT tasks.seq, {SELECTED} FROM tasks {PARTS} WHERE tasks.seq>? ORDER BY tasks.seq"
 _GRAPHS = "SELECT seq, id FROM graphs WHERE seq>? ORDER BY seq"
+_RUNS = "SELECT seq, id FROM runs WHERE seq>? ORDER BY seq"
 _EVENTS = "SELECT seq FROM events WHERE seq>? ORDER BY seq"
 _OWNERS = "SELECT seq, host, boot, pid, started, opened_at, checksum FROM owners WHERE seq>?"
 
@@ -37,11 +39,13 @@ class Check:
         decode: Callable[[Sequence[Any]], Task],
         graphs: LedgerGraphs,
         events: Journal,
+        runs: LedgerRuns,
     ) -> None:
         self._ledger = ledger
         self._decode = decode
         self._graphs = graphs
         self._events = events
+        self._runs = runs
         self.problems: list[str] = []
 
     def run(self) -> None:
@@ -53,6 +57,7 @@ class Check:
         self._read_all(_TASKS, lambda row: self._decode(row[1:]))
         self._read_all(_GRAPHS, self._read_graph)
         self._read_events()
+        self._read_all(_RUNS, lambda row: self._runs[row[1]].facts())
 
     def _read_all(self, select: str, read: Callable[[Row], object]) -> None:
         """Read the rows of a table; one that cannot even be selected hides those after it."""

@@ -35,8 +35,11 @@ LIFECYCLE = frozenset(TaskEventType) - {
     TaskEventType.OUTPUT,
     TaskEventType.PROGRESS,
     TaskEventType.PERSISTENCE_FAILED,
+    TaskEventType.RUN_STARTED,
+    TaskEventType.RUN_STOPPING,
+    TaskEventType.RUN_ENDED,
 }
-"""The events that a journal keeps by default."""
+"""The events that a journal keeps by default. Those of runs are in the ledger's ``runs``."""
 
 _SELECT = f"""
 SELECT events.seq, tasks.id, tasks.created_at, events.type, at, previous, events.status, attempt,
@@ -108,15 +111,15 @@ class Journal:
         """True if the engine writes this kind of event here."""
         return kind in self.kinds
 
-    def append(self, event: TaskEvent) -> None:
-        """Add an event of a task that was saved before; when this returns, it is committed.
+    def append(self, *events: TaskEvent) -> None:
+        """Add events of tasks that were saved before; when this returns, they are committed.
 
         Raises:
-            TypeError: it is not a TaskEvent.
-            StoreError: its task was never saved, or SQLite could not write.
+            TypeError: one is not a TaskEvent.
+            StoreError: its task was never saved, or SQLite could not write; none was added.
         """
-        row = encode_event(event)
-        self._ledger.writer.write(lambda connection: insert_events(connection, [row]))
+        rows = [encode_event(event) for event in events]
+        self._ledger.writer.write(lambda connection: insert_events(connection, rows))
 
     @property
     def last(self) -> int:

@@ -181,6 +181,31 @@ CREATE TRIGGER tasks_deleted AFTER DELETE ON tasks BEGIN
 END;
 """
 
+# It also keeps runs. ``outcome`` and ``ending`` are NULL while a run goes on; ``facts``, ``nodes``
+# and ``ending`` are JSON, ``after`` is the last event before it. What is known of its tasks is in
+# the details of their events.
+_RUNS = """
+CREATE TABLE runs (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    subject TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    key TEXT,
+    owner INTEGER REFERENCES owners(seq),
+    parent INTEGER REFERENCES runs(seq),
+    started_at INTEGER NOT NULL,
+    outcome TEXT,
+    facts TEXT NOT NULL,
+    nodes TEXT,
+    ending TEXT,
+    checksum INTEGER NOT NULL,
+    after INTEGER NOT NULL
+);
+CREATE INDEX runs_by_subject ON runs(subject);
+CREATE INDEX runs_by_key ON runs(key) WHERE key IS NOT NULL;
+CREATE INDEX runs_by_parent ON runs(parent) WHERE parent IS NOT NULL;
+"""
+
 
 def _run_script(script: str) -> Callable[[sqlite3.Connection], None]:
     # Not `executescript`, which commits the transaction that the migration is part of.
@@ -195,8 +220,8 @@ def _run_script(script: str) -> Callable[[sqlite3.Connection], None]:
     return migrate
 
 
-def _add_checksums(connection: sqlite3.Connection) -> None:
-    _run_script(_CHECKSUMS)(connection)
+def _add_checksums_and_runs(connection: sqlite3.Connection) -> None:
+    _run_script(_CHECKSUMS + _RUNS)(connection)
     numbered = connection.execute("SELECT seq FROM graphs ORDER BY updated_at, seq").fetchall()
     for number, (seq,) in enumerate(numbered, 1):
         connection.execute("UPDATE graphs SET saved=? WHERE seq=?", (number, seq))
@@ -206,7 +231,7 @@ def _add_checksums(connection: sqlite3.Connection) -> None:
 MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (
     _run_script(_ONE_TABLE),
     _run_script(_THREE_TABLES),
-    _add_checksums,
+    _add_checksums_and_runs,
 )
 """Step n leads from version n to n + 1; a new file is at 0. Never edit one that was released."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
@@ -13,9 +13,11 @@ from ttasks.errors import StoreError
 from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.task import Task, lifecycle_of
+from ttasks.model.timeline import Notes
 from ttasks.processes import Liveness
 from ttasks.stores.sqlite.codec import (
     Row,
+    State,
     decode_task,
     encode_event,
     encode_state,
@@ -39,6 +41,7 @@ from ttasks.stores.sqlite.journal import LIFECYCLE, Journal
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
 from ttasks.stores.sqlite.owners import Owners, RunningTask
 from ttasks.stores.sqlite.plain import to_micros
+from ttasks.stores.sqlite.runs import LedgerRuns
 from ttasks.stores.sqlite.tasks import LedgerTasks
 
 
@@ -117,6 +120,7 @@ class SQLiteStore:
         self._graphs = LedgerGraphs(self._ledger, self._encode, self._decode)
         kinds = LIFECYCLE | {TaskEventType.OUTPUT} if journal_output else LIFECYCLE
         self._events = Journal(self._ledger, kinds)
+        self._runs = LedgerRuns(self._ledger, self._owners, self._graphs, self._tasks)
 
     def _own(self, task: Task) -> int | None:
         """The row of this process if it runs the task; otherwise None."""
@@ -156,27 +160,64 @@ class SQLiteStore:
         """What happened, in order; can be read during a run, even from another process."""
         return self._events
 
-    def record(self, task: Task, *events: TaskEvent) -> None:
+    @property
+    def runs(self) -> LedgerRuns:
+        """Runs of graphs and of single tasks, the latest first; also those of other processes."""
+        return self._runs
+
+    def record(self, task: Task, *events: TaskEvent, notes: Notes | None = None) -> None:
         """Save a task and its events in one transaction, perhaps together with other threads.
 
         When this returns, both are committed; if it raises, neither is. The attributes of a task
         that was saved before are written only if one was assigned to since the task was made
         (``save`` also notices a payload that was changed in place).
+
+        Args:
+            task: the task.
+            events: of this task.
+            notes: what its run has noted of it, to be kept with the events.
         """
         if not isinstance(task, Task):
             raise wrong_type("task", task, "a Task")
         owner = self._own(task)
-        journal = tuple(map(encode_event, events))
+        if notes is None or not events or events[0].run is None:
+            self._write(task, owner, [encode_event(event) for event in events])
+            return
+        run, event = events[0].run, events[0]
+        text, begin = self._runs.details(run, notes)
+        try:
+            self._write(task, owner, [encode_event(event, text) for event in events], begin)
+        except BaseException:
+            if begin is not None:
+                self._runs.let_go(run)
+            raise
+        if event.retry_in is None and not event.status.is_active:
+            self._runs.let_go_single(run)
+
+    def _write(
+        self,
+        task: Task,
+        owner: int | None,
+        journal: Sequence[tuple[Any, ...]],
+        begin: Callable[[Connection], None] | None = None,
+    ) -> None:
+        """Write a task and rows of events of it; ``begin`` comes before these."""
         write = self._ledger.writer.write
         # Not comparing the attributes saves 45 of 210 microseconds for two transitions.
         if not lifecycle_of(task).edited:
             state = encode_state(task, owner, self._pickle_values)
-            if write(partial(update_state, state=state, events=journal)):
+            if begin is None:
+                work = partial(update_state, state=state, events=journal)
+            else:
+                work = partial(_begin_run, begin=begin, state=state, events=journal)
+            if write(work):
                 return
         row = encode_task(task, owner, self._pickle_values, self._is_secret)
 
         def save(connection: Connection) -> None:
             save_task(connection, row)
+            if begin is not None:
+                begin(connection)
             insert_events(connection, journal)
 
         write(save)
@@ -229,7 +270,7 @@ class SQLiteStore:
         """
         from ttasks.stores.sqlite.check import Check
 
-        check = Check(self._ledger, self._decode, self._graphs, self._events)
+        check = Check(self._ledger, self._decode, self._graphs, self._events, self._runs)
         check.run()
         return check.problems
 
@@ -295,3 +336,17 @@ class SQLiteStore:
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self._path!r} {self._durability}>"
+
+
+def _begin_run(
+    connection: Connection,
+    begin: Callable[[Connection], None],
+    state: State,
+    events: Sequence[tuple[Any, ...]],
+) -> bool:
+    """`update_state`; before the events, the run of a single task gets its row."""
+    if not update_state(connection, state):
+        return False
+    begin(connection)
+    insert_events(connection, events)
+    return True

@@ -1,0 +1,470 @@
+"""History: what the runs of this process did, for whoever asks a `Run`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from os import getpid
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ttasks import sync
+from ttasks.model.facts import RunFacts
+from ttasks.model.gather import Child, Seen, gather
+from ttasks.model.ids import new_id
+from ttasks.model.run import OUTCOMES, Opening, Run, source_of
+from ttasks.model.task import lifecycle_of
+from ttasks.model.timeline import Notes, notes_since
+
+if TYPE_CHECKING:
+    from ttasks.engine.attempt import Attempt, Services
+    from ttasks.model.graph import Node, TaskGraph
+    from ttasks.model.lifecycle import Lifecycle
+    from ttasks.model.plan import Plan
+    from ttasks.model.result import TaskResult
+    from ttasks.model.run import Reason
+    from ttasks.model.running import RunOptions
+    from ttasks.model.status import TaskStatus
+    from ttasks.model.task import Task
+
+CHILDREN_KEPT = 1000
+"""Runs inside of a run that are remembered, the latest ones."""
+
+POLL_SECONDS = 0.01
+"""How often to look whether a single task has ended."""
+
+_LOOKS = 5
+"""How often to look at a task that changes meanwhile."""
+
+
+class Planned(NamedTuple):
+    """A task of a graph as it is known when a run begins.
+
+    Attributes:
+        task_id, title, key, groups: see `Task`; without secrets.
+        after: ids of its direct dependencies.
+        required, is_finally: its flags in the graph.
+        had_ended: it had ended before the run.
+    """
+
+    task_id: str
+    title: str
+    key: str | None
+    groups: tuple[str, ...]
+    after: tuple[str, ...]
+    required: bool
+    is_finally: bool
+    had_ended: bool
+
+
+Parent = tuple[Run, str, float]
+"""See `ttasks.model.run.RunSource`."""
+
+
+class History:
+    """What the run of a graph and that of a single task have in common.
+
+    Each is a `ttasks.model.run.RunSource`. The thread that runs the work sets the fields; others
+    read them at any time.
+
+    Args:
+        services: of the executor.
+        subject: id of the graph or task.
+        outer: the attempt that the run is part of; None if there is none.
+
+    Attributes:
+        began: when it began, by the executor's clock.
+        parent, graph_ids: see `ttasks.model.run.RunSource`.
+        number: see `Run`.
+    """
+
+    # Defaults that the run of a single task rarely changes.
+    is_single = False
+    number = 1
+    began = 0.0
+    parent: Parent | None = None
+    _children: deque[tuple[str, float, History]] | None = None
+
+    def __init__(self, services: Services, subject: str, outer: Attempt | None) -> None:
+        self._services = services
+        self._subject = subject
+        self._outer = outer
+        self._started_at = datetime.now(UTC)
+
+    def start(self) -> None:
+        """Take down that the run begins now."""
+        self._begin(self._services.clock.now())
+
+    def _begin(self, moment: float) -> None:
+        self.began, self._started_at = moment, datetime.now(UTC)
+        outer = self._outer
+        if outer is not None and outer.run is not None:
+            source = source_of(outer.run)
+            assert isinstance(source, History)
+            self.parent = outer.run, outer.task.id, self.began - source.began
+
+    def join(self) -> None:
+        """Become a part of the run that it is inside of."""
+        if self.parent is not None:
+            run, task_id, start = self.parent
+            source = source_of(run)
+            assert isinstance(source, History)
+            source.add_child(task_id, start, self)
+
+    @property
+    def id(self) -> str:
+        """See `Run`."""
+        raise NotImplementedError
+
+    @property
+    def graph_ids(self) -> frozenset[str]:
+        """See `ttasks.model.run.RunSource`."""
+        mine = frozenset((self._subject,))
+        return mine if self.parent is None else mine | source_of(self.parent[0]).graph_ids
+
+    def add_child(self, task_id: str, start: float, child: History) -> None:
+        """Remember a run inside of this one."""
+        if self._children is None:
+            self._children = deque(maxlen=CHILDREN_KEPT)
+        self._children.append((task_id, start, child))
+
+    def _now(self) -> float:
+        return self._services.clock.now() - self.began
+
+    def _gathered(self, head: RunFacts, nodes: Sequence[Seen]) -> RunFacts:
+        children = [
+            Child(task_id, start, history.facts())
+            for task_id, start, history in list(self._children or ())
+        ]
+        return gather(head, nodes, children, self._services.redactor)
+
+    def _seen(self, task: Task, notes: Callable[[], Notes]) -> Seen:
+        """What there is to see of a task, at one moment."""
+        life = lifecycle_of(task)
+        for _ in range(_LOOKS):
+            status, error, blocked_by, result = _state(life)
+            noted = notes()
+            if (noted.ended is None) is status.is_active:
+                break  # else it has just ended, or is still to run again
+        attempt = self._services.running.get(task.id)
+        reports = None if attempt is None else attempt.reports
+        return Seen(
+            self._services.recorder.shown(task),
+            (),
+            noted,
+            False,
+            True,
+            status,
+            error,
+            blocked_by,
+            result,
+            progress=(None, None) if reports is None else reports.latest,
+        )
+
+    def facts(self) -> RunFacts:
+        """See `ttasks.model.run.RunSource`."""
+        raise NotImplementedError
+
+
+class GraphHistory(History):
+    """What the run of a graph did. Thread-safe.
+
+    Args:
+        services, outer: see `History`.
+        graph: the graph.
+        options: how it is run.
+        cancel: stops the run.
+
+    Attributes:
+        elsewhere: nodes whose end another run announces, or that somebody cancelled by hand.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        graph: TaskGraph,
+        options: RunOptions,
+        outer: Attempt | None,
+        cancel: Callable[[], None],
+    ) -> None:
+        super().__init__(services, graph.id, outer)
+        self.start()
+        redactor = services.redactor
+        self._id = new_id()
+        self._key = graph.key
+        self._title = graph.title if redactor is None else redactor.text(graph.title)
+        self._options = options
+        self._nodes: Sequence[Node] = graph.nodes()
+        self._edges: Sequence[Sequence[int]] = ((),) * len(self._nodes)
+        self._plan: Plan | None = None
+        self._before: frozenset[int] = frozenset()
+        self._reasons: Mapping[int, Reason] = {}
+        self._ending: tuple[str, str | None, float, datetime] | None = None
+        self._frozen: RunFacts | None = None
+        self._over = sync.Event()
+        self._cancel = cancel
+        self.elsewhere: set[int] = set()
+
+    @property
+    def id(self) -> str:
+        """See `Run`."""
+        return self._id
+
+    def begin(
+        self,
+        plan: Plan,
+        edges: Sequence[Sequence[int]],
+        before: frozenset[int],
+        reasons: Mapping[int, Reason],
+    ) -> None:
+        """Take down how the run goes on from here."""
+        self._edges, self._before, self._reasons = edges, before, reasons
+        self._plan = plan
+        self.join()
+
+    def end(self, outcome: str, error: str | None) -> None:
+        """Take down how the run has ended; `let_go` follows."""
+        self._ending = outcome, error, self._now(), datetime.now(UTC)
+
+    def let_go(self) -> None:
+        """Let those go on who wait for the end."""
+        self._cancel = _nothing
+        self._over.set()
+
+    def freeze(self) -> None:
+        """Keep the facts as they are: the tasks are about to run again."""
+        if self._frozen is None:
+            self._frozen = self.facts()
+
+    def opening(self) -> Opening:
+        """See `ttasks.model.run.RunSource`."""
+        return Opening(
+            self._subject,
+            self._key,
+            self._title,
+            self._started_at,
+            self._options.max_workers,
+            _options(self._options),
+        )
+
+    def head(self) -> RunFacts:
+        """See `ttasks.model.run.RunSource`."""
+        outcome, error, duration, ended_at = self._ending or ("running", None, None, None)
+        return RunFacts(
+            id=self._id,
+            number=self.number,
+            graph_id=self._subject,
+            graph_key=self._key,
+            title=self._title,
+            started_at=self._started_at,
+            ended_at=ended_at,
+            duration=duration,
+            outcome=outcome,
+            error=error,
+            host=_host(),
+            pid=getpid(),
+            workers=self._options.max_workers,
+            options=_options(self._options),
+            elapsed=self._now() if duration is None else duration,
+            parent_id=None if self.parent is None else self.parent[0].id,
+        )
+
+    def facts(self) -> RunFacts:
+        """See `ttasks.model.run.RunSource`."""
+        if self._frozen is not None:
+            return self._frozen
+        head = self.head()
+        return self._gathered(head, [self._node(at, node) for at, node in enumerate(self._nodes)])
+
+    def planned(self) -> list[Planned]:
+        """What is to run, in insertion order; a tenth of the work of `facts`."""
+        shown = self._services.recorder.shown
+        return [
+            Planned(
+                node.task.id,
+                shown(node.task).title,
+                node.task.key,
+                _names(node.task.group),
+                tuple([upstream.id for upstream in node.after]),
+                node.required,
+                node.finally_,
+                number in self._before,
+            )
+            for number, node in enumerate(self._nodes)
+        ]
+
+    def _node(self, number: int, node: Node) -> Seen:
+        had_ended = number in self._before
+        seen = self._seen(node.task, Notes if had_ended else lambda: self.notes(number))
+        return seen._replace(
+            after=self._edges[number],
+            is_finally=node.finally_,
+            is_required=node.required,
+            had_ended=had_ended,
+            reason=self._reasons.get(number),
+        )
+
+    def notes(self, number: int, ended: float | None = None) -> Notes:
+        """What the plan has noted of a node; ``ended`` if its end is still to be noted."""
+        return Notes() if self._plan is None else self._plan.notes(number, ended)
+
+    def left_over(self) -> dict[str, Notes]:
+        """What was noted of tasks whose end this run has not announced, by id."""
+        return {self._nodes[number].task.id: self.notes(number) for number in self.elsewhere}
+
+    def wait(self, timeout: float | None) -> bool:
+        """See `ttasks.model.run.RunSource`."""
+        return self._over.wait(timeout)
+
+    def cancel(self) -> None:
+        """See `ttasks.model.run.RunSource`."""
+        self._cancel()
+
+
+class SingleHistory(History):
+    """What the run of a single task did. Thread-safe.
+
+    Args:
+        services, outer: see `History`.
+        task: the task.
+        workers: of the run that it shares with others.
+        cancel: cancels the task.
+    """
+
+    is_single = True
+    _place: tuple[Plan, int] | None = None
+    _kept: tuple[Any, ...] = (None, None, None, 0, None, None)
+
+    def __init__(
+        self,
+        services: Services,
+        task: Task,
+        outer: Attempt | None,
+        workers: int,
+        cancel: Callable[[Task], object],
+    ) -> None:
+        super().__init__(services, task.id, outer)
+        self._task = task
+        self._workers = workers
+        self._cancel = cancel
+
+    @property
+    def id(self) -> str:
+        """See `Run`; made when somebody asks for it."""
+        found = self.__dict__.get("_id")
+        # Two threads may make one; the first one counts.
+        return found or self.__dict__.setdefault("_id", new_id())  # type: ignore[no-any-return]
+
+    def begin(self, plan: Plan, node: int) -> None:
+        """Take down where the task is; its run begins when it is ready."""
+        self._place = plan, node
+        if self._outer is None:
+            self.began = plan.ready[node] or 0.0
+        else:
+            self._begin(plan.ready[node] or 0.0)
+            self.join()
+
+    def keep(self) -> None:
+        """Keep what the plan has noted, as it is about to forget."""
+        if self._place is not None:
+            self._kept, self._place = self._noted(*self._place), None
+
+    @staticmethod
+    def _noted(plan: Plan, node: int) -> tuple[Any, ...]:
+        """The parts of `Notes`, by the clock: most are never asked for."""
+        return (
+            plan.ready[node],
+            None,
+            plan.started[node],
+            plan.slots[node],
+            plan.waits.get(node),
+            plan.ended[node],
+        )
+
+    def notes(self, ended: float | None = None) -> Notes:
+        """What the plan has noted of the task; ``ended`` if its end is still to be noted."""
+        place = self._place
+        ready, _, started, slot, waits, noted = self._kept if place is None else self._noted(*place)
+        return notes_since(
+            self.began, ready, None, started, slot, waits, noted if ended is None else ended
+        )
+
+    def opening(self) -> Opening:
+        """See `ttasks.model.run.RunSource`."""
+        title = self._services.recorder.shown(self._task).title
+        return Opening(self._subject, None, title, self._started_at, self._workers, {})
+
+    def head(self) -> RunFacts:
+        """See `ttasks.model.run.RunSource`."""
+        return self._head(self._seen(self._task, self.notes))
+
+    def _head(self, seen: Seen) -> RunFacts:
+        duration = seen.notes.ended
+        # One that was cancelled by hand is over before its turn comes.
+        elapsed = self._now() if duration is None else duration
+        is_over = duration is not None or (seen.status.is_sink and seen.notes.started is None)
+        return RunFacts(
+            id=self.id,
+            number=self.number,
+            graph_id=self._subject,
+            graph_key=None,
+            title=seen.task.title,
+            started_at=self._started_at,
+            ended_at=self._started_at + timedelta(seconds=elapsed) if is_over else None,
+            duration=elapsed if is_over else None,
+            outcome=OUTCOMES[seen.status] if is_over else "running",
+            host=_host(),
+            pid=getpid(),
+            workers=self._workers,
+            elapsed=elapsed,
+            parent_id=None if self.parent is None else self.parent[0].id,
+        )
+
+    def facts(self) -> RunFacts:
+        """See `ttasks.model.run.RunSource`."""
+        seen = self._seen(self._task, self.notes)
+        return self._gathered(self._head(seen), [seen])
+
+    def wait(self, timeout: float | None) -> bool:
+        """See `ttasks.model.run.RunSource`."""
+        give_up = None if timeout is None else monotonic() + timeout
+        while self.head().outcome == "running":
+            left = POLL_SECONDS if give_up is None else min(POLL_SECONDS, give_up - monotonic())
+            if left <= 0.0:
+                return False
+            sync.sleep(left)
+        return True
+
+    def cancel(self) -> None:
+        """See `ttasks.model.run.RunSource`."""
+        self._cancel(self._task)
+
+
+def _host() -> str:
+    from ttasks.processes import host_name  # imports modules that a run does not need
+
+    return host_name()
+
+
+def _state(life: Lifecycle) -> tuple[TaskStatus, str | None, str | None, TaskResult | None]:
+    with life.lock:
+        return life.status, life.error, life.blocked_by, life.result
+
+
+def _options(options: RunOptions) -> dict[str, Any]:
+    """The arguments of a run but ``max_workers``, as plain data."""
+    found = {item.name: getattr(options, item.name) for item in fields(options)}
+    del found["max_workers"]
+    if found["limits"] is not None:
+        found["limits"] = dict(found["limits"])
+    return found
+
+
+def _nothing() -> None:
+    """There is nothing left to cancel."""
+
+
+def _names(group: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (group,) if isinstance(group, str) else tuple(group or ())

@@ -1,0 +1,135 @@
+"""RunRecord: the entry of a graph's run in the store, from its claim of the key to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ttasks.errors import GraphError, StoreError, TaskCancelled
+from ttasks.model.run import Holder, Run, source_of
+
+if TYPE_CHECKING:
+    from ttasks.engine.history import GraphHistory
+    from ttasks.engine.recorder import Recorder
+    from ttasks.engine.requests import Requests
+    from ttasks.model.clock import Clock
+    from ttasks.model.run import Reason, RunLog
+
+WAIT_SECONDS = 0.1
+"""How often to look whether the key of a graph is free, by the executor's clock."""
+
+
+class RunRecord:
+    """What the store remembers of one run of a graph.
+
+    A write that fails is noted by the recorder, and the run goes on; with a strict recorder it
+    raises.
+
+    Args:
+        log: the ``runs`` of the store; None if it has none.
+        recorder: of the executor.
+        run, history: the run.
+    """
+
+    def __init__(
+        self, log: RunLog | None, recorder: Recorder, run: Run, history: GraphHistory
+    ) -> None:
+        self._log = log
+        self._recorder = recorder
+        self._run = run
+        self._history = history
+
+    def claim(self, requests: Requests, clock: Clock, wait: Callable[[], None] | None) -> None:
+        """Begin the entry; of all graphs of a key only one is run at a time.
+
+        Args:
+            requests: of the run; a request to stop ends the wait.
+            clock: of the executor.
+            wait: called before waiting for the end of another run; None forbids to wait.
+
+        Raises:
+            GraphError: another run has the key.
+            TaskCancelled: the run was cancelled while it waited.
+            StoreError: the entry cannot be written, and the executor is strict.
+        """
+        while (holder := self._begin()) is not None:
+            if wait is None or self._is_inside_itself():
+                raise GraphError(self._refusal(holder))
+            wait()
+            requests.wait_until(clock.now() + WAIT_SECONDS)
+            if requests.cancel:
+                raise TaskCancelled(
+                    f"The graph run was {requests.reason} while it waited for another run of the "
+                    f"key {self._run.graph_key!r}"
+                )
+
+    def _begin(self) -> Holder | None:
+        if self._log is None:
+            return None
+        self._history.start()
+        try:
+            found = self._log.begin(self._run, self._history.opening(), self._history.parent)
+        except Exception as error:
+            self._fail(error)
+            self._log = None
+            return None
+        if isinstance(found, Holder):
+            return found
+        self._history.number = found
+        return None
+
+    def _is_inside_itself(self) -> bool:
+        """True if this run is part of one of the same key, whose end it must not wait for."""
+        parent, key = self._history.parent, self._run.graph_key
+        while parent is not None:
+            if parent[0].graph_key == key:
+                return True
+            parent = source_of(parent[0]).parent
+        return False
+
+    def _refusal(self, holder: Holder) -> str:
+        """Why the graph cannot run now."""
+        head = self._history.head()
+        text = (
+            f"Graph {head.title!r} cannot run: a graph of its key {head.graph_key!r} has been "
+            f"running since {holder.since:%Y-%m-%d %H:%M:%S} UTC in process {holder.pid} on "
+            f"{holder.host!r}"
+        )
+        if self._is_inside_itself():
+            return f"{text}, and this run is part of that; give it another key"
+        if holder.is_certain:
+            return f"{text}; wait for its end, or run this graph with wait=True"
+        return (
+            f"{text}, which cannot be seen from here (unknown); if it is gone, call "
+            f"store.runs.mark_interrupted({holder.run_id!r})"
+        )
+
+    def describe(self, before: frozenset[int], reasons: dict[int, Reason]) -> None:
+        """Add what had ended before, and why the rest was not taken over."""
+        if self._log is not None:
+            try:
+                self._log.describe(self._run, before, reasons)
+            except Exception as error:
+                self._fail(error)
+
+    def discard(self) -> None:
+        """Remove the entry of a run that could not begin."""
+        if self._log is not None:
+            try:
+                self._log.discard(self._run)
+            except Exception as error:  # what kept the run from beginning matters more
+                self._recorder.graph_errors[self._run.graph_id] = error
+
+    def end(self) -> None:
+        """Complete the entry."""
+        if self._log is not None:
+            elsewhere = self._history.left_over()
+            try:
+                self._log.end(self._run, self._history.head(), elsewhere)
+            except Exception as error:
+                self._recorder.graph_errors[self._run.graph_id] = error
+
+    def _fail(self, error: Exception) -> None:
+        self._recorder.graph_errors[self._run.graph_id] = error
+        if self._recorder.strict:
+            raise StoreError(f"The run could not be saved: {error}") from error

@@ -1,0 +1,405 @@
+"""RunFacts: what a run did and why, as plain data; the one read model.
+
+Made from a live graph, a finished one or a ledger. Reports, the console and the command line are
+made from nothing else. All moments are float seconds since the start of the run, by the clock of
+the executor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from ttasks.model.checks import wrong_type
+from ttasks.model.result import Failure
+from ttasks.model.status import TaskStatus
+
+
+class WaitReason(StrEnum):
+    """What a task waited for. Values are the lower-case names."""
+
+    DEPENDENCY = "dependency"
+    WORKER = "worker"
+    GROUP = "group"
+    RETRY = "retry"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of the time of a task, in which it ran or waited for one thing.
+
+    Attributes:
+        start: a moment.
+        end: a moment; None while it goes on.
+        reason: what the task waited for; None if it ran.
+        because: ids of tasks for DEPENDENCY (those that were missing last) and DUPLICATE, names
+            of groups for GROUP, else empty.
+    """
+
+    start: float
+    end: float | None
+    reason: WaitReason | None = None
+    because: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFacts:
+    """One try of a task.
+
+    Attributes:
+        number: from 1.
+        ready: when it could have started.
+        started: when a worker took it.
+        ended: when its outcome was known; None while it runs.
+        status: RUNNING, SUCCEEDED, FAILED or CANCELLED.
+        slot: number of the worker, from 1; 0 for the supervisor.
+        error: message of a failure or cancellation.
+        termination_reason: see `TaskResult`.
+    """
+
+    number: int
+    ready: float
+    started: float | None = None
+    ended: float | None = None
+    status: TaskStatus = TaskStatus.RUNNING
+    slot: int | None = None
+    error: str | None = None
+    termination_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What became of a task in a run.
+
+    Attributes:
+        id, title, type, key, status, error, blocked_by: see `Task`.
+        path: titles of the graphs around it, outermost first.
+        groups: its concurrency groups.
+        required, is_finally: its flags in the graph.
+        after: ids of its direct dependencies.
+        function: qualified name of the function of a Python task, else None.
+        arguments: arguments of a Python task as in a call; None for other tasks.
+        attempts: oldest first; none if it never started.
+        spans: without gap or overlap from the start of the run to the end of the task, or to the
+            moment of these facts. Empty if the task had ended before the run.
+        ready: when it could first have started; None if it could not yet.
+        started, slot: of the first attempt.
+        ended: when its end was known; None before, or if it had ended before the run.
+        duration: seconds of the last attempt; None if it never ended one.
+        failure, output, output_truncated, returncode, termination_reason, reused: see `TaskResult`.
+        value: repr of the value of a Python or custom task, cut if it is long; None without one.
+        progress_percent, progress_message: latest report of an attempt that runs in this process.
+        downstream: title and id of each task that did not run because of this one.
+        log_file: path of a file with all of its output; None if there is none.
+        not_reused: why a run with ``resume=True`` did not take over an earlier result: "first",
+            "unsuccessful", "changed", "upstream" or "value"; None where it was not asked to.
+        changed: for "changed" the parts of the fingerprint that differ, for "upstream" the titles
+            of the upstreams that ran again.
+    """
+
+    id: str
+    title: str
+    path: tuple[str, ...] = ()
+    type: str = "bash"
+    key: str | None = None
+    groups: tuple[str, ...] = ()
+    status: TaskStatus = TaskStatus.PENDING
+    required: bool = True
+    is_finally: bool = False
+    after: tuple[str, ...] = ()
+    function: str | None = None
+    arguments: str | None = None
+    attempts: tuple[AttemptFacts, ...] = ()
+    spans: tuple[Span, ...] = ()
+    ready: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    slot: int | None = None
+    duration: float | None = None
+    blocked_by: str | None = None
+    error: str | None = None
+    failure: Failure | None = None
+    value: str | None = None
+    output: str = ""
+    output_truncated: bool = False
+    returncode: int | None = None
+    termination_reason: str | None = None
+    reused: bool = False
+    progress_percent: float | None = None
+    progress_message: str | None = None
+    downstream: tuple[tuple[str, str], ...] = ()
+    log_file: str | None = None
+    not_reused: str | None = None
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a run did.
+
+    Attributes:
+        id: of the run, a uuid4 as str.
+        number: of the run among those of its graph key (or graph, or task, without one), from 1.
+        graph_id: id of the graph; of the task for a run of one.
+        graph_key: key of the graph.
+        title: of the graph, or the task.
+        started_at: aware UTC; moment 0.0.
+        ended_at: aware UTC; None while the run goes on.
+        duration: seconds; None while it goes on.
+        outcome: "running", "ok", "failed", "cancelled", "timeout" or "interrupted".
+        error: what ended the run as a whole before its time; None if nothing did.
+        host, pid: where it ran.
+        workers: threads at most.
+        options: the other arguments of `TaskGraph.run`.
+        tasks: by id, in insertion order; tasks of nested graphs come after the task that runs them.
+        schedule, slot: of the schedule that started it; None if there was none.
+        elapsed: ``duration``, or seconds so far.
+        parent_id: id of the run that this one is part of; None if there is none.
+    """
+
+    id: str
+    number: int
+    graph_id: str
+    graph_key: str | None
+    title: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    duration: float | None = None
+    outcome: str = "running"
+    error: str | None = None
+    host: str = ""
+    pid: int = 0
+    workers: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tasks: Mapping[str, TaskFacts] = field(default_factory=dict)
+    schedule: str | None = None
+    slot: datetime | None = None
+    elapsed: float = 0.0
+    parent_id: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True if the outcome is "ok"."""
+        return self.outcome == "ok"
+
+    def find(self, task: object) -> TaskFacts:
+        """The facts of a task, given as such, or by its id, key or title.
+
+        Raises:
+            TypeError: it is neither a task nor a str.
+            LookupError: the run has no such task, or several of that title; the message names the
+                near ones.
+        """
+        name = task if isinstance(task, str) else getattr(task, "id", None)
+        if not isinstance(name, str):
+            raise wrong_type("task", task, "a task, or its id, key or title")
+        if name in self.tasks:
+            return self.tasks[name]
+        keyed = [item for item in self.tasks.values() if item.key == name]
+        found = keyed or [item for item in self.tasks.values() if item.title == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(item.id for item in found[:5])
+            raise LookupError(f"{len(found)} tasks of the run are called {name!r}: {ids}")
+        from difflib import get_close_matches
+
+        names = {item.key or item.title: None for item in self.tasks.values()}
+        near = get_close_matches(name, list(names))
+        hint = f"; did you mean {_and(map(repr, near), 'or')}?" if near else ""
+        raise LookupError(f"the run has no task {name!r}{hint}")
+
+    def why(self, task: object) -> str:
+        """Say in one sentence why a task waits, ran, did not run or failed.
+
+        Args:
+            task: as for `find`.
+
+        Raises:
+            TypeError, LookupError: as for `find`.
+        """
+        return _Why(self, self.find(task), {}).sentence()
+
+    def whys(self) -> dict[str, str]:
+        """The sentence of `why` for every task by its id, in linear time."""
+        causes: _Causes = {}
+        return {task.id: _Why(self, task, causes).sentence() for task in self.tasks.values()}
+
+
+_Causes = dict[str, tuple[TaskFacts, int]]
+_NAMED = 5  # blockers that are named, of a longer chain
+
+
+class _Why:
+    """Makes the sentence on one task; ``causes`` is what the sentences of a run share."""
+
+    def __init__(self, run: RunFacts, task: TaskFacts, causes: _Causes) -> None:
+        self._run = run
+        self._task = task
+        self._causes = causes
+        self._name = repr(task.title)
+
+    def sentence(self) -> str:
+        task, status = self._task, self._task.status
+        if task.reused:
+            return f"{self._name} did not run: it took over the result of an equal task."
+        if not task.attempts and task.ended is None and not task.spans and status.is_sink:
+            became = _BECAME.get(status, status.value)
+            return f"{self._name} did not run: it {became} before the run began."
+        if task.ended is None and (status.is_active or self._waits()):
+            return self._live()
+        if status is TaskStatus.FAILED:
+            return self._failed()
+        if status is TaskStatus.SUCCEEDED:
+            return f"{self._name} ran {self._cause()}{self._tries()}."
+        if status is TaskStatus.CANCELLED and task.attempts:
+            return f"{self._name} was cancelled while it ran: {_plain(task.error)}."
+        return f"{self._name} did not run: {self._obstacle()}."
+
+    def _waits(self) -> bool:
+        return bool(self._task.spans) and self._task.spans[-1].end is None
+
+    def _live(self) -> str:
+        """Why it waits, or why it is running."""
+        span = self._task.spans[-1] if self._task.spans else Span(0.0, None)
+        if self._run.outcome != "running":
+            return f"{self._name} did not end: the run was {self._run.outcome} before."
+        if span.reason is None:
+            number = len(self._task.attempts)
+            return f"{self._name} is running, attempt {number}, {self._cause()}{self._tries()}."
+        return f"{self._name} waits for {self._wanted(span)}."
+
+    def _wanted(self, span: Span) -> str:
+        """What a span waits for."""
+        match span.reason:
+            case WaitReason.DEPENDENCY:
+                return self._names(span.because) or "its dependencies"
+            case WaitReason.GROUP:
+                return f"a place in the group {_and(map(repr, span.because))}"
+            case WaitReason.RETRY:
+                last = self._task.attempts[-1]
+                return f"attempt {last.number + 1}: attempt {last.number} failed ({last.error})"
+            case WaitReason.DUPLICATE if span.because != (self._task.id,):
+                return f"{self._names(span.because)}, which does the same work"
+            case WaitReason.DUPLICATE:
+                return "another run, which executes it"
+        busy = self._run.workers
+        return f"a free worker; {busy} {'is' if busy == 1 else 'are'} at work at most"
+
+    def _cause(self) -> str:
+        """Why it ran."""
+        task = self._task
+        match task.not_reused:
+            case "first":
+                return "because no earlier run has a task of its key"
+            case "unsuccessful":
+                return "because it has not succeeded before"
+            case "changed":
+                return f"because its {_and(task.changed)} changed since it last succeeded"
+            case "upstream":
+                names = _and(map(repr, task.changed))
+                return f"because its upstream {names} did not stay as it was"
+            case "value":
+                return "because the value of its last success was not kept"
+        ends = [self._run.tasks[end] for end in task.after if end in self._run.tasks]
+        bad = [end for end in ends if end.status is not TaskStatus.SUCCEEDED]
+        if bad:
+            states = [f"{end.title!r} {_BECAME.get(end.status, end.status.value)}" for end in bad]
+            return f"{'to clean up:' if task.is_finally else 'although'} {_and(states)}"
+        if ends:
+            last = self._run.tasks.get(next(iter(self._last_missing()), ""))
+            return f"after {last.title!r} ended" if last else "after its dependencies"
+        return "as it depends on nothing"
+
+    def _last_missing(self) -> tuple[str, ...]:
+        spans = self._task.spans
+        return spans[0].because if spans and spans[0].reason is WaitReason.DEPENDENCY else ()
+
+    def _tries(self) -> str:
+        """How often it was tried before."""
+        failed = [item for item in self._task.attempts if item.status is TaskStatus.FAILED]
+        if not failed:
+            return ""
+        last = failed[-1]
+        return f", again because attempt {last.number} failed ({last.error})"
+
+    def _failed(self) -> str:
+        task = self._task
+        if not task.attempts:
+            return f"{self._name} failed before it started: {_plain(task.error)}."
+        number = len(task.attempts)
+        which = "" if number == 1 else f" in the last of {number} attempts"
+        reason = task.termination_reason or "handler"
+        text = _REASONS.get(reason, "")
+        return f"{self._name} failed{which}{text}: {_plain(task.error)}."
+
+    def _obstacle(self) -> str:
+        """What kept it from running, back to the first cause."""
+        root, steps = self._first_cause()
+        if not steps:
+            return _plain(self._task.error) or self._task.status.value
+        chain = [self._task]
+        while len(chain) <= min(steps, _NAMED):
+            chain.append(self._run.tasks[chain[-1].blocked_by or ""])
+        through = f"it is blocked by {chain[1].title!r}"
+        if steps > 1:
+            names = [repr(item.title) for item in chain[2:]]
+            more = [f"{steps - _NAMED} more"] if steps > _NAMED else []
+            through += f", which is blocked by {_and([*names, *more])}"
+        failure = f" ({_plain(root.error)})" if root.error else ""
+        return f"{through}, which {_BECAME.get(root.status, root.status.value)}{failure}"
+
+    def _first_cause(self) -> tuple[TaskFacts, int]:
+        """The task at the end of the chain of blockers, and how many steps it is away."""
+        causes, task = self._causes, self._task
+        walked: dict[str, None] = {}
+        while task.id not in causes:
+            walked[task.id] = None
+            blocker = self._run.tasks.get(task.blocked_by or "")
+            if blocker is None or blocker.id in walked:
+                causes[task.id] = task, 0
+            else:
+                task = blocker
+        root, steps = causes[task.id]
+        for key in reversed(walked):
+            if key not in causes:
+                steps += 1
+                causes[key] = root, steps
+        return causes[self._task.id]
+
+    def _names(self, ids: Iterable[str]) -> str:
+        tasks = self._run.tasks
+        return _and(repr(tasks[item].title) if item in tasks else item for item in ids)
+
+
+_REASONS = {
+    "timeout": " as its time was up",
+    "interrupted": " because whoever ran it was interrupted",
+    "circuit_open": " because the circuit of its group was open",
+    "rejected": " because a guard rejected it",
+}
+_BECAME = {
+    TaskStatus.BLOCKED: "was blocked",
+    TaskStatus.CANCELLED: "was cancelled",
+    TaskStatus.SKIPPED: "was skipped",
+}
+
+
+def _plain(text: str | None) -> str:
+    """The first line of a message, without the full stop."""
+    lines = (text or "").strip().splitlines()
+    return lines[0].rstrip(".") if lines else "no reason was given"
+
+
+def _and(names: Iterable[str], word: str = "and", most: int = 5) -> str:
+    """The names as in a sentence; only the first few of many."""
+    items = list(names)
+    if len(items) > most:
+        items = [*items[: most - 1], f"{len(items) - most + 1} more"]
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {word} {items[-1]}"

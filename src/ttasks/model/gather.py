@@ -1,0 +1,284 @@
+"""Gather: makes the facts of a run from what is known of its nodes, in memory or in a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ttasks.model.call import Call, name_of
+from ttasks.model.facts import AttemptFacts, RunFacts, Span, TaskFacts, WaitReason
+from ttasks.model.frames import short_repr
+from ttasks.model.frozen import fast_maker
+from ttasks.model.status import TaskStatus
+from ttasks.model.timeline import Notes, Piece, Try, pieces, tries
+
+if TYPE_CHECKING:
+    from ttasks.model.redact import Redactor
+    from ttasks.model.result import TaskResult
+    from ttasks.model.run import Reason
+    from ttasks.model.task import Task
+
+
+# A run may have 100,000 tasks.
+_make_task = fast_maker(TaskFacts)
+_make_attempt = fast_maker(AttemptFacts)
+_make_span = fast_maker(Span)
+
+
+class Seen(NamedTuple):
+    """What is known of a node.
+
+    Attributes:
+        task: its task, without secrets.
+        after: numbers of its direct dependencies.
+        notes: of the plan.
+        is_finally, is_required: its flags.
+        status, error, blocked_by, result: as of this run.
+        had_ended: it had ended before this run.
+        reason: why it was not taken over; None if nobody asked.
+        progress: percentage and message.
+    """
+
+    task: Task
+    after: Sequence[int]
+    notes: Notes
+    is_finally: bool
+    is_required: bool
+    status: TaskStatus
+    error: str | None
+    blocked_by: str | None
+    result: TaskResult | None
+    had_ended: bool = False
+    reason: Reason | None = None
+    progress: tuple[float | None, str | None] = (None, None)
+
+
+class Child(NamedTuple):
+    """A run inside of another: the task that ran it, the moment, and its facts."""
+
+    task_id: str
+    start: float
+    facts: RunFacts
+
+
+def gather(
+    head: RunFacts,
+    nodes: Sequence[Seen],
+    children: Iterable[Child] = (),
+    redactor: Redactor | None = None,
+) -> RunFacts:
+    """The facts of a run: ``head`` with its tasks and those of the runs inside of it."""
+    inside: dict[str, list[Child]] = {}
+    for child in children:
+        inside.setdefault(child.task_id, []).append(child)
+    ids = [seen.task.id for seen in nodes]
+    ends = [seen.notes.ended for seen in nodes]
+    path = (head.title,) if head.title and ids != [head.graph_id] else ()
+    tasks: dict[str, TaskFacts] = {}
+    for item in nodes:
+        seen = item._replace(**_FRESH) if _is_to_come(item) else item
+        task = seen.task
+        tasks[task.id] = _task_facts(seen, ids, ends, path, redactor)
+        for child in inside.get(task.id, ()):
+            tasks.update(_moved(child, path))
+    return replace(head, tasks=tasks)
+
+
+_FRESH: dict[str, Any] = {
+    "status": TaskStatus.PENDING,
+    "error": None,
+    "blocked_by": None,
+    "result": None,
+}
+
+
+def _is_to_come(seen: Seen) -> bool:
+    """True if a task that ended without success before this run has not been tried again yet."""
+    notes = seen.notes
+    return (
+        notes.ended is None
+        and notes.started is None
+        and not seen.had_ended
+        and not seen.status.is_active
+        and not seen.status.is_sink
+    )
+
+
+def _task_facts(
+    seen: Seen,
+    ids: Sequence[str],
+    ends: Sequence[float | None],
+    path: tuple[str, ...],
+    redactor: Redactor | None,
+) -> TaskFacts:
+    task, notes, result = seen.task, seen.notes, seen.result
+    attempts = _attempts(seen)
+    function, arguments = _call(task.payload, redactor)
+    not_reused, changed = seen.reason or (None, ())
+    percent, message = seen.progress
+    facts = _outcome(result, redactor) if result is not None else {}
+    return _make_task(
+        id=task.id,
+        title=task.title,
+        path=path,
+        type=task.type.value,
+        key=task.key,
+        groups=_groups(task),
+        status=seen.status,
+        required=seen.is_required,
+        is_finally=seen.is_finally,
+        after=tuple([ids[end] for end in seen.after]),
+        function=function,
+        arguments=arguments,
+        attempts=attempts,
+        spans=() if seen.had_ended else _spans(seen, ids, ends),
+        ready=notes.ready,
+        started=attempts[0].started if attempts else None,
+        ended=notes.ended,
+        slot=attempts[0].slot if attempts else None,
+        blocked_by=seen.blocked_by,
+        error=seen.error,
+        progress_percent=percent,
+        progress_message=message,
+        not_reused=not_reused,
+        changed=changed,
+        **facts,
+    )
+
+
+def _outcome(result: TaskResult, redactor: Redactor | None) -> dict[str, Any]:
+    """The facts of a task that are in its result."""
+    value = result.value
+    is_shown = value is not None and not (type(value) is str and value == result.output)
+    files = result.output_files or {}
+    return {
+        "duration": result.duration,
+        "failure": result.failure,
+        "value": short_repr(value, redactor) if is_shown else None,
+        "output": result.output,
+        "output_truncated": result.output_truncated,
+        "returncode": result.returncode,
+        "termination_reason": result.termination_reason,
+        "reused": result.reused,
+        "downstream": () if result.failure is None else result.failure.downstream,
+        "log_file": files.get("stdout"),
+    }
+
+
+def _attempts(seen: Seen) -> tuple[AttemptFacts, ...]:
+    if seen.notes.started is None:
+        return ()
+    found = [_attempt(number, item) for number, item in enumerate(tries(seen.notes), 1)]
+    if found and found[-1].status is TaskStatus.RUNNING and not seen.status.is_active:
+        reason = None if seen.result is None else seen.result.termination_reason
+        found[-1] = replace(
+            found[-1], status=seen.status, error=seen.error, termination_reason=reason
+        )
+    return tuple(found)
+
+
+def _attempt(number: int, item: Try) -> AttemptFacts:
+    """An attempt, RUNNING unless another one was to follow it."""
+    ready, started, ended, slot, outcome = item
+    if outcome is None:
+        return _make_attempt(number, ready, started, ended, TaskStatus.RUNNING, slot)
+    error, reason = outcome
+    return _make_attempt(number, ready, started, ended, TaskStatus.FAILED, slot, error, reason)
+
+
+def _spans(seen: Seen, ids: Sequence[str], ends: Sequence[float | None]) -> tuple[Span, ...]:
+    return tuple(
+        [
+            _make_span(piece.start, piece.end, piece.reason, _because(piece, seen, ids, ends))
+            for piece in pieces(seen.notes)
+        ]
+    )
+
+
+def _because(
+    piece: Piece, seen: Seen, ids: Sequence[str], ends: Sequence[float | None]
+) -> tuple[str, ...]:
+    """What a piece is the fault of."""
+    match piece.reason:
+        case WaitReason.GROUP:
+            return (piece.detail,)
+        case WaitReason.DUPLICATE:
+            return (piece.detail or seen.task.id,)
+        case WaitReason.DEPENDENCY:
+            if seen.notes.unlocked_by is not None:
+                return (ids[seen.notes.unlocked_by],)
+            end = seen.notes.ended
+            return tuple([ids[at] for at in seen.after if _is_missing(ends[at], end)])
+    return ()
+
+
+def _is_missing(upstream: float | None, end: float | None) -> bool:
+    """True if an upstream had not ended when its dependent ended, or has not ended yet."""
+    return upstream is None or (end is not None and upstream >= end)
+
+
+def _groups(task: Task) -> tuple[str, ...]:
+    group: Any = task.group
+    if group is None:
+        return ()
+    return (group,) if isinstance(group, str) else tuple(group)
+
+
+def _call(payload: object, redactor: Redactor | None) -> tuple[str | None, str | None]:
+    """The function of a Python task, and its arguments as they stand in a call."""
+    if type(payload) is not Call:
+        return None, None
+    args, kwargs = payload.bind(_Named)
+    given = [short_repr(value, redactor) for value in args]
+    given += [f"{name}={short_repr(value, redactor)}" for name, value in kwargs.items()]
+    return name_of(payload.func), ", ".join(given)
+
+
+class _Named:
+    """Stands for a task among arguments, by its title."""
+
+    def __init__(self, task: Any) -> None:
+        self._title = task.title
+
+    def __repr__(self) -> str:
+        return f"<{self._title}>"
+
+
+def _moved(child: Child, path: tuple[str, ...]) -> dict[str, TaskFacts]:
+    """The tasks of a run inside of another, in the time and under the path of that."""
+    shift = child.start
+    before = Span(0.0, shift, WaitReason.DEPENDENCY, (child.task_id,))
+    return {
+        key: replace(
+            task,
+            path=(*path, *task.path),
+            attempts=tuple(_moved_attempt(item, shift) for item in task.attempts),
+            spans=(
+                (before, *(_moved_span(item, shift) for item in task.spans))
+                if task.spans and shift > 0.0
+                else task.spans
+            ),
+            ready=_plus(task.ready, shift),
+            started=_plus(task.started, shift),
+            ended=_plus(task.ended, shift),
+        )
+        for key, task in child.facts.tasks.items()
+    }
+
+
+def _moved_attempt(item: AttemptFacts, shift: float) -> AttemptFacts:
+    return replace(
+        item,
+        ready=item.ready + shift,
+        started=_plus(item.started, shift),
+        ended=_plus(item.ended, shift),
+    )
+
+
+def _moved_span(item: Span, shift: float) -> Span:
+    return replace(item, start=item.start + shift, end=_plus(item.end, shift))
+
+
+def _plus(moment: float | None, shift: float) -> float | None:
+    return None if moment is None else moment + shift

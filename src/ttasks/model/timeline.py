@@ -1,0 +1,154 @@
+"""Timeline: what a node of a plan waited for and when it ran, from what the plan noted of it.
+
+Pure. The same function serves a plan in memory and the rows of a ledger, so both say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ttasks.model.facts import WaitReason
+
+Wait = tuple[float, str, Any]
+"""Moment, what happened to a node, and a detail; see `ttasks.model.plan.Plan.waits`."""
+
+
+class Notes(NamedTuple):
+    """What a plan has noted of a node, in seconds since its run began.
+
+    Attributes:
+        ready: when it could first have run.
+        unlocked_by: the upstream that let it run, or decided that it does not.
+        started: when it was first taken.
+        slot: of the worker that took it first.
+        waits: what else happened to it, in order.
+        ended: when it was finished.
+    """
+
+    ready: float | None = None
+    unlocked_by: int | None = None
+    started: float | None = None
+    slot: int = 0
+    waits: tuple[Wait, ...] = ()
+    ended: float | None = None
+
+
+def notes_since(
+    began: float,
+    ready: float | None,
+    unlocked_by: int | None,
+    started: float | None,
+    slot: int,
+    waits: Sequence[Wait] | None,
+    ended: float | None,
+) -> Notes:
+    """Notes in seconds since ``began``, from moments by the clock."""
+    return Notes(
+        None if ready is None else ready - began,
+        unlocked_by,
+        None if started is None else started - began,
+        slot,
+        tuple([(at - began, what, detail) for at, what, detail in waits]) if waits else (),
+        None if ended is None else ended - began,
+    )
+
+
+class Piece(NamedTuple):
+    """A piece of the time of a node: what it waited for, or None if it ran, and a detail."""
+
+    start: float
+    end: float | None
+    reason: WaitReason | None
+    detail: Any = None
+
+
+class Try(NamedTuple):
+    """One attempt of a node.
+
+    ``outcome`` is what the plan was told of an attempt that another one follows.
+    """
+
+    ready: float
+    started: float
+    ended: float | None
+    slot: int
+    outcome: Any = None
+
+
+_STATES = {
+    "worker": WaitReason.WORKER,
+    "group": WaitReason.GROUP,
+    "retry": WaitReason.RETRY,
+    "duplicate": WaitReason.DUPLICATE,
+    "running": None,
+}
+
+
+def pieces(notes: Notes) -> list[Piece]:
+    """The time of a node from the start of the run to its end, without gap or overlap.
+
+    The last piece has no end if the node has none. Pieces of no length are left out.
+    """
+    found: list[Piece] = []
+    start, reason, detail = 0.0, WaitReason.DEPENDENCY, None
+    state: tuple[WaitReason | None, Any] = (reason, detail)
+    for moment, what, told in _changes(notes):
+        following = (_STATES[what], told if what in ("group", "duplicate") else None)
+        if following == state:
+            continue
+        if moment > start:
+            found.append(Piece(start, moment, *state))
+            start = moment
+        state = following
+    if notes.ended is None or notes.ended > start:
+        found.append(Piece(start, notes.ended, *state))
+    return _joined(found)
+
+
+def tries(notes: Notes) -> list[Try]:
+    """The attempts of a node, the first one first."""
+    found: list[Try] = []
+    ready = 0.0 if notes.ready is None else notes.ready
+    is_put_aside = False
+    for moment, what, detail in _changes(notes):
+        if what == "running":
+            found.append(Try(ready, moment, notes.ended, detail))
+        elif what == "retry":
+            found[-1] = found[-1]._replace(ended=moment, outcome=detail)
+            is_put_aside = True
+        elif what == "worker" and is_put_aside:
+            ready, is_put_aside = moment, False
+    return found
+
+
+def _changes(notes: Notes) -> Iterator[Wait]:
+    """The changes of a node's state in order; only attempts are "running"."""
+    if notes.ready is not None:
+        yield notes.ready, "worker", None
+    waits: Iterable[Wait] = notes.waits
+    # Where other waits came first, the plan noted the start among them.
+    is_first = not notes.waits or notes.waits[0][1] in ("retry", "refused")
+    if notes.started is not None and is_first:
+        waits = ((notes.started, "running", notes.slot), *notes.waits)
+    taken: Wait | None = None
+    for wait in waits:
+        if taken is not None and wait[1] != "refused":
+            yield taken
+        taken = wait if wait[1] == "running" else None
+        if taken is None and wait[1] != "refused":
+            yield wait
+    if taken is not None:
+        yield taken
+
+
+def _joined(found: list[Piece]) -> list[Piece]:
+    """The pieces with neighbours that waited for the same made one."""
+    joined: list[Piece] = []
+    for piece in found:
+        last = joined[-1] if joined else None
+        if last is not None and piece.reason is not None and last[2:] == piece[2:]:
+            joined[-1] = last._replace(end=piece.end)
+        else:
+            joined.append(piece)
+    return joined

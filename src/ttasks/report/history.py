@@ -1,0 +1,75 @@
+"""Runs that a store knows: the one that is wanted, and those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from ttasks.model.checks import wrong_type
+from ttasks.model.facts import RunFacts
+
+EARLIER_RUNS = 20
+"""How many earlier runs tell what is usual."""
+
+EARLIER_TASKS = 20_000
+"""After so many tasks no further run is read: medians are not worth seconds."""
+
+
+def find_run(store: Any, run: str | None, key: str | None) -> RunFacts:
+    """The facts of the run that is wanted; see `RunReport.from_store`."""
+    runs = getattr(store, "runs", None)
+    if runs is None:
+        raise wrong_type("store", store, "a store with runs, such as SQLiteStore")
+    if run is not None:
+        return _by_id(runs, run)
+    found = runs.latest(key=key)
+    if found is not None:
+        facts: RunFacts = found.facts()
+        return facts
+    if key is None:
+        raise LookupError(
+            "the store knows no run: it has run nothing yet, or only by a version of ttasks that "
+            "kept no runs"
+        )
+    raise LookupError(f"the store knows no run of a graph with the key {key!r}{_known(runs)}")
+
+
+def earlier_runs(store: Any, run: RunFacts) -> Iterator[RunFacts]:
+    """The facts of the runs of the same graph before this one, the latest first."""
+    about = {"graph": run.graph_id} if run.graph_key is None else {"key": run.graph_key}
+    listed = iter(store.runs.list(**about))
+    for item in listed:
+        if item.id == run.id:
+            break
+    tasks = 0
+    for item in islice(listed, EARLIER_RUNS):
+        facts = item.facts()
+        yield facts
+        tasks += len(facts.tasks)
+        if tasks >= EARLIER_TASKS:
+            return
+
+
+def _by_id(runs: Any, name: str) -> RunFacts:
+    """The facts of the run whose id is this, or begins so."""
+    if name in runs:
+        exact: RunFacts = runs[name].facts()
+        return exact
+    found = [run_id for run_id in runs if run_id.startswith(name)]
+    if not found:
+        raise LookupError(
+            f"the store knows no run whose id is {name!r} or begins so; it knows {len(runs):,}"
+        )
+    if len(found) > 1:
+        some = ", ".join(found[:5])
+        raise LookupError(f"{len(found)} runs have ids that begin with {name!r}: {some}")
+    only: RunFacts = runs[found[0]].facts()
+    return only
+
+
+def _known(runs: Any) -> str:
+    """The keys of the latest runs, as the end of a sentence."""
+    keys = {item.graph_key: None for item in runs.list(limit=100)}
+    names = ", ".join(repr(key) for key in list(keys)[:5] if key is not None)
+    return f"; it knows runs of {names}" if names else ""

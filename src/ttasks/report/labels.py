@@ -1,0 +1,128 @@
+"""Words and texts that all formats share: durations, symbols, and text that is safe to show."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ttasks.model.status import TaskStatus
+
+SYMBOLS = {
+    TaskStatus.SUCCEEDED: "✓",
+    TaskStatus.FAILED: "✗",
+    TaskStatus.CANCELLED: "⊘",
+    TaskStatus.BLOCKED: "■",
+    TaskStatus.SKIPPED: "↷",
+    TaskStatus.RUNNING: "▶",
+    TaskStatus.PENDING: "·",
+}
+
+OUTCOMES = {
+    "ok": "succeeded",
+    "failed": "failed",
+    "cancelled": "was cancelled",
+    "timeout": "ran out of time",
+    "interrupted": "was interrupted",
+    "running": "is running",
+}
+"""What a run did, by its outcome."""
+
+# What a terminal obeys: CSI, OSC (a link, a title), and the short sequences.
+_ESCAPES = re.compile(
+    "\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[ -/]*[0-~])"
+)
+_OTHER_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_REPLACEMENT = "\ufffd"
+
+
+class Tail(NamedTuple):
+    """The end of a text, and whether something before it was left out."""
+
+    text: str
+    is_cut: bool
+
+
+def plain(text: str) -> str:
+    """The text without what a terminal obeys and XML forbids.
+
+    Escape sequences go. A line that was written over with a carriage return keeps what was written
+    last. Other control characters, and halves of surrogate pairs, become U+FFFD.
+    """
+    if text.isprintable() or text.replace("\n", "").replace("\t", "").isprintable():
+        return text  # as nearly all is
+    if "\x1b" in text:
+        text = _ESCAPES.sub("", text)
+    if "\r" in text:
+        text = "\n".join(_last_writing(line) for line in text.replace("\r\n", "\n").split("\n"))
+    return _OTHER_CONTROLS.sub(_REPLACEMENT, text)
+
+
+def _last_writing(line: str) -> str:
+    return line.rstrip("\r").rpartition("\r")[2]
+
+
+def encodable(text: str) -> str:
+    """The text with U+FFFD for halves of surrogate pairs, which UTF-8 cannot write."""
+    return text if text.isascii() else _SURROGATES.sub(_REPLACEMENT, text)
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """The first line that is not blank, at most ``limit`` characters of it."""
+    if len(text) <= limit and text.isprintable():
+        return text.strip()
+    # A million characters need not be looked at for the first 200.
+    lines = plain(text[: 20 * limit]).strip().splitlines()
+    return shortened(lines[0].strip(), limit) if lines else ""
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text, with an ellipsis for the end of one that is longer than ``limit``."""
+    return text if len(text) <= limit else text[: max(limit - 1, 0)] + "…"
+
+
+def tail_of(text: str, lines: int, characters: int) -> Tail:
+    """The last lines of a text, at most ``characters`` of them.
+
+    Looks at no more of the text than at twice as much as it returns.
+    """
+    if len(text) <= characters and text.count("\n") <= lines:
+        return Tail(plain(text).rstrip("\n"), False)
+    end = text[-2 * characters - 2 :]
+    is_cut = len(end) < len(text)
+    kept = plain(end).rstrip("\n").split("\n")
+    if len(kept) > lines:
+        kept, is_cut = kept[-lines:], True
+    joined = "\n".join(kept)
+    if len(joined) > characters:
+        joined, is_cut = joined[-characters:], True
+        # A line that was cut in two is left out, unless it is all there is.
+        first, newline, rest = joined.partition("\n")
+        joined = rest if newline and rest else "…" + first
+    return Tail(joined, is_cut)
+
+
+def seconds(value: float | None) -> str:
+    """A duration for people: ``7.3 ms``, ``0.42 s``, ``12.3 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    if value is None:
+        return "-"
+    if value < 0.00995:
+        return f"{1000 * value:.1f} ms" if value else "0 s"
+    if value < 9.995:
+        return f"{value:.2f} s"
+    if value < 59.95:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(share: float | None) -> str:
+    """A share of 1 for people: ``71 %``."""
+    return "-" if share is None else f"{100 * share:.0f} %"
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: ``1 task``, ``2 tasks``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,311 @@
+"""The numbers of a run: how much work it was, how well the workers were used, what to speed up.
+
+The critical path is the chain of dependent tasks whose running time and pauses before retries add
+up to most. With infinitely many workers a run takes just as long. With W workers no run takes less
+than work / W either, so the greater of both is a bound, and what halving a task would save is by
+how much this bound falls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from statistics import median
+
+from ttasks.model.facts import RunFacts, TaskFacts, WaitReason
+from ttasks.model.status import TaskStatus
+
+SAVINGS = 5
+"""How many tasks whose halving saves most are named."""
+
+SLOWER_RATIO = 1.25
+SLOWER_SECONDS = 0.05
+
+Edges = list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSaving:
+    """What would be saved if a task took half its time.
+
+    Attributes:
+        task_id: of the task.
+        seconds: by which the bound of the run's time would fall.
+    """
+
+    task_id: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlowerTask:
+    """A task that took longer than usual.
+
+    Attributes:
+        task_id: of the task.
+        seconds: that it took.
+        median: seconds that it took in earlier runs.
+    """
+
+    task_id: str
+    seconds: float
+    median: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunNumbers:
+    """The numbers of a run. Tasks of a nested graph count as part of the task that runs it.
+
+    Attributes:
+        counts: number of tasks by status, those of nested graphs too; no zeros.
+        reused: number of tasks whose result was taken over.
+        wall: seconds from the start of the run to its end, or so far.
+        work: seconds that all attempts took together.
+        utilisation: share of the time of all workers in which they ran tasks, 0 to 1; coroutines
+            that overlap on the worker that started them count once.
+        waited: seconds that all tasks together waited, by reason; no zeros.
+        critical_path: ids of its tasks, in order; only those that took any time.
+        bound: seconds of the critical path: how long the run would take with infinitely many
+            workers.
+        critical_share: ``bound`` as a share of ``wall``; None if the run took no time.
+        savings: the tasks whose halving would save most, most first.
+        slower: tasks that took at least 25 % and 0.05 s longer than their median in earlier runs,
+            the greatest ratio first; empty without earlier runs.
+    """
+
+    counts: Mapping[TaskStatus, int]
+    reused: int
+    wall: float
+    work: float
+    utilisation: float
+    waited: Mapping[WaitReason, float]
+    critical_path: tuple[str, ...]
+    bound: float
+    critical_share: float | None
+    savings: tuple[TaskSaving, ...]
+    slower: tuple[SlowerTask, ...]
+
+
+def numbers_of(facts: RunFacts, history: Iterable[RunFacts] = ()) -> RunNumbers:
+    """The numbers of a run; ``history`` is earlier runs of the same graph."""
+    depth = min((len(task.path) for task in facts.tasks.values()), default=0)
+    outer = [task for task in facts.tasks.values() if len(task.path) == depth]
+    wall = facts.elapsed if facts.duration is None else facts.duration
+    counts: dict[TaskStatus, int] = {}
+    waited: dict[WaitReason, float] = {}
+    for task in facts.tasks.values():
+        counts[task.status] = counts.get(task.status, 0) + 1
+    running, weights = [], []
+    for task in outer:
+        run = pause = 0.0
+        for span in task.spans:
+            length = (wall if span.end is None else span.end) - span.start
+            if span.reason is None:
+                run += length
+            elif length > 0:
+                waited[span.reason] = waited.get(span.reason, 0.0) + length
+                if span.reason is WaitReason.RETRY:
+                    pause += length
+        running.append(run)
+        weights.append(run + pause)
+    busy = _busy(outer, wall)
+    path, bound, savings = _critical(outer, running, weights, busy, facts.workers)
+    return RunNumbers(
+        counts=counts,
+        reused=sum([task.reused for task in facts.tasks.values()]),
+        wall=wall,
+        work=sum(running),
+        utilisation=min(busy / (facts.workers * wall), 1.0) if wall > 0 else 0.0,
+        waited=waited,
+        critical_path=path,
+        bound=bound,
+        critical_share=bound / wall if wall > 0 else None,
+        savings=savings,
+        slower=_slower(facts, history),
+    )
+
+
+def name_of(task: TaskFacts) -> tuple[str, ...]:
+    """What is the same for a task in several runs of a graph: its key, or path and title."""
+    return (task.key,) if task.key is not None else (*task.path, task.title, "")
+
+
+def _busy(tasks: Iterable[TaskFacts], until: float) -> float:
+    """Seconds in which workers had something to do; what overlaps on one of them counts once.
+
+    That is what coroutines do, which a worker only starts.
+    """
+    by_slot: dict[int, list[tuple[float, float]]] = {}
+    for task in tasks:
+        for attempt in task.attempts:
+            if attempt.slot and attempt.started is not None:
+                end = until if attempt.ended is None else attempt.ended
+                by_slot.setdefault(attempt.slot, []).append((attempt.started, end))
+    busy = 0.0
+    for pieces in by_slot.values():
+        at = 0.0
+        for start, end in sorted(pieces):
+            busy += max(end - max(start, at), 0.0)
+            at = max(at, end)
+    return busy
+
+
+# The critical path
+
+
+def _critical(
+    tasks: Sequence[TaskFacts],
+    running: list[float],
+    weights: list[float],
+    busy: float,
+    workers: int,
+) -> tuple[tuple[str, ...], float, tuple[TaskSaving, ...]]:
+    """The critical path, its length, and what halving tasks would save.
+
+    Args:
+        tasks: of the outermost graph.
+        running: seconds in which each ran.
+        weights: the same with pauses before retries.
+        busy: seconds in which workers had something to do.
+        workers: of the run.
+    """
+    number = {task.id: index for index, task in enumerate(tasks)}
+    after = [[number[key] for key in task.after if key in number] for task in tasks]
+    before: Edges = [[] for _ in tasks]
+    for index, upstreams in enumerate(after):
+        for upstream in upstreams:
+            before[upstream].append(index)
+    order = _topological(after, before)
+    heads = _longest(order, after, weights)
+    tails = _longest(order[::-1], before, weights)
+    bound = max(heads, default=0.0)
+    path = _walk(heads, after, bound)
+    avoiding = _avoiding(path, order, after, heads, tails)
+    share = busy / workers
+    estimate = max(bound, share)
+    critical = dict(zip(path, avoiding, strict=True))
+    found = []
+    for index, seconds in enumerate(running):
+        half = seconds / 2
+        shorter = max(critical[index], bound - half) if index in critical else bound
+        saved = estimate - max(shorter, share - half / workers)
+        if saved > 1e-9:
+            found.append((saved, -index))
+    best = sorted(found, reverse=True)[:SAVINGS]
+    return (
+        tuple(tasks[index].id for index in path if weights[index] > 0),
+        bound,
+        tuple(TaskSaving(tasks[-index].id, saved) for saved, index in best),
+    )
+
+
+def _topological(after: Edges, before: Edges) -> list[int]:
+    """The nodes in an order in which each comes after its upstreams."""
+    missing = [len(upstreams) for upstreams in after]
+    order = [node for node, count in enumerate(missing) if not count]
+    for node in order:  # grows
+        for dependent in before[node]:
+            missing[dependent] -= 1
+            if not missing[dependent]:
+                order.append(dependent)
+    return order
+
+
+def _longest(order: Iterable[int], ends: Edges, weights: list[float]) -> list[float]:
+    """The weight of the longest path that ends in each node, this included."""
+    longest = [0.0] * len(weights)
+    for node in order:
+        longest[node] = weights[node] + max([longest[end] for end in ends[node]], default=0.0)
+    return longest
+
+
+def _walk(heads: list[float], after: Edges, bound: float) -> list[int]:
+    """The nodes of the longest path, from its first to its last."""
+    if not bound:
+        return []
+    node = heads.index(bound)
+    path = [node]
+    while after[node]:
+        node = max(after[node], key=heads.__getitem__)
+        path.append(node)
+    return path[::-1]
+
+
+def _avoiding(
+    path: list[int], order: list[int], after: Edges, heads: list[float], tails: list[float]
+) -> list[float]:
+    """For each node of the path the weight of the longest path without it.
+
+    Let the nodes stand in their topological order. A path without a node either ends before it,
+    begins behind it, or has an edge across it. One sweep keeps the edges across in a heap, so all
+    nodes together cost O((V + E) log E).
+    """
+    place = {node: at for at, node in enumerate(order)}
+    behind = [0.0] * (len(order) + 1)
+    for at in range(len(order) - 1, -1, -1):
+        behind[at] = max(behind[at + 1], tails[order[at]])
+    edges = sorted(
+        (place[upstream], place[node], heads[upstream] + tails[node])
+        for node in order
+        for upstream in after[node]
+    )
+    across: list[tuple[float, int]] = []
+    found = []
+    ended = 0.0
+    seen = next_edge = 0
+    for node in path:
+        at = place[node]
+        while seen < at:
+            ended = max(ended, heads[order[seen]])
+            seen += 1
+        while next_edge < len(edges) and edges[next_edge][0] < at:
+            _, end, weight = edges[next_edge]
+            heappush(across, (-weight, end))
+            next_edge += 1
+        while across and across[0][1] <= at:
+            heappop(across)
+        crossing = -across[0][0] if across else 0.0
+        found.append(max(ended, behind[at + 1], crossing))
+    return found
+
+
+# Earlier runs
+
+
+def medians_of(history: Iterable[RunFacts]) -> dict[tuple[str, ...], float]:
+    """The median duration of each task that SUCCEEDED in earlier runs, by `name_of`."""
+    durations: dict[tuple[str, ...], list[float]] = {}
+    for run in history:
+        for task in run.tasks.values():
+            if _has_run_well(task) and task.duration is not None:
+                durations.setdefault(name_of(task), []).append(task.duration)
+    return {name: median(values) for name, values in durations.items()}
+
+
+def _has_run_well(task: TaskFacts) -> bool:
+    return task.status is TaskStatus.SUCCEEDED and not task.reused
+
+
+def _slower(facts: RunFacts, history: Iterable[RunFacts]) -> tuple[SlowerTask, ...]:
+    usual = medians_of(history)
+    if not usual:
+        return ()
+    found = [
+        SlowerTask(task.id, task.duration, usual[name_of(task)])
+        for task in facts.tasks.values()
+        if _has_run_well(task)
+        and task.duration is not None
+        and name_of(task) in usual
+        and is_slower(task.duration, usual[name_of(task)])
+    ]
+    return tuple(sorted(found, key=_ratio, reverse=True))
+
+
+def _ratio(item: SlowerTask) -> float:
+    return item.seconds / (item.median or 1e-9)
+
+
+def is_slower(seconds: float, usual: float) -> bool:
+    """True if a duration is so much greater than another that people should know."""
+    return seconds >= SLOWER_RATIO * usual and seconds - usual >= SLOWER_SECONDS

@@ -1,0 +1,157 @@
+"""Rows of ``runs``, and what the details of an event say of a run."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ttasks.model.status import TaskStatus
+from ttasks.model.timeline import Notes
+from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.plain import from_json, from_optional, to_json
+
+COLUMNS = (
+    *("id", "subject", "number", "key", "owner", "parent", "started_at"),
+    *("outcome", "facts", "nodes", "ending"),
+)
+SELECT = f"""
+SELECT runs.seq, {", ".join(f"runs.{name}" for name in COLUMNS)}, runs.checksum, after,
+    owners.seq, host, boot, pid, owners.started, opened_at, owners.checksum
+FROM runs LEFT JOIN owners ON owners.seq = runs.owner
+"""
+INSERT = f"""
+INSERT INTO runs ({", ".join(COLUMNS)}, checksum, after)
+VALUES ({", ".join("?" * len(COLUMNS))}, ?, (SELECT coalesce(max(seq), 0) FROM events))
+"""
+
+
+class Row(NamedTuple):
+    """A row of ``runs``; the last seven columns are of its owner."""
+
+    seq: int
+    id: str
+    subject: str
+    number: int
+    key: Any
+    owner: int
+    parent: int | None
+    started_at: int
+    outcome: str | None
+    facts: Any
+    nodes: Any
+    ending: Any
+    checksum: int
+    after: int
+    owner_seq: int | None
+    host: Any
+    boot: str | None
+    pid: int | None
+    started: str | None
+    opened_at: int | None
+    owner_checksum: int | None
+
+
+class Noted(NamedTuple):
+    """An event of a task, with what the plan had noted until then (see `run_details`)."""
+
+    status: TaskStatus
+    error: str | None
+    is_retried: bool
+    notes: Sequence[Any]
+
+    @property
+    def is_last(self) -> bool:
+        """True if it is the last event of its task in the run."""
+        return not self.status.is_active and not self.is_retried
+
+
+def noted_of(columns: Sequence[Any], names: tuple[int, str]) -> Noted | None:
+    """What an event says of a run; None if it is not part of that.
+
+    Args:
+        columns: of the event, from the id of its task to its text.
+        names: number and id of the run.
+    """
+    details = columns[7]
+    if not isinstance(details, str) or not details.startswith('{"run":['):
+        return None
+    told = from_json(details)
+    name, *notes = told["run"]
+    if name not in names:
+        return None
+    return Noted(TaskStatus(columns[4]), from_optional(columns[6]), "retry_in" in told, notes)
+
+
+def run_details(name: int | str, notes: Notes) -> str:
+    """JSON of an event's run and notes, as a list.
+
+    The run's number in the ledger or its id, the moment; then, unless the event ends a task that
+    was started and never waited: when it was ready, its first start and slot, the number of the
+    upstream that unlocked it, and what else happened to it.
+    """
+    shown = name if type(name) is int else f'"{name}"'
+    ready, unlocked_by, started, slot, waits, ended = notes
+    if ended is not None and started is not None and not waits:
+        return f"[{shown},{ended!r}]"
+    facts = [_or_null(value) for value in (ended, ready, started, slot, unlocked_by)]
+    return f"[{shown},{','.join(facts)},{to_json(waits) if waits else '[]'}]"
+
+
+def _or_null(value: float | None) -> str:
+    return "null" if value is None else repr(value)
+
+
+def notes_of(noted: Sequence[Noted], reason: str | None) -> Notes:
+    """What the plan has noted of a task, from its events in a run."""
+    notes = Notes()
+    for entry in noted:
+        ended, *more = entry.notes
+        if more:
+            ready, started, slot, unlocked_by, waits = more
+            told = tuple((moment, what, _detail(what, detail)) for moment, what, detail in waits)
+            notes = Notes(ready, unlocked_by, started, slot, told)
+        last = entry
+    if ended is None:
+        return notes
+    if last.is_retried:  # the plan notes that after the event
+        return notes._replace(waits=(*notes.waits, (ended, "retry", (last.error, reason))))
+    return notes._replace(ended=ended)
+
+
+def _detail(what: str, detail: Any) -> Any:
+    return tuple(detail) if what == "retry" and isinstance(detail, list) else detail
+
+
+def restored(told: Sequence[Any]) -> Notes:
+    ready, unlocked_by, started, slot, waits, ended = told
+    shown = tuple((moment, what, _detail(what, detail)) for moment, what, detail in waits)
+    return Notes(ready, unlocked_by, started, slot, shown, ended)
+
+
+def checksum_of(row: Sequence[Any]) -> int:
+    """Of the columns of `COLUMNS`."""
+    return checksums.of_columns(*row)
+
+
+def checked(found: Sequence[Any]) -> Row:
+    """The row, unless it is damaged."""
+    row = Row(*found)
+    what = f"run {row.id!r}"
+    checksums.check(row.checksum, checksum_of(found[1:12]), what)
+    if row.owner_seq is not None:
+        process = checksums.of_columns(*found[14:20])
+        checksums.check(row.owner_checksum, process, f"the process of {what}")
+    return row
+
+
+def prune_runs(connection: sqlite3.Connection, before: int) -> None:
+    """Delete the runs of graphs and tasks that are gone and that began before ``before``."""
+    connection.execute(
+        """
+        DELETE FROM runs WHERE started_at<? AND NOT EXISTS (
+            SELECT 1 FROM graphs WHERE graphs.id=subject
+        ) AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.id=subject)
+        """,
+        (before,),
+    )

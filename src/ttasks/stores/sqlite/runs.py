@@ -1,0 +1,328 @@
+"""The runs of a ledger: who ran what, when, and how it ended.
+
+A run has a row of its own, written when it begins and when it ends. What the plan noted of its
+tasks (`ttasks.model.timeline.Notes`) goes into the details of their events, so it costs no further
+commit. A run whose process is gone without having written an end reads as interrupted.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from ttasks.errors import GraphError
+from ttasks.model.checks import check_int, check_optional_str
+from ttasks.model.facts import RunFacts
+from ttasks.model.graph import TaskGraph
+from ttasks.model.run import Holder, Opening, Run, source_of, subject_id
+from ttasks.model.task import Task
+from ttasks.model.timeline import Notes
+from ttasks.processes import Liveness
+from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.past_run import PastRun, RunReader
+from ttasks.stores.sqlite.plain import (
+    from_micros,
+    from_optional,
+    to_json,
+    to_micros,
+    to_optional,
+    to_text,
+)
+from ttasks.stores.sqlite.run_rows import INSERT, SELECT, checked, checksum_of, run_details
+
+if TYPE_CHECKING:
+    from ttasks.model.run import Reason
+    from ttasks.stores.sqlite.graphs import LedgerGraphs
+    from ttasks.stores.sqlite.ledger import Ledger
+    from ttasks.stores.sqlite.owners import Owners
+    from ttasks.stores.sqlite.tasks import LedgerTasks
+
+POLL_SECONDS = 0.05
+"""How often `Run.wait` looks at a run of another process."""
+
+
+# The owner of a task is part of its checksum, see `checksums.with_owner`. A running task without an
+# owner counts as interrupted.
+_DISOWN = f"""
+UPDATE tasks SET owner=NULL,
+    checksum=(checksum - owner * {checksums.OWNER_FACTOR}) & {checksums.MASK}
+WHERE status='running' AND listed AND owner=? AND (
+    id=? OR seq IN (SELECT task FROM nodes JOIN graphs ON graphs.seq=graph WHERE graphs.id=?)
+)
+"""
+
+
+class _Open(NamedTuple):
+    """A run that this store is writing."""
+
+    run: Run
+    seq: int
+    values: tuple[Any, ...]  # of its row, from ``id`` to ``facts``
+    nodes: str | None = None
+
+
+class LedgerRuns(Mapping[str, Run]):
+    """Runs by id; iteration goes from the latest to the first. Thread-safe.
+
+    A run that goes on in this process is the live one. Any other is read from the ledger whenever
+    it is asked, so it can be watched while another process carries it out.
+    """
+
+    def __init__(
+        self, ledger: Ledger, owners: Owners, graphs: LedgerGraphs, tasks: LedgerTasks
+    ) -> None:
+        self._ledger = ledger
+        self._owners = owners
+        # By id; set by the thread that begins a run, removed by the one that ends it, each in one
+        # operation of the dict.
+        self._open: dict[str, _Open] = {}
+        self._reader = RunReader(
+            ledger, graphs, tasks, lambda row: row == owners.row, self._open.__contains__
+        )
+
+    # Reading
+
+    def __getitem__(self, key: str) -> Run:
+        row = self._reader.row("WHERE runs.id=?", key) if isinstance(key, str) else None
+        if row is None:
+            raise KeyError(key)
+        return self._run(row.id)
+
+    def __contains__(self, key: object) -> bool:
+        name = key.id if isinstance(key, Run) else key
+        return isinstance(name, str) and self._reader.row("WHERE runs.id=?", name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([run.id for run in self.list(nested=True)])
+
+    def __len__(self) -> int:
+        with self._ledger.reading() as connection:
+            return int(connection.execute("SELECT count(*) FROM runs").fetchone()[0])
+
+    def list(
+        self,
+        *,
+        graph: TaskGraph | Task | str | None = None,
+        key: str | None = None,
+        limit: int | None = None,
+        nested: bool = False,
+    ) -> tuple[Run, ...]:
+        """Runs, the latest first.
+
+        Args:
+            graph: only those of this graph, or of this task alone, or of what has this id.
+            key: only those of graphs of this key.
+            limit: at most so many, at least 1; None means all.
+            nested: also runs inside of others.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+        """
+        where: list[str] = ["1"]
+        values: list[Any] = []
+        if graph is not None:
+            where.append("subject=?")
+            values.append(subject_id(graph))
+        if check_optional_str("key", key) is not None:
+            where.append("key=?")
+            values.append(to_text(cast(str, key)))
+        if not nested:
+            where.append("parent IS NULL")
+        most = -1 if limit is None else check_int("limit", limit, least=1)
+        sql = f"SELECT id FROM runs WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?"
+        with self._ledger.reading() as connection:
+            rows = connection.execute(sql, (*values, most)).fetchall()
+        return tuple(self._run(run_id) for (run_id,) in rows)
+
+    def latest(
+        self, *, graph: TaskGraph | Task | str | None = None, key: str | None = None
+    ) -> Run | None:
+        """The run that began last, of a graph or a key if they are given; None if there is none."""
+        return next(iter(self.list(graph=graph, key=key, limit=1)), None)
+
+    def _run(self, run_id: str) -> Run:
+        known = self._open.get(run_id)
+        return Run(PastRun(self._reader, run_id)) if known is None else known.run
+
+    def mark_interrupted(self, run: Run | str) -> None:
+        """Say that the process of a run is gone, where that cannot be seen from here.
+
+        Its host may have been lost, or the container that it ran in. Afterwards the key of its
+        graph can be used again, and what was RUNNING counts as interrupted. Does nothing if the run
+        has ended.
+
+        Args:
+            run: the run, or its id.
+
+        Raises:
+            KeyError: there is no such run.
+            GraphError: its process still runs on this machine.
+            StoreError: SQLite could not write.
+        """
+        run_id = subject_id(run)
+        if run_id not in self:
+            raise KeyError(run_id)
+        row = self._reader.row_of(run_id)
+        if row.outcome is not None:
+            return
+        if self._reader.liveness(row) is Liveness.ALIVE:
+            raise GraphError(f"Run {run_id} goes on in process {row.pid}; it is not interrupted")
+        values = (*row[1:8], "interrupted", *row[9:12])
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE runs SET outcome='interrupted', checksum=? WHERE seq=?",
+                (checksum_of(values), row.seq),
+            )
+            connection.execute(_DISOWN, (row.owner, row.subject, row.subject))
+
+        self._ledger.writer.write(work)
+
+    # Writing, for the engine; see `ttasks.model.run.RunLog`
+
+    def begin(
+        self, run: Run, opening: Opening, parent: tuple[Run, str, float] | None
+    ) -> int | Holder:
+        """See `ttasks.model.run.RunLog`."""
+        owner = self._owners.mine()
+
+        def work(connection: sqlite3.Connection) -> Holder | _Open:
+            if opening.key is not None:
+                holder = self._holder(connection, to_text(opening.key))
+                if holder is not None:
+                    return holder
+            return self._insert(connection, run, opening, owner, parent)
+
+        found = self._ledger.writer.write(work)
+        if isinstance(found, Holder):
+            return found
+        self._open[run.id] = found
+        return cast(int, found.values[2])
+
+    def _insert(
+        self,
+        connection: sqlite3.Connection,
+        run: Run,
+        opening: Opening,
+        owner: int,
+        parent: tuple[Run, str, float] | None = None,
+        *,
+        single: bool = False,
+    ) -> _Open:
+        key = to_optional(opening.key)
+        column, value = ("subject", opening.subject) if key is None else ("key", key)
+        (number,) = connection.execute(
+            f"SELECT coalesce(max(number), 0) + 1 FROM runs WHERE {column}=?", (value,)
+        ).fetchone()
+        facts: dict[str, Any] = {
+            "title": opening.title,
+            "workers": opening.workers,
+            "options": dict(opening.options),
+            "single": single,
+        }
+        outer = None
+        if parent is not None:
+            known = self._open.get(parent[0].id)
+            outer = None if known is None else known.seq
+            facts |= {"parent": parent[0].id, "task": parent[1], "start": parent[2]}
+        started_at = to_micros(opening.started_at)
+        text = to_json(facts)
+        values = (run.id, opening.subject, number, key, owner, outer, started_at)
+        row = (*values, None, text, None, None)
+        cursor = connection.execute(INSERT, (*row, checksum_of(row)))
+        assert cursor.lastrowid is not None
+        return _Open(run, cursor.lastrowid, (*values, text))
+
+    def _holder(self, connection: sqlite3.Connection, key: Any) -> Holder | None:
+        """Who runs the graphs of a key, if anybody does."""
+        rows = connection.execute(
+            f"{SELECT} WHERE key=? AND outcome IS NULL ORDER BY runs.seq DESC", (key,)
+        ).fetchall()
+        for found in rows:
+            row = checked(found)
+            liveness = self._reader.liveness(row)
+            if liveness is not Liveness.GONE:
+                return Holder(
+                    row.id,
+                    row.pid or 0,
+                    from_optional(row.host) or "",
+                    from_micros(row.started_at),
+                    liveness is Liveness.ALIVE,
+                )
+        return None
+
+    def describe(self, run: Run, before: frozenset[int], reasons: dict[int, Reason]) -> None:
+        """See `ttasks.model.run.RunLog`."""
+        known = self._open.get(run.id)
+        if known is None or not (before or reasons):
+            return
+        known = known._replace(nodes=to_json({"before": sorted(before), "reasons": reasons}))
+        self._open[run.id] = known
+        self._update(known, None, None)
+
+    def discard(self, run: Run) -> None:
+        """See `ttasks.model.run.RunLog`."""
+        known = self._open.pop(run.id, None)
+        if known is not None:
+            self._ledger.writer.write(
+                lambda connection: connection.execute("DELETE FROM runs WHERE seq=?", (known.seq,))
+            )
+
+    def end(self, run: Run, head: RunFacts, elsewhere: Mapping[str, Notes]) -> None:
+        """See `ttasks.model.run.RunLog`."""
+        known = self._open.pop(run.id, None)
+        if known is None or head.ended_at is None:
+            return
+        ending = {
+            "ended": to_micros(head.ended_at),
+            "duration": head.duration,
+            "error": head.error,
+            "elsewhere": elsewhere,
+        }
+        self._update(known, head.outcome, ending)
+
+    def _update(self, known: _Open, outcome: str | None, ending: dict[str, Any] | None) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            text = None
+            if ending is not None:
+                (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+                text = to_json(ending | {"events": last})
+            *values, facts = known.values
+            row = (*values, outcome, facts, known.nodes, text)
+            connection.execute(
+                "UPDATE runs SET outcome=?, nodes=?, ending=?, checksum=? WHERE seq=?",
+                (outcome, known.nodes, text, checksum_of(row), known.seq),
+            )
+
+        self._ledger.writer.write(work)
+
+    def details(
+        self, run: Run, notes: Notes
+    ) -> tuple[str, Callable[[sqlite3.Connection], None] | None]:
+        """What the details of an event say of the run, and work that comes before the event.
+
+        The run of a single task gets its row with the first event.
+        """
+        known = self._open.get(run.id)
+        text = run_details(run.id if known is None else known.seq, notes)
+        source = source_of(run)
+        if known is not None or not source.is_single:
+            return text, None
+        owner, opening = self._owners.mine(), source.opening()
+
+        def insert(connection: sqlite3.Connection) -> None:
+            self._open[run.id] = self._insert(
+                connection, run, opening, owner, source.parent, single=True
+            )
+
+        return text, insert
+
+    def let_go(self, run: Run) -> None:
+        """Forget a run that could not be written."""
+        self._open.pop(run.id, None)
+
+    def let_go_single(self, run: Run) -> None:
+        """Forget the run of a single task, which has ended."""
+        if source_of(run).is_single:
+            self._open.pop(run.id, None)
