@@ -205,6 +205,7 @@ class GraphRun:
             scheduler.outer_tokens(outer),
             outer=outer,
             label="The graph run",
+            on_stop=self._tell_stop,
         )
 
     def _keep_latest(self) -> None:
@@ -266,6 +267,10 @@ class GraphRun:
                 self._recorder.save_outcome(self._graph)
             self._recorder.catch_up()
             self._end(run)
+
+    def _tell_stop(self, message: str) -> None:
+        running = TaskStatus.RUNNING
+        self._announce(TaskEventType.RUN_STOPPING, running, running, message)
 
     def _end(self, run: Run) -> None:
         """Take down and announce how the run has ended."""

@@ -29,6 +29,7 @@ class TaskEventType(Enum):
     REUSED = "reused"
     PERSISTENCE_FAILED = "persistence_failed"
     RUN_STARTED = "run_started"
+    RUN_STOPPING = "run_stopping"
     RUN_ENDED = "run_ended"
     CIRCUIT_OPENED = "circuit_opened"
     CIRCUIT_CLOSED = "circuit_closed"
@@ -56,7 +57,9 @@ class TaskEvent:
     CANCELLED. A task that is cancelled between two attempts has one more, CANCELLED. A task that
     never starts has one event only: FAILED (no handler), CANCELLED, BLOCKED, SKIPPED or REUSED
     (it took over the result of an equal task).
-    The first event of the run of a graph is RUN_STARTED, the last is RUN_ENDED. They are of no
+    The first event of the run of a graph is RUN_STARTED, the last is RUN_ENDED. RUN_STOPPING comes
+    between them when it is cancelled, interrupted or out of time, or stops because of
+    ``fail_fast``, and again if it is killed; not if all has ended meanwhile. They are of no
     task: ``task`` is None and ``task_id`` is empty. A task that is executed or submitted alone has
     a run, too, but its own events say when that begins and ends.
     PERSISTENCE_FAILED comes just before the event whose row could
@@ -71,8 +74,8 @@ class TaskEvent:
         previous_status, status: before and after; equal where the event is no transition. What
             follows a FAILED attempt comes from FAILED, although the task is PENDING in between. A
             run goes from PENDING to RUNNING, and ends as SUCCEEDED, FAILED or CANCELLED.
-        error: message of a failure, cancellation, failed write or change of a circuit, or why the
-            task is BLOCKED or SKIPPED; else None.
+        error: message of a stop, a failure, cancellation, failed write or change of a circuit, or
+            why the task is BLOCKED or SKIPPED; else None.
         attempt: number of the attempt, from 1; 0 if the task never started.
         retry_in: on a FAILED that will be retried, seconds until then, else None.
         progress_percent: 0 to 100, or None.
