@@ -47,19 +47,19 @@ def main() -> int:
             print(f"{name:<8} {command_of(name)}")
         return 0
     graph = build_graph(arguments.only or list(CHECKS))
-    code = 130
+    interrupted = False
     with (
         TaskExecutor() as executor,
         console(executor, arguments.console, logs=arguments.logs, rerun=how_to_run_again),
     ):
         try:
             graph.run(executor, handle_sigterm=True)
-            code = 0 if graph.ok else 1
         except KeyboardInterrupt:  # what was running has been ended, and the finally task ran
-            pass
+            interrupted = True
+    report = graph.report()
     for path in arguments.report:
-        print(f"Wrote {graph.report().write(path)}")
-    return code
+        print(f"Wrote {report.write(path)}")
+    return 130 if interrupted else report.exit_code
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -13,13 +13,13 @@ from ttasks.console.style import Style, colour_of_mark
 from ttasks.console.text import clean, counted, joined, one_line, seconds
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.status import TaskStatus
+from ttasks.model.task import Task
 
 if TYPE_CHECKING:
     from ttasks.console.board import Board, Row, Section
     from ttasks.model.result import TaskResult
-    from ttasks.model.task import Task
 
-Rerun = Callable[["Task"], str | None]
+Rerun = Callable[[Task], str | None]
 """Gives the command that runs a task again; None if there is none."""
 
 _NOTES = {

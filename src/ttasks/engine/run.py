@@ -52,8 +52,8 @@ class Run:
             single tasks.
         is_shared: wait for a task that somebody else is running; otherwise that is an error.
         is_open: accept more tasks until all have ended (see ``add``).
-        on_stop: called by the supervisor, with the message, once the run is being stopped, and
-            again if it is killed; not if all has ended by then.
+        on_stop: called by the supervisor, with the message, when the run is stopped, and again if
+            it is killed.
 
     Attributes:
         stopped_by: "cancelled" or "interrupted" if somebody asked to stop it; None if nobody did.
@@ -132,6 +132,7 @@ class Run:
                 self._do_due()
             self._dispatch.begin()
             self._wait_for_end()
+            self._tell_stops()
         finally:
             self._dispatch.join()
             self._scheduler.let_go()
@@ -194,6 +195,9 @@ class Run:
             self._leave_stuck(now)
         self._leave_overdue()
         self._take_due(now)
+        self._tell_stops()
+
+    def _tell_stops(self) -> None:
         while self._untold and self._on_stop is not None:
             self._on_stop(self._untold.pop(0))
 

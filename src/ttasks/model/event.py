@@ -59,8 +59,8 @@ class TaskEvent:
     (it took over the result of an equal task).
     The first event of the run of a graph is RUN_STARTED, the last is RUN_ENDED. RUN_STOPPING comes
     between them when it is cancelled, interrupted or out of time, or stops because of
-    ``fail_fast``, and again if it is killed; not if all has ended meanwhile. They are of no
-    task: ``task`` is None and ``task_id`` is empty. A task that is executed or submitted alone has
+    ``fail_fast``, and again if it is killed. They are of no task: ``task`` is None and ``task_id``
+    is empty. A task that is executed or submitted alone has
     a run, too, but its own events say when that begins and ends.
     PERSISTENCE_FAILED comes just before the event whose row could
     not be written, CIRCUIT_OPENED and CIRCUIT_CLOSED just before the end of the attempt that

@@ -211,7 +211,7 @@ def encode_task(task: Task, owner: int | None, pickles: bool, is_secret: IsSecre
     kind, title, key = to_text(task.type.value), to_text(task.title), to_optional(task.key)
     fingerprint = task.fingerprint  # another thread may be giving it one
     body = checksums.of_body(payload, details)
-    checksum = checksums.of_columns(
+    checksum = checksums.of_work(
         task.id, created_at, kind, title, payload_kind, key, fingerprint, body
     )
     return Row(
@@ -342,7 +342,7 @@ def check_work(task_id: str, created_at: int, row: Sequence[Any]) -> None:
         StoreError: it is damaged.
     """
     kind, title, payload_kind, key, fingerprint, body, checksum = row
-    found = checksums.of_columns(
+    found = checksums.of_work(
         task_id, created_at, kind, title, payload_kind, key, fingerprint, body
     )
     checksums.check(checksum, found, f"task {task_id!r}")
