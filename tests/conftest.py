@@ -52,6 +52,23 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile(f"campaign-{campaign}" if campaign else "everyday")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what campaigns have counted (``record_property("counts", line)``)."""
+    reports = [
+        report
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+    ]
+    lines = [
+        value for report in reports for name, value in report.user_properties if name == "counts"
+    ]
+    if lines:
+        terminalreporter.section("counts")
+        for line in lines:
+            terminalreporter.write_line(str(line))
+
+
 # --- leaks --------------------------------------------------------------------------------------
 
 

@@ -263,7 +263,7 @@ class GraphHistory(History):
             duration=duration,
             outcome=outcome,
             error=error,
-            host=host_name(),
+            host=_host(),
             pid=getpid(),
             workers=self._options.max_workers,
             options=_options(self._options),
@@ -415,7 +415,7 @@ class SingleHistory(History):
             ended_at=self._started_at + timedelta(seconds=elapsed) if is_over else None,
             duration=elapsed if is_over else None,
             outcome=OUTCOMES[seen.status] if is_over else "running",
-            host=host_name(),
+            host=_host(),
             pid=getpid(),
             workers=self._workers,
             elapsed=elapsed,
@@ -442,11 +442,10 @@ class SingleHistory(History):
         self._cancel(self._task)
 
 
-def host_name() -> str:
-    """The name of this machine."""
-    from socket import gethostname  # takes a while to import
+def _host() -> str:
+    from ttasks.processes import host_name  # imports modules that a run does not need
 
-    return gethostname()
+    return host_name()
 
 
 def _state(life: Lifecycle) -> tuple[TaskStatus, str | None, str | None, TaskResult | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ttasks.model.frozen import fast_maker
 from ttasks.model.status import TaskStatus
@@ -105,6 +105,40 @@ class TaskEvent:
     def run_id(self) -> str | None:
         """Id of the run that the event is part of, or None."""
         return None if self.run is None else self.run.id
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as values that JSON can hold, with the same keys for every kind of event.
+
+        The task is there by ``task_id``, ``title`` and ``task_type``, the last two None for a run.
+        The time is in ISO 8601.
+
+        Example:
+            >>> from datetime import UTC, datetime
+            >>> from ttasks import Task
+            >>> task, moment = Task.bash("true"), datetime(2026, 1, 1, tzinfo=UTC)
+            >>> status = TaskStatus.RUNNING
+            >>> event = TaskEvent(TaskEventType.STARTED, task.id, task, moment, status, status)
+            >>> event.to_dict()["type"], event.to_dict()["timestamp"]
+            ('started', '2026-01-01T00:00:00+00:00')
+        """
+        task: Task | None = self.task
+        return {
+            "type": self.type.value,
+            "task_id": self.task_id,
+            "title": None if task is None else task.title,
+            "task_type": None if task is None else task.type.value,
+            "run_id": self.run_id,
+            "timestamp": self.timestamp.isoformat(),
+            "previous_status": self.previous_status.value,
+            "status": self.status.value,
+            "error": self.error,
+            "attempt": self.attempt,
+            "retry_in": self.retry_in,
+            "progress_percent": self.progress_percent,
+            "progress_message": self.progress_message,
+            "output_stream": self.output_stream,
+            "output_chunk": self.output_chunk,
+        }
 
 
 make_event = fast_maker(TaskEvent)

@@ -51,21 +51,6 @@ class TaskLogFilter:
         return True
 
 
-def _delivered() -> TaskEvent | None:
-    """The event that a subscriber is just being told in this thread; None if there is none.
-
-    Found on the stack, so that events cost nothing more when nobody logs: to note each in a
-    context variable would take 0.4 us.
-    """
-    frame: FrameType | None = currentframe()
-    while frame is not None:
-        if frame.f_code.co_qualname == _DELIVERY:
-            event = frame.f_locals.get("event")
-            return event if isinstance(event, TaskEvent) else None
-        frame = frame.f_back
-    return None
-
-
 def _redact(record: LogRecord, redactor: Redactor) -> None:
     """Hide secrets in a record, for all handlers that get to see it from now on."""
     try:
@@ -80,3 +65,18 @@ def _redact(record: LogRecord, redactor: Redactor) -> None:
         record.exc_text = Formatter().formatException(record.exc_info)
     for name, value in list(record.__dict__.items()):
         record.__dict__[name] = redacted(value, redactor)
+
+
+def _delivered() -> TaskEvent | None:
+    """The event that a subscriber is just being told in this thread; None if there is none.
+
+    Found on the stack, so that events cost nothing more when nobody logs: to note each in a
+    context variable would take 0.4 us.
+    """
+    frame: FrameType | None = currentframe()
+    while frame is not None:
+        if frame.f_code.co_qualname == _DELIVERY:
+            event = frame.f_locals.get("event")
+            return event if isinstance(event, TaskEvent) else None
+        frame = frame.f_back
+    return None
