@@ -26,9 +26,10 @@ SECTIONS = {
     "reference": "Reference",
     "explanation": "Explanation",
 }
-# Everything public is importable from `ttasks`; the rest of the tree is an inner matter.
+# Everything public is importable from these; the rest of the tree is an inner matter.
 API_MODULES = [
     "ttasks",
+    "ttasks.console",
     *(
         f"!ttasks.{inner}"
         for inner in (

@@ -53,9 +53,9 @@ def main() -> None:
     executor.register(CHECKSUM, checksum)
     executor.register(WAIT_FOR_FILE, wait_for_file)
     executor.handler(COMPARE)(compare)  # also as a decorator: @executor.handler(COMPARE)
-    progress = []
+    progress: list[float] = []
     executor.events.subscribe(
-        lambda event: progress.append(event.progress_percent), types=TaskEventType.PROGRESS
+        lambda event: progress.append(event.progress_percent or 0.0), types=TaskEventType.PROGRESS
     )
 
     with executor, tempfile.TemporaryDirectory() as name:

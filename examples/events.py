@@ -46,7 +46,7 @@ def main() -> None:
         ("fail", "FAILED"),
         ("never", "BLOCKED"),
     ]
-    printed = [event.output_chunk for event in seen if event.output_stream == "stdout"]
+    printed = [event.output_chunk or "" for event in seen if event.output_stream == "stdout"]
     assert "".join(printed) == "1\n2\n"
     assert [type(error) for error in errors] == [ZeroDivisionError]
     print("The run went on after:", repr(errors[0]))

@@ -3,11 +3,13 @@
     uv run examples/preflight.py                   all checks
     uv run examples/preflight.py --list            what there is
     uv run examples/preflight.py --only lint types some of them
+    uv run examples/preflight.py --console stream  every line at once, see `ttasks.console`
+    uv run examples/preflight.py --logs logs       the whole output of each check in a file
     uv run examples/preflight.py --report out.html write a report as well (also .xml, .md, .json)
 
-Every check is a Bash task. A finally task comes after them, whatever became of the checks, also
-after Ctrl-C: it shows what is not committed, and may fail without harm. Then the report sums up.
-The exit code is 0 if all is well, 1 if not, and 130 after Ctrl-C.
+Every check is a Bash task. An optional finally task comes after them, whatever became of them,
+also after Ctrl-C: it shows what is not committed, and may fail without harm. The exit code is 0 if
+all is well, 1 if not, and 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from threading import Lock
 
-from ttasks import Task, TaskEvent, TaskEventType, TaskExecutor, TaskGraph
+from ttasks import Task, TaskExecutor, TaskGraph
+from ttasks.console import MODES, console
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,25 +46,20 @@ def main() -> int:
         for name in CHECKS:
             print(f"{name:<8} {command_of(name)}")
         return 0
-    sys.stdout.reconfigure(errors="replace")  # whatever the tools print
     graph = build_graph(arguments.only or list(CHECKS))
     interrupted = False
-    with TaskExecutor() as executor:
-        executor.events.subscribe(LiveLines())
+    with (
+        TaskExecutor() as executor,
+        console(executor, arguments.console, logs=arguments.logs, rerun=how_to_run_again),
+    ):
         try:
             graph.run(executor, handle_sigterm=True)
-        except KeyboardInterrupt:  # what was running has been ended, and the finally tasks ran
+        except KeyboardInterrupt:  # what was running has been ended, and the finally task ran
             interrupted = True
     report = graph.report()
-    print()
-    print(report.to_text())
     for path in arguments.report:
         print(f"Wrote {report.write(path)}")
-    if interrupted:
-        print("Interrupted.")
-        return 130
-    print("All is well." if report.ok else "Something is WRONG.")
-    return report.exit_code
+    return 130 if interrupted else report.exit_code
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -71,19 +68,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=CHECKS, metavar="NAME", help="run these checks only"
     )
+    parser.add_argument("--console", choices=MODES, default="auto", help="how to show the run")
+    parser.add_argument("--logs", metavar="FOLDER", help="write the output of each check to a file")
     parser.add_argument(
         "--report", action="append", default=[], metavar="FILE", help="write a report, by suffix"
     )
     return parser.parse_args()
 
 
-def command_of(name: str) -> str:
-    return shlex.join([sys.executable, *CHECKS[name]])
-
-
 def build_graph(names: Iterable[str]) -> TaskGraph:
     """The graph of these checks."""
-    graph = TaskGraph("preflight")
+    graph = TaskGraph("preflight", key="preflight")
     checks: dict[str, Task] = {}
     for name in (name for name in CHECKS if name in names):
         task = Task.bash(
@@ -95,43 +90,19 @@ def build_graph(names: Iterable[str]) -> TaskGraph:
         )
         first = checks.get("import") if name in AFTER_IMPORT else None
         checks[name] = graph.add(task, after=() if first is None else first)
-    graph.add(
-        Task.bash("git status --short", title="changes", cwd=ROOT, timeout=60),
-        after=checks.values(),
-        finally_=True,
-        required=False,
-    )
+    changes = Task.bash("git status --short", title="changes", cwd=ROOT, timeout=60)
+    graph.add(changes, after=checks.values(), finally_=True, required=False)
     return graph
 
 
-class LiveLines:
-    """A subscriber that prints a line per event, and every line of output.
-
-    Events come on the threads that cause them: the lock keeps the lines of one together.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-
-    def __call__(self, event: TaskEvent) -> None:
-        title = event.task.title
-        if event.type is TaskEventType.OUTPUT:
-            lines = [f"{title:<8}| {line}" for line in event.output_chunk.splitlines()]
-        else:
-            time = event.timestamp.astimezone().strftime("%H:%M:%S")
-            lines = [f"{time} {event.type.value:<9} {title:<8} {seconds_of(event)} {reason(event)}"]
-        with self._lock:
-            print("\n".join(line.rstrip() for line in lines), flush=True)
+def command_of(name: str) -> str:
+    return shlex.join([sys.executable, *CHECKS[name]])
 
 
-def seconds_of(event: TaskEvent) -> str:
-    ended = event.status.is_sink or event.status.is_bad
-    result = event.task.result if ended else None
-    return "" if result is None else f"{result.duration:8.2f} s"
-
-
-def reason(event: TaskEvent) -> str:
-    return "" if event.error is None else event.error.splitlines()[0]
+def how_to_run_again(task: Task) -> str:
+    if task.title not in CHECKS:
+        return f"cd {shlex.quote(str(ROOT))} && {task.payload}"
+    return f"{shlex.join([sys.executable, __file__])} --only {task.title}"
 
 
 if __name__ == "__main__":

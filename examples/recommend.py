@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from ttasks import (
     Task,
     TaskContext,
+    TaskEvent,
     TaskEventType,
     TaskExecutor,
     TaskGraph,
@@ -50,7 +52,7 @@ def describe(task: Task) -> str:
     return "\n".join(lines)
 
 
-def recommender(executor: TaskExecutor):
+def recommender(executor: TaskExecutor) -> Callable[[TaskContext], str]:
     """A handler that puts the results of the tasks before it into a prompt."""
 
     def recommend(context: TaskContext) -> str:
@@ -74,7 +76,7 @@ def main() -> int:
             handler = make_openai_prompt_handler(arguments.model, arguments.base_url)
             executor.register(TaskType.PROMPT, handler)
 
-        def stream(event) -> None:
+        def stream(event: TaskEvent) -> None:
             if event.task.type is TaskType.PROMPT:
                 print(event.output_chunk, end="", flush=True)
 

@@ -359,3 +359,48 @@ def write_at_exit(path: str) -> None:
         file.write("buffered, ")
         stack.callback(file.write, "at exit")
         atexit.register(stack.pop_all().close)
+
+
+def parse_number(text: str, base: int = 10) -> int:
+    return int(text, base)
+
+
+def fail_with(*args: Any) -> None:
+    raise ValueError(len(args))
+
+
+def chained() -> None:
+    try:
+        fail_with("the cause")
+    except ValueError as error:
+        raise KeyError("the cause") from error
+
+
+def count_calls(log: str) -> str:
+    with open(log, "a", encoding="utf-8") as file:
+        file.write("called\n")
+    return "value"
+
+
+def fails_without(flag: str, value: str) -> str:
+    if not Path(flag).exists():
+        raise FileNotFoundError(flag)
+    return value
+
+
+def echo_all(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    return args, kwargs
+
+
+def title_of(task: Task) -> str:
+    return task.title
+
+
+def say(text: str) -> str:
+    print(text)
+    print(text, "to stderr", file=sys.stderr)
+    return f"said {text}"
+
+
+async def asay(text: str) -> str:
+    return say(text)

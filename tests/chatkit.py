@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -259,25 +256,17 @@ def _chunk(call: Call, delta: dict[str, Any], finish_reason: str | None = None) 
 # --- the Copilot CLI ----------------------------------------------------------------------------
 
 
-def copilot_cli() -> str:
-    """Path of the Copilot CLI, installed with npm if need be; skips the test where that fails."""
-    path = os.environ.get("COPILOT_CLI_PATH") or _installed_cli()
-    if path is None:
+def use_copilot_cli(patch: pytest.MonkeyPatch, home: Path) -> str:
+    """Let the SDK start the real Copilot CLI, which keeps to ``home``; returns the CLI's path.
+
+    Skips the test unless CI asks for it: the CLI is large, and whoever runs the tests has a say.
+    """
+    path = os.environ.get("COPILOT_CLI_PATH")
+    if not path:
         pytest.skip(
-            "NOT TESTED AGAINST THE REAL COPILOT CLI: npm is not there, or cannot install it; "
-            "see .ci/copilot-cli, or set COPILOT_CLI_PATH"
+            "NOT TESTED AGAINST THE REAL COPILOT CLI, which .ci/run does; to do it here, set "
+            "COPILOT_CLI_PATH to what .ci/copilot-cli prints"
         )
+    patch.setenv("COPILOT_HOME", str(home))
+    patch.setenv("COPILOT_CACHE_HOME", str(ROOT / ".cache" / "copilot"))
     return path
-
-
-@lru_cache(maxsize=1)
-def _installed_cli() -> str | None:
-    if shutil.which("npm") is None:
-        return None
-    try:
-        done = subprocess.run(
-            [ROOT / ".ci" / "copilot-cli"], stdout=subprocess.PIPE, text=True, timeout=300
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -105,19 +105,22 @@ class FakeHandler:
         self._now: dict[str, int] = {"": 0}
 
     def __call__(self, context: TaskContext) -> Any:
-        group = str(context.payload)
+        payload = context.payload
+        groups = payload if isinstance(payload, tuple) else (str(payload),)
         with self._lock:
             self.calls.append(context.title)
             self._now[""] += 1
-            self._now[group] = self._now.get(group, 0) + 1
             self.most = max(self.most, self._now[""])
-            self.most_by_group[group] = max(self.most_by_group.get(group, 0), self._now[group])
+            for group in groups:
+                self._now[group] = self._now.get(group, 0) + 1
+                self.most_by_group[group] = max(self.most_by_group.get(group, 0), self._now[group])
         try:
             return perform(self.script.get(context.title), context)
         finally:
             with self._lock:
                 self._now[""] -= 1
-                self._now[group] -= 1
+                for group in groups:
+                    self._now[group] -= 1
 
 
 def perform(step: Any, context: TaskContext) -> Any:

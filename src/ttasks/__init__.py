@@ -34,6 +34,7 @@ from ttasks.errors import (
     RateLimitedError,
     StoreError,
     StoreVersionError,
+    TaskArgumentError,
     TaskCancelled,
     TaskExecutionError,
     TaskRejectedError,
@@ -43,6 +44,7 @@ from ttasks.errors import (
     UnknownModelError,
 )
 from ttasks.model.breaker import BreakerStatus, CircuitBreaker, CircuitState
+from ttasks.model.call import literal
 from ttasks.model.context import TaskContext, current_context
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.function import TaskFunction, task
@@ -60,6 +62,7 @@ from ttasks.model.task_type import TaskType
 from ttasks.stores.memory import InMemoryStore
 
 if TYPE_CHECKING:
+    from ttasks.engine.bridge import TaskFuture
     from ttasks.prompts import (
         make_copilot_agent_handler,
         make_copilot_prompt_handler,
@@ -76,6 +79,8 @@ if TYPE_CHECKING:
         TaskSaving,
     )
     from ttasks.stores.sqlite import SQLiteStore
+
+    __version__: str
 
 __all__ = [
     "BreakerStatus",
@@ -116,6 +121,7 @@ __all__ = [
     "StoreVersionError",
     "TTasksError",
     "Task",
+    "TaskArgumentError",
     "TaskCancelled",
     "TaskChange",
     "TaskContext",
@@ -124,6 +130,7 @@ __all__ = [
     "TaskExecutionError",
     "TaskExecutor",
     "TaskFunction",
+    "TaskFuture",
     "TaskGraph",
     "TaskLogFilter",
     "TaskRejectedError",
@@ -134,7 +141,9 @@ __all__ = [
     "TaskType",
     "UnknownDependencyError",
     "UnknownModelError",
+    "__version__",
     "current_context",
+    "literal",
     "make_copilot_agent_handler",
     "make_copilot_prompt_handler",
     "make_openai_prompt_handler",
@@ -164,6 +173,14 @@ def __getattr__(name: str) -> Any:
         from ttasks.stores.sqlite import SQLiteStore
 
         return SQLiteStore
+    if name == "TaskFuture":
+        from ttasks.engine.bridge import TaskFuture
+
+        return TaskFuture
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ttasks")
     if name in _PROMPT_HANDLERS:
         from ttasks import prompts
 

@@ -34,7 +34,7 @@ class TaskCancelled(TTasksError, RuntimeError):
         completed: CompletedProcess[str] | None = None,
     ) -> None:
         super().__init__(message, completed)
-        self.completed = completed
+        self.completed: CompletedProcess[str] | Any = completed
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -49,10 +49,26 @@ class TaskExecutionError(TTasksError, RuntimeError):
 
     def __init__(self, message: str, completed: CompletedProcess[str] | None = None) -> None:
         super().__init__(message, completed)
-        self.completed = completed
+        self.completed: CompletedProcess[str] | Any = completed
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class TaskArgumentError(TaskExecutionError):
+    """The function of a Python task was not called, because its arguments cannot be made.
+
+    The value of another task is missing, or something cannot be sent to a worker process. Such a
+    task is never tried again, and its ``attempts`` do not count this one.
+
+    Attributes:
+        task_id: the task.
+    """
+
+    def __init__(self, message: str, task_id: str) -> None:
+        super().__init__(message)
+        self.args = (message, task_id)
+        self.task_id = task_id
 
 
 class TaskTimeoutError(TTasksError, TimeoutError):
@@ -73,7 +89,7 @@ class TaskTimeoutError(TTasksError, TimeoutError):
         # One argument only: OSError, a base of TimeoutError, would take the first of two for errno.
         super().__init__(f"{what} timed out after {seconds:g} seconds")
         self.seconds = seconds
-        self.completed = completed
+        self.completed: CompletedProcess[str] | Any = completed
         self.what = what
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -152,37 +168,58 @@ class UnknownDependencyError(GraphError):
 
     Attributes:
         task: the task (`ttasks.Task`) that names it.
-        dependency: the task that is missing.
+        dependency: the task that is missing, or the key or title that no task has.
+        near: keys and titles of the graph that are like that one.
     """
 
-    def __init__(self, task: Any, dependency: Any) -> None:
-        super().__init__(task, dependency)
+    def __init__(self, task: Any, dependency: Any, near: Sequence[str] = ()) -> None:
+        super().__init__(task, dependency, tuple(near))
         self.task = task
         self.dependency = dependency
+        self.near = tuple(near)
 
     def __str__(self) -> str:
+        missing = self.dependency
+        if isinstance(missing, str):
+            return (
+                f"Task {self.task.title!r} depends on {missing!r}, and no task of the graph has "
+                f"that key or title{did_you_mean(self.near)}"
+            )
         return (
-            f"Task {self.task.title!r} depends on {self.dependency.title!r} "
-            f"({self.dependency.id}), which is not in the graph; add it with graph.add(...)"
+            f"Task {self.task.title!r} depends on {missing.title!r} "
+            f"({missing.id}), which is not in the graph; add it with graph.add(...)"
         )
 
 
 class GraphFailedError(TTasksError):
     """A run ended with required tasks that did not succeed.
 
+    It is raised from the first of ``exceptions``, or from the error of the run if there are none.
+
     Attributes:
         title: the graph's title.
-        failures: title of each such task with the text of its error, in insertion order.
+        failures: title of each such task that is not CANCELLED with the text of its error, in
+            insertion order.
         run_error: text of the error of the run as a whole (a timeout, say), or None.
+        cancelled: titles of the required tasks that are CANCELLED, in insertion order.
+        exceptions: what the FAILED tasks raised, in the order in which they failed; empty for a
+            graph that came out of a store. One that does not pickle is replaced when this is.
     """
 
     def __init__(
-        self, title: str, failures: Sequence[tuple[str, str]], run_error: str | None = None
+        self,
+        title: str,
+        failures: Sequence[tuple[str, str]],
+        run_error: str | None = None,
+        cancelled: Sequence[str] = (),
+        exceptions: Sequence[BaseException] = (),
     ) -> None:
-        super().__init__(title, tuple(failures), run_error)
+        super().__init__(title, tuple(failures), run_error, tuple(cancelled))
         self.title = title
         self.failures = tuple(failures)
         self.run_error = run_error
+        self.cancelled = tuple(cancelled)
+        self.exceptions = tuple(exceptions)
 
     def __str__(self) -> str:
         name = f"Graph {self.title!r}" if self.title else "Graph"
@@ -190,7 +227,22 @@ class GraphFailedError(TTasksError):
         if self.run_error is not None:
             lines[0] += f": {self.run_error}"
         lines += [f"  {title}: {error}" for title, error in self.failures]
+        if self.cancelled:
+            lines.append(f"  cancelled: {', '.join(self.cancelled)}")
         return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, tuple(map(_picklable, self.exceptions)))
+
+
+def _picklable(error: BaseException) -> BaseException:
+    import pickle
+
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever the code of its class raises
+        return TaskExecutionError(f"{type(error).__qualname__}: {describe(error)}")
+    return error
 
 
 class StoreError(TTasksError):
@@ -223,19 +275,22 @@ class CircuitOpenError(TTasksError):
     """A circuit breaker is open, so the handler was not called.
 
     Attributes:
-        group: the concurrency group whose breaker is open.
+        group: the concurrency group, or the name of the task type, whose breaker is open.
         retry_after: seconds until the next trial call; 0.0 while one is under way.
+        what: "group" or "task type".
     """
 
-    def __init__(self, group: str, retry_after: float) -> None:
-        super().__init__(group, retry_after)
+    def __init__(self, group: str, retry_after: float, what: str = "group") -> None:
+        super().__init__(group, retry_after, what)
         self.group = group
         self.retry_after = retry_after
+        self.what = what
 
     def __str__(self) -> str:
+        circuit = f"The circuit of {self.what} {self.group!r}"
         if not self.retry_after:
-            return f"The circuit of group {self.group!r} is open until its trial call has ended"
-        return f"The circuit of group {self.group!r} is open for {self.retry_after:.3g} s more"
+            return f"{circuit} is open until its trial call has ended"
+        return f"{circuit} is open for {self.retry_after:.3g} s more"
 
 
 class TaskRejectedError(TTasksError):
@@ -308,6 +363,11 @@ def describe(error: BaseException) -> str:
     if type(text) is not str:  # a subclass, whose methods may do anything
         text = str.__str__(text)
     return text or type_name(error)
+
+
+def did_you_mean(near: Sequence[str]) -> str:
+    """The end of a message about an unknown name: the known ones that are like it."""
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def text_of(error: BaseException) -> str:

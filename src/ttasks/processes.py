@@ -262,6 +262,11 @@ class ProcessIdentity:
         return Liveness.ALIVE if is_same else Liveness.GONE
 
 
+def host_name() -> str:
+    """The name of this machine or container, for people."""
+    return socket.gethostname()
+
+
 def _boot() -> str:
     """On Linux, the ids of this boot and of the pid namespace, joined by "/"; elsewhere empty."""
     try:

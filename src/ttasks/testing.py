@@ -26,6 +26,7 @@ from time import monotonic
 from typing import Any
 
 from ttasks.errors import TaskCancelled
+from ttasks.fake_context import FakeContext, make_context
 from ttasks.model.checks import check_number, wrong_type, wrong_value
 from ttasks.model.clock import SIGNAL_SECONDS
 from ttasks.model.context import TaskContext
@@ -34,7 +35,16 @@ from ttasks.model.prompt import PromptReply
 from ttasks.model.task import Task
 from ttasks.store_checks import check_store
 
-__all__ = ["EventRecorder", "FakeClock", "FakeHandler", "check_store"]
+__all__ = [
+    "EventRecorder",
+    "FakeClock",
+    "FakeContext",
+    "FakeHandler",
+    "FakePromptCall",
+    "FakePromptHandler",
+    "check_store",
+    "make_context",
+]
 
 POLL_SECONDS = 0.001
 PATIENCE_SECONDS = 10.0

@@ -16,10 +16,10 @@ from chatkit import (
     breaks_off,
     chat_server,
     closed_port_url,
-    copilot_cli,
     fails,
     never,
     says,
+    use_copilot_cli,
 )
 from ttasks import (
     ProviderAuthenticationError,
@@ -81,8 +81,7 @@ def host(
                 executor.execute(host.task(server.url))
             yield host
             return
-        patch.setenv("COPILOT_CLI_PATH", copilot_cli())
-        patch.setenv("COPILOT_HOME", str(tmp_path_factory.mktemp("copilot")))
+        use_copilot_cli(patch, tmp_path_factory.mktemp("copilot"))
         handler = make_copilot_prompt_handler("some-model")
         handler.close = lambda: None  # shared by the executors of all tests
         try:

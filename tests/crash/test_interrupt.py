@@ -723,3 +723,56 @@ def test_ctrl_c_at_some_moments_always_runs_the_finally_task(host: Any, moment: 
 @pytest.mark.parametrize("seed", range(100))
 def test_ctrl_c_at_a_random_moment_always_runs_the_finally_task(host: Any, seed: int) -> None:
     interrupt_at(host, random.Random(seed).uniform(0, 0.04))
+
+
+# arun
+
+
+ARUN = "import asyncio; asyncio.run(graph.arun(executor, handle_sigterm=True))"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_arun_takes_signals_for_ctrl_c_if_that_is_asked_for(
+    host: Any, number: signal.Signals
+) -> None:
+    run = host("do_a = obey", run=ARUN)
+    run.wait_for("ready")
+    run.send(number)
+    assert run.statuses() == STOPPED
+    run.end_well()
+
+
+def test_sigterm_and_then_ctrl_c_is_the_second_time_for_arun(host: Any) -> None:
+    run = host("do_a = do_last = obey", run=ARUN)
+    run.wait_for("ready")
+    run.send(signal.SIGTERM)
+    run.wait_for("ready")
+    run.send(signal.SIGTERM)
+    assert run.statuses() == {**STOPPED, "last": "cancelled"}
+    assert run.end() == 0
+
+
+def test_sigterm_ends_the_interpreter_if_arun_was_asked_for_nothing(host: Any) -> None:
+    run = host("do_a = obey", run="import asyncio; asyncio.run(graph.arun(executor))")
+    run.wait_for("ready")
+    run.send(signal.SIGTERM)
+    assert run.end() == -signal.SIGTERM
+
+
+def test_runs_that_end_in_another_order_than_they_began_leave_no_signal_handler(host: Any) -> None:
+    code = """
+    async def main():
+        first, second = TaskGraph("first"), TaskGraph("second")
+        ended = threading.Event()
+        first.add(Task.python(lambda: None))
+        second.add(Task.python(ended.wait))
+        begin = asyncio.create_task(first.arun(executor, handle_sigterm=True))
+        await asyncio.sleep(0)  # it has its handlers now
+        later = asyncio.create_task(second.arun(executor, handle_sigterm=True))
+        await begin
+        ended.set()
+        await later
+    """
+    run = host("import asyncio", code, run="asyncio.run(main())")
+    assert run.statuses("returned")
+    run.end_well()

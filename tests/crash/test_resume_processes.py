@@ -150,7 +150,7 @@ def test_a_task_that_runs_in_a_process_that_lives_is_an_error_that_names_it(
         seen = store.events.last, len(store.graphs), len(store.tasks)
         graphs = [(build(tmp_path), True), (store.graphs[host.graph_id], False)]
         for graph, resume in graphs:
-            with pytest.raises(GraphError, match=f"'b' .* in process {host.process.pid} on"):
+            with pytest.raises(GraphError, match=f"running .* in process {host.process.pid} on"):
                 graph.run(executor, resume=resume)
         assert all(task.is_pending for task in graphs[0][0])
         assert (store.events.last, len(store.graphs), len(store.tasks)) == seen
@@ -171,12 +171,16 @@ def test_a_process_that_cannot_be_seen_from_here_is_not_taken_for_dead(
             boot = f"{boot.partition('/')[0]}/pid:[1]"
             connection.execute("UPDATE owners SET host='elsewhere', boot=?", (boot,))
             seal(connection)
-        with pytest.raises(GraphError, match="'elsewhere' .unknown.*save the task as FAILED"):
+        with pytest.raises(GraphError, match="'elsewhere'.*unknown.*mark_interrupted"):
             build(tmp_path).run(executor, resume=True)
+        with pytest.raises(GraphError, match="'elsewhere' .unknown.*save the task as FAILED"):
+            TaskGraph.restore("new", store.graphs[host.graph_id].nodes()).run(executor)
         assert len(marked(token)) == 3
-        b = list(store.graphs[host.graph_id])[1]
-        b.transition_to(TaskStatus.FAILED, "the container is gone")
-        store.tasks.save(b)
+        (lost,) = store.runs.list()
+        assert lost.outcome == "running"
+        store.runs.mark_interrupted(lost)
+        assert lost.outcome == "interrupted"
+        assert store.check() == []
         (tmp_path / "go").touch()
         assert build(tmp_path).run(executor, resume=True).ok
 

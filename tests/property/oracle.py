@@ -39,7 +39,7 @@ class Case:
     policies: list[DependencyPolicy]
     finally_: frozenset[int] = frozenset()
     orders: dict[int, tuple[float, datetime | None]] = field(default_factory=dict)
-    groups: dict[int, str] = field(default_factory=dict)
+    groups: dict[int, tuple[str, ...]] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     finished: Mapping[int, TaskStatus] = field(default_factory=dict)
 
@@ -165,13 +165,13 @@ class Oracle:
         return next((node for node in self.ready() if self.has_place(node)), None)
 
     def has_place(self, node: int) -> bool:
-        """True if the group of the node, if it has a limited one, is not full."""
-        group = self.case.groups.get(node)
-        return group not in self.case.limits or self.used(group) < self.case.limits[group]
+        """True if no group of the node is full."""
+        groups = self.case.groups.get(node, ())
+        return all(self.used(group) < self.case.limits[group] for group in groups)
 
     def used(self, group: str) -> int:
         """Places of a group that are taken."""
-        own = [node for node in self.running if self.case.groups.get(node) == group]
+        own = [node for node in self.running if group in self.case.groups.get(node, ())]
         return len(own) + self.strangers[group]
 
     def may_be_delayed(self, node: int, why: str) -> bool:

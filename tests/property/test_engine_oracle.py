@@ -80,7 +80,7 @@ def random_case(random: Random) -> Case:
             if random.random() < 0.4
         },
         groups={
-            node: random.choice(list(limits))
+            node: tuple(random.sample(list(limits), random.randint(1, len(limits))))
             for node in range(count)
             if limits and random.random() < 0.6
         },
@@ -103,14 +103,14 @@ def build(random: Random) -> World:
     tasks = []
     for node in range(len(case.upstreams)):
         priority, deadline = case.orders.get(node, (0.0, None))
-        group = case.groups.get(node)
+        groups = case.groups.get(node, ())
         tasks.append(
             make(
                 str(node),
-                payload=group,
+                payload=groups,
                 priority=priority,
                 deadline=deadline,
-                group=group,
+                group=groups,
                 retry=RetryPolicy(3) if retried and random.random() < 0.5 else None,
                 timeout=random.choice([None, None, None, 60]),
             )

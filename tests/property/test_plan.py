@@ -54,7 +54,7 @@ def random_case(random: Random) -> Case:
         random.shuffle(chosen)
         upstreams.append(tuple(chosen))
     favourites = random.sample(POLICIES, random.randint(1, len(POLICIES)))
-    limits = {f"g{i}": random.randint(1, 2) for i in range(random.choice([0, 1, 2]))}
+    limits = {f"g{i}": random.randint(1, 2) for i in range(random.choice([0, 1, 2, 3]))}
     ordered = random.random() < 0.5
     grouped, final = random.choice([0.6, 1.0]), random.choice([0.2, 0.2, 0.5])
     if random.random() < 0.2:  # all want the one place of a group
@@ -72,13 +72,18 @@ def random_case(random: Random) -> Case:
             if ordered and random.random() < 0.7
         },
         groups={
-            node: random.choice(list(limits))
+            node: some(list(limits), random)
             for node in range(count)
             if limits and random.random() < grouped
         },
         limits=limits,
         finished={node: random.choice([SUCCEEDED, CANCELLED]) for node in ended_before},
     )
+
+
+def some(names: list[str], random: Random) -> tuple[str, ...]:
+    """One of the names mostly, or several of them in any order."""
+    return tuple(random.sample(names, min(random.choice([1, 1, 2, 3]), len(names))))
 
 
 class Driver:
@@ -280,14 +285,14 @@ class Driver:
         """A task that nobody knew of before comes in."""
         case = self.case
         order = (self.random.choice([-1.5, 0.0, 2.0]), self.random.choice(DEADLINES))
-        group = self.random.choice([None, *case.limits])
-        node = self.plan.add(order, group, self.now)
+        groups = some(list(case.limits), self.random) if self.random.random() < 0.7 else ()
+        node = self.plan.add(order, groups, self.now)
         assert node == len(case.upstreams)
         case.upstreams.append(())
         case.policies.append(DependencyPolicy.BLOCK)
         case.orders[node] = order
-        if group is not None:
-            case.groups[node] = group
+        if groups:
+            case.groups[node] = groups
         self.results[node] = SUCCEEDED
         self.seen["added"] += 1
 
@@ -309,26 +314,30 @@ class Driver:
         if held and self.random.random() < 0.7:
             self.oracle.strangers[group] -= 1
             self.release(group)
-        elif self.acquire(group):
+        elif not self.acquire((group,)):
             self.oracle.strangers[group] += 1
             self.seen["stranger"] += 1
 
     # Groups
 
-    def acquire(self, group: str) -> bool:
-        if self.places[group] >= self.case.limits[group]:
-            return False
-        self.places[group] += 1
-        return True
+    def acquire(self, groups: tuple[str, ...]) -> tuple[str, ...]:
+        """Places in all groups, or what is in the way: a full one, then those that are not."""
+        full = [group for group in groups if self.places[group] >= self.case.limits[group]]
+        if full:
+            self.seen["several groups, one full"] += len(groups) > 1
+            return (self.random.choice(full), *(group for group in groups if group not in full))
+        for group in groups:
+            self.places[group] += 1
+        return ()
 
     def release(self, group: str) -> None:
         self.places[group] -= 1
         self.plan.unpark(group, self.now)
 
     def give_back(self, node: int) -> None:
-        group = self.plan.group_of(node)
-        assert group == self.case.groups.get(node)
-        if group is not None:
+        groups = self.plan.groups_of(node)
+        assert groups == self.case.groups.get(node, ())
+        for group in groups:
             self.release(group)
 
     # Comparison
@@ -439,7 +448,7 @@ class Driver:
                 case "group":
                     # A stop lets all ask again who wait for a place, so twice is no mistake.
                     assert before in ("worker", "group")
-                    assert detail == self.case.groups[node]
+                    assert detail in self.case.groups[node]
                 case "worker":
                     # What was decided may be in the queue twice.
                     assert before in ("group", "retry", "duplicate") or node in self.was_decided
@@ -499,7 +508,7 @@ def test_the_plan_does_at_every_step_what_the_oracle_says(part: int) -> None:
         *(f"ON_FAILURE {fate}" for fate in ("run", "skip", "cancel")),
         *("stop", "stop all", "finally after stop", "final statuses"),
         *("retry", "retry refused", "cancelled while delayed"),
-        *("stranger", "group full", "others pass a full group"),
+        *("stranger", "group full", "others pass a full group", "several groups, one full"),
         *("unlock", "added", "retry cancelled", "waits although decided"),
     ]
     assert {situation: seen[situation] for situation in situations if seen[situation] < 5} == {}
@@ -517,13 +526,13 @@ def test_a_place_that_a_stop_leaves_unused_goes_to_a_finally_node() -> None:
     # which a stop cancels before it has taken it.
     free = 1
 
-    def acquire(group: str) -> bool:
+    def acquire(groups: tuple[str, ...]) -> tuple[str, ...]:
         nonlocal free
         free -= 1
-        return free >= 0
+        return () if free >= 0 else groups
 
     edges = topology(NODES[:3], [(), (), ()])
-    groups = dict.fromkeys(range(3), "db")
+    groups = dict.fromkeys(range(3), ("db",))
     plan = Plan(edges, [DependencyPolicy.BLOCK] * 3, frozenset({2}), groups=groups)
     assert plan.take(acquire) == 0
     assert plan.take(acquire) is None
@@ -642,7 +651,7 @@ def test_an_open_plan_takes_what_is_added_by_order_and_then_as_it_came() -> None
             action = random.choice(["add", "take", "finish"])
             if action == "add":
                 priority, deadline = random.choice([0.0, 0.0, 1.0]), random.choice(DEADLINES)
-                node = plan.add((priority, deadline), None, now)
+                node = plan.add((priority, deadline), (), now)
                 assert node not in running
                 assert all(node != entry[-1] for entry in waiting)
                 assert (plan.ready[node], plan.started[node], plan.ended[node]) == (now, None, None)
@@ -670,13 +679,13 @@ def test_an_open_plan_takes_what_is_added_by_order_and_then_as_it_came() -> None
 
 def test_a_number_that_is_used_again_remembers_nothing_of_the_task_before() -> None:
     plan = Plan(topology([], []), [])
-    node = plan.add((0.0, None), "db", 1.0)
-    assert plan.take(lambda group: False, 2.0) is None
+    node = plan.add((0.0, None), ("db",), 1.0)
+    assert plan.take(lambda groups: groups, 2.0) is None
     assert plan.unpark("db", 3.0)
-    assert plan.take(lambda group: True, 4.0, 2) == node
+    assert plan.take(lambda groups: (), 4.0, 2) == node
     assert plan.postpone(node, "retry", 5.0)
     assert plan.resume(node, 6.0)
-    assert plan.take(lambda group: True, 7.0, 3) == node
+    assert plan.take(lambda groups: (), 7.0, 3) == node
     assert plan.waits[node] == [
         (2.0, "group", "db"),
         (3.0, "worker", None),
@@ -689,10 +698,10 @@ def test_a_number_that_is_used_again_remembers_nothing_of_the_task_before() -> N
     plan.finish(node, SUCCEEDED, 9.0)
     plan.forget(node)
     assert not plan.grouped
-    assert plan.add((0.0, None), None, 10.0) == node
-    assert plan.group_of(node) is None
+    assert plan.add((0.0, None), (), 10.0) == node
+    assert plan.groups_of(node) == ()
     assert (plan.ready[node], plan.started[node], plan.ended[node]) == (10.0, None, None)
     assert plan.waits.get(node) is None
-    assert plan.take(lambda group: False, 11.0, 1) == node
+    assert plan.take(lambda groups: groups, 11.0, 1) == node
     assert plan.started[node] == 11.0
     assert plan.waits.get(node) is None

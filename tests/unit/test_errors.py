@@ -27,6 +27,7 @@ from ttasks import (
     StoreError,
     StoreVersionError,
     Task,
+    TaskArgumentError,
     TaskCancelled,
     TaskExecutionError,
     TaskRejectedError,
@@ -57,6 +58,7 @@ SAMPLES: list[tuple[TTasksError, dict[str, Any], list[str]]] = [
     (TaskCancelled("enough", COMPLETED), {"completed": COMPLETED}, ["enough"]),
     (TaskExecutionError("exit 3"), {"completed": None}, ["exit 3"]),
     (TaskExecutionError("exit 3", COMPLETED), {"completed": COMPLETED}, ["exit 3"]),
+    (TaskArgumentError("no value", "id-1"), {"task_id": "id-1"}, ["no value"]),
     (
         TaskTimeoutError(5),
         {"seconds": 5, "completed": None, "what": "Task"},
@@ -133,6 +135,7 @@ SAMPLES: list[tuple[TTasksError, dict[str, Any], list[str]]] = [
 PARENTS: dict[type[TTasksError], tuple[type[BaseException], ...]] = {
     TaskCancelled: (RuntimeError,),
     TaskExecutionError: (RuntimeError,),
+    TaskArgumentError: (TaskExecutionError,),
     TaskTimeoutError: (TimeoutError,),
     HandlerNotFoundError: (ValueError,),
     InvalidTransitionError: (ValueError,),

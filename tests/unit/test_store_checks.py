@@ -77,5 +77,5 @@ def test_what_is_no_store_is_found() -> None:
     class Nothing:
         def close(self) -> None: ...
 
-    with pytest.raises(AssertionError, match="have tasks, graphs and close"):
+    with pytest.raises(AssertionError, match="it lacks tasks, graphs"):
         check_store(Nothing)  # type: ignore[arg-type]

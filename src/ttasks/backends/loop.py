@@ -4,12 +4,16 @@ The loop lives while there is a job or a holder (`LoopBackend.hold`). A job is s
 token; the loop has no clock. What a coroutine runs in threads (``asyncio.to_thread``) gets daemon
 threads: they never keep the interpreter from exiting, and are counted when their job leaves them
 behind.
+
+A job of a run that is awaited on an event loop of the program (``CALLER_LOOP``) has its coroutine
+run there; see `ttasks.backends.caller_loop`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -18,10 +22,14 @@ from ttasks import sync
 from ttasks.forks import FORKS, end_copy
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from ttasks.backends.base import Job
     from ttasks.backends.loop_thread import LoopThread
     from ttasks.model.cancel import CancelToken
 
+CALLER_LOOP: ContextVar[AbstractEventLoop | None] = ContextVar("ttasks_caller_loop", default=None)
+"""The loop on which somebody awaits the run that a job is part of; None if nobody does."""
 
 _NOTHING: AbstractContextManager[object] = nullcontext()
 
@@ -83,6 +91,11 @@ class LoopBackend:
                     self._thread = LoopThread(self._abandoned, self._working)
                 self._jobs[job] = job.context.cancel_token
                 thread = self._thread
+            loop = job.variables.get(CALLER_LOOP)
+            if loop is not None and loop is not thread.loop:
+                from ttasks.backends.caller_loop import Elsewhere
+
+                coroutine = Elsewhere(coroutine, loop, job.variables.copy())
         except BaseException as error:
             coroutine.close()
             job.end(None, error)
@@ -124,6 +137,12 @@ class LoopBackend:
             thread.stop()
 
     def is_current(self) -> bool:
-        """True on the loop's own thread, which must not wait for jobs on the loop."""
-        thread = self._thread
-        return thread is not None and thread.is_current
+        """True on the thread of a loop that the caller's jobs run on: it must not wait for them."""
+        thread, loop = self._thread, CALLER_LOOP.get()
+        if thread is not None and thread.is_current:
+            return True
+        if loop is None:
+            return False
+        from ttasks.backends.caller_loop import is_running_here
+
+        return is_running_here(loop)

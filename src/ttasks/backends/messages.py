@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ttasks.backends.worker_log import Levels
+    from ttasks.model.frames import Frames
     from ttasks.model.redact import Redactor
 
 READY, PROGRESS, OUTPUT, LOG, DONE, FAILED = range(6)
@@ -25,7 +26,7 @@ class Order(NamedTuple):
         attempt: its number.
         remaining: seconds left, None without a timeout.
         name: of the function, for messages.
-        capture: None to keep no local variables; otherwise a tuple of the redactor for them.
+        capture: the redactor for local variables, and which frame's are kept.
         log_levels: None if the parent does not use ``logging``.
     """
 
@@ -39,7 +40,7 @@ class Order(NamedTuple):
     attempt: int
     remaining: float | None
     name: str
-    capture: tuple[Redactor | None] | None
+    capture: tuple[Redactor | None, Frames]
     log_levels: Levels | None
 
 

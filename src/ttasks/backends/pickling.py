@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ttasks.errors import TaskExecutionError, describe
@@ -13,12 +13,17 @@ TRIES = 2000
 """Parts to try in the search for what cannot be pickled."""
 
 
-def dumps(parts: dict[str, Any], what: str) -> bytes:
+def dumps(
+    parts: dict[str, Any],
+    what: str,
+    make_error: Callable[[str], TaskExecutionError] = TaskExecutionError,
+) -> bytes:
     """The values of a dict as a pickled list.
 
     Args:
         parts: by the name for the user: ``func``, ``args`` and so on.
         what: beginning of the error message, for example "f cannot be sent to another process".
+        make_error: makes what is raised, from the message.
 
     Raises:
         TaskExecutionError: names the innermost part that cannot be pickled by its path.
@@ -30,10 +35,10 @@ def dumps(parts: dict[str, Any], what: str) -> bytes:
             reason = _reason(value)
             if reason is not None:
                 path, culprit, reason = _culprit(name, value, reason)
-                raise TaskExecutionError(
+                raise make_error(
                     f"{what}: {path} cannot be pickled ({_kind(culprit)}): {describe(reason)}"
                 ) from reason
-        raise TaskExecutionError(f"{what}: {describe(error)}") from error
+        raise make_error(f"{what}: {describe(error)}") from error
 
 
 def _reason(value: object) -> Exception | None:

@@ -24,7 +24,8 @@ from ttasks import sync
 from ttasks.backends import pickling
 from ttasks.backends.call import bound
 from ttasks.backends.messages import DONE, FAILED, LOG, OUTPUT, PROGRESS, Order, call_method
-from ttasks.errors import TaskExecutionError, describe
+from ttasks.backends.prints import Captured
+from ttasks.errors import TaskArgumentError, TaskExecutionError, describe
 from ttasks.model.call import name_of
 from ttasks.model.remote import RemoteTraceback
 from ttasks.model.status import TaskStatus
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ttasks.backends.child import Child
     from ttasks.backends.worker_log import Levels
     from ttasks.model.context import TaskContext
+    from ttasks.model.frames import Frames
 
 DISMISSAL_PATIENCE = 5.0
 """Seconds that an idle worker has to end by itself, exit handlers included."""
@@ -47,13 +49,13 @@ class ProcessBackend:
     collection of this object, at the exit of the interpreter, or as soon as this program dies.
 
     Args:
-        capture_locals: keep the local variables of failures.
+        capture_locals: whether to keep the local variables of failures, and of which frame.
     """
 
     kills = True
     frees_worker = False
 
-    def __init__(self, *, capture_locals: bool = False) -> None:
+    def __init__(self, *, capture_locals: Frames = False) -> None:
         self._capture_locals = capture_locals
         self._workers = _Workers()
         finalize(self, self._workers.close).atexit = False  # `_Workers` sees to that
@@ -84,14 +86,19 @@ class ProcessBackend:
         """Make a call in a worker process and return its value.
 
         Raises:
-            TaskExecutionError: something cannot be pickled, the worker died, or the exception that
+            TaskArgumentError: something cannot be pickled.
+            TaskExecutionError: the value cannot be pickled, the worker died, or the exception that
                 the function raised cannot be pickled.
             TaskTimeoutError, TaskCancelled: the worker was killed, with all processes it started.
             BaseException: what the function raised.
         """
         name = name_of(func)
         parts = {"func": _portable(func), "args": args, "kwargs": kwargs}
-        call = pickling.dumps(parts, f"{name} cannot be sent to another process")
+        call = pickling.dumps(
+            parts,
+            f"{name} cannot be sent to another process",
+            lambda message: TaskArgumentError(message, context.id),
+        )
         child = self._workers.take()
         usable = False
         try:
@@ -121,7 +128,7 @@ class ProcessBackend:
             context.attempt,
             context.remaining(),
             name,
-            (context.redactor,) if self._capture_locals else None,
+            (context.redactor if self._capture_locals else None, self._capture_locals),
             _log_levels(),
         )
 
@@ -268,7 +275,13 @@ def _value(data: bytes, name: str) -> Any:
 
 
 def _raised(
-    name: str, data: bytes | None, kind: str, message: str, text: str, variables: dict[str, str]
+    name: str,
+    data: bytes | None,
+    kind: str,
+    message: str,
+    text: str,
+    variables: dict[str, str],
+    location: str,
 ) -> BaseException:
     """The exception that the function raised in the worker, or the closest substitute."""
     error: BaseException | None = None
@@ -282,13 +295,17 @@ def _raised(
         note = "" if error is not None else " (the exception itself cannot be pickled)"
         error = TaskExecutionError(f"{name} raised {kind}: {message}{note}")
     try:
-        raise error from RemoteTraceback(text, variables)  # also sets it on a frozen exception
+        raise error from RemoteTraceback(
+            text, variables, location
+        )  # also sets it on a frozen exception
     except BaseException as raised:
         return raised.with_traceback(None)
 
 
 def _portable(func: Any) -> Any:
     """The function in a form that another process can load."""
+    if isinstance(func, Captured):
+        return Captured(_portable(func.func))
     task = getattr(func, "__self__", None)
     if not isinstance(task, PythonTask):
         return func

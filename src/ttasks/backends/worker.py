@@ -22,7 +22,7 @@ from ttasks.errors import TaskExecutionError, describe, full_type_name, text_of,
 from ttasks.forks import FORKS, end_copy
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
-from ttasks.model.frames import captured_locals
+from ttasks.model.frames import captured_locals, formatted, location_of
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.model.task_type import TaskType
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from ttasks.backends.worker_log import Sender
+    from ttasks.model.frames import Frames
     from ttasks.model.redact import Redactor
 
 
@@ -168,7 +169,7 @@ def _context(order: Order, reports: _CallReports) -> TaskContext:
     token = CancelToken()
     task.transition_to(TaskStatus.RUNNING)
     deadline = None if order.remaining is None else monotonic() + order.remaining
-    return WorkerContext(task, reports, token, order.attempt, (), deadline)
+    return WorkerContext(task, (), reports, token, order.attempt, deadline)
 
 
 def _awaited(value: Any) -> Any:
@@ -181,19 +182,16 @@ def _awaited(value: Any) -> Any:
 
 
 def _described(
-    error: BaseException, capture: tuple[Redactor | None] | None
-) -> tuple[bytes | None, str, str, str, dict[str, str]]:
-    """An exception as data: its pickle if possible, type, message, traceback, locals."""
-    from traceback import format_exception
-
+    error: BaseException, capture: tuple[Redactor | None, Frames]
+) -> tuple[bytes | None, str, str, str, dict[str, str], str]:
+    """An exception as data: its pickle if possible, type, message, traceback, locals, location."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
-        trace = trace.tb_next
     variables: dict[str, str] = {}
+    location = ""
     try:
-        text = "".join(format_exception(type(error), error, trace))
-        if capture is not None:
-            variables = captured_locals(trace, capture[0])
+        text = formatted(error, trace)
+        variables = captured_locals(trace, *capture)
+        location = location_of(trace)
     except BaseException as broken:  # the code of an exception class may raise anything
         text = f"(no traceback: looking at the exception raised {type_name(broken)})"
     kind = type(error)
@@ -204,7 +202,7 @@ def _described(
             data = None
     except BaseException:  # the class may raise anything
         data = None
-    return data, full_type_name(error), text_of(error), text, variables
+    return data, full_type_name(error), text_of(error), text, variables, location
 
 
 # The process

@@ -50,7 +50,8 @@ def character_end(data: bytes | bytearray | memoryview, at: int) -> int:
 class LineSplitter:
     """Cut bytes as they come into texts of whole lines, at most ``CHUNK_BYTES`` long each.
 
-    A longer line comes in pieces; an unfinished last line when the stream is finished.
+    A line ends in a newline, or in a carriage return after the last newline that has come so far. A
+    longer line comes in pieces; an unfinished last line when the stream is finished.
     """
 
     def __init__(self) -> None:
@@ -62,6 +63,8 @@ class LineSplitter:
             data = self._rest + data
         view = memoryview(data)
         begin, end = 0, data.rfind(b"\n") + 1
+        # What a progress bar writes ends in a carriage return, and must not wait for a newline.
+        end = max(end, data.rfind(b"\r", end) + 1)
         while end - begin > CHUNK_BYTES or len(data) - max(begin, end) > CHUNK_BYTES:
             cut = data.rfind(b"\n", begin, begin + CHUNK_BYTES) + 1
             if not cut:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
 from ttasks.engine import outcome
+from ttasks.engine.breakers import name_of_circuit
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import ask_guards
 from ttasks.engine.reports import EMIT_PATIENCE, Reports
@@ -32,11 +33,12 @@ from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
     from ttasks.backends.base import Backend
-    from ttasks.engine.breakers import Breakers
+    from ttasks.engine.breakers import Breakers, Entry
     from ttasks.engine.guards import Guard
     from ttasks.engine.recorder import Recorder
     from ttasks.engine.retry import Tries
     from ttasks.model.clock import Clock
+    from ttasks.model.frames import Frames
     from ttasks.model.plan import Decision, Plan
     from ttasks.model.policy import RetryPolicy
     from ttasks.model.redact import Redactor
@@ -64,7 +66,7 @@ class Diary(Protocol):
         """What was noted of it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Work:
     """A task of a run, and what its attempts need.
 
@@ -132,15 +134,18 @@ class Services:
 
     Attributes:
         running: attempts by task id; each adds and removes itself.
+        retry, timeout: of tasks that have none of their own.
     """
 
     recorder: Recorder
     running: dict[str, Attempt]
     clock: Clock
     redactor: Redactor | None
-    capture_locals: bool
+    capture_locals: Frames
     guards: tuple[Guard, ...]
     breakers: Breakers | None
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
 
 
 class Attempt:
@@ -192,7 +197,7 @@ class Attempt:
     _detached = False
     _sheltered = 0
     _is_leaving = False
-    _circuit: tuple[str, int] | None = None  # its group, and the ticket that it gave
+    _circuits: tuple[Entry, ...] = ()  # those that let it through
 
     _started_at: datetime
     _began: float
@@ -277,13 +282,14 @@ class Attempt:
                     self._announced.set()
             self.context = context = TaskContext(
                 task,
+                work.upstream,
                 self,
                 self.token,
                 self.number,
-                work.upstream,
                 self.deadline,
                 services.redactor,
                 services.clock,
+                services.timeout,
             )
             self.variables.run(CURRENT.set, context)
             if services.guards or services.breakers is not None:
@@ -309,7 +315,7 @@ class Attempt:
                 self.token.cancel("timeout")
                 raise self.token.error()
         if services.breakers is not None and not self.token.cancelled:
-            self._circuit = services.breakers.enter(self.task.group)
+            self._circuits = services.breakers.enter(self.task)
 
     def detach(self) -> bool:
         """Let the worker go on while the job runs elsewhere.
@@ -458,8 +464,8 @@ class Attempt:
         services.running.pop(self.task.id, None)
         self.status = result.status
         try:
-            if self._circuit is not None:
-                self._leave_circuit(result.status)
+            for entry in self._circuits:
+                self._leave_circuit(entry, result)
             failure, recorder = result.failure, services.recorder
             if self.retry_in is not None:
                 text = None if failure is None else failure.message
@@ -503,8 +509,13 @@ class Attempt:
         spent = ""
         if tries is not None and not plainly:
             tries.note_end(duration)
-            if raised is not None and not is_to_be_cancelled(self.token):
-                self.retry_in, spent = tries.decide(raised)
+            if not is_to_be_cancelled(self.token):
+                raised, self.retry_in, spent = tries.decide(
+                    raised,
+                    lambda error: self._result(
+                        value, error, outcome.Timing(self._started_at, finished_at, duration), ""
+                    ),
+                )
         elif raised is None and self.reports is None and not services.redactor:
             # The common case: success, nothing reported, nothing to redact.
             result = outcome.success(
@@ -533,7 +544,7 @@ class Attempt:
 
     def _translate(self, raised: BaseException | None) -> BaseException | None:
         """The error that stands for what came out of the handler; None for success."""
-        token, timeout = self.token, self.task.timeout
+        token, timeout = self.token, self.task.timeout or self._services.timeout
         kind = type(raised)
         if issubclass(kind, KeyboardInterrupt):
             token.cancel("interrupted", message="Task was interrupted")
@@ -589,17 +600,16 @@ class Attempt:
                 redactor=services.redactor,
                 capture_locals=services.capture_locals,
                 spent=spent,
+                payload=self.task.payload,
             )
         return result if self._work.tries is None else self._work.tries.in_result(result)
 
-    def _leave_circuit(self, status: TaskStatus) -> None:
-        """Tell the circuit breaker how the call ended, and announce a change of its state."""
+    def _leave_circuit(self, entry: Entry, result: TaskResult) -> None:
+        """Tell a circuit breaker how the call ended, and announce a change of its state."""
         breakers = self._services.breakers
         assert breakers is not None
-        assert self._circuit is not None
-        group, ticket = self._circuit
-        failed = None if status is CANCELLED else status is FAILED
-        changed = breakers.leave(group, ticket, failed)
+        is_telling = result.status is not CANCELLED and result.attempts == self.number
+        changed = breakers.leave(entry, result.status is FAILED if is_telling else None)
         if changed is None:
             return
         opened = changed is CircuitState.OPEN
@@ -608,7 +618,8 @@ class Attempt:
         if recorder.wants(kind):
             shown = recorder.shown(self.task)
             now, running = datetime.now(UTC), RUNNING  # its end comes next
-            text = f"circuit of group {group!r} {'opened' if opened else 'closed'}"
+            name = name_of_circuit(entry[0])
+            text = f"circuit of {name} {'opened' if opened else 'closed'}"
             recorder.report(
                 make_event(
                     kind,

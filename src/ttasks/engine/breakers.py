@@ -1,64 +1,118 @@
-"""Breakers: the circuit breakers of all groups of an executor."""
+"""Breakers: the circuit breakers of an executor, by group and by type of task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from ttasks import sync
 from ttasks.errors import CircuitOpenError
 from ttasks.model.breaker import BreakerStatus, Circuit, CircuitBreaker, CircuitState
 from ttasks.model.checks import check_str, wrong_type
 from ttasks.model.clock import Clock
+from ttasks.model.groups import groups_of
+from ttasks.model.task_type import TaskType
+
+if TYPE_CHECKING:
+    from ttasks.model.task import Task
+
+Key = str | TaskType
+"""What a circuit is for: a group, by its name, or a type of task."""
+
+Entry = tuple[Key, int]
+"""A circuit that let a call through, and the ticket that it gave."""
+
+# Three of them, because a mapping from str is no mapping from str or TaskType.
+GivenBreakers = (
+    Mapping[str, CircuitBreaker] | Mapping[TaskType, CircuitBreaker] | Mapping[Key, CircuitBreaker]
+)
+"""Circuit breakers as users give them."""
+
+EACH_GROUP = "*"
+"""Stands for every group that is not named."""
 
 
 class Breakers:
-    """The circuit of each group that has one. Thread-safe; its lock owns the circuits."""
+    """The circuits of all groups and types that have one. Thread-safe; its lock owns them.
 
-    def __init__(self, breakers: Mapping[str, CircuitBreaker] | None, clock: Clock) -> None:
-        if breakers is not None and not isinstance(breakers, Mapping):
-            raise wrong_type("breakers", breakers, "a mapping from group name to CircuitBreaker")
-        for group, breaker in (breakers or {}).items():
-            check_str("a group name in breakers", group, empty=False)
+    Args:
+        breakers: by group or type. That of "*" gives each other group, once a task of it runs, a
+            circuit of its own.
+        clock: what they go by.
+    """
+
+    def __init__(self, breakers: GivenBreakers | None, clock: Clock) -> None:
+        given: Mapping[Any, CircuitBreaker] = {} if breakers is None else breakers
+        if not isinstance(given, Mapping):
+            expected = "a mapping from group name or TaskType to CircuitBreaker"
+            raise wrong_type("breakers", given, expected)
+        for key, breaker in given.items():
+            if not isinstance(key, TaskType):
+                check_str("a group name in breakers", key, empty=False)
             if not isinstance(breaker, CircuitBreaker):
-                raise wrong_type(f"breakers[{group!r}]", breaker, "a CircuitBreaker")
+                raise wrong_type(f"breakers[{key!r}]", breaker, "a CircuitBreaker")
         self._clock = clock
         self._lock = sync.Lock()
-        self._circuits = {group: Circuit(breaker) for group, breaker in (breakers or {}).items()}
+        self._of_each_group = given.get(EACH_GROUP)
+        self._circuits: dict[Key, Circuit] = {
+            key: Circuit(breaker) for key, breaker in given.items() if key != EACH_GROUP
+        }
 
     def __bool__(self) -> bool:
-        return bool(self._circuits)
+        return bool(self._circuits) or self._of_each_group is not None
 
-    def enter(self, group: str | None) -> tuple[str, int] | None:
+    def enter(self, task: Task) -> tuple[Entry, ...]:
         """Ask for permission to call the handler of a task.
 
         Returns:
-            The arguments of `leave`; None for a group without a breaker.
+            The arguments of `leave`, for each circuit that the call goes through.
 
         Raises:
-            CircuitOpenError: the circuit is open.
+            CircuitOpenError: one of them is open.
         """
-        circuit = None if group is None else self._circuits.get(group)
-        if circuit is None:
-            return None
-        assert group is not None
+        entered: list[Entry] = []
         with self._lock:
             now = self._clock.now()
-            ticket = circuit.allow(now)
-            left = circuit.status(now).retry_after
-        if ticket is None:
-            raise CircuitOpenError(group, left)
-        return group, ticket
+            for key, circuit in self._circuits_of(task):
+                ticket = circuit.allow(now)
+                if ticket is None:
+                    for before, given in entered:
+                        self._circuits[before].forget(given)
+                    left = circuit.status(now).retry_after
+                    break
+                entered.append((key, ticket))
+            else:
+                return tuple(entered)
+        if isinstance(key, TaskType):
+            raise CircuitOpenError(key.value, left, "task type")
+        raise CircuitOpenError(key, left)
 
-    def leave(self, group: str, ticket: int, failed: bool | None) -> CircuitState | None:
+    def _circuits_of(self, task: Task) -> list[tuple[Key, Circuit]]:
+        """The circuits that a call of a task goes through; with the lock held."""
+        keys: list[Key] = [*groups_of(task)]
+        if self._of_each_group is not None:
+            for key in keys:
+                if key not in self._circuits:
+                    self._circuits[key] = Circuit(self._of_each_group)
+        keys.append(task.type)
+        return [(key, self._circuits[key]) for key in keys if key in self._circuits]
+
+    def leave(self, entry: Entry, failed: bool | None) -> CircuitState | None:
         """Record whether the call failed, None if unknown; return the new state if it changed."""
+        key, ticket = entry
         with self._lock:
             if failed is None:
-                self._circuits[group].forget(ticket)
+                self._circuits[key].forget(ticket)
                 return None
-            return self._circuits[group].record(ticket, failed, self._clock.now())
+            return self._circuits[key].record(ticket, failed, self._clock.now())
 
-    def states(self) -> dict[str, BreakerStatus]:
-        """A look at every circuit, by group."""
+    def states(self) -> dict[Key, BreakerStatus]:
+        """A look at every circuit, by group or type."""
         with self._lock:
             now = self._clock.now()
-            return {group: circuit.status(now) for group, circuit in self._circuits.items()}
+            return {key: circuit.status(now) for key, circuit in self._circuits.items()}
+
+
+def name_of_circuit(key: Key) -> str:
+    """How to call a circuit in messages."""
+    return f"task type {key.value!r}" if isinstance(key, TaskType) else f"group {key!r}"

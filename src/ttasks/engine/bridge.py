@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import copy_context
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ttasks import sync
+from ttasks.backends.loop import CALLER_LOOP
 from ttasks.errors import TaskCancelled
-from ttasks.model.result import TaskResult
+from ttasks.model.result import R_co, TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 
@@ -20,8 +21,38 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class TaskFuture(Future[TaskResult[R_co]]):
+    """The result of a submitted task, as a future of `concurrent.futures` that can be awaited.
+
+    It raises what ``execute`` would raise. Thread-safe.
+
+    ``cancel()`` cancels a task that has not started; `TaskExecutor.cancel` also one that runs. A
+    coroutine that awaits the future and is cancelled cancels the task, whether or not it runs, and
+    waits for its end, as `TaskExecutor.aexecute` does.
+
+    Example:
+        >>> import asyncio
+        >>> from ttasks import Task, TaskExecutor
+        >>> async def main(executor):
+        ...     return (await executor.submit(Task.bash("echo hello"))).output
+        >>> with TaskExecutor() as executor:
+        ...     asyncio.run(main(executor))
+        'hello\\n'
+    """
+
+    def __init__(self, task: Task, cancel: Callable[[Task], object]) -> None:
+        super().__init__()
+        self._task = task
+        self._cancel_task = cancel
+
+    def __await__(self) -> Generator[Any, Any, TaskResult[R_co]]:
+        return wait_submitted(
+            self, lambda: self.cancel() or self._cancel_task(self._task)
+        ).__await__()
+
+
 class Promise:
-    """The future of a submitted task.
+    """The future of a submitted task, for whoever keeps it.
 
     Whoever runs the task calls ``may_start`` and ``end``, never at the same time.
     """
@@ -29,7 +60,7 @@ class Promise:
     def __init__(self, task: Task, cancel: Callable[[Task], object]) -> None:
         self._task = task
         self._is_started: bool | None = None
-        self.future: Future[TaskResult] = Future()
+        self.future = TaskFuture(task, cancel)
         self.future.add_done_callback(lambda done: cancel(task) if done.cancelled() else None)
 
     def may_start(self) -> bool:
@@ -91,8 +122,20 @@ async def _wait_for_end(done: asyncio.Future[None], cancel: Callable[[], object]
             cancel()
 
 
-async def run_off_loop(work: Callable[[], object], cancel: Callable[[], object]) -> None:
-    """Run ``work`` on a thread of its own; if cancelled, call ``cancel`` and wait for its end."""
+async def run_off_loop(
+    work: Callable[[], object],
+    cancel: Callable[[], object],
+    signals: AbstractContextManager[object] | None = None,
+) -> None:
+    """Run ``work`` on a thread of its own; if cancelled, call ``cancel`` and wait for its end.
+
+    Coroutines of tasks that are run in it run on the caller's loop. Meanwhile ``signals`` is
+    entered on the caller's thread.
+    """
+    import asyncio
+
+    context = copy_context()
+    context.run(CALLER_LOOP.set, asyncio.get_running_loop())
     future: Future[None] = Future()
 
     def target() -> None:
@@ -103,5 +146,11 @@ async def run_off_loop(work: Callable[[], object], cancel: Callable[[], object])
         else:
             future.set_result(None)
 
-    sync.Thread(target=copy_context().run, args=(target,), name="ttasks-arun", daemon=True).start()
-    await wait_submitted(future, cancel)
+    with nullcontext() if signals is None else signals:
+        thread = sync.Thread(target=context.run, args=(target,), name="ttasks-arun", daemon=True)
+        thread.start()
+        try:
+            await wait_submitted(future, cancel)
+        finally:
+            if future.done():
+                thread.join()  # a moment: it has nothing left to do

@@ -14,6 +14,9 @@ from ttasks.model.graph import TaskGraph
 from ttasks.model.run import source_of, subject_id
 
 Callback = Callable[[TaskEvent], object]
+Place = tuple[type[BaseException], int, int]
+"""A class of exception, and where it was raised."""
+
 ERRORS_KEPT = 1000
 
 
@@ -21,7 +24,8 @@ class EventBus:
     """Delivers each event to its subscribers, one after the other, on the publishing thread.
 
     Thread-safe. A subscriber that is removed while an event is being delivered may still receive
-    that one.
+    that one. What a subscriber raises harms nobody: it is kept in ``errors``, and logged as a
+    warning of the logger ``ttasks``, once for each callback, class of exception and line.
 
     Attributes:
         subscriptions: by type of event; for use by the library.
@@ -52,7 +56,7 @@ class EventBus:
 
         Args:
             callback: called on the thread that caused the event, which waits for it. What it
-                raises is kept in ``errors`` and otherwise ignored.
+                raises is kept in ``errors`` and logged.
             types: only these kinds of events; None means all.
             graph: only events of runs of this graph, or of the one with this id, and of graphs that
                 run inside of it; None means all.
@@ -96,6 +100,18 @@ class EventBus:
         finally:
             unsubscribe()
 
+    def emit(self, event: TaskEvent) -> None:
+        """Deliver an event of your own making, as the events of the library are delivered.
+
+        For tests of subscribers and for tools. No store or journal sees it.
+
+        Raises:
+            TypeError: it is no TaskEvent.
+        """
+        if not isinstance(event, TaskEvent):
+            raise wrong_type("event", event, "a TaskEvent")
+        self.publish(event)
+
     def wants(self, kind: TaskEventType) -> bool:
         """True if somebody subscribed to this kind of event."""
         return bool(self.subscriptions[kind])
@@ -121,8 +137,13 @@ class EventBus:
                 ):
                     raise  # not from the subscriber: somebody pressed Ctrl-C
                 _note(error, subscription.callback, event)
+                place = _place(error)
                 with self._lock:
                     self._errors.append(error)
+                    is_new = place not in subscription.logged
+                    subscription.logged.add(place)
+                if is_new:
+                    _log(error, subscription.callback, event)
 
     @property
     def errors(self) -> list[BaseException]:
@@ -132,12 +153,18 @@ class EventBus:
 
 
 class Subscription:
-    """One call of ``subscribe``; the same callback may be subscribed twice."""
+    """One call of ``subscribe``; the same callback may be subscribed twice.
 
-    __slots__ = ("callback",)
+    Attributes:
+        callback: what was subscribed.
+        logged: the errors of the callback that have been logged; the lock of the bus owns it.
+    """
+
+    __slots__ = ("callback", "logged")
 
     def __init__(self, callback: Callback) -> None:
         self.callback = callback
+        self.logged: set[Place] = set()
 
 
 class _OfGraph:
@@ -178,4 +205,31 @@ def _note(error: BaseException, callback: Callback, event: TaskEvent) -> None:
         if not any(str(note).startswith(_NOTE) for note in getattr(error, "__notes__", ())):
             error.add_note(f"{_NOTE} {callback!r} at {event.type.value} of task {event.task_id}")
     except BaseException:  # the exception may be frozen, a __repr__ may be broken
+        pass
+
+
+def _place(error: BaseException) -> Place:
+    """What tells one bug from another: class and line, since messages name tasks."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error), 0, 0
+    return type(error), id(trace.tb_frame.f_code), trace.tb_lineno
+
+
+def _log(error: BaseException, callback: Callback, event: TaskEvent) -> None:
+    """Log a bug in a subscriber, whatever its reprs and the handlers of the logger do."""
+    import logging  # only where something is wrong
+
+    try:
+        logging.getLogger("ttasks").warning(
+            "subscriber %r raised %s at the event %r of task %s",
+            callback,
+            type(error).__name__,
+            event.type.value,
+            event.task_id,
+            exc_info=error,
+        )
+    except BaseException:
         pass

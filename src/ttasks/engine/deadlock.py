@@ -38,8 +38,8 @@ class Holder(Protocol):
     def alive(self) -> list[Attempt]:
         """The attempts that are under way."""
 
-    def group_held_by(self, attempt: Attempt) -> str | None:
-        """The group in which an attempt of this run has a place that all runs share."""
+    def groups_held_by(self, attempt: Attempt) -> list[str]:
+        """The groups in which an attempt of this run has a place that all runs share."""
 
     def parked(self) -> list[Parked]:
         """For each such group, a node that waits for a place in it."""
@@ -100,8 +100,7 @@ class _Look:
             if run.outer is not None:
                 self._inner.setdefault(run.outer, []).append(run)
             for attempt in run.alive():
-                group = run.group_held_by(attempt)
-                if group is not None:
+                for group in run.groups_held_by(attempt):
                     self._holders.setdefault(group, []).append(attempt)
         # What is cancelled ends soon. Of the others those are stuck for which a reason is left
         # when all without one have been taken out.

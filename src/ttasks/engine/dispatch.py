@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from contextvars import Context
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +20,9 @@ from ttasks.engine.crew import Crew
 from ttasks.engine.deadlock import Deadlock, Parked, refusal_of
 from ttasks.engine.ending import settle
 from ttasks.engine.pace import LOOK_SECONDS, Pace
+from ttasks.engine.resume import announce_reused
 from ttasks.engine.retry import RetryBudget, Tries
+from ttasks.engine.twins import Twins
 from ttasks.errors import (
     HandlerNotFoundError,
     InvalidTransitionError,
@@ -28,7 +31,15 @@ from ttasks.errors import (
 )
 from ttasks.model.clock import SYSTEM_CLOCK
 from ttasks.model.plan import Decision, Plan
-from ttasks.model.status import BLOCKED, CANCELLED, FAILED, PENDING, RUNNING, TaskStatus
+from ttasks.model.status import (
+    BLOCKED,
+    CANCELLED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    SUCCEEDED,
+    TaskStatus,
+)
 from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
@@ -134,7 +145,7 @@ class Dispatch:
         self._is_open = is_open
         self._closed = False
         self._grouped = plan.grouped
-        self._held = places.held_by(None)
+        self._held = places.held_by(())
         self._crew = Crew(self._serve, max_workers, name)
         self._agenda: Agenda[int | Attempt] = Agenda()
         self._deadlocks: dict[int, Deadlock] = {}  # by the node that was refused
@@ -146,6 +157,7 @@ class Dispatch:
         self._stop_reason = "cancelled"
         self._stop_message: str | None = None
         self._stop_all = False
+        self._twins: Twins | None = None  # made for the first task with ``reuse``
         self.errors: dict[str, BaseException] = {}
         self.has_decided = False
         self.must_work = False
@@ -281,14 +293,14 @@ class Dispatch:
         """Add a task to an open run, or to one that has not begun (``start=False``).
 
         Returns:
-            False if the run has just ended.
+            False if the run has just ended, or has been stopped.
         """
         task = work.task
-        group = task.group if task.group in self._places else None
+        groups = self._places.limited(task)
         with self._lock:
-            if self._closed:
+            if self._closed or (start and self._stop_error is not None):
                 return False
-            node = self._plan.add((task.priority, task.deadline), group, self._clock.now())
+            node = self._plan.add((task.priority, task.deadline), groups, self._clock.now())
             if node == len(self._works):
                 self._works.append(work)
             else:
@@ -300,10 +312,10 @@ class Dispatch:
             self.provide_worker()
         return True
 
-    def group_held_by(self, attempt: Attempt) -> str | None:
+    def groups_held_by(self, attempt: Attempt) -> list[str]:
         """See `ttasks.engine.scheduler.Sharer`."""
-        group = self._plan.group_of(attempt.node)
-        return None if self._places.shared_limit_of(group) is None else group
+        groups = self._plan.groups_of(attempt.node)
+        return [group for group in groups if self._places.shared_limit_of(group) is not None]
 
     def parked(self) -> list[Parked]:
         """See `ttasks.engine.scheduler.Sharer`."""
@@ -424,6 +436,10 @@ class Dispatch:
             if work.decision is not None:
                 self._refuse(node)
                 return self._carry_out(work.decision)
+            if task.reuse and work.prior is None:
+                shared = self._share(node, work)
+                if shared is not None:
+                    return shared
             found = self._handlers.get(task.type)
             if found is None:
                 return self._without_handler(node, work)
@@ -434,8 +450,9 @@ class Dispatch:
             if self._stop_error is not None and self._is_stopped(work):
                 # The stop came between taking the node and here.
                 attempt.cancel(self._stop_reason, message=self._stop_message)
-            if task.timeout is not None:
-                self._watch(attempt, task.timeout)
+            timeout = task.timeout or self.services.timeout
+            if timeout is not None:
+                self._watch(attempt, timeout)
             if not attempt.start():
                 self._live.pop(node, None)
                 self._forget_moment(attempt)
@@ -450,6 +467,36 @@ class Dispatch:
             self.errors[task.id] = error
             self._trouble(work, error)
             return self._end(work, FAILED)
+
+    def _share(self, node: int, work: Work) -> TaskStatus | None:
+        """Let a task take over the result of an equal one or wait for it; None if it has to run."""
+        task = work.task
+        with self._lock:
+            if self._twins is None:
+                scope = None if self.outer is None else self
+                self._twins = Twins(self._scheduler.claims, scope, keeps=not self._is_open)
+            twins = self._twins
+        if twins.take_over(node, task):
+            self._release(node)
+            self.services.recorder.resave(task)
+            announce_reused([task], work.run, self.services.recorder)
+            return self._end(work, SUCCEEDED)
+        if twins.lead(work):
+            return None
+        self._release(node)
+        with self._lock:
+            is_waiting = self._plan.postpone(node, "duplicate", self._clock.now())
+        if not is_waiting:
+            work.decision = Decision(node, CANCELLED)
+            return self._carry_out(work.decision)
+        if not twins.wait(node, task, partial(self._wake, node, work)):
+            self._retake(node)
+        return RUNNING
+
+    def _wake(self, node: int, work: Work) -> None:
+        """A twin of a task has ended."""
+        if self._works[node] is work:  # an open run may have given the number to another one
+            self._retake(node)
 
     def _attempt(
         self, node: int, work: Work, backend: Backend | None, handler: Handler
@@ -468,7 +515,7 @@ class Dispatch:
             work.tries = Tries(work.retry, self._clock, self._budget)
         held = self._held
         if self._grouped:
-            held = self._places.held_by(self._plan.group_of(node))
+            held = self._places.held_by(self._plan.groups_of(node))
         variables = (self._context if work.context is None else work.context).copy()
         return Attempt(self, work, backend, handler, variables, held, node)
 
@@ -546,11 +593,11 @@ class Dispatch:
         return status
 
     def _release(self, node: int) -> None:
-        """Give back the place of a node in its group."""
+        """Give back the places of a node in its groups."""
         if self._grouped:
-            group = self._plan.group_of(node)
-            if group is not None:
-                self._scheduler.give_back(self._places, group)
+            groups = self._plan.groups_of(node)
+            if groups:
+                self._scheduler.give_back(self._places, groups)
 
     def _refuse(self, node: int) -> None:
         """Note that a node that was taken does not run, and give back its place."""

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
 
 from ttasks.backends.call import call_python
-from ttasks.backends.loop import LoopBackend
+from ttasks.backends.loop import CALLER_LOOP, LoopBackend
 from ttasks.backends.thread import ThreadBackend
 from ttasks.engine.attempt import Handler, Services, Work
-from ttasks.engine.breakers import Breakers
+from ttasks.engine.breakers import Breakers, GivenBreakers
 from ttasks.engine.bus import EventBus
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import Guard, check_guards
@@ -26,27 +26,38 @@ from ttasks.engine.signals import Signals
 from ttasks.engine.single import SingleTasks
 from ttasks.errors import InvalidTransitionError
 from ttasks.model.attributes import check_retry, check_task_type
-from ttasks.model.breaker import BreakerStatus, CircuitBreaker
-from ttasks.model.call import Call
-from ttasks.model.checks import check_bool, check_callable, check_int, check_str, wrong_type
+from ttasks.model.breaker import BreakerStatus
+from ttasks.model.call import Call, check_usual_backend
+from ttasks.model.checks import (
+    check_bool,
+    check_callable,
+    check_int,
+    check_number,
+    check_seconds,
+    check_str,
+    wrong_type,
+)
 from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.context import CURRENT
+from ttasks.model.frames import Frames, check_frames
 from ttasks.model.policy import RetryPolicy
-from ttasks.model.redact import Redactor, check_names
+from ttasks.model.redact import Redactor, check_names, check_secrets, secret_values
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
-from ttasks.model.store import Store
+from ttasks.model.store import Store, check_store_methods
 from ttasks.model.task import Task, check_task
 from ttasks.model.task_type import TaskType
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from asyncio import AbstractEventLoop
 
     from ttasks.backends.base import Backend
+    from ttasks.engine.bridge import TaskFuture
     from ttasks.model.graph import TaskGraph
     from ttasks.model.run import Run
-    from ttasks.model.running import RunOptions
+    from ttasks.model.running import Limits, RunOptions
 
+R = TypeVar("R")
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
 
 
@@ -54,12 +65,16 @@ class ExecutorOptions(TypedDict, total=False):
     """Keyword arguments of `TaskExecutor`; see there."""
 
     max_workers: int | None
-    limits: Mapping[str, int] | None
-    breakers: Mapping[str, CircuitBreaker] | None
+    limits: Limits | None
+    breakers: GivenBreakers | None
     guards: Iterable[Guard]
     redact: Iterable[str | Pattern[str]]
-    capture_locals: bool
+    redact_env: Iterable[str]
+    capture_locals: Frames
     strict_persistence: bool
+    retry: RetryPolicy | int | None
+    timeout: float | None
+    backend: str | None
     clock: Clock | None
 
 
@@ -67,25 +82,38 @@ class TaskExecutor:
     """Runs tasks through handlers, remembers them in a store and tells subscribers.
 
     Thread-safe. Knows Bash, PowerShell, prompt and agent tasks from the start. Use it as a context
-    manager, or call `shutdown` at the end.
+    manager (``with`` or ``async with``), or call `shutdown` at the end.
 
     Args:
-        store: where every transition is saved before it is announced; None keeps nothing.
-        max_workers: threads for ``submit``, at least 1; None means the number of CPUs plus 4, at
-            most 32. Graph runs have their own, see `TaskGraph.run`.
-        limits: group name to how many of its tasks run at once, at least 1, over all work of this
-            executor. ``execute`` waits for a place as all others do.
-        breakers: group name to a CircuitBreaker, over all work of this executor. While it is open,
-            attempts of the group's tasks fail with CircuitOpenError.
+        store: where every transition is saved before it is announced: whatever has the methods of
+            `Store`. None keeps nothing.
+        max_workers: threads for ``submit``, and for each run of a graph that names no number of its
+            own; at least 1. None means the number of CPUs plus 4, at most 32.
+        limits: group name or TaskType to how many of its tasks run at once, at least 1, over all
+            work of this executor. ``execute`` waits for a place as all others do.
+        breakers: group name or TaskType to a CircuitBreaker, over all work of this executor. While
+            it is open, attempts of these tasks fail with CircuitOpenError. That of ``"*"`` gives
+            each group that is not named a circuit of its own.
         guards: called in turn with the `TaskContext` of each attempt before its handler. One that
             raises makes the attempt fail with TaskRejectedError; it is not tried again.
         redact: strs and compiled patterns that are replaced by ``***`` in output, errors,
             failures, titles and payloads before events, results and the store see them.
-        capture_locals: keep reprs of the local variables where a handler failed.
+        redact_env: shell patterns for names of environment variables, such as ``"*_TOKEN"``. The
+            values that these have in this process now are secrets like those in ``redact``, if they
+            have at least 6 characters.
+        capture_locals: keep reprs of the local variables where a handler failed: with True those
+            of the innermost frame of your own code, which is not in the standard library or an
+            installed package; with part of the name of a module or file, of the innermost frame
+            there.
         strict_persistence: stop the run if a write to the store fails, and announce nothing that
             was not saved; finally tasks run all the same. Otherwise the work goes on. In either
             case the error is kept in ``persistence_errors`` and announced, and the next transition
             saves what is missing.
+        retry: for tasks that have no policy of their own, also as the number of attempts; None
+            means one attempt.
+        timeout: seconds per attempt, above 0, for tasks that have no timeout; None means no limit.
+        backend: "thread" or "process", for Python tasks that name none and are no coroutines; None
+            means "thread".
         clock: where times come from; None means the system's. Tests use `ttasks.testing.FakeClock`.
 
     Raises:
@@ -102,31 +130,36 @@ class TaskExecutor:
         store: Store | None = None,
         *,
         max_workers: int | None = None,
-        limits: Mapping[str, int] | None = None,
-        breakers: Mapping[str, CircuitBreaker] | None = None,
+        limits: Limits | None = None,
+        breakers: GivenBreakers | None = None,
         guards: Iterable[Guard] = (),
         redact: Iterable[str | Pattern[str]] = (),
-        capture_locals: bool = False,
+        redact_env: Iterable[str] = (),
+        capture_locals: Frames = False,
         strict_persistence: bool = False,
+        retry: RetryPolicy | int | None = None,
+        timeout: float | None = None,
+        backend: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if store is not None and not isinstance(store, Store):
-            raise wrong_type("store", store, "a Store (InMemoryStore, SQLiteStore) or None")
+        if store is not None:
+            check_store_methods(store)
         for name in ("now", "wait_until"):
             if clock is not None and not callable(getattr(clock, name, None)):
                 raise wrong_type("clock", clock, "a Clock (with now and wait_until) or None")
         if max_workers is None:
             max_workers = min(32, (os.cpu_count() or 1) + 4)
         check_int("max_workers", max_workers, least=1)
-        redactor = Redactor(redact) or None
+        secrets = check_secrets(redact)
+        redactor = Redactor([*secrets, *secret_values(redact_env, os.environ)]) or None
         strict = check_bool("strict_persistence", strict_persistence)
         self._store = store
         self._bus = EventBus()
         self._recorder = Recorder(store, self._bus, strict=strict, redactor=redactor)
         self._clock = clock = SYSTEM_CLOCK if clock is None else clock
         self._breakers = Breakers(breakers, clock)
-        self._capture_locals = check_bool("capture_locals", capture_locals)
-        services = Services(
+        self._capture_locals = check_frames("capture_locals", capture_locals)
+        self._services = services = Services(
             self._recorder,
             {},
             clock,
@@ -134,7 +167,10 @@ class TaskExecutor:
             self._capture_locals,
             check_guards(guards),
             self._breakers or None,
+            check_retry("retry", retry),
+            check_seconds("timeout", timeout),
         )
+        self._usual_backend = check_usual_backend("backend", backend)
         working = Working()
         self._handlers: dict[TaskType, tuple[Backend | None, Handler]] = {}
         self._loop = LoopBackend(self._count_abandoned, working)
@@ -148,11 +184,13 @@ class TaskExecutor:
             self._loop.let_go,
             self._close_all,
         )
+        self._max_workers = max_workers
         self._single = SingleTasks(
             self._scheduler, max_workers, getattr(getattr(store, "runs", None), "add", None)
         )
         self._running = services.running
         self._thread = ThreadBackend(self._loop, kills=False)
+        self._ends_itself = ThreadBackend(self._loop, kills=True)
         self._backends: dict[str, Backend] = {
             "thread": self._thread,
             "asyncio": self._loop,
@@ -165,7 +203,7 @@ class TaskExecutor:
         from ttasks.commands.shell import run_bash, run_powershell
         from ttasks.prompts import make_copilot_agent_handler, make_copilot_prompt_handler
 
-        ends_itself = ThreadBackend(self._loop, kills=True)
+        ends_itself = self._ends_itself
         return {
             TaskType.BASH: (ends_itself, run_bash),
             TaskType.POWERSHELL: (ends_itself, run_powershell),
@@ -176,7 +214,9 @@ class TaskExecutor:
 
     def _backend_of(self, payload: object) -> Backend:
         """Where a Python task runs."""
-        name = payload.backend if type(payload) is Call else "thread"
+        name = "thread"
+        if type(payload) is Call:
+            name = payload.backend if payload.is_placed else self._usual_backend
         backend = self._backends.get(name)
         if backend is None:
             from ttasks.backends.process import ProcessBackend  # imports pickle
@@ -221,7 +261,14 @@ class TaskExecutor:
         is_async = iscoroutinefunction(handler) or iscoroutinefunction(
             getattr(handler, "__call__", None)  # noqa: B004
         )
-        self._handlers[type] = (self._loop if is_async else self._thread, handler)
+        self._handlers[type] = (self._backend_for(handler, is_async), handler)
+
+    def _backend_for(self, handler: Handler, is_async: bool) -> Backend:
+        from ttasks.prompts.handler import PromptHandler
+
+        if isinstance(handler, PromptHandler):  # as the first handlers of prompts and agents
+            return self._ends_itself
+        return self._loop if is_async else self._thread
 
     def handler(self, type: TaskType) -> Callable[[AnyHandler], AnyHandler]:
         """``register`` as a decorator, which returns the handler unchanged."""
@@ -241,11 +288,12 @@ class TaskExecutor:
 
     def execute(
         self,
-        task: Task,
+        task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
-        retry_policy: RetryPolicy | None = None,
-    ) -> TaskResult:
+        retry_policy: RetryPolicy | int | None = None,
+        check: bool = True,
+    ) -> TaskResult[R]:
         """Run a task, all its attempts, and return its result.
 
         The handler runs on a worker thread while the calling thread waits, so Ctrl-C is noticed at
@@ -260,7 +308,10 @@ class TaskExecutor:
             task: any task that can start: not RUNNING, SUCCEEDED or CANCELLED, and not between two
                 attempts of another execution.
             upstream: id to task; what the handler sees as ``context.upstream``.
-            retry_policy: instead of the task's own; None means that one.
+            retry_policy: instead of the task's own, also as the number of attempts; None means that
+                one, or else the executor's.
+            check: raise what made the task FAILED or CANCELLED; otherwise return the result that
+                says so, as ``subprocess.run`` does. The last four errors below are raised anyway.
 
         Raises:
             TaskExecutionError, TaskTimeoutError, TaskCancelled, or whatever else the handler
@@ -274,7 +325,8 @@ class TaskExecutor:
             KeyboardInterrupt: Ctrl-C in the main thread, after the task has ended; it is CANCELLED
                 unless it had ended before.
         """
-        tasks = self._check(task, upstream, retry_policy)
+        check_bool("check", check)
+        tasks, retry = self._check(task, upstream, retry_policy)
         self._refuse_loop("use await executor.aexecute(task) in a coroutine")
         scheduler, requests = self._scheduler, Requests(self._clock)
         error = None
@@ -283,44 +335,72 @@ class TaskExecutor:
             outer = scheduler.enter()
             try:
                 if not self._reuse(task, tasks):
-                    work = Work(task, tasks, retry_policy or task.retry)
+                    work = Work(task, tasks, retry)
                     self._single.note(work, outer)
                     error = self._single.execute(work, requests, outer)
             finally:
                 scheduler.leave(outer)
-        if error is not None:
+        if error is not None and (check or not _is_outcome(error, task)):
             raise error
         assert task.result is not None
         return task.result
 
-    def submit(
+    def attempt(
         self,
-        task: Task,
+        task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
-        retry_policy: RetryPolicy | None = None,
-    ) -> Future[TaskResult]:
+        retry_policy: RetryPolicy | int | None = None,
+    ) -> TaskResult[R]:
+        """``execute(check=False)``: return the result also of a task that FAILED.
+
+        Example:
+            >>> with TaskExecutor() as executor:
+            ...     result = executor.attempt(Task.bash("exit 3"))
+            >>> result.status.value, result.returncode
+            ('failed', 3)
+        """
+        return self.execute(task, upstream, retry_policy=retry_policy, check=False)
+
+    def submit(
+        self,
+        task: Task[R],
+        upstream: Mapping[str, Task] | None = None,
+        *,
+        retry_policy: RetryPolicy | int | None = None,
+    ) -> TaskFuture[R]:
         """Run a task on a thread of the executor, as ``execute`` does, and return at once.
 
         Cancelling the future cancels the task if it has not started. Arguments as for `execute`;
         ``upstream`` is copied.
 
         Returns:
-            A future of the result; it raises what ``execute`` raises.
+            A future of the result; it raises what ``execute`` raises. It can be awaited, too.
 
         Raises:
             RuntimeError: the executor is shut down.
         """
+        return self._submit(task, upstream, retry_policy, None)
+
+    def _submit(
+        self,
+        task: Task[R],
+        upstream: Mapping[str, Task] | None,
+        retry_policy: RetryPolicy | int | None,
+        loop: AbstractEventLoop | None,
+    ) -> TaskFuture[R]:
+        """``submit``; a coroutine of the task runs on ``loop``, or on the executor's if None."""
         from ttasks.engine.bridge import Promise
 
-        tasks = self._check(task, upstream, retry_policy)
+        tasks, retry = self._check(task, upstream, retry_policy)
         promise = Promise(task, self.cancel)
         context = copy_context()
         context.run(CURRENT.set, None)  # it is not part of the task that submits it
+        context.run(CALLER_LOOP.set, loop)
         work = Work(
             task,
             tasks,
-            retry_policy or task.retry,
+            retry,
             context=context,
             may_start=promise.may_start,
             on_end=promise.end,
@@ -341,29 +421,31 @@ class TaskExecutor:
 
     async def aexecute(
         self,
-        task: Task,
+        task: Task[R],
         upstream: Mapping[str, Task] | None = None,
         *,
-        retry_policy: RetryPolicy | None = None,
-    ) -> TaskResult:
-        """``submit``, for coroutines: wait for the result without blocking the event loop.
+        retry_policy: RetryPolicy | int | None = None,
+    ) -> TaskResult[R]:
+        """``execute``, for coroutines: wait for the result without blocking the event loop.
 
+        If the task is a coroutine it runs on the caller's loop, and may share what lives there.
         Cancelling the awaiting coroutine cancels the task, waits until it has ended and then
         raises ``asyncio.CancelledError``. Arguments and errors as for `execute`.
         """
-        from ttasks.engine.bridge import run_off_loop, wait_submitted
+        import asyncio
 
         outer = self._scheduler.ambient()
-        if outer is not None and outer.held:
-            # As a part of that task, to use its places in groups: nobody gives it others.
-            await run_off_loop(
-                lambda: self.execute(task, upstream, retry_policy=retry_policy),
-                lambda: self.cancel(task),
-            )
-            assert task.result is not None
-            return task.result
-        future = self.submit(task, upstream, retry_policy=retry_policy)
-        return await wait_submitted(future, lambda: future.cancel() or self.cancel(task))
+        if outer is None or not outer.held:
+            return await self._submit(task, upstream, retry_policy, asyncio.get_running_loop())
+        from ttasks.engine.bridge import run_off_loop
+
+        # As a part of that task, to use its places in groups: nobody gives it others.
+        await run_off_loop(
+            lambda: self.execute(task, upstream, retry_policy=retry_policy),
+            lambda: self.cancel(task),
+        )
+        assert task.result is not None
+        return task.result
 
     def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
         """Run a graph; `TaskGraph.run` calls this."""
@@ -375,9 +457,13 @@ class TaskExecutor:
         from ttasks.engine.bridge import run_off_loop
 
         requests = Requests(self._clock)  # takes a cancellation before the run has begun
+        signals = None
+        if options.handle_sigterm:
+            signals = Signals(requests.interrupt, handle_sigterm=True)
         return run_off_loop(
             lambda: self._run_graph(graph, options, requests),
             lambda: requests.interrupt("cancelled"),
+            signals,
         )
 
     def start_graph(self, graph: TaskGraph, options: RunOptions) -> Run:
@@ -454,20 +540,21 @@ class TaskExecutor:
         self,
         task: Task,
         upstream: Mapping[str, Task] | None,
-        retry_policy: RetryPolicy | None,
-    ) -> tuple[Task, ...]:
+        retry_policy: RetryPolicy | int | None,
+    ) -> tuple[tuple[Task, ...], RetryPolicy | None]:
+        """The upstream tasks, and the policy that holds for the task."""
         check_task("task", task)
         check_names((task,), self._recorder.redactor)
-        check_retry("retry_policy", retry_policy)
+        retry = check_retry("retry_policy", retry_policy) or task.retry or self._services.retry
         if upstream is None:
-            return ()
+            return (), retry
         if not isinstance(upstream, Mapping):
             raise wrong_type("upstream", upstream, "a mapping from id to Task")
         for key, value in upstream.items():
             check_task(f"upstream[{key!r}]", value)
             if key != value.id:
                 raise ValueError(f"upstream[{key!r}] must be under its own id, {value.id!r}")
-        return tuple(upstream.values())
+        return tuple(upstream.values()), retry
 
     def _reuse(self, task: Task, upstream: tuple[Task, ...]) -> bool:
         """Take over the result of an equal task in the store, if the task asks for that."""
@@ -485,13 +572,21 @@ class TaskExecutor:
     # Queries
 
     @property
+    def max_workers(self) -> int:
+        """Threads for ``submit``, and for each run of a graph that names no number of its own."""
+        return self._max_workers
+
+    @property
     def store(self) -> Store | None:
         """Where transitions are saved; None for nowhere."""
         return self._store
 
     @property
-    def breaker_states(self) -> dict[str, BreakerStatus]:
-        """State of the circuit breaker of each group that has one, now."""
+    def breaker_states(self) -> dict[str | TaskType, BreakerStatus]:
+        """State of each circuit breaker, now, by the name of its group or by its type.
+
+        Groups that have one by ``"*"`` are there once a task of theirs has run.
+        """
         return self._breakers.states()
 
     @property
@@ -521,21 +616,46 @@ class TaskExecutor:
 
     # The end
 
-    def shutdown(self, wait: bool = True, cancel: bool = False) -> None:
+    def cancel_all(self) -> None:
+        """Cancel everything that is queued or running, and go on.
+
+        Finally tasks of graphs still run, and what begins after the call is not affected. May be
+        called from any thread; does not wait.
+        """
+        with Signals():
+            self._scheduler.cancel_all()
+
+    def shutdown(
+        self, wait: bool = True, cancel: bool = False, *, timeout: float | None = None
+    ) -> None:
         """Accept no more work. Idempotent; may be called from any thread.
 
         Args:
             wait: return when everything that is queued or running has ended. On a thread that works
                 for this executor (in a handler or subscriber) the call never waits.
             cancel: cancel everything that is queued or running; finally tasks of graphs still run.
+            timeout: seconds, at least 0, that it may go on; then cancel what is left, and wait for
+                the end of that. None means no limit.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong, or there is a timeout without a wait.
         """
         check_bool("wait", wait)
         check_bool("cancel", cancel)
+        if timeout is not None:
+            check_number("timeout", timeout, least=0)
+            if not wait:
+                raise ValueError(f"timeout ({timeout:g}) needs wait=True")
         self._scheduler.close()
         if cancel:
             with Signals():
                 self._scheduler.ending.cancel()
         if wait and not self._scheduler.is_inside():
+            if timeout is not None and not self._scheduler.wait_idle_until(
+                self._clock.now() + timeout
+            ):
+                with Signals():
+                    self._scheduler.ending.cancel()
             self._scheduler.wait_idle()
         self._recorder.catch_up()
         for handler in [*self._replaced, *(handler for _, handler in self._handlers.values())]:
@@ -563,3 +683,33 @@ class TaskExecutor:
         trace: TracebackType | None,
     ) -> None:
         self.shutdown(cancel=isinstance(error, KeyboardInterrupt))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Shut down without blocking the event loop; a cancellation cancels what is left."""
+        from asyncio import CancelledError
+
+        from ttasks.engine.bridge import run_off_loop
+
+        cancel = isinstance(error, (KeyboardInterrupt, CancelledError))
+        await run_off_loop(
+            lambda: self.shutdown(cancel=cancel), lambda: self.shutdown(wait=False, cancel=True)
+        )
+
+
+def _is_outcome(error: BaseException, task: Task) -> bool:
+    """True if an error is why the task ended as its result says; False if it could not run."""
+    result = task.result
+    if result is None or result.status is TaskStatus.SUCCEEDED:
+        return False
+    return not (
+        isinstance(error, InvalidTransitionError)
+        and (error.task_id, error.target) == (task.id, TaskStatus.RUNNING.value)
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from ttasks.engine.history import GraphHistory
 from ttasks.engine.interrupted import INTERRUPTED
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.engine.requests import Requests
-from ttasks.engine.resume import announce_reused, in_order, prepare_ledger
+from ttasks.engine.resume import announce_reused, prepare_ledger
 from ttasks.engine.run import Run
 from ttasks.engine.run_log import RunRecord
 from ttasks.engine.signals import Signals
@@ -29,16 +29,18 @@ from ttasks.model.run import Run as PublicRun
 from ttasks.model.run import source_of
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, lifecycle_of
+from ttasks.model.topology import in_order
 
 if TYPE_CHECKING:
     from ttasks.engine.attempt import Attempt
     from ttasks.engine.scheduler import Scheduler
+    from ttasks.model.breaker import BreakerStatus
     from ttasks.model.graph import Node, TaskGraph
     from ttasks.model.redact import Redactor
     from ttasks.model.result import TaskResult
     from ttasks.model.running import RunOptions
     from ttasks.model.store import Store
-    from ttasks.model.task import Task
+    from ttasks.model.task_type import TaskType
     from ttasks.model.topology import Topology
 
 
@@ -54,6 +56,9 @@ class GraphRun:
         requests: to stop it.
         outer: what `Scheduler.enter` returned.
         begun: called with the run when it begins, or begins to wait for its key.
+
+    Attributes:
+        started_at, ended_at: aware UTC; None before.
     """
 
     def __init__(
@@ -74,6 +79,8 @@ class GraphRun:
         self._run: Run | None = None
         self._requests = requests
         self._outer = outer
+        self.started_at: datetime | None = None
+        self.ended_at: datetime | None = None
         self._begun = begun
         self._history = GraphHistory(scheduler.services, graph, options, outer, self.cancel)
         self._public = PublicRun(self._history)
@@ -109,6 +116,7 @@ class GraphRun:
             state.run = self._public
             self._recorder.save_graph(self._graph)
             self._run = run
+            self.started_at = datetime.now(UTC)
             self._carry_out(run)
         finally:
             state.active = False
@@ -166,11 +174,12 @@ class GraphRun:
             scheduler.places,
             frozenset() if outer is None else outer.held,
         )
+        retry = scheduler.services.retry
         works = [
             Work(
                 node.task,
                 node.after,
-                node.task.retry,
+                node.task.retry or retry,
                 node.finally_,
                 node.required,
                 is_tried_again=not node.task.is_pending,
@@ -196,6 +205,7 @@ class GraphRun:
             scheduler.outer_tokens(outer),
             outer=outer,
             label="The graph run",
+            on_stop=self._tell_stop,
         )
 
     def _keep_latest(self) -> None:
@@ -222,8 +232,9 @@ class GraphRun:
                 finished[number] = status
             if task.priority or task.deadline is not None:
                 orders[number] = (task.priority, task.deadline)
-            if task.group is not None and task.group in places:
-                groups[number] = task.group
+            limited = places.limited(task)
+            if limited:
+                groups[number] = limited
             if node.finally_:
                 finals.append(number)
         policies = [node.policy for node in nodes]
@@ -248,6 +259,7 @@ class GraphRun:
         try:
             run.supervise()
         finally:
+            self.ended_at = datetime.now(UTC)
             state_of(self._graph).error = run.error
             if run.has_decided:
                 self._note_downstream()
@@ -255,6 +267,10 @@ class GraphRun:
                 self._recorder.save_outcome(self._graph)
             self._recorder.catch_up()
             self._end(run)
+
+    def _tell_stop(self, message: str) -> None:
+        running = TaskStatus.RUNNING
+        self._announce(TaskEventType.RUN_STOPPING, running, running, message)
 
     def _end(self, run: Run) -> None:
         """Take down and announce how the run has ended."""
@@ -343,6 +359,17 @@ class GraphRun:
     def waiting(self) -> int:
         """Tasks that wait for a retry, or for another run that is executing them."""
         return 0 if self._run is None else self._run.waiting
+
+    @property
+    def retry_budget(self) -> int | None:
+        """How many attempts after the first it may start; None means any number."""
+        return self._options.retry_budget
+
+    @property
+    def breakers(self) -> Mapping[str | TaskType, BreakerStatus]:
+        """State of each circuit breaker of the executor."""
+        breakers = self._scheduler.services.breakers
+        return {} if breakers is None else breakers.states()
 
 
 def _title_of(redactor: Redactor, titled: Task | TaskGraph) -> str:

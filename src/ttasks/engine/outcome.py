@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttasks.errors import (
     CircuitOpenError,
+    TaskArgumentError,
     TaskCancelled,
     TaskExecutionError,
     TaskRejectedError,
@@ -17,7 +18,7 @@ from ttasks.errors import (
     text_of,
     type_name,
 )
-from ttasks.model.frames import captured_locals
+from ttasks.model.frames import captured_locals, described_call, formatted, location_of
 from ttasks.model.prompt import PromptReply
 from ttasks.model.redact import redacted
 from ttasks.model.remote import RemoteTraceback
@@ -27,6 +28,7 @@ from ttasks.model.status import CANCELLED, FAILED, SUCCEEDED
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
+    from ttasks.model.frames import Frames
     from ttasks.model.redact import Redactor
 
 
@@ -90,8 +92,9 @@ def failure(
     reason: str | None = None,
     emitted: dict[str, str] | None = None,
     redactor: Redactor | None = None,
-    capture_locals: bool = False,
+    capture_locals: Frames = False,
     spent: str = "",
+    payload: Any = None,
 ) -> TaskResult:
     """The result of an attempt that ended in ``raised``: FAILED, or CANCELLED for TaskCancelled.
 
@@ -104,10 +107,11 @@ def failure(
         reason: termination reason; None derives it from the class of ``raised``.
         emitted: text that the handler emitted, by stream.
         redactor: hides secrets in all text.
-        capture_locals: keep the variables of the innermost user frame.
+        capture_locals: whether to keep the variables of a frame, and of which.
         spent: why there is no other attempt, if a budget forbids it; becomes part of the message.
+        payload: of the task; a call is described.
     """
-    details = describe_failure(raised, redactor, capture_locals=capture_locals)
+    details = describe_failure(raised, redactor, capture_locals, payload)
     if spent:
         details = replace(details, message=f"{details.message} ({spent})")
     completed = _completed(raised)
@@ -117,16 +121,24 @@ def failure(
     if completed is not None:
         fields = _of_command(completed)
         fields["value"] = None
-    fields["error"] = fields.get("error") or (emitted or {}).get("stderr") or details.message
+    printed = fields.get("error") or (emitted or {}).get("stderr")
+    fields["error"] = printed or details.message
+    if printed and issubclass(type(raised), TaskTimeoutError):
+        fields["error"] = f"{details.message}\n{printed}"
     return make_result(
         task_id,
         CANCELLED if issubclass(type(raised), TaskCancelled) else FAILED,
         *timing,
-        attempts=attempt,
+        attempts=attempt - _was_not_called(raised, task_id),
         termination_reason=reason or reason_of(raised),
         failure=details,
         **fields,
     )
+
+
+def _was_not_called(raised: BaseException, task_id: str) -> bool:
+    """True if the handler of the task could not be called, so that there was no attempt."""
+    return issubclass(type(raised), TaskArgumentError) and vars(raised).get("task_id") == task_id
 
 
 def reason_of(raised: BaseException) -> str:
@@ -135,7 +147,8 @@ def reason_of(raised: BaseException) -> str:
         return "cancelled"
     if issubclass(type(raised), TaskTimeoutError):
         return "timeout"
-    if issubclass(type(raised), TaskExecutionError) and _completed(raised) is not None:
+    completed = _completed(raised) if issubclass(type(raised), TaskExecutionError) else None
+    if completed is not None and completed.returncode:
         return "exit_code"
     if issubclass(type(raised), CircuitOpenError):
         return "circuit_open"
@@ -145,23 +158,35 @@ def reason_of(raised: BaseException) -> str:
 
 
 def describe_failure(
-    raised: BaseException, redactor: Redactor | None, *, capture_locals: bool
+    raised: BaseException, redactor: Redactor | None, capture_locals: Frames, payload: Any
 ) -> Failure:
     """Turn an exception into plain data."""
     message = text_of(raised)
-    trace, variables = "", {}
+    trace, variables, location = "", {}, ""
     try:
-        from traceback import format_exception  # fails without a free descriptor
-
         if raised.__traceback__ is not None:
-            trace = "".join(format_exception(raised))
-        if capture_locals:
-            variables = _locals(raised, redactor)
+            trace = formatted(raised, raised.__traceback__)
+        remote = raised.__cause__
+        if isinstance(remote, RemoteTraceback):
+            variables, location = dict(remote.locals), remote.location
+        else:
+            variables = captured_locals(raised.__traceback__, redactor, capture_locals)
+            location = location_of(raised.__traceback__)
     except BaseException as error:  # the code of an exception class may raise anything
         trace = f"(no traceback: looking at the exception raised {type_name(error)})"
     if redactor is not None:
         message, trace = redactor.text(message), redactor.text(trace)
-    return Failure(full_type_name(raised), message, trace, variables)
+        location = redactor.text(location)
+    return Failure(
+        full_type_name(raised), message, trace, variables, (), location, *_call(payload, redactor)
+    )
+
+
+def _call(payload: Any, redactor: Redactor | None) -> tuple[str, tuple[str, ...], dict[str, str]]:
+    try:
+        return described_call(payload, redactor)
+    except BaseException:  # the code of a container among the arguments may raise anything
+        return "", (), {}
 
 
 def _is_command(kind: type) -> bool:
@@ -206,9 +231,3 @@ def _of_prompt(
         "value": answer,
         "usage": reply.usage,
     }
-
-
-def _locals(raised: BaseException, redactor: Redactor | None) -> dict[str, str]:
-    if isinstance(raised.__cause__, RemoteTraceback):
-        return dict(raised.__cause__.locals)
-    return captured_locals(raised.__traceback__, redactor)

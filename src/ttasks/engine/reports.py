@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ttasks import sync
-from ttasks.model.context import CHUNK_LIMIT
+from ttasks.model.context import CHUNK_LIMIT, PRINTS
 from ttasks.model.event import TaskEventType, make_event
 
 if TYPE_CHECKING:
@@ -150,19 +150,22 @@ class Reports:
         status = self._task.status
         if self._shown is None:
             self._shown = self._recorder.shown(self._task)
-        self._recorder.report(
-            make_event(
-                kind,
-                self._task.id,
-                self._shown,
-                datetime.now(UTC),
-                status,
-                status,
-                attempt=self._number,
-                run=self._run,
-                **fields,
-            )
+        event = make_event(
+            kind,
+            self._task.id,
+            self._shown,
+            datetime.now(UTC),
+            status,
+            status,
+            attempt=self._number,
+            run=self._run,
+            **fields,
         )
+        token = PRINTS.set(None)  # what subscribers print is not the task's
+        try:
+            self._recorder.report(event)
+        finally:
+            PRINTS.reset(token)
 
 
 def pieces(text: str) -> list[str]:

@@ -9,11 +9,11 @@ it. All other tasks run as if there had never been an earlier run: there is one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ttasks.engine.equals import has_kept_result, is_same, reusable
 from ttasks.engine.interrupted import check_not_running, end_interrupted
 from ttasks.errors import GraphError
 from ttasks.model.changes import changed_parts
@@ -21,11 +21,11 @@ from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.fingerprint import fingerprint_of
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import lifecycle_of, stamp
+from ttasks.model.topology import in_order
 
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
     from ttasks.model.graph import Node, TaskGraph
-    from ttasks.model.result import TaskResult
     from ttasks.model.run import Reason, Run
     from ttasks.model.store import Store
     from ttasks.model.task import Task
@@ -95,18 +95,6 @@ def stamp_all(nodes: Sequence[Node], topology: Topology) -> None:
         if not task.is_succeeded or task.fingerprint is None:
             stamp(task, fingerprint_of(task, [known[end] for end in topology.dependencies[number]]))
         known[number] = task.fingerprint
-
-
-def in_order(topology: Topology) -> Iterator[int]:
-    """The nodes in an order where each comes after its dependencies."""
-    waiting = [len(ends) for ends in topology.dependencies]
-    free = [number for number, count in enumerate(waiting) if not count]
-    for number in free:  # grows while it is read
-        yield number
-        for dependent in topology.dependents[number]:
-            waiting[dependent] -= 1
-            if not waiting[dependent]:
-                free.append(dependent)
 
 
 # The graph of the same key
@@ -295,29 +283,3 @@ def take_over_equal(task: Task, finder: Finder) -> bool:
         and is_same(task, old)
         and lifecycle_of(task).take_over(reusable(old, task.id))
     )
-
-
-def is_same(task: Task, old: Task) -> bool:
-    """True if an earlier task SUCCEEDED at the same work and its value was kept."""
-    return (
-        task.fingerprint is not None
-        and old.fingerprint == task.fingerprint
-        and has_kept_result(old)
-    )
-
-
-def has_kept_result(task: Task) -> bool:
-    """True if a task SUCCEEDED and its store could keep the value."""
-    result = task.result
-    return task.is_succeeded and result is not None and is_kept(result.value)
-
-
-def is_kept(value: Any) -> bool:
-    """False for the placeholder of a value that a store could not keep."""
-    return not getattr(type(value), "is_absent", False)
-
-
-def reusable(old: Task, task_id: str) -> TaskResult:
-    """The result of an earlier task, for another one."""
-    assert old.result is not None
-    return replace(old.result, task_id=task_id, reused=True)

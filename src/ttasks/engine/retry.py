@@ -4,17 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttasks import sync
-from ttasks.errors import HandlerNotFoundError, StoreError, TaskCancelled, TaskRejectedError
+from ttasks.errors import (
+    CycleError,
+    HandlerNotFoundError,
+    StoreError,
+    TaskArgumentError,
+    TaskCancelled,
+    TaskExecutionError,
+    TaskRejectedError,
+    describe,
+)
 
 if TYPE_CHECKING:
     from ttasks.model.clock import Clock
     from ttasks.model.policy import RetryPolicy
     from ttasks.model.result import TaskResult
 
-NEVER_RETRIED = (TaskCancelled, HandlerNotFoundError, TaskRejectedError, StoreError)
+NEVER_RETRIED = (
+    CycleError,
+    TaskArgumentError,
+    TaskCancelled,
+    HandlerNotFoundError,
+    TaskRejectedError,
+    StoreError,
+)
+
+
+class Verdict(NamedTuple):
+    """What follows the end of an attempt.
+
+    Attributes:
+        error: what the attempt ended in; None if it succeeded.
+        retry_in: seconds until the next attempt; None if there is none.
+        spent: which budget forbids another attempt, for people; empty if none does.
+    """
+
+    error: BaseException | None
+    retry_in: float | None = None
+    spent: str = ""
+
+
+class _HookFailed(Exception):
+    """A function of the user's that belongs to a policy has raised the cause of this."""
 
 
 class RetryBudget:
@@ -75,18 +109,61 @@ class Tries:
         """Note how long an attempt took."""
         self._durations += (duration,)
 
-    def decide(self, error: BaseException) -> tuple[float | None, str]:
-        """Seconds until the next attempt, None for none; and which budget forbids it, if any."""
+    def decide(
+        self,
+        error: BaseException | None,
+        result_of: Callable[[BaseException | None], TaskResult],
+    ) -> Verdict:
+        """Whether another attempt follows one that ended in ``error``, or succeeded (None).
+
+        Args:
+            error: what it ended in.
+            result_of: makes the result for an error, for functions of the user's.
+        """
+        try:
+            return self._decide(error, result_of)
+        except _HookFailed as failed:
+            problem = failed.__cause__
+            assert problem is not None
+            text = f"{failed} raised {type(problem).__name__}: {_text(problem)}"
+            if error is not None:
+                text += f"; the attempt had failed with: {_text(error)}"
+            raised = TaskExecutionError(text)
+            raised.__cause__ = problem
+            return Verdict(raised)
+
+    def _decide(
+        self,
+        error: BaseException | None,
+        result_of: Callable[[BaseException | None], TaskResult],
+    ) -> Verdict:
         policy = self._policy
-        if issubclass(type(error), NEVER_RETRIED) or not policy.allows(self._number, error):
-            return None, ""
+        if error is not None and issubclass(type(error), NEVER_RETRIED):
+            return Verdict(error)
+        if policy.retry_if is not None:
+            result = result_of(error)
+            if not _asked("retry_if", policy.retry_if, result):
+                return Verdict(error)
+            if error is None:
+                command = result.raw if result.returncode is not None else None
+                error = TaskExecutionError("retry_if asked for another attempt", command)
+        if error is None or not policy.allows(self._number, error):
+            return Verdict(error)
         delay = policy.delay(self._number, self._random)
         elapsed = self._clock.now() - self._began
         if policy.max_elapsed is not None and elapsed + delay > policy.max_elapsed:
-            return None, f"not tried again: max_elapsed of {policy.max_elapsed:g} s is spent"
+            why = f"not tried again: max_elapsed of {policy.max_elapsed:g} s is spent"
+            return Verdict(error, None, why)
         if self._budget is not None and not self._budget.take():
-            return None, f"not tried again: the run's retry budget of {self._budget.limit} is spent"
-        return delay, ""
+            why = f"not tried again: the run's retry budget of {self._budget.limit} is spent"
+            return Verdict(error, None, why)
+        if policy.before_sleep is not None:
+            try:
+                _asked("before_sleep", policy.before_sleep, result_of(error), delay)
+            except _HookFailed:
+                self.take_back()
+                raise
+        return Verdict(error, delay)
 
     def take_back(self) -> None:
         """Undo the latest decision for another attempt."""
@@ -97,6 +174,25 @@ class Tries:
         """The result, with the durations of all attempts."""
         return replace(
             result,
-            attempt_durations=self._durations,
+            attempt_durations=self._durations[: result.attempts],
             total_duration=self._clock.now() - self._began,
         )
+
+
+def _asked(name: str, function: Callable[..., object], *args: Any) -> bool:
+    """What a function of a policy answers.
+
+    Raises:
+        _HookFailed: from what it raised, whatever that is.
+    """
+    try:
+        return bool(function(*args))
+    except BaseException as problem:
+        raise _HookFailed(name) from problem
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return describe(error)
+    except BaseException:  # raised by its own code
+        return type(error).__name__

@@ -52,6 +52,8 @@ class Run:
             single tasks.
         is_shared: wait for a task that somebody else is running; otherwise that is an error.
         is_open: accept more tasks until all have ended (see ``add``).
+        on_stop: called by the supervisor, with the message, when the run is stopped, and again if
+            it is killed.
 
     Attributes:
         stopped_by: "cancelled" or "interrupted" if somebody asked to stop it; None if nobody did.
@@ -76,6 +78,7 @@ class Run:
         label: str | None = None,
         is_shared: bool = True,
         is_open: bool = False,
+        on_stop: Callable[[str], None] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = scheduler.services.clock
@@ -85,6 +88,8 @@ class Run:
         self._follows = tuple(follows)
         self._requests = requests
         self._label = label
+        self._on_stop = on_stop
+        self._untold: list[str] = []  # of ``on_stop``; items are added by any thread
         self._overdue: list[Attempt] = []  # timed out, but sheltering nested work
         self._stuck: dict[Attempt, float] = {}  # cancelled, and when that was first seen
         self._stopped_at: float | None = None
@@ -127,6 +132,7 @@ class Run:
                 self._do_due()
             self._dispatch.begin()
             self._wait_for_end()
+            self._tell_stops()
         finally:
             self._dispatch.join()
             self._scheduler.let_go()
@@ -189,6 +195,11 @@ class Run:
             self._leave_stuck(now)
         self._leave_overdue()
         self._take_due(now)
+        self._tell_stops()
+
+    def _tell_stops(self) -> None:
+        while self._untold and self._on_stop is not None:
+            self._on_stop(self._untold.pop(0))
 
     def _take_due(self, now: float) -> None:
         """Queue the retries that are due, and end the attempts that have timed out."""
@@ -275,6 +286,8 @@ class Run:
             message = "Task was interrupted"
         if reason == "interrupted" and not also_finally:
             self.error = TaskCancelled() if message is None else TaskCancelled(message)
+        if message is not None:
+            self._untold.append(message)
         self._dispatch.stop(reason, message, also_finally=also_finally)
 
     # Calls from the dispatch

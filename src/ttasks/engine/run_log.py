@@ -100,7 +100,7 @@ class RunRecord:
         if holder.is_certain:
             return f"{text}; wait for its end, or run this graph with wait=True"
         return (
-            f"{text}, which cannot be seen from here; if it is gone, call "
+            f"{text}, which cannot be seen from here (unknown); if it is gone, call "
             f"store.runs.mark_interrupted({holder.run_id!r})"
         )
 

@@ -11,7 +11,8 @@ from ttasks import sync
 from ttasks.engine.attempt import Attempt, Services
 from ttasks.engine.deadlock import Deadlock, Holder, find_deadlock
 from ttasks.engine.ending import settle
-from ttasks.engine.limits import Places, RunPlaces
+from ttasks.engine.limits import Groups, Places, RunPlaces
+from ttasks.engine.twins import Claims
 from ttasks.errors import TaskCancelled
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT
@@ -79,7 +80,9 @@ class Scheduler:
         on_close: called when nothing is under way any more after ``close``; may be called again.
 
     Attributes:
-        ending: cancelled by ``shutdown(cancel=True)``.
+        ending: cancelled by ``shutdown(cancel=True)``, and by ``cancel_all``, after which there is
+            another.
+        claims: fingerprints that tasks with ``reuse`` are working at.
         abandoned: threads that were left behind with a handler and still run.
     """
 
@@ -109,6 +112,8 @@ class Scheduler:
         self.let_go = let_go
         self.working = working
         self.ending = CancelToken()
+        self.claims = Claims()
+        self._bells: list[sync.Lock] = []  # of those that wait until nothing is under way
         _SCHEDULERS.add(self)
 
     # What is under way
@@ -176,6 +181,10 @@ class Scheduler:
         with self.lock:
             self._under_way -= 1
             self._idle.notify_all()
+            if self._bells and not self._under_way:
+                bells, self._bells = self._bells, []
+                for bell in bells:
+                    bell.release()
         self.close_when_idle()
 
     def close_when_idle(self) -> None:
@@ -190,6 +199,28 @@ class Scheduler:
         with self.lock:
             while self._under_way:
                 self._idle.wait()
+
+    def wait_idle_until(self, moment: float) -> bool:
+        """Wait until nothing is under way, or until that moment; True if nothing is."""
+        bell = sync.Lock()
+        bell.acquire()
+        with self.lock:
+            if not self._under_way:
+                return True
+            self._bells.append(bell)
+        self.services.clock.wait_until(bell, moment)
+        with self.lock:
+            if bell in self._bells:
+                self._bells.remove(bell)
+            return not self._under_way
+
+    def cancel_all(self) -> None:
+        """Cancel what is under way; what begins from now on is not affected."""
+        with self.lock:
+            before = self.ending
+            if not before.cancelled:
+                self.ending = CancelToken()
+        before.cancel()
 
     def is_inside(self) -> bool:
         """True if the caller is a handler of this executor, a subscriber, or called by one."""
@@ -223,11 +254,11 @@ class Scheduler:
         with self.lock:
             self._runs.pop(run, None)
 
-    def give_back(self, places: RunPlaces, group: str) -> None:
-        """Give back a place in a group, and let whoever waits for it go on."""
+    def give_back(self, places: RunPlaces, groups: Groups) -> None:
+        """Give back a place in each of some groups, and let whoever waits for one go on."""
         with self.lock:
-            places.give_back(group)
-            unparked = [run for run in self._runs if run.unpark(group)]
+            places.give_back(groups)
+            unparked = {run for run in self._runs for group in groups if run.unpark(group)}
         for run in unparked:
             run.provide_worker()
 

@@ -40,6 +40,7 @@ class Signals:
         self._handle_sigterm = handle_sigterm
         self._old: dict[int, Any] = {}
         self._error: BaseException | None = None
+        self.is_over = False
 
     def __enter__(self) -> None:
         if sync.current_thread() is sync.main_thread():
@@ -54,12 +55,24 @@ class Signals:
         return self._handle_sigterm and number in _TERMINATION and not is_ignored
 
     def __exit__(self, *_error: object) -> None:
+        self.is_over = True
         # SIGINT last: from then on it may raise, even before the next line.
-        for number, handler in reversed(self._old.items()):
+        for number in reversed(list(self._old)):
             if signal.getsignal(number) == self._receive:  # else somebody set another meanwhile
-                signal.signal(number, handler)
+                signal.signal(number, self.handler_before(number))
         if self._error is not None:
             raise self._error
+
+    def handler_before(self, number: int) -> Any:
+        """The handler before this block, and before those that were entered earlier and are over.
+
+        The blocks of two coroutines need not be left in the order in which they were entered.
+        """
+        handler = self._old.get(number, signal.SIG_DFL)
+        outer = getattr(handler, "__self__", None)
+        if isinstance(outer, Signals) and outer.is_over:
+            return outer.handler_before(number)
+        return handler
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if number == _HANGUP and self._handle_sigterm and self._error is not None:

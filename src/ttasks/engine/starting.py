@@ -7,6 +7,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from ttasks import sync
+from ttasks.backends.loop import CALLER_LOOP
 from ttasks.model.context import CURRENT
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def start(work: Callable[[Callable[[Run], None]], None], scheduler: Scheduler) -
 
     context = copy_context()
     context.run(CURRENT.set, None)  # it is not part of the task that starts it
+    context.run(CALLER_LOOP.set, None)  # and nobody awaits it there
     # Not a daemon, so that the run is done before the interpreter exits.
     thread = sync.Thread(target=context.run, args=(target,), name="ttasks-start", daemon=False)
     scheduler.begun()

@@ -8,17 +8,20 @@ from typing import Any
 
 from ttasks.model.checks import (
     check_bool,
+    check_int,
     check_json,
     check_moment,
     check_number,
     check_optional_str,
     check_seconds,
     check_str,
+    near,
     plain,
     wrong_type,
     wrong_value,
 )
 from ttasks.model.command import check_script, command_options
+from ttasks.model.groups import check_group
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.prompt import agent_options, prompt_options
 from ttasks.model.task_type import TaskType
@@ -43,10 +46,12 @@ def check_task_type(name: str, value: object) -> TaskType:
 
 
 def check_retry(name: str, value: object) -> RetryPolicy | None:
-    """None or a RetryPolicy."""
-    if value is not None and not isinstance(value, RetryPolicy):
-        raise wrong_type(name, value, "a RetryPolicy or None")
-    return value
+    """None or a RetryPolicy, which may be given as the number of attempts."""
+    if value is None or isinstance(value, RetryPolicy):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type(name, value, "a RetryPolicy, an int (the number of attempts) or None")
+    return RetryPolicy(check_int(name, value, least=1))
 
 
 def _anything(_name: str, value: object) -> object:
@@ -82,7 +87,7 @@ ATTRIBUTES: dict[str, Callable[[str, Any], Any]] = {
     "retry": check_retry,
     "priority": check_number,
     "deadline": check_moment,
-    "group": check_optional_str,
+    "group": check_group,
     "key": check_optional_str,
     "version": check_optional_str,
     "reuse": check_bool,
@@ -96,6 +101,47 @@ def check_payload(name: str, value: object, type: TaskType) -> None:
         text = check_str(name, value)
         if type in COMMANDS:
             check_script(text)
+
+
+_MEANT = {
+    "name": "title",
+    "retries": "retry",
+    "max_attempts": "retry",
+    "max_retries": "retry",
+    "attempts": "retry",
+    "groups": "group",
+    "pool": "group",
+    "queue": "group",
+    "id": "key",
+    "doc": "description",
+    "executor": "backend",
+    "mode": "backend",
+    "cache": "reuse",
+}
+"""What other libraries call a setting, or people do."""
+
+FUNCTION_SETTINGS = frozenset(ATTRIBUTES) - {"payload", "type"} | {"backend", "capture_print"}
+"""What the tasks of a function can be given."""
+
+
+def meant_by(name: str, *, cutoff: float = 0.6) -> list[str]:
+    """The settings of a function's tasks that a wrong name may stand for."""
+    if name in _MEANT:
+        return [_MEANT[name]]
+    return near(name, FUNCTION_SETTINGS, cutoff=cutoff)
+
+
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a function's tasks, all of them known, as `Task` would keep them."""
+    checked = dict(settings)
+    for name, value in settings.items():
+        if name == "capture_print":
+            check_bool(name, value)
+        elif name == "options":
+            checked[name] = check_options(name, value, TaskType.PYTHON)
+        elif name in ATTRIBUTES and not (name == "title" and value is None):
+            checked[name] = ATTRIBUTES[name](name, value)
+    return checked
 
 
 def title_of(payload: object, type: TaskType) -> str:

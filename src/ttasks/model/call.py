@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from os.path import basename
-from types import FunctionType, MappingProxyType, MethodType, ModuleType
-from typing import Any
+from types import FunctionType, MappingProxyType, MethodType
+from typing import Any, TypeVar, cast
 
-from ttasks.model.checks import wrong_type, wrong_value
+from ttasks.model.checks import check_bool, wrong_type, wrong_value
 from ttasks.model.nested import leaves, rebuilt
 
 THREAD, ASYNCIO, PROCESS = "thread", "asyncio", "process"
 
+T = TypeVar("T")
 _write = object.__setattr__
 
 
@@ -26,6 +27,52 @@ class Reference:
     __slots__ = ()
 
     id: str
+
+
+class Standin:
+    """What stands among the arguments of a call for something else."""
+
+    __slots__ = ()
+
+    def resolve(self) -> Any:
+        """What it stands for; asked when the call is made."""
+        raise NotImplementedError
+
+
+class Literal(Standin):
+    """Stands for a value that is passed as it is, whatever tasks it holds."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def resolve(self) -> Any:
+        """The value."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"literal({self._value!r})"
+
+
+def literal(value: T) -> T:
+    """Pass a task, or what holds tasks, to a function as it is.
+
+    Among the arguments of a Python task other tasks stand for their values and become
+    dependencies; those in ``literal(...)`` do not. A task with such an argument has no fingerprint.
+
+    Args:
+        value: a task, or a list, tuple or dict of them; anything else too.
+
+    Returns:
+        A stand-in, which type checkers take for the value.
+
+    Example:
+        >>> watched = Task.bash("make")
+        >>> Task.python(print, (literal(watched),)).payload.references()
+        ()
+    """
+    return cast(T, Literal(value))
 
 
 class Decorated:
@@ -38,8 +85,9 @@ class Decorated:
 class Call:
     """A function, its arguments, and where it is to run. Immutable.
 
-    A task among the arguments, also inside lists, tuples and values of dicts, stands for its value.
-    The arguments are kept as they are given: they are not copied, and never changed.
+    A task among the arguments, also inside lists, tuples and values of dicts, stands for its value
+    unless it is in `literal`. The arguments are kept as they are given: they are not copied, and
+    never changed.
 
     Args:
         func: what to call: a function or anything callable.
@@ -47,6 +95,11 @@ class Call:
         kwargs: keyword arguments; None means none.
         backend: "thread", "asyncio" or "process"; None means "asyncio" for ``async def`` functions,
             else "thread".
+        capture_print: what the function prints becomes output of the task.
+
+    Attributes:
+        is_placed: somebody named the backend, or the function leaves no choice; otherwise the
+            executor may choose another.
 
     Raises:
         TypeError: the function cannot be called, or not with these arguments.
@@ -58,6 +111,8 @@ class Call:
     args: tuple[Any, ...]
     _kwargs: dict[str, Any]
     backend: str
+    capture_print: bool
+    is_placed: bool
 
     def __init__(
         self,
@@ -65,8 +120,12 @@ class Call:
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
         backend: str | None = None,
+        *,
+        capture_print: bool = False,
     ) -> None:
+        is_named = backend is not None
         backend = check_function("func", func, backend)
+        check_bool("capture_print", capture_print)
         if not isinstance(args, (tuple, list)):
             hint = "; for a single one write (value,)"
             raise TypeError(f"{wrong_type('args', args, 'a tuple or list of arguments')}{hint}")
@@ -82,7 +141,31 @@ class Call:
         _write(self, "args", tuple(args))
         _write(self, "_kwargs", dict(kwargs))
         _write(self, "backend", backend)
+        _write(self, "capture_print", capture_print)
+        _write(self, "is_placed", is_named or backend != THREAD)
         self.references()
+
+    @classmethod
+    def restore(
+        cls,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        backend: str | None,
+        capture_print: bool = False,
+    ) -> Call:
+        """Make a call as a store remembers it: nothing is checked.
+
+        A backend of None means "thread", unless the executor chooses another.
+        """
+        call = object.__new__(cls)
+        _write(call, "func", func)
+        _write(call, "args", args)
+        _write(call, "_kwargs", kwargs)
+        _write(call, "backend", backend or THREAD)
+        _write(call, "capture_print", capture_print)
+        _write(call, "is_placed", backend is not None)
+        return call
 
     @property
     def kwargs(self) -> Mapping[str, Any]:
@@ -106,7 +189,9 @@ class Call:
             return (), {}
 
         def change(leaf: Any) -> Any:
-            return value(leaf) if isinstance(leaf, Reference) else leaf
+            if isinstance(leaf, Reference):
+                return value(leaf)
+            return leaf.resolve() if isinstance(leaf, Standin) else leaf
 
         args, kwargs = rebuilt((self.args, self._kwargs), change)
         return args, kwargs
@@ -121,19 +206,6 @@ class Call:
         _write(call, "args", after[0])
         _write(call, "_kwargs", after[1])
         return call
-
-    def identity(self) -> Any:
-        """What it does, as JSON if that is possible; for fingerprints.
-
-        Tasks among the arguments are their places in ``references``. A lambda, a function that has
-        closed over variables and a method have no identity: equal names may hide other work.
-        """
-        places = {task.id: place for place, task in enumerate(self.references())}
-
-        def change(leaf: Any) -> Any:
-            return {"task": places[leaf.id]} if isinstance(leaf, Reference) else leaf
-
-        return [_identity(self.func), rebuilt((self.args, self._kwargs), change)]
 
     def __repr__(self) -> str:
         return f"<Call of {name_of(self.func)} on backend {self.backend!r}>"
@@ -164,11 +236,7 @@ def check_function(name: str, func: object, backend: object) -> str:
         )
     if not callable(func):
         raise wrong_type(name, func, "a callable")
-    if backend is not None and not isinstance(backend, str):
-        raise wrong_type("backend", backend, "a str or None")
-    if backend is not None and backend not in BACKENDS:
-        *most, last = map(repr, BACKENDS)
-        raise wrong_value("backend", backend, f"{', '.join(most)} or {last}")
+    backend = check_backend(backend)
     body = _body(func)
     if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
         raise TypeError(
@@ -178,6 +246,18 @@ def check_function(name: str, func: object, backend: object) -> str:
     if backend is None:
         return ASYNCIO if inspect.iscoroutinefunction(body) else THREAD
     BACKENDS[backend](func)
+    return backend
+
+
+def check_backend(backend: object) -> str | None:
+    """The name of a backend, or None."""
+    if backend is None:
+        return None
+    if not isinstance(backend, str):
+        raise wrong_type("backend", backend, "a str or None")
+    if backend not in BACKENDS:
+        *most, last = map(repr, BACKENDS)
+        raise wrong_value("backend", backend, f"{', '.join(most)} or {last}")
     return backend
 
 
@@ -224,6 +304,18 @@ here, and by being given to the executor.
 """
 
 
+def check_usual_backend(name: str, backend: object) -> str:
+    """Check the backend for plain functions that name none; None stands for "thread"."""
+    if backend is None:
+        return THREAD
+    if not isinstance(backend, str):
+        raise wrong_type(name, backend, "a str or None")
+    if backend not in BACKENDS or backend == ASYNCIO:
+        known = " or ".join(repr(known) for known in BACKENDS if known != ASYNCIO)
+        raise wrong_value(name, backend, known)
+    return backend
+
+
 def _plain(func: Any) -> Any:
     """The function behind partials, methods and decorations."""
     while True:
@@ -241,25 +333,6 @@ def _body(func: Any) -> Any:
     """What runs when a callable is called: a function, or a class."""
     plain = _plain(func)
     return plain if isinstance(plain, (FunctionType, type)) else _plain(type(plain).__call__)
-
-
-def _identity(func: Any) -> Any:
-    """JSON that stands for a function, or an object that is no JSON if nothing does."""
-    if isinstance(func, partial):
-        return ["partial", _identity(func.func), func.args, func.keywords]
-    if isinstance(func, Decorated):
-        return _identity(func.__wrapped__)
-    owner = getattr(func, "__self__", None)
-    if isinstance(owner, Reference):  # the class form
-        func = type(owner)
-    elif owner is not None and not isinstance(owner, ModuleType):
-        return object()
-    name, module = getattr(func, "__qualname__", None), getattr(func, "__module__", None)
-    if name is None or name.endswith("<lambda>") or getattr(func, "__closure__", None):
-        return object()
-    if module == "__main__" and isinstance(func, FunctionType):
-        module = func.__code__.co_filename
-    return [module, name]
 
 
 def _check_arguments(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,16 @@ def _brief(value: object) -> str:
     except Exception:  # raised by a class of the user's, or for an int of thousands of digits
         text = f"<{type(value).__name__} without a repr>"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def near(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
+    """Up to three of the known names that are like this one, the nearest first.
+
+    ``cutoff`` says how like, from 0.0 to 1.0.
+    """
+    from difflib import get_close_matches  # imports re
+
+    return get_close_matches(name, sorted(known), 3, cutoff)
 
 
 def check_str(name: str, value: object, *, empty: bool = True) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks.errors import TaskCancelled
 from ttasks.model.cancel import CancelToken
-from ttasks.model.checks import check_number, check_str, wrong_value
+from ttasks.model.checks import (
+    check_callable,
+    check_number,
+    check_str,
+    wrong_type,
+    wrong_value,
+)
 from ttasks.model.clock import SYSTEM_CLOCK, Clock
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import Task
+from ttasks.model.task import Task, check_task
 from ttasks.model.task_type import TaskType
 
 if TYPE_CHECKING:
@@ -48,6 +55,29 @@ class TaskContext:
 
     Thread-safe: a handler may hand it to threads of its own.
 
+    The executor makes them. One made by hand serves tests of handlers (see also
+    `ttasks.testing.make_context`) and handlers that call another one. If it is made in a handler,
+    it is cancelled with that one, and what it reports is reported there.
+
+    Args:
+        task: the task.
+        upstream: its direct dependencies: a mapping from id to task, or tasks.
+        reporter: takes progress and output; None means that of the handler around it, or nobody.
+        cancel_token: the signal to stop; None means that of the handler around it, or a new one.
+        attempt: number of the attempt, from 1.
+        deadline: when it times out, by ``clock``; None means after the task's timeout, if any.
+        redactor: hides secrets in text; None means that of the handler around it, or nothing.
+        clock: what ``remaining`` and ``wait_cancelled`` go by.
+        usual_timeout: seconds for a task without a timeout; None means no limit.
+        progress_emitter: called with percent and message at each ``emit_progress``, in place of the
+            reporter.
+
+    Example:
+        >>> task = Task("greet", "world", TaskType("greet"))
+        >>> handler = lambda context: f"hello {context.payload}"
+        >>> handler(TaskContext(task))
+        'hello world'
+
     Attributes:
         attempt: number of this attempt, from 1.
         cancel_token: the signal behind ``cancelled``, for handlers that need to be woken up.
@@ -60,25 +90,45 @@ class TaskContext:
         "_reporter",
         "_task",
         "_upstream",
+        "_usual_timeout",
         "attempt",
         "cancel_token",
         "redactor",
     )
 
+    attempt: int
+    cancel_token: CancelToken
+    redactor: Redactor | None
+
     def __init__(
         self,
         task: Task,
-        reporter: Reporter,
-        cancel_token: CancelToken,
+        upstream: Mapping[str, Task] | Iterable[Task] | None = (),
+        reporter: Reporter | None = None,
+        cancel_token: CancelToken | None = None,
         attempt: int = 1,
-        upstream: tuple[Task, ...] = (),
         deadline: float | None = None,
         redactor: Redactor | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        usual_timeout: float | None = None,
+        *,
+        progress_emitter: Callable[[float | None, str | None], object] | None = None,
     ) -> None:
+        if reporter is None or cancel_token is None:  # it is made by hand
+            check_task("task", task)
+            outer = CURRENT.get()
+            if cancel_token is None:
+                cancel_token = CancelToken() if outer is None else outer.cancel_token
+            reporter = reporter or _reporter(outer, progress_emitter)
+            upstream = _checked_upstream(upstream)
+            if redactor is None and outer is not None:
+                redactor = outer.redactor
+            if deadline is None and task.timeout is not None:
+                deadline = clock.now() + task.timeout
         self._task = task
         self._reporter = reporter
-        self._upstream: tuple[Task, ...] | Mapping[str, Task] = upstream
+        self._upstream: tuple[Task, ...] | Mapping[str, Task] = upstream  # type: ignore[assignment]
+        self._usual_timeout = usual_timeout
         self._deadline = deadline
         self._clock = clock
         self.attempt = attempt
@@ -113,7 +163,8 @@ class TaskContext:
     @property
     def timeout(self) -> float | None:
         """Seconds that this attempt may take; None for no limit."""
-        return self._task.timeout
+        timeout = self._task.timeout
+        return self._usual_timeout if timeout is None else timeout
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -203,10 +254,78 @@ class TaskContext:
         return f"<TaskContext {self.id} {self.title!r} attempt {self.attempt}>"
 
 
+class _NoReporter:
+    """Takes reports to nobody; a `Reporter`."""
+
+    def progress(self, percent: float | None, message: str | None) -> None:
+        """Drop it."""
+
+    def output(self, stream: str, text: str) -> None:
+        """Drop it."""
+
+    def sink(self, stream: str) -> Callable[[str], None] | None:
+        """Nobody listens."""
+        return None
+
+
+class _ProgressTo:
+    """Takes progress to a function, and all else to another reporter; a `Reporter`."""
+
+    def __init__(
+        self, inner: Reporter, emitter: Callable[[float | None, str | None], object]
+    ) -> None:
+        self.output, self.sink, self._emitter = inner.output, inner.sink, emitter
+
+    def progress(self, percent: float | None, message: str | None) -> None:
+        """Hand it to the function."""
+        self._emitter(percent, message)
+
+
+def _reporter(
+    outer: TaskContext | None,
+    emitter: Callable[[float | None, str | None], object] | None,
+) -> Reporter:
+    """The reporter of a context that is made by hand."""
+    inner: Reporter = _NoReporter() if outer is None else _reporter_of(outer)
+    if emitter is None:
+        return inner
+    check_callable("progress_emitter", emitter)
+    return _ProgressTo(inner, emitter)
+
+
+def _checked_upstream(upstream: object) -> tuple[Task, ...]:
+    """Tasks that are given as a mapping from id, or one after the other."""
+    if upstream is None:
+        return ()
+    items = upstream.values() if isinstance(upstream, Mapping) else upstream
+    if isinstance(items, (str, bytes, Task)) or not isinstance(items, Iterable):
+        raise wrong_type("upstream", upstream, "a mapping from id to Task, or tasks")
+    found = tuple(items)
+    for task in found:
+        check_task("upstream", task)
+    return found
+
+
+_reporter_of: Callable[[TaskContext], Reporter] = attrgetter("_reporter")
+
+
 def _check_stream(stream: object) -> None:
     if check_str("stream", stream) not in STREAMS:
         raise wrong_value("stream", stream, "'stdout' or 'stderr'")
 
+
+class Prints(Protocol):
+    """Where the text goes that a task prints."""
+
+    def write(self, stream: str, text: str) -> None:
+        """Take text of "stdout" or "stderr"."""
+
+    def flush(self, stream: str) -> None:
+        """Let go of what is held back."""
+
+
+PRINTS: ContextVar[Prints | None] = ContextVar("ttasks_prints", default=None)
+"""Set where the prints of a task are captured; not in subscribers, whose prints are their own."""
 
 CURRENT: ContextVar[TaskContext | None] = ContextVar("ttasks_current", default=None)
 

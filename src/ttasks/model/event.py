@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ttasks.model.frozen import fast_maker
 from ttasks.model.status import TaskStatus
@@ -29,6 +29,7 @@ class TaskEventType(Enum):
     REUSED = "reused"
     PERSISTENCE_FAILED = "persistence_failed"
     RUN_STARTED = "run_started"
+    RUN_STOPPING = "run_stopping"
     RUN_ENDED = "run_ended"
     CIRCUIT_OPENED = "circuit_opened"
     CIRCUIT_CLOSED = "circuit_closed"
@@ -56,8 +57,10 @@ class TaskEvent:
     CANCELLED. A task that is cancelled between two attempts has one more, CANCELLED. A task that
     never starts has one event only: FAILED (no handler), CANCELLED, BLOCKED, SKIPPED or REUSED
     (it took over the result of an equal task).
-    The first event of the run of a graph is RUN_STARTED, the last is RUN_ENDED. They are of no
-    task: ``task`` is None and ``task_id`` is empty. A task that is executed or submitted alone has
+    The first event of the run of a graph is RUN_STARTED, the last is RUN_ENDED. RUN_STOPPING comes
+    between them when it is cancelled, interrupted or out of time, or stops because of
+    ``fail_fast``, and again if it is killed. They are of no task: ``task`` is None and ``task_id``
+    is empty. A task that is executed or submitted alone has
     a run, too, but its own events say when that begins and ends.
     PERSISTENCE_FAILED comes just before the event whose row could
     not be written, CIRCUIT_OPENED and CIRCUIT_CLOSED just before the end of the attempt that
@@ -71,8 +74,8 @@ class TaskEvent:
         previous_status, status: before and after; equal where the event is no transition. What
             follows a FAILED attempt comes from FAILED, although the task is PENDING in between. A
             run goes from PENDING to RUNNING, and ends as SUCCEEDED, FAILED or CANCELLED.
-        error: message of a failure, cancellation, failed write or change of a circuit, or why the
-            task is BLOCKED or SKIPPED; else None.
+        error: message of a stop, a failure, cancellation, failed write or change of a circuit, or
+            why the task is BLOCKED or SKIPPED; else None.
         attempt: number of the attempt, from 1; 0 if the task never started.
         retry_in: on a FAILED that will be retried, seconds until then, else None.
         progress_percent: 0 to 100, or None.
@@ -102,6 +105,40 @@ class TaskEvent:
     def run_id(self) -> str | None:
         """Id of the run that the event is part of, or None."""
         return None if self.run is None else self.run.id
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as values that JSON can hold, with the same keys for every kind of event.
+
+        The task is there by ``task_id``, ``title`` and ``task_type``, the last two None for a run.
+        The time is in ISO 8601.
+
+        Example:
+            >>> from datetime import UTC, datetime
+            >>> from ttasks import Task
+            >>> task, moment = Task.bash("true"), datetime(2026, 1, 1, tzinfo=UTC)
+            >>> status = TaskStatus.RUNNING
+            >>> event = TaskEvent(TaskEventType.STARTED, task.id, task, moment, status, status)
+            >>> event.to_dict()["type"], event.to_dict()["timestamp"]
+            ('started', '2026-01-01T00:00:00+00:00')
+        """
+        task: Task | None = self.task
+        return {
+            "type": self.type.value,
+            "task_id": self.task_id,
+            "title": None if task is None else task.title,
+            "task_type": None if task is None else task.type.value,
+            "run_id": self.run_id,
+            "timestamp": self.timestamp.isoformat(),
+            "previous_status": self.previous_status.value,
+            "status": self.status.value,
+            "error": self.error,
+            "attempt": self.attempt,
+            "retry_in": self.retry_in,
+            "progress_percent": self.progress_percent,
+            "progress_message": self.progress_message,
+            "output_stream": self.output_stream,
+            "output_chunk": self.output_chunk,
+        }
 
 
 make_event = fast_maker(TaskEvent)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ttasks.model.call import Call
 from ttasks.model.checks import plain
 from ttasks.model.command import with_variables
+from ttasks.model.identity import as_text, call_identity, value_identity
 
 if TYPE_CHECKING:
     from ttasks.model.task import Task
+
+_VERSION = 2
+"""Of what is digested. Fingerprints of another version match none of these."""
 
 
 def fingerprint_of(task: Task, upstream: Iterable[str | None] = ()) -> str | None:
     """A digest of what a task does, equal for equal work in any process.
 
     It covers type, payload, options, version and the fingerprints of the direct dependencies in
-    their order; not the title, nor how the task is treated (timeout, retry, priority, group). A
-    payload that is no JSON takes part if it has a method ``identity()`` that returns JSON.
+    their order; not the title, nor how the task is treated (timeout, retry, priority, group). Of a
+    call it covers the function with its code, and the arguments by the names of its parameters.
+    Any other payload may have a method ``identity()`` that returns what to take in its place.
 
     Returns:
         None if the payload, or a dependency, has no fingerprint: then nothing is known to be equal.
@@ -27,18 +32,20 @@ def fingerprint_of(task: Task, upstream: Iterable[str | None] = ()) -> str | Non
     ends = list(upstream)
     if None in ends:
         return None
-    payload = task.payload
-    identity = getattr(payload, "identity", None)
-    if callable(identity):
-        payload = identity()
-    options = with_variables(task.options) if "env_from" in task.options else task.options
-    facts = [task.type.value, payload, plain(options), task.version, ends]
     try:
-        text = _to_json(facts)
-    except (TypeError, ValueError, RecursionError):
+        payload = _payload(task.payload)
+        options = with_variables(task.options) if "env_from" in task.options else task.options
+        facts = [_VERSION, task.type.value, payload, plain(options), task.version, ends]
+        text = as_text(facts)
+    except Exception:  # there is none, or whatever an attribute of the user's raises
         return None
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-# One encoder, made once: `json.dumps` with options makes a new one for every call.
-_to_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+def _payload(payload: Any) -> Any:
+    if type(payload) is str:
+        return payload
+    if type(payload) is Call:
+        return call_identity(payload)
+    identity = getattr(payload, "identity", None)
+    return value_identity(identity() if callable(identity) else payload)

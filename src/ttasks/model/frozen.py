@@ -21,7 +21,12 @@ def fast_maker(frozen: Callable[P, T]) -> Callable[P, T]:
     items = fields(cast(Any, frozen))
     names = [item.name for item in items]
     twin = make_dataclass(
-        f"_Open{getattr(frozen, '__name__', '')}", names, init=False, eq=False, slots=True
+        f"_Open{getattr(frozen, '__name__', '')}",
+        names,
+        bases=getattr(frozen, "__orig_bases__", ()),  # Generic[...] of a generic class
+        init=False,
+        eq=False,
+        slots=True,
     )
     scope: dict[str, Any] = {"new": twin.__new__, "twin": twin, "frozen": frozen}
     parameters = []

@@ -17,10 +17,10 @@ from typing import (
     overload,
 )
 
-from ttasks.model.attributes import ATTRIBUTES, check_options
+from ttasks.errors import did_you_mean
+from ttasks.model.attributes import FUNCTION_SETTINGS, check_settings, meant_by
 from ttasks.model.call import Decorated, check_function, name_of
 from ttasks.model.task import PythonSettings, PythonTask, Task
-from ttasks.model.task_type import TaskType
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -28,14 +28,13 @@ C = TypeVar("C")
 R = TypeVar("R")
 S = TypeVar("S")
 
-_SETTINGS = frozenset(ATTRIBUTES) - {"payload", "type"} | {"backend"}
-
 
 class FunctionSettings(PythonSettings, total=False):
     """Keyword arguments of ``@task``; see `Task` and `Task.python`."""
 
     title: str | None
     backend: str | None
+    capture_print: bool
 
 
 class TaskFunction(Decorated, Generic[P, C, R]):
@@ -160,13 +159,8 @@ def _itself(func: Any) -> Any:
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a function's tasks, as `Task` would keep them."""
-    checked = dict(settings)
-    for name, value in settings.items():
-        if name not in _SETTINGS:
-            known = ", ".join(sorted(_SETTINGS))
-            raise TypeError(f"@task has no setting {name!r}; it has {known}")
-        if name == "options":
-            checked[name] = check_options(name, value, TaskType.PYTHON)
-        elif name != "backend" and not (name == "title" and value is None):
-            checked[name] = ATTRIBUTES[name](name, value)
-    return checked
+    for name in settings.keys() - FUNCTION_SETTINGS:
+        hint = did_you_mean(meant_by(name))
+        known = ", ".join(sorted(FUNCTION_SETTINGS))
+        raise TypeError(f"@task has no setting {name!r}{hint or f'; it has {known}'}")
+    return check_settings(settings)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from operator import attrgetter, methodcaller
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from ttasks.errors import (
     CycleError,
@@ -12,19 +14,29 @@ from ttasks.errors import (
     GraphFailedError,
     UnknownDependencyError,
     describe,
+    did_you_mean,
 )
 from ttasks.model.call import Call
-from ttasks.model.checks import check_bool, check_optional_str, check_str, wrong_type
+from ttasks.model.checks import (
+    check_bool,
+    check_moment,
+    check_optional_str,
+    check_str,
+    wrong_type,
+)
 from ttasks.model.facts import RunFacts
 from ttasks.model.ids import new_id
+from ttasks.model.names import Names
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.run import Run
-from ttasks.model.running import GraphStatistics, RunOptions, RunState
+from ttasks.model.running import GraphStatistics, Limits, RunOptions, RunState
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, check_task
-from ttasks.model.topology import Topology, topology
+from ttasks.model.topology import Topology, in_order, topology
 
 AnyTask = TypeVar("AnyTask", bound=Task)
+Upstream = Task | str
+"""A dependency: a task, or the key or title of one."""
 
 GOOD = (TaskStatus.SUCCEEDED, TaskStatus.SKIPPED)
 """What a required task may end as in a graph that is ok."""
@@ -42,6 +54,10 @@ class Node(NamedTuple):
 
 class GraphRunner(Protocol):
     """What `TaskGraph.run` needs of an executor."""
+
+    @property
+    def max_workers(self) -> int:
+        """Threads of a run that is not given a number of its own."""
 
     def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
         """Run it and return when it has ended."""
@@ -65,6 +81,7 @@ class TaskGraph:
 
     Attributes:
         id: uuid4 as str.
+        created_at: aware UTC; read-only.
 
     Example:
         >>> graph = TaskGraph("release")
@@ -78,7 +95,11 @@ class TaskGraph:
         self._id = new_id()
         self.title = check_str("title", title)
         self.key = check_optional_str("key", key)
+        self._created_at = datetime.now(UTC)
         self._nodes: dict[str, Node] = {}
+        # The dependencies of tasks that name any by key or title; `Node.after` has only the others.
+        self._named: dict[str, tuple[Upstream, ...]] = {}
+        self._complete: dict[str, Node] | None = None  # with those in place, made on demand
         self._dependents: dict[str, list[Task]] | None = None  # made on demand
         self._topology: Topology | None = None  # left by `validate` for a run
         self._state = RunState()
@@ -88,9 +109,51 @@ class TaskGraph:
         """Identity of the graph, a uuid4 as str."""
         return self._id
 
+    @property
+    def created_at(self) -> datetime:
+        """When the graph was made, aware UTC."""
+        return self._created_at
+
+    @classmethod
+    def of(cls, tasks: Iterable[Task], title: str = "", *, key: str | None = None) -> Self:
+        """Make a graph of tasks whose order follows from their arguments.
+
+        A Python task depends on the tasks among its arguments; they have to be among ``tasks``.
+
+        Args:
+            tasks: in any order.
+            title, key: see `TaskGraph`.
+
+        Raises:
+            TypeError: one of them is no task.
+            UnknownDependencyError: a task among the arguments of another is missing.
+            CycleError: tasks are arguments of each other.
+
+        Example:
+            >>> numbers = Task.python(range, (4,))
+            >>> total = Task.python(sum, (numbers,))
+            >>> TaskGraph.of([total, numbers])[total] == (numbers,)
+            True
+        """
+        if isinstance(tasks, Task):
+            raise wrong_type("tasks", tasks, "an iterable of tasks; for a single one write [task]")
+        if isinstance(tasks, (str, bytes)) or not isinstance(tasks, Iterable):
+            raise wrong_type("tasks", tasks, "an iterable of tasks")
+        graph = cls(title, key=key)
+        for position, task in enumerate(tasks):
+            check_task(f"tasks[{position}]", task)
+            graph.add(task)
+        graph.validate()
+        return graph
+
     @classmethod
     def restore(
-        cls, graph_id: str, nodes: Iterable[Node], title: str = "", key: str | None = None
+        cls,
+        graph_id: str,
+        nodes: Iterable[Node],
+        title: str = "",
+        key: str | None = None,
+        created_at: datetime | None = None,
     ) -> TaskGraph:
         """Make a graph as a store remembers it; for implementers of stores.
 
@@ -98,9 +161,11 @@ class TaskGraph:
             graph_id: its ``id``.
             nodes: its tasks with their edges and flags, in insertion order; not checked.
             title, key: see `TaskGraph`.
+            created_at: aware; None means now.
         """
         graph = cls(title, key=key)
         graph._id = check_str("graph_id", graph_id, empty=False)
+        graph._created_at = check_moment("created_at", created_at) or graph._created_at
         graph._nodes = {node.task.id: node for node in nodes}
         return graph
 
@@ -110,29 +175,34 @@ class TaskGraph:
         self,
         task: AnyTask,
         *,
-        after: Iterable[Task] | Task = (),
+        after: Iterable[Upstream] | Upstream = (),
         finally_: bool = False,
         required: bool = True,
         on_dep_failure: DependencyPolicy = DependencyPolicy.BLOCK,
+        check: bool = False,
     ) -> AnyTask:
         """Add a task, or replace the edges and flags of one that is there already.
 
         Args:
             task: the task.
-            after: its direct dependencies; they may be added to the graph later. Tasks among the
+            after: its direct dependencies: tasks, or their keys or titles (a key wins). They may
+                be added to the graph later; names are looked up by ``validate``. Tasks among the
                 arguments of a Python task are dependencies too, before these.
             finally_: run it once all of ``after`` are finished, whatever became of them, also
                 when the run is cancelled. A finally task without ``after`` may start at once.
             required: whether its failure makes ``ok`` false.
             on_dep_failure: what it does when a dependency did not succeed; a finally task runs
                 in any case.
+            check: refuse a cycle at once, not only when the graph is validated. This looks at all
+                upstream tasks.
 
         Returns:
             The task.
 
         Raises:
             TypeError: an argument has the wrong type.
-            CycleError: the arguments of a Python task refer to the task itself.
+            CycleError: the arguments of a Python task refer to the task itself; with ``check``,
+                for every cycle. Nothing has changed.
             GraphError: a run is active.
         """
         check_task("task", task)
@@ -140,24 +210,54 @@ class TaskGraph:
         check_bool("required", required)
         if not isinstance(on_dep_failure, DependencyPolicy):
             raise wrong_type("on_dep_failure", on_dep_failure, "a DependencyPolicy")
-        node = Node(task, _edges(task, after), finally_, required, on_dep_failure)
-        self._change()
-        self._nodes[task.id] = node
+        check_bool("check", check)
+        edges = _edges(task, after)
+        if check:
+            ends = [self._if_known(item) for item in edges.given]
+            self._check_acyclic(task, [end for end in ends if end is not None])
+        self._put(Node(task, edges.tasks, finally_, required, on_dep_failure), edges)
         return task
 
-    def __setitem__(self, task: Task, after: Iterable[Task] | Task) -> None:
+    def __setitem__(self, task: Task, after: Iterable[Upstream] | Upstream) -> None:
         """Set the dependencies of a task; adds it if need be, keeps its flags otherwise."""
         check_task("task", task)
         known = self._nodes.get(task.id)
         if known is None:
             self.add(task, after=after)
         else:
-            node = known._replace(after=_edges(task, after))
-            self._change()
-            self._nodes[task.id] = node
+            edges = _edges(task, after)
+            self._put(known._replace(after=edges.tasks), edges)
 
-    def add_dependency(self, task: Task, dependency: Task) -> None:
+    def _put(self, node: Node, edges: _Edges) -> None:
+        """Add or replace a node."""
+        self._change()
+        task_id = node.task.id
+        if edges.given is not edges.tasks:
+            self._named[task_id] = edges.given
+        elif self._named:
+            self._named.pop(task_id, None)
+        self._nodes[task_id] = node
+
+    def _if_known(self, upstream: Upstream) -> Task | None:
+        """A dependency, if it is a task or by now the name of one."""
+        if isinstance(upstream, Task):
+            return upstream
+        found = Names(self).called(upstream)
+        return found[0] if len(found) == 1 else None
+
+    def _check_acyclic(self, task: Task, after: list[Task]) -> None:
+        """Raise CycleError if these dependencies of a task would close a cycle."""
+        came_from = _walk(after, self._after)
+        if task.id in came_from:
+            path = [task]
+            while (step := came_from[path[-1].id]) is not None:
+                path.append(step)
+            raise CycleError([task, *reversed(path[1:])])
+
+    def add_dependency(self, task: Task, dependency: Upstream) -> None:
         """Let ``task`` also wait for ``dependency``; does nothing if it does already.
+
+        The dependency is a task of the graph, or the key or title of one.
 
         Raises:
             UnknownDependencyError: ``dependency`` is not in the graph.
@@ -166,33 +266,34 @@ class TaskGraph:
             GraphError: a run is active. In every case nothing has changed.
         """
         node = self._node(task)
+        if isinstance(dependency, str):
+            dependency = Names(self).upstream(task, dependency)
         check_task("dependency", dependency)
         if dependency.id not in self._nodes:
             raise UnknownDependencyError(task, dependency)
-        came_from = _walk([dependency], self._after)
-        if task.id in came_from:
-            path = [task]
-            while (step := came_from[path[-1].id]) is not None:
-                path.append(step)
-            raise CycleError([task, *reversed(path[1:])])
+        self._check_acyclic(task, [dependency])
         if dependency not in node.after:
-            self._change()
-            self._nodes[task.id] = node._replace(after=(*node.after, dependency))
+            after = (*node.after, dependency)
+            self._put(node._replace(after=after), _Edges(after, after))
 
     def remove(self, task: Task) -> None:
         """Remove a task that no other task depends on.
 
         Raises:
-            UnknownDependencyError: another task depends on it.
-            KeyError: it is not in the graph.
-            GraphError: a run is active. In every case nothing has changed.
+            GraphError: another task depends on it, or a run is active.
+            KeyError: it is not in the graph. In every case nothing has changed.
         """
         self._node(task)
-        for dependent in self.dependents(task):
-            if dependent != task:
-                raise UnknownDependencyError(dependent, task)
+        others = [item.title for item in self.dependents(task) if item != task]
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            raise GraphError(
+                f"Task {task.title!r} cannot be removed, because {others[0]!r}{more} depends on "
+                "it; remove that first, or set its dependencies anew"
+            )
         self._change()
         del self._nodes[task.id]
+        self._named.pop(task.id, None)
 
     def __delitem__(self, task: Task) -> None:
         """The same as ``remove``."""
@@ -201,9 +302,12 @@ class TaskGraph:
     def validate(self) -> None:
         """Check that every dependency is in the graph and that there is no cycle, in linear time.
 
+        Names are looked up here.
+
         Raises:
-            UnknownDependencyError: a dependency is missing.
+            UnknownDependencyError: a dependency is missing, or no task has that key or title.
             CycleError: with the tasks of one cycle in order.
+            GraphError: several tasks have a title that stands for a dependency.
         """
         self._topology = self._checked_edges()
 
@@ -221,13 +325,55 @@ class TaskGraph:
     def __len__(self) -> int:
         return len(self._nodes)
 
+    def find(self, name: str) -> Task:
+        """The task with this key; or else with this title; or else with this id.
+
+        Raises:
+            GraphError: there is none (the message names near ones), or several have this title.
+        """
+        check_str("name", name)
+        names = Names(self)
+        found = names.called(name) or [task for task in self if task.id == name]
+        if len(found) == 1:
+            return found[0]
+        title = f"Graph {self.title!r}" if self.title else "The graph"
+        if found:
+            raise GraphError(f"{title} has {len(found)} tasks that are called {name!r}")
+        raise GraphError(f"{title} has no task {name!r}{did_you_mean(names.near(name))}")
+
+    def ordered(self) -> list[Task]:
+        """All tasks, each after those that it depends on; raises as ``validate``."""
+        nodes = self.nodes()
+        return [nodes[number].task for number in in_order(topology_of(self))]
+
     def items(self) -> list[tuple[Task, tuple[Task, ...]]]:
         """Each task with its direct dependencies, in insertion order."""
-        return [(node.task, node.after) for node in self._nodes.values()]
+        return [(node.task, node.after) for node in self.nodes()]
 
     def nodes(self) -> list[Node]:
-        """Each task with its edges and flags, in insertion order; for implementers of stores."""
-        return list(self._nodes.values())
+        """Each task with its edges and flags, in insertion order; for implementers of stores.
+
+        Raises as ``validate`` for a dependency that is named and not found, as all that looks at
+        edges does.
+        """
+        self._complete = None  # titles and keys may have changed
+        return list(self._all().values())
+
+    def _all(self) -> dict[str, Node]:
+        """The nodes by id, with dependencies in place of their names."""
+        if not self._named:
+            return self._nodes
+        if self._complete is None:
+            nodes, names = dict(self._nodes), Names(self)
+            for task_id, after in self._named.items():
+                node = nodes[task_id]
+                ends = [
+                    item if isinstance(item, Task) else names.upstream(node.task, item)
+                    for item in after
+                ]
+                nodes[task_id] = node._replace(after=tuple(dict.fromkeys(ends)))
+            self._complete = nodes
+        return self._complete
 
     def dependencies(self, task: Task) -> list[Task]:
         """Direct dependencies of a task, in the order they were named."""
@@ -239,7 +385,7 @@ class TaskGraph:
         dependents = self._dependents
         if dependents is None:
             dependents = {}
-            for node in self._nodes.values():
+            for node in self.nodes():
                 for upstream in node.after:
                     dependents.setdefault(upstream.id, []).append(node.task)
             self._dependents = dependents  # set when complete: other threads may read it
@@ -251,12 +397,12 @@ class TaskGraph:
 
     def roots(self) -> list[Task]:
         """Tasks without dependencies, in insertion order."""
-        return self._tasks(lambda node: not node.after)
+        return [node.task for node in self.nodes() if not node.after]
 
     def leaves(self) -> list[Task]:
         """Tasks that nothing depends on, in insertion order."""
-        named = {upstream.id for node in self._nodes.values() for upstream in node.after}
-        return self._tasks(lambda node: node.task.id not in named)
+        used = {upstream.id for node in self.nodes() for upstream in node.after}
+        return self._tasks(lambda node: node.task.id not in used)
 
     def is_finally(self, task: Task) -> bool:
         """True if the task was added with ``finally_=True``."""
@@ -350,18 +496,28 @@ class TaskGraph:
         """Return if ``ok``.
 
         Raises:
-            GraphFailedError: it lists every required task that did not succeed with its error.
+            GraphFailedError: it lists every required task that did not succeed with its error. It
+                is raised from what the first task that failed has raised.
         """
         if self.ok:
             return
-        shown = self._state.title_of
-        failures = [
-            (shown(node.task), self._reason(node.task))
+        required = [
+            node.task
             for node in self._nodes.values()
             if node.required and node.task.status not in GOOD
         ]
+        shown = self._state.title_of
+        failures = [(shown(task), self._reason(task)) for task in required if not task.is_cancelled]
+        raised = {task.id for task in required if task.is_failed} or {t.id for t in self.failed}
+        exceptions = [error for key, error in self.errors.items() if key in raised]
         error = self._state.error
-        raise GraphFailedError(shown(self), failures, None if error is None else describe(error))
+        raise GraphFailedError(
+            shown(self),
+            failures,
+            None if error is None else describe(error),
+            [shown(task) for task in required if task.is_cancelled],
+            exceptions,
+        ) from next(iter(exceptions), error)
 
     def _reason(self, task: Task) -> str:
         blocker = self._nodes.get(task.blocked_by or "")
@@ -372,17 +528,29 @@ class TaskGraph:
     def statistics(self) -> GraphStatistics:
         """Counts and times of the run that is active, or of the latest; from any thread."""
         counts = dict.fromkeys(TaskStatus, 0)
+        reasons: Counter[str] = Counter()
         running = []
         for node in list(self._nodes.values()):
-            status = node.task.status
+            status, result = node.task.status, node.task.result
             counts[status] += 1
             if status is TaskStatus.RUNNING:
                 running.append(node.task.title)
+            elif result is not None and result.termination_reason and status.is_bad:
+                reasons[result.termination_reason] += 1
         handle = self._state.handle
         if handle is None:
-            return GraphStatistics(counts, tuple(running))
+            return GraphStatistics(counts, tuple(running), reasons=dict(reasons))
         return GraphStatistics(
-            counts, tuple(running), handle.waiting, handle.elapsed, handle.retries
+            counts,
+            tuple(running),
+            handle.waiting,
+            handle.elapsed,
+            handle.retries,
+            handle.retry_budget,
+            dict(reasons),
+            handle.started_at,
+            handle.ended_at,
+            handle.breakers,
         )
 
     # Running
@@ -390,13 +558,13 @@ class TaskGraph:
     def run(
         self,
         executor: GraphRunner,
-        max_workers: int = 4,
+        max_workers: int | None = None,
         *,
         fail_fast: bool = False,
         timeout: float | None = None,
         finally_timeout: float | None = None,
         retry_budget: int | None = None,
-        limits: Mapping[str, int] | None = None,
+        limits: Limits | None = None,
         handle_sigterm: bool = False,
         resume: bool = False,
         wait: bool = False,
@@ -411,14 +579,14 @@ class TaskGraph:
         Args:
             executor: whose handlers, store and subscribers to use.
             max_workers: threads at most, at least 1; coroutines and retries take none while they
-                wait.
+                wait. None means as many as the executor was given.
             fail_fast: stop as ``cancel`` does at the first failure of a required task.
             timeout: seconds, above 0; then stop as ``cancel`` does. None means no limit.
             finally_timeout: seconds that all finally tasks together may take once the run has been
                 stopped; then they are cancelled too. None means no limit.
             retry_budget: retries of all tasks together, at least 0; None means no limit.
-            limits: group name to how many tasks of it this run may have running at once, at
-                least 1, beside the limits of the executor.
+            limits: group name or TaskType to how many tasks of it this run may have running at
+                once, at least 1, beside the limits of the executor.
             handle_sigterm: treat SIGTERM like Ctrl-C, and SIGHUP (a closed terminal) too unless the
                 program ignores it; works in the main thread only. Without it they end the
                 program at once: its commands go on, and no finally task runs.
@@ -443,8 +611,10 @@ class TaskGraph:
             TaskCancelled: the caller is a handler that was left behind, or the run was cancelled
                 while it waited for the key; nothing has started.
         """
+        if not hasattr(executor, "run_graph"):
+            raise wrong_type("executor", executor, "a TaskExecutor")
         options = RunOptions(
-            max_workers,
+            executor.max_workers if max_workers is None else max_workers,
             fail_fast,
             timeout,
             finally_timeout,
@@ -454,54 +624,56 @@ class TaskGraph:
             resume,
             wait,
         )
-        if not hasattr(executor, "run_graph"):
-            raise wrong_type("executor", executor, "a TaskExecutor")
         executor.run_graph(self, options)
         return self
 
     async def arun(
         self,
         executor: GraphRunner,
-        max_workers: int = 4,
+        max_workers: int | None = None,
         *,
         fail_fast: bool = False,
         timeout: float | None = None,
         finally_timeout: float | None = None,
         retry_budget: int | None = None,
-        limits: Mapping[str, int] | None = None,
+        limits: Limits | None = None,
+        handle_sigterm: bool = False,
         resume: bool = False,
         wait: bool = False,
     ) -> TaskGraph:
-        """``run`` for coroutines: never blocks the event loop.
+        """``run`` for coroutines: never blocks the event loop, and runs coroutine tasks on it.
 
         Cancelling the awaiting coroutine cancels the run, waits for its finally tasks and then
-        raises ``asyncio.CancelledError``. Arguments and errors as for ``run``.
+        raises ``asyncio.CancelledError``. ``asyncio.run`` does that at Ctrl-C. Arguments and errors
+        as for ``run``; with ``handle_sigterm``, a KeyboardInterrupt ends the event loop once the
+        finally tasks have run.
         """
+        if not hasattr(executor, "arun_graph"):
+            raise wrong_type("executor", executor, "a TaskExecutor")
         options = RunOptions(
-            max_workers,
+            executor.max_workers if max_workers is None else max_workers,
             fail_fast,
             timeout,
             finally_timeout,
             retry_budget,
             limits,
-            resume=resume,
-            wait=wait,
+            handle_sigterm,
+            resume,
+            wait,
         )
-        if not hasattr(executor, "arun_graph"):
-            raise wrong_type("executor", executor, "a TaskExecutor")
         await executor.arun_graph(self, options)
         return self
 
     def start(
         self,
         executor: GraphRunner,
-        max_workers: int = 4,
+        max_workers: int | None = None,
         *,
         fail_fast: bool = False,
         timeout: float | None = None,
         finally_timeout: float | None = None,
         retry_budget: int | None = None,
-        limits: Mapping[str, int] | None = None,
+        limits: Limits | None = None,
         resume: bool = False,
         wait: bool = False,
     ) -> Run:
@@ -514,8 +686,10 @@ class TaskGraph:
         Returns:
             The run, to wait for it, cancel it and look at it.
         """
+        if not hasattr(executor, "start_graph"):
+            raise wrong_type("executor", executor, "a TaskExecutor")
         options = RunOptions(
-            max_workers,
+            executor.max_workers if max_workers is None else max_workers,
             fail_fast,
             timeout,
             finally_timeout,
@@ -524,8 +698,6 @@ class TaskGraph:
             resume=resume,
             wait=wait,
         )
-        if not hasattr(executor, "start_graph"):
-            raise wrong_type("executor", executor, "a TaskExecutor")
         return executor.start_graph(self, options)
 
     @property
@@ -599,16 +771,16 @@ class TaskGraph:
 
     def _node(self, task: Task) -> Node:
         check_task("task", task)
-        return self._nodes[task.id]
+        return self._all()[task.id]
 
     def _after(self, task: Task) -> tuple[Task, ...]:
-        node = self._nodes.get(task.id)
+        node = self._all().get(task.id)
         return () if node is None else node.after
 
     def _checked_edges(self) -> Topology:
         """Those that ``validate`` has left, or new ones. They are not kept for a second run."""
         found, self._topology = self._topology, None
-        if found is None:
+        if found is None or self._named:  # titles and keys may have changed
             nodes = self.nodes()
             found = topology([node.task for node in nodes], [node.after for node in nodes])
         return found
@@ -616,7 +788,7 @@ class TaskGraph:
     def _change(self) -> None:
         if self._state.active:
             raise GraphError(f"Graph {self.title!r} cannot be changed while it is running")
-        self._dependents = self._topology = None
+        self._dependents = self._complete = self._topology = None
 
 
 # For the engine and for stores, not for users.
@@ -629,31 +801,60 @@ topology_of: Callable[[TaskGraph], Topology] = methodcaller("_checked_edges")
 """The checked edges of a graph, as numbers in insertion order; raises as ``validate``."""
 
 
-def _edges(task: Task, after: Iterable[Task] | Task) -> tuple[Task, ...]:
+class _Edges(NamedTuple):
+    """The dependencies of a task: as they were given, and without names.
+
+    The same object twice if there are no names.
+    """
+
+    given: tuple[Upstream, ...]
+    tasks: tuple[Task, ...]
+
+
+def _edges(task: Task, after: Iterable[Upstream] | Upstream) -> _Edges:
     """The dependencies of a task: those among its arguments, then those that are named."""
-    named = _check_tasks("after", after)
+    edges = _check_upstreams("after", after)
     if type(task.payload) is not Call:
-        return named
+        return edges
     used = task.payload.references()
     if task in used:
         raise CycleError([task])
-    return tuple(dict.fromkeys((*used, *named))) if used else named
+    lost = [item for item in used if not isinstance(item, Task)]
+    if lost:
+        raise GraphError(
+            f"Task {task.title!r} needs the value of task {lost[0].id}, which was not loaded with "
+            "it; load the graph that both are part of"
+        )
+    if not used:
+        return edges
+    tasks = tuple(dict.fromkeys((*used, *edges.tasks)))
+    if edges.given is edges.tasks:
+        return _Edges(tasks, tasks)
+    return _Edges(tuple(dict.fromkeys((*used, *edges.given))), tasks)
 
 
-def _check_tasks(name: str, value: object) -> tuple[Task, ...]:
-    """The tasks of an argument that takes one or several, each once."""
-    if isinstance(value, Task):
-        return (value,)
-    if not isinstance(value, (tuple, list)) and (
-        isinstance(value, (str, bytes)) or not isinstance(value, Iterable)
+def _check_upstreams(name: str, value: object) -> _Edges:
+    """The dependencies in an argument that takes one or several, each once."""
+    if isinstance(value, (Task, str)):
+        value = (value,)
+    elif not isinstance(value, (tuple, list)) and (
+        isinstance(value, bytes) or not isinstance(value, Iterable)
     ):
-        raise wrong_type(name, value, "a Task or an iterable of them")
+        raise wrong_type(name, value, "a Task, the key or title of one, or an iterable of them")
     found: dict[str, Task] = {}
+    names: dict[str, Upstream] = {}  # with the tasks, if there are names
     for position, item in enumerate(value):
-        if not isinstance(item, Task):
-            raise wrong_type(f"{name}[{position}]", item, "a Task")
-        found[item.id] = item
-    return tuple(found.values())
+        if isinstance(item, Task):
+            found[item.id] = item
+            if names:
+                names[item.id] = item
+        elif isinstance(item, str):
+            names = names or {**found}
+            names[item] = check_str(f"{name}[{position}]", item, empty=False)
+        else:
+            raise wrong_type(f"{name}[{position}]", item, "a Task, or the key or title of one")
+    tasks = tuple(found.values())
+    return _Edges(tuple(names.values()), tasks) if names else _Edges(tasks, tasks)
 
 
 def _walk(start: Iterable[Task], after: Callable[[Task], Iterable[Task]]) -> dict[str, Task | None]:

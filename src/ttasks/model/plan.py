@@ -25,6 +25,8 @@ from ttasks.model.status import BLOCKED, CANCELLED, SKIPPED, SUCCEEDED, TaskStat
 from ttasks.model.timeline import Notes, Wait, notes_since
 from ttasks.model.topology import Topology
 
+Groups = tuple[str, ...]
+
 Order = tuple[float, datetime | None]
 """Priority (higher first) and deadline (earlier first, None last) of a node."""
 
@@ -81,7 +83,7 @@ class Plan:
         finally_: nodes that run once all their upstreams are finished, whatever their outcome,
             even after ``stop``.
         orders: priority and deadline of nodes that have any.
-        groups: group of each node that is in a limited one.
+        groups: limited groups of each node that is in any.
         finished: outcome of nodes that ended before this run and are not tried again.
         now: the moment at which the run begins.
 
@@ -111,7 +113,7 @@ class Plan:
         policies: Sequence[DependencyPolicy],
         finally_: frozenset[int] = frozenset(),
         orders: Mapping[int, Order] | None = None,
-        groups: Mapping[int, str] | None = None,
+        groups: Mapping[int, Groups] | None = None,
         finished: Mapping[int, TaskStatus] | None = None,
         now: float = 0.0,
     ) -> None:
@@ -163,7 +165,7 @@ class Plan:
         decisions, self._initial = self._initial, []
         return decisions
 
-    def add(self, order: Order = (0.0, None), group: str | None = None, now: float = 0.0) -> int:
+    def add(self, order: Order = (0.0, None), groups: Groups = (), now: float = 0.0) -> int:
         """Add a node without edges, which may start at once, to a plan that has begun.
 
         It is queued behind all present nodes of the same order. Numbers given to `forget` are used
@@ -193,8 +195,8 @@ class Plan:
             self.slots.append(0)
         self._last_key += 1
         self._keys[node] = (*_key(order), self._last_key)
-        if group is not None:
-            self._groups[node] = group
+        if groups:
+            self._groups[node] = groups
         self.unfinished += 1
         self.ready[node] = now
         self._enqueue(node)
@@ -210,15 +212,17 @@ class Plan:
 
     def take(
         self,
-        acquire: Callable[[str], bool] | None = None,
+        acquire: Callable[[Groups], Groups] | None = None,
         now: float = 0.0,
         slot: int = 0,
     ) -> int | None:
         """Take the first node that may start, or None.
 
         Args:
-            acquire: takes a place in a group; if it returns False, the node is parked until
-                ``unpark`` and the next one is tried. The driver gives the place back.
+            acquire: takes a place in each group of a node, and returns nothing; or takes none, and
+                returns one that is full and then the others that are not. The node is parked then
+                until the full one is unparked, and the next node is tried. The driver gives the
+                places back.
             now: the moment.
             slot: of the worker that will run it.
         """
@@ -228,11 +232,16 @@ class Plan:
             node: int = entry if self._keys is None else entry[-1]
             if state[node] is not READY:
                 continue
-            group = self._groups.get(node) if self._groups else None
-            if group is not None and acquire is not None and not acquire(group):
-                heappush(self._parked.setdefault(group, []), entry)
-                self._note(node, now, "group", group)
-                continue
+            groups = self._groups.get(node) if self._groups else None
+            if groups is not None and acquire is not None:
+                full, *free = acquire(groups) or (None,)
+                if full is not None:
+                    heappush(self._parked.setdefault(full, []), entry)
+                    self._note(node, now, "group", full)
+                    # It may have been unparked for a place that it leaves free now.
+                    for group in free:
+                        self.unpark(group, now)
+                    continue
             state[node] = RUNNING
             self.active += 1
             if self.started[node] is None:
@@ -275,9 +284,9 @@ class Plan:
         """True if any node is in a limited group."""
         return bool(self._groups)
 
-    def group_of(self, node: int) -> str | None:
-        """The limited group of a node, or None."""
-        return self._groups.get(node)
+    def groups_of(self, node: int) -> Groups:
+        """The limited groups of a node."""
+        return self._groups.get(node, ())
 
     def is_cleaned_up(self, node: int) -> bool:
         """True if a finally node waits for this one."""

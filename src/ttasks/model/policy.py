@@ -6,8 +6,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum
+from typing import Any
 
 from ttasks.model.checks import check_int, check_number, check_seconds, wrong_type, wrong_value
+from ttasks.model.result import TaskResult
 
 
 class DependencyPolicy(Enum):
@@ -26,6 +28,8 @@ class DependencyPolicy(Enum):
     __hash__ = object.__hash__
 
 
+Exceptions = tuple[type[BaseException], ...] | type[BaseException]
+
 _LONGEST_DELAY = sys.float_info.max / 2  # stays finite with jitter
 
 
@@ -34,11 +38,14 @@ class RetryPolicy:
     """How often to try a task, and how long to wait in between.
 
     The delay before retry ``n`` (the first retry is 1) is
-    ``min(backoff * multiplier ** (n - 1), max_backoff)`` seconds, changed by a random share of at
-    most ``jitter`` of itself in either direction.
+    ``min(backoff * multiplier ** (n - 1) + increment * (n - 1), max_backoff)`` seconds, changed by
+    a random share of at most ``jitter`` of itself in either direction.
 
     Cancellation, a missing handler and a rejection are never retried; an attempt that an open
     circuit refused is, if ``retry_on`` says so.
+
+    ``retry_if`` and ``before_sleep`` are called on the thread that ends the attempt, before its end
+    is announced. What they raise ends the task as FAILED.
 
     Example:
         >>> policy = RetryPolicy(5, 0.5, multiplier=2, max_backoff=3)
@@ -49,9 +56,17 @@ class RetryPolicy:
         max_attempts: attempts in all, the first included; at least 1.
         backoff: seconds before the first retry; at least 0.
         multiplier: factor from one delay to the next; at least 1. 1.0 keeps it constant.
+        increment: seconds by which each delay is longer than the one before; at least 0.
         max_backoff: cap of a delay in seconds, at least ``backoff``; None means no cap.
         jitter: share of a delay that is random, 0 to 1.
         retry_on: exception class, or tuple of them, that is retried.
+        give_up_on: exception class, or tuple of them, that is not, although ``retry_on`` has a base
+            of it.
+        retry_if: called with the `TaskResult` of each attempt that was not cancelled; only if it
+            returns true the attempt is tried again. One that had not failed becomes FAILED with a
+            TaskExecutionError then, also if it is the last. None asks nobody.
+        before_sleep: called with the `TaskResult` of the attempt and the seconds until the next
+            one, before each wait; None calls nobody.
         max_elapsed: no retry is due later than this many seconds after the first attempt began;
             above 0, None means no limit.
 
@@ -64,26 +79,32 @@ class RetryPolicy:
     backoff: float = 0.0
     _: KW_ONLY
     multiplier: float = 1.0
+    increment: float = 0.0
     max_backoff: float | None = None
     jitter: float = 0.0
-    retry_on: tuple[type[BaseException], ...] | type[BaseException] = (Exception,)
+    retry_on: Exceptions = (Exception,)
+    give_up_on: Exceptions = ()
+    retry_if: Callable[[TaskResult], object] | None = None
     max_elapsed: float | None = None
+    before_sleep: Callable[[TaskResult, float], object] | None = None
 
     def __post_init__(self) -> None:
         check_int("max_attempts", self.max_attempts, least=1)
         check_number("backoff", self.backoff, least=0)
         check_number("multiplier", self.multiplier, least=1)
+        check_number("increment", self.increment, least=0)
         check_number("jitter", self.jitter, least=0, most=1)
         check_seconds("max_elapsed", self.max_elapsed)
         if self.max_backoff is not None:
             check_number("max_backoff", self.max_backoff, least=0)
             if self.max_backoff < self.backoff:
                 raise wrong_value("max_backoff", self.max_backoff, f">= backoff ({self.backoff:g})")
-        classes = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
-        for item in classes:
-            if not (isinstance(item, type) and issubclass(item, BaseException)):
-                raise wrong_type("retry_on", item, "an exception class or a tuple of them")
-        object.__setattr__(self, "retry_on", classes)
+        for name in ("retry_on", "give_up_on"):
+            object.__setattr__(self, name, _check_classes(name, getattr(self, name)))
+        for name in ("retry_if", "before_sleep"):
+            called = getattr(self, name)
+            if called is not None and not callable(called):
+                raise wrong_type(name, called, "a callable or None")
 
     def delay(self, retry: int, random: Callable[[], float] | None = None) -> float:
         """Seconds to wait before retry number ``retry``.
@@ -96,9 +117,10 @@ class RetryPolicy:
         check_int("retry", retry, least=1)
         cap = _LONGEST_DELAY if self.max_backoff is None else float(self.max_backoff)
         try:
-            seconds = min(self.backoff * float(self.multiplier) ** (retry - 1), cap)
+            seconds = self.backoff * float(self.multiplier) ** (retry - 1)
         except OverflowError:
-            seconds = cap if self.backoff else 0.0
+            seconds = _LONGEST_DELAY if self.backoff else 0.0
+        seconds = min(seconds + float(self.increment) * (retry - 1), cap)
         if self.jitter:
             if random is None:
                 from random import random as usual
@@ -109,4 +131,18 @@ class RetryPolicy:
 
     def allows(self, attempt: int, error: BaseException) -> bool:
         """True if another attempt may follow attempt number ``attempt`` that ended in ``error``."""
-        return attempt < self.max_attempts and issubclass(type(error), self.retry_on)
+        kind = type(error)
+        return (
+            attempt < self.max_attempts
+            and issubclass(kind, self.retry_on)
+            and not issubclass(kind, self.give_up_on)
+        )
+
+
+def _check_classes(name: str, value: Any) -> tuple[type[BaseException], ...]:
+    """One or several exception classes, as a tuple."""
+    classes = value if isinstance(value, tuple) else (value,)
+    for item in classes:
+        if not (isinstance(item, type) and issubclass(item, BaseException)):
+            raise wrong_type(name, item, "an exception class or a tuple of them")
+    return classes

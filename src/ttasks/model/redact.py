@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ttasks.model.attributes import COMMANDS, title_of
 from ttasks.model.call import Call
+from ttasks.model.checks import check_str, wrong_type
 from ttasks.model.command import stdin_bytes
 from ttasks.model.disguises import forms
 from ttasks.model.graph import TaskGraph
@@ -26,6 +27,31 @@ _Span = tuple[int, int]
 _NO_TEXT = PLAIN - {str}
 _SHORTEST_PART = 4
 """Characters of the beginning of a secret that are hidden before an ellipsis."""
+
+
+def check_secrets(redact: object) -> list[str | re.Pattern[str]]:
+    """The strs and patterns to hide, as a list; errors name types and never values.
+
+    Raises:
+        TypeError: it is no iterable of strs and compiled patterns of str.
+        ValueError: an empty str is among them.
+    """
+    if isinstance(redact, (str, bytes, re.Pattern)) or not isinstance(redact, Iterable):
+        kind = "None" if redact is None else type(redact).__name__
+        raise TypeError(f"redact must be an iterable of str and compiled patterns, got {kind}")
+    secrets: list[str | re.Pattern[str]] = []
+    for position, secret in enumerate(redact):
+        if isinstance(secret, str) and not secret:
+            raise ValueError(f"redact[{position}] must not be an empty str")
+        if not isinstance(secret, str) and not (
+            isinstance(secret, re.Pattern) and isinstance(secret.pattern, str)
+        ):
+            kind = "None" if secret is None else type(secret).__name__
+            raise TypeError(
+                f"redact[{position}] must be a str or a compiled pattern of str, got {kind}"
+            )
+        secrets.append(secret)
+    return secrets
 
 
 class Redactor:
@@ -54,27 +80,15 @@ class Redactor:
     __slots__ = ("_literals", "_patterns", "_strs")
 
     def __init__(self, secrets: Iterable[str | re.Pattern[str]]) -> None:
-        if isinstance(secrets, (str, bytes, re.Pattern)) or not isinstance(secrets, Iterable):
-            raise TypeError(
-                "secrets must be an iterable of str and compiled patterns, "
-                f"got {type(secrets).__name__}"
-            )
         literals: set[str] = set()
         strs: set[str] = set()
         patterns: list[re.Pattern[str]] = []
-        for position, secret in enumerate(secrets):
+        for secret in check_secrets(secrets):
             if isinstance(secret, str):
-                if not secret:
-                    raise ValueError(f"secrets[{position}] must not be an empty str")
                 strs.add(secret)
                 literals.update(forms(secret))
-            elif isinstance(secret, re.Pattern) and isinstance(secret.pattern, str):
-                patterns.append(secret)
             else:
-                kind = type(secret).__name__
-                raise TypeError(
-                    f"secrets[{position}] must be a str or a compiled pattern of str, got a {kind}"
-                )
+                patterns.append(secret)
         self._literals = tuple(sorted(literals, key=len, reverse=True))
         self._patterns = tuple(patterns)
         self._strs = len(strs)
@@ -202,6 +216,35 @@ def _units(text: str, last: bool) -> Iterator[_Span]:
         begin = end
 
 
+_SHORTEST_VALUE = 6
+"""Characters of the shortest value of a variable that is a secret."""
+
+
+def secret_values(names: object, environment: Mapping[str, str]) -> list[str]:
+    """The values of the variables of an environment whose names match any of these patterns.
+
+    Args:
+        names: shell patterns such as ``"*_TOKEN"``.
+        environment: names to values. Values of less than 6 characters, such as "1" and "true", are
+            left out: they would hide what is no secret.
+
+    Raises:
+        TypeError, ValueError: ``names`` is no iterable of non-empty strs.
+    """
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise wrong_type("redact_env", names, "an iterable of patterns such as ('*_TOKEN',)")
+    patterns = [check_str(f"redact_env[{n}]", name, empty=False) for n, name in enumerate(names)]
+    if not patterns:
+        return []
+    from fnmatch import fnmatchcase
+
+    return [
+        value
+        for name, value in environment.items()
+        if len(value) >= _SHORTEST_VALUE and any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+
+
 class Titled(Protocol):
     """What has a title that may be made of its payload: a task, or the context of one."""
 
@@ -253,7 +296,7 @@ def redacted_graph(graph: TaskGraph, redactor: Redactor) -> TaskGraph:
         node._replace(task=views[node.task.id], after=tuple(views[task.id] for task in node.after))
         for node in graph.nodes()
     ]
-    return TaskGraph.restore(graph.id, nodes, title, graph.key)
+    return TaskGraph.restore(graph.id, nodes, title, graph.key, graph.created_at)
 
 
 def redacted(value: Any, redactor: Redactor) -> Any:
@@ -264,13 +307,35 @@ def redacted(value: Any, redactor: Redactor) -> Any:
     if isinstance(value, Mapping):
         return _redacted_items(value, redactor)
     if type(value) is Call:
-        # Only strs are changed: whatever else it holds is up to the function.
-        return value.with_leaves(
-            lambda leaf: redacted(leaf, redactor) if isinstance(leaf, str) else leaf, _NO_TEXT
-        )
+        return _redacted_call(value, redactor)
     if type(value) in (list, tuple):
         return type(value)(redacted(item, redactor) for item in value)
     return value
+
+
+def _redacted_call(call: Call, redactor: Redactor) -> Call:
+    """A call without secrets in its strs; an argument that holds one otherwise is left out."""
+
+    def hide(leaf: Any) -> Any:
+        return redacted(leaf, redactor) if isinstance(leaf, str) else leaf
+
+    def leave_out(argument: Any) -> Any:
+        if type(argument) in PLAIN and type(argument) is not bytes:
+            return argument
+        try:
+            text = repr(argument)
+        except BaseException:  # whatever the code of its class raises
+            return argument
+        return argument if redactor.text(text) == text else MASK
+
+    hidden = call.with_leaves(hide, _NO_TEXT)
+    args = [leave_out(argument) for argument in hidden.args]
+    kwargs = {name: leave_out(argument) for name, argument in hidden.kwargs.items()}
+    before = [*hidden.args, *hidden.kwargs.values()]
+    if all(new is old for new, old in zip([*args, *kwargs.values()], before, strict=True)):
+        return hidden
+    backend = hidden.backend if hidden.is_placed else None
+    return Call.restore(hidden.func, tuple(args), kwargs, backend, hidden.capture_print)
 
 
 def _redacted_options(task: Task, redactor: Redactor) -> dict[str, Any]:

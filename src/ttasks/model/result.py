@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 from ttasks.model.frozen import fast_maker
 from ttasks.model.status import TaskStatus
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # `TaskResult` and `Task` alone mean those of Any value.
+    R_co = TypeVar("R_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True)
+
+MaybeNone: TypeAlias = Any
+"""None, where a check for it would be noise: type checkers do not ask for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +32,17 @@ class Failure:
         type: qualified name of the exception's class, for example ``ttasks.errors.TaskCancelled``.
         message: text of the exception.
         traceback: formatted traceback; empty where none was raised.
-        locals: name to repr of the variables of the innermost user frame; empty unless the
-            executor was made with ``capture_locals=True``.
+        locals: name to repr of the variables of the innermost frame of the user's own code, or of
+            the frame that the executor was asked for; empty unless it was made with
+            ``capture_locals``.
         downstream: title and id of each task that was BLOCKED or SKIPPED because of this one, each
             after those that it depends on; filled when the graph run ends.
+        location: where in the user's own code it was raised, as ``file:line in function``; the
+            innermost place at all if the user has no part in it; empty if nothing was raised.
+        function: name of the function of a Python task, with its module; else empty.
+        args: reprs of its positional arguments, with values in place of tasks; secrets are hidden
+            and long ones are cut.
+        kwargs: name to repr of its keyword arguments.
     """
 
     type: str
@@ -30,11 +50,17 @@ class Failure:
     traceback: str = ""
     locals: Mapping[str, str] = field(default_factory=dict)
     downstream: tuple[tuple[str, str], ...] = ()
+    location: str = ""
+    function: str = ""
+    args: tuple[str, ...] = ()
+    kwargs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class TaskResult:
+class TaskResult(Generic[R_co]):
     """What became of a task in its latest execution.
+
+    To type checkers, ``TaskResult[int]`` is the result of a task whose value is an int.
 
     Attributes:
         task_id: id of the task.
@@ -48,7 +74,8 @@ class TaskResult:
             the provider's final message as JSON.
         value: the Python value: the output of a command, the final answer of a prompt or agent,
             else the same as ``raw``.
-        attempts: how often the handler was tried; 0 if the task never started.
+        attempts: how often the handler was tried; 0 if the task never started, or if the arguments
+            of its function could not be made.
         termination_reason: None for success, else "exit_code", "timeout", "cancelled", "handler",
             "interrupted", "circuit_open" or "rejected".
         failure: details of a failure or cancellation, None for success.
@@ -71,16 +98,39 @@ class TaskResult:
     error: str | None = None
     returncode: int | None = None
     raw: Any = None
-    value: Any = None
+    value: R_co = None  # type: ignore[assignment]
     attempts: int = 1
     termination_reason: str | None = None
-    failure: Failure | None = None
+    failure: Failure | MaybeNone = None
     reused: bool = False
     output_truncated: bool = False
-    output_files: Mapping[str, str] | None = None
+    output_files: Mapping[str, str] | MaybeNone = None
     usage: Mapping[str, int] | None = None
     attempt_durations: tuple[float, ...] = ()
     total_duration: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True if the task SUCCEEDED."""
+        return self.status is TaskStatus.SUCCEEDED
+
+    @property
+    def stdout(self) -> str | MaybeNone:
+        """What a command wrote to stdout; None for other tasks, and for one that never ran.
+
+        Also what it had written when it was ended.
+        """
+        return None if self.returncode is None else self.output
+
+    @property
+    def stderr(self) -> str | MaybeNone:
+        """What a command wrote to stderr; None where ``stdout`` is."""
+        if self.returncode is None:
+            return None
+        try:
+            return self.raw.stderr or ""
+        except AttributeError:  # out of a store that did not keep it
+            return self.error or ""
 
 
 make_result = fast_maker(TaskResult)

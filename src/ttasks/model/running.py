@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
+from ttasks.model.breaker import BreakerStatus
 from ttasks.model.checks import check_bool, check_int, check_seconds, check_str, wrong_type
 from ttasks.model.status import TaskStatus
+from ttasks.model.task_type import TaskType
+
+# Three of them, because a mapping from str is no mapping from str or TaskType.
+Limits = Mapping[str, int] | Mapping[TaskType, int] | Mapping[str | TaskType, int]
+"""How many tasks of a group or of a type may run at once."""
 
 if TYPE_CHECKING:
     from ttasks.model.run import Run
@@ -24,7 +31,7 @@ class RunOptions:
     timeout: float | None = None
     finally_timeout: float | None = None
     retry_budget: int | None = None
-    limits: Mapping[str, int] | None = None
+    limits: Limits | None = None
     handle_sigterm: bool = False
     resume: bool = False
     wait: bool = False
@@ -43,13 +50,14 @@ class RunOptions:
 
 
 def check_limits(limits: object) -> None:
-    """Check a mapping from group name to how many of it may run at once."""
+    """Check a mapping from group name or TaskType to how many of it may run at once."""
     if limits is None:
         return
     if not isinstance(limits, Mapping):
-        raise wrong_type("limits", limits, "a mapping from group name to int")
+        raise wrong_type("limits", limits, "a mapping from group name or TaskType to int")
     for group, limit in limits.items():
-        check_str("a group name in limits", group, empty=False)
+        if not isinstance(group, TaskType):
+            check_str("a group name in limits", group, empty=False)
         check_int(f"limits[{group!r}]", limit, least=1)
 
 
@@ -64,6 +72,11 @@ class GraphStatistics:
         waiting: tasks that wait for another attempt, or for another run that executes them.
         elapsed: seconds since the run began, or that the latest one took; 0.0 before the first.
         retries: attempts after the first of their task that the run has started.
+        retry_budget: how many of them the run may start; None means any number.
+        reasons: number of tasks by why they did not succeed: the ``termination_reason`` of their
+            results, such as "exit_code", "timeout", "cancelled" and "rejected".
+        started_at, ended_at: of the run, aware UTC; None before.
+        breakers: state of each circuit breaker of the executor, by group or type.
     """
 
     counts: Mapping[TaskStatus, int]
@@ -71,6 +84,58 @@ class GraphStatistics:
     waiting: int = 0
     elapsed: float = 0.0
     retries: int = 0
+    retry_budget: int | None = None
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    breakers: Mapping[str | TaskType, BreakerStatus] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Number of tasks."""
+        return sum(self.counts.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as values that JSON can hold; times in ISO 8601.
+
+        The breaker of a type stands under "type " and its name.
+        """
+        return {
+            "total": self.total,
+            "counts": {status.value: number for status, number in self.counts.items()},
+            "reasons": dict(self.reasons),
+            "running": list(self.running),
+            "waiting": self.waiting,
+            "elapsed": self.elapsed,
+            "started_at": None if self.started_at is None else self.started_at.isoformat(),
+            "ended_at": None if self.ended_at is None else self.ended_at.isoformat(),
+            "retries": self.retries,
+            "retry_budget": self.retry_budget,
+            "breakers": {
+                f"type {key.value}" if isinstance(key, TaskType) else key: {
+                    "state": status.state.value,
+                    "failures": status.failures,
+                    "calls": status.calls,
+                    "retry_after": status.retry_after,
+                }
+                for key, status in self.breakers.items()
+            },
+        }
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """``to_dict`` as JSON.
+
+        Args:
+            indent: spaces per level; None means one line.
+
+        Example:
+            >>> from ttasks import TaskGraph
+            >>> TaskGraph().statistics().to_json()[:35]
+            '{"total": 0, "counts": {"pending": '
+        """
+        import json
+
+        return json.dumps(self.to_dict(), indent=indent)
 
 
 class RunHandle(Protocol):
@@ -87,6 +152,22 @@ class RunHandle(Protocol):
     @property
     def waiting(self) -> int:
         """Tasks that wait for another attempt, or for another run that executes them."""
+
+    @property
+    def retry_budget(self) -> int | None:
+        """How many attempts after the first it may start; None means any number."""
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When it began, aware UTC; None before."""
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended, aware UTC; None before."""
+
+    @property
+    def breakers(self) -> Mapping[str | TaskType, BreakerStatus]:
+        """State of each circuit breaker of the executor."""
 
     def cancel(self) -> None:
         """See `TaskGraph.cancel`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
+from ttasks.model.checks import wrong_type
 from ttasks.model.task import Task
 
 if TYPE_CHECKING:
@@ -36,13 +37,15 @@ class Collection(Protocol[Item]):
 class Store(Protocol):
     """Remembers tasks and graphs. Thread-safe.
 
-    Whether the objects that come out are the ones that went in (`InMemoryStore`) or copies of
-    what they were when they were saved (`SQLiteStore`) is up to the store, which says so.
+    A store is whatever has these two collections with these methods; it need not derive from this
+    class. Whether the objects that come out are the ones that went in (`InMemoryStore`) or copies
+    of what they were when they were saved (`SQLiteStore`) is up to the store, which says so.
     Saving a graph saves its tasks and edges with it, all or nothing; deleting a graph keeps its
     tasks.
 
     A store may have more, which the engine uses if it is there:
 
+    - ``close()`` releases what the store holds; idempotent, and nothing is lost by not calling it;
     - ``record(task, event)`` saves a task and an event of it in one write; it goes with
       ``events.wants(kind)`` and ``events.append(event)`` for events that are no transition;
     - ``graphs.keyed(key)`` gives the ids of the graphs of a key, the one saved last first;
@@ -60,5 +63,43 @@ class Store(Protocol):
     def graphs(self) -> Collection[TaskGraph]:
         """Graphs by id."""
 
-    def close(self) -> None:
-        """Release what the store holds; idempotent. Nothing is lost by not calling it."""
+
+_METHODS = (
+    "save",
+    "__getitem__",
+    "__setitem__",
+    "__delitem__",
+    "__contains__",
+    "__iter__",
+    "__len__",
+)
+
+
+def check_store_methods(store: object) -> None:
+    """Check that an object can be used as a store.
+
+    Raises:
+        TypeError: it cannot; the message names what is missing.
+    """
+    missing = []
+    for name in ("tasks", "graphs"):
+        collection = getattr(store, name, None)
+        if collection is None:
+            missing.append(name)
+        else:
+            missing += [
+                f"{name}.{method}"
+                for method in _METHODS
+                if not callable(getattr(collection, method, None))
+            ]
+    if missing:
+        expected = "a Store (InMemoryStore, SQLiteStore, your own) or None"
+        raise TypeError(f"{wrong_type('store', store, expected)}; it lacks {', '.join(missing)}")
+
+
+def graph_id(graph: object) -> str:
+    """The id of a graph that is given as itself or by its id."""
+    found = getattr(graph, "id", graph)
+    if not isinstance(found, str):
+        raise wrong_type("graph", graph, "a TaskGraph or its id")
+    return found

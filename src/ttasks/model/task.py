@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import isfinite
 from operator import attrgetter
 from os import PathLike
 from types import MappingProxyType, MemberDescriptorType
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, TypeVar, Unpack, cast, overload
 
-from ttasks.errors import InvalidTransitionError, TaskExecutionError
+from ttasks.errors import InvalidTransitionError, TaskExecutionError, did_you_mean
 from ttasks.model.attributes import (
     ATTRIBUTES,
+    FUNCTION_SETTINGS,
     NO_OPTIONS,
     TEXTS,
     check_options,
     check_payload,
     check_retry,
+    check_settings,
     check_task_type,
+    meant_by,
     title_of,
 )
-from ttasks.model.call import Call, Reference, name_of
+from ttasks.model.call import Call, Reference, check_backend, check_function, name_of
 from ttasks.model.checks import (
     check_bool,
     check_moment,
@@ -32,11 +35,12 @@ from ttasks.model.checks import (
     wrong_type,
 )
 from ttasks.model.command import command_options
+from ttasks.model.groups import Group, check_group
 from ttasks.model.ids import new_id
 from ttasks.model.lifecycle import Lifecycle
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.prompt import agent_options, prompt_options
-from ttasks.model.result import TaskResult
+from ttasks.model.result import MaybeNone, R_co, TaskResult
 from ttasks.model.status import TRANSITIONS, TaskStatus
 from ttasks.model.task_type import TaskType
 
@@ -54,10 +58,10 @@ class TaskSettings(TypedDict, total=False):
 
     description: str
     timeout: float | None
-    retry: RetryPolicy | None
+    retry: RetryPolicy | int | None
     priority: float
     deadline: datetime | None
-    group: str | None
+    group: str | Iterable[str] | None
     key: str | None
     version: str | None
     reuse: bool
@@ -69,13 +73,13 @@ class PythonSettings(TaskSettings, total=False):
     options: Mapping[str, Any] | None
 
 
-class Task(Reference):
+class Task(Reference, Generic[R_co]):
     """A unit of work: what to do, how to treat it, and what became of it.
 
     Tasks are equal, and hashed, by ``id``. Attributes can be written, with the same checks as
     here, until the task has SUCCEEDED; after that a write raises AttributeError. Reading is
     thread-safe and status changes are atomic. Write the other attributes before you hand the
-    task to an executor.
+    task to an executor. To type checkers, ``Task[str]`` is a task whose value is a str.
 
     Args:
         title: short name for people; an empty one is replaced by the first line of the payload.
@@ -83,11 +87,14 @@ class Task(Reference):
         type: the kind of task, which selects the handler.
         description: longer text for people.
         timeout: seconds per attempt, above 0; None means no limit.
-        retry: when to try again; None means never.
+        retry: when to try again, as a RetryPolicy or as the number of attempts, the first included;
+            None means never. It is kept as a RetryPolicy.
         priority: among the ready tasks of a graph, those with a higher priority start first.
         deadline: aware datetime. Among ready tasks of equal priority, the earliest deadline
             starts first; tasks without one start last. A deadline does not end a task.
-        group: name of a concurrency group; see ``limits`` of the executor and of ``graph.run``.
+        group: name of a concurrency group, or of several: the task runs when there is a place in
+            each. It is kept as None, a str, or a tuple of several. See ``limits`` of the executor
+            and of ``graph.run``.
         key: name that stays the same from one run of a script to the next; kept in the ledger.
         version: changes whenever the meaning of the work does; kept in the ledger.
         reuse: whether the result of an equal task may stand in for this one's; kept in the ledger.
@@ -119,7 +126,7 @@ class Task(Reference):
     retry: RetryPolicy | None
     priority: float
     deadline: datetime | None
-    group: str | None
+    group: Group
     key: str | None
     version: str | None
     reuse: bool
@@ -137,10 +144,10 @@ class Task(Reference):
         description: str = "",
         *,
         timeout: float | None = None,
-        retry: RetryPolicy | None = None,
+        retry: RetryPolicy | int | None = None,
         priority: float = 0.0,
         deadline: datetime | None = None,
-        group: str | None = None,
+        group: str | Iterable[str] | None = None,
         key: str | None = None,
         version: str | None = None,
         reuse: bool = False,
@@ -159,7 +166,7 @@ class Task(Reference):
         timeout = None if timeout is None else check_seconds("timeout", timeout)
         retry = None if retry is None else check_retry("retry", retry)
         deadline = None if deadline is None else check_moment("deadline", deadline)
-        group = None if group is None else check_optional_str("group", group)
+        groups = None if group is None else check_group("group", group)
         key = None if key is None else check_optional_str("key", key)
         version = None if version is None else check_optional_str("version", version)
         reuse = False if reuse is False else check_bool("reuse", reuse)
@@ -172,7 +179,7 @@ class Task(Reference):
         _set.retry(self, retry)
         _set.priority(self, priority)
         _set.deadline(self, deadline)
-        _set.group(self, group)
+        _set.group(self, groups)
         _set.key(self, key)
         _set.version(self, version)
         _set.reuse(self, reuse)
@@ -195,7 +202,7 @@ class Task(Reference):
         output_limit: int | None = None,
         grace: float = 2.0,
         **settings: Unpack[TaskSettings],
-    ) -> Task:
+    ) -> Task[str]:
         """Make a task that runs ``bash -c payload``.
 
         Args:
@@ -212,7 +219,7 @@ class Task(Reference):
         options = command_options(
             cwd=cwd, env=env, stdin=stdin, strict=strict, output_limit=output_limit, grace=grace
         )
-        return cls(title, payload, TaskType.BASH, options=options, **settings)
+        return cast("Task[str]", cls(title, payload, TaskType.BASH, options=options, **settings))
 
     @classmethod
     def powershell(
@@ -226,12 +233,14 @@ class Task(Reference):
         output_limit: int | None = None,
         grace: float = 2.0,
         **settings: Unpack[TaskSettings],
-    ) -> Task:
+    ) -> Task[str]:
         """Make a task that runs a PowerShell script; arguments as for `bash`."""
         options = command_options(
             cwd=cwd, env=env, stdin=stdin, output_limit=output_limit, grace=grace
         )
-        return cls(title, payload, TaskType.POWERSHELL, options=options, **settings)
+        return cast(
+            "Task[str]", cls(title, payload, TaskType.POWERSHELL, options=options, **settings)
+        )
 
     @classmethod
     def prompt(
@@ -245,7 +254,7 @@ class Task(Reference):
         temperature: float | None = None,
         max_tokens: int | None = None,
         **settings: Unpack[TaskSettings],
-    ) -> Task:
+    ) -> Task[str]:
         """Make a task that asks a language model one question, without tools.
 
         An option that is None takes the value the handler was made with. The task fails if its
@@ -268,7 +277,7 @@ class Task(Reference):
             temperature=temperature,
             max_tokens=max_tokens,
         )
-        return cls(title, payload, TaskType.PROMPT, options=options, **settings)
+        return cast("Task[str]", cls(title, payload, TaskType.PROMPT, options=options, **settings))
 
     @classmethod
     def agent(
@@ -283,7 +292,7 @@ class Task(Reference):
         max_tokens: int | None = None,
         cwd: str | PathLike[str] | None = None,
         **settings: Unpack[TaskSettings],
-    ) -> Task:
+    ) -> Task[str]:
         """Make a task that gives an agent with tools one turn; treat the payload as code.
 
         Unless the handler was made with ``permissions``, everything the agent asks permission
@@ -304,7 +313,7 @@ class Task(Reference):
             max_tokens=max_tokens,
             cwd=cwd,
         )
-        return cls(title, payload, TaskType.AGENT, options=options, **settings)
+        return cast("Task[str]", cls(title, payload, TaskType.AGENT, options=options, **settings))
 
     @overload
     @staticmethod
@@ -315,6 +324,7 @@ class Task(Reference):
         *,
         title: str | None = None,
         backend: str | None = None,
+        capture_print: bool = False,
         **settings: Unpack[PythonSettings],
     ) -> PythonTask[R]: ...
 
@@ -327,6 +337,7 @@ class Task(Reference):
         *,
         title: str | None = None,
         backend: str | None = None,
+        capture_print: bool = False,
         **settings: Unpack[PythonSettings],
     ) -> PythonTask[R]: ...
 
@@ -338,12 +349,13 @@ class Task(Reference):
         *,
         title: str | None = None,
         backend: str | None = None,
+        capture_print: bool = False,
         **settings: Unpack[PythonSettings],
     ) -> PythonTask[Any]:
         """Make a task that calls a function, plain or ``async def``.
 
         A task among the arguments, also inside lists, tuples and values of dicts, stands for its
-        value, and ``graph.add`` makes it a dependency.
+        value, and ``graph.add`` makes it a dependency. ``ttasks.literal(task)`` passes the task.
 
         Args:
             func: the function; not a generator function.
@@ -353,13 +365,17 @@ class Task(Reference):
             backend: "thread", "asyncio", or "process", which can really be ended (function,
                 arguments and value have to pickle); None means "asyncio" for ``async def``, else
                 "thread".
+            capture_print: what the function prints to ``sys.stdout`` and ``sys.stderr`` becomes
+                output of the task. That of its coroutines, and of threads that run in a copy of its
+                context (``asyncio.to_thread``), does too; other threads and processes that it
+                starts print as ever.
             settings: see `Task`.
 
         Raises:
             TypeError: the function cannot be called, or not with these arguments.
             ValueError: the backend is unknown or does not fit the function.
         """
-        call = Call(func, args, kwargs, backend)
+        call = Call(func, args, kwargs, backend, capture_print=capture_print)
         task: PythonTask[Any] = object.__new__(PythonTask)
         Task.__init__(task, title or name_of(func), call, TaskType.PYTHON, **settings)
         return task
@@ -372,7 +388,7 @@ class Task(Reference):
         return self._lifecycle.status
 
     @property
-    def result(self) -> TaskResult | None:
+    def result(self) -> TaskResult[R_co] | MaybeNone:
         """What the latest attempt gave; None before the first, while running, and if none ran."""
         return self._lifecycle.result
 
@@ -391,7 +407,7 @@ class Task(Reference):
         return self._lifecycle.blocked_by
 
     @property
-    def value(self) -> Any:
+    def value(self) -> R_co:
         """The value of the result.
 
         Raises:
@@ -399,7 +415,7 @@ class Task(Reference):
         """
         result, status = self.result, self.status
         if result is not None and result.status is TaskStatus.SUCCEEDED:
-            return result.value
+            return cast(R_co, result.value)
         why = f": {self.error}" if self.error else ""
         raise TaskExecutionError(
             f"The value of task {self.title!r} ({self.id}) is missing: it is {status.value}{why}"
@@ -460,7 +476,12 @@ class Task(Reference):
         return not self._lifecycle.status.is_active
 
     def can_transition_to(self, status: TaskStatus) -> bool:
-        """True if the lifecycle allows the move now; another thread may make one in between."""
+        """True if the lifecycle allows the move now; another thread may make one in between.
+
+        Raises:
+            TypeError: it is no TaskStatus.
+        """
+        _check_status(status)
         return status in TRANSITIONS[self._lifecycle.status]
 
     def transition_to(self, status: TaskStatus, error: str | None = None) -> None:
@@ -478,8 +499,7 @@ class Task(Reference):
             InvalidTransitionError: (a ValueError) the move is not allowed; nothing changed.
             TypeError: an argument has the wrong type.
         """
-        if not isinstance(status, TaskStatus):
-            raise wrong_type("status", status, "a TaskStatus")
+        _check_status(status)
         if error is not None:
             check_str("error", error)
         life = self._lifecycle
@@ -566,13 +586,15 @@ _set: Any = type(
 )
 
 
-class PythonTask(Task, Generic[R]):
-    """A task that calls a function and has a value of type ``R``.
+class PythonTask(Task[R_co]):
+    """A task that calls a function; ``PythonTask[int]`` is one of a function that returns an int.
 
     `Task.python` and the decorator ``@task`` make them. The class can also be derived from: give
     the subclass a method ``run`` and, as class attributes, the settings that differ from the
     defaults (``title``, ``timeout``, ``retry``, ``backend``, and so on, as for `Task` and
-    `Task.python`). Its instances are made from the arguments of ``run``.
+    `Task.python`). They are checked when the class is made: a TypeError or ValueError says what is
+    wrong, also for a name that is nearly that of a setting (``retries``); begin the names of other
+    attributes with an underscore. Its instances are made from the arguments of ``run``.
 
     Example:
         >>> class Count(PythonTask[int]):
@@ -587,6 +609,15 @@ class PythonTask(Task, Generic[R]):
     __slots__ = ()
 
     backend: ClassVar[str | None] = None
+    capture_print: ClassVar[bool] = False
+    if TYPE_CHECKING:
+        retry: Any  # a class attribute may also be an int,
+        group: Any  # and any iterable of str
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, value in _checked_settings(cls).items():
+            setattr(cls, name, value)  # as a task keeps it: it is read from here
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         cls = type(self)
@@ -599,25 +630,51 @@ class PythonTask(Task, Generic[R]):
         given = {name: getattr(cls, name) for name in ATTRIBUTES}
         # An attribute that the class leaves alone is still the slot of Task.
         settings = {n: v for n, v in given.items() if not isinstance(v, MemberDescriptorType)}
-        for name in settings.keys() & {"payload", "type"}:
-            raise TypeError(f"{cls.__qualname__} must not have a class attribute {name!r}")
         title = settings.pop("title", name_of(cls))
-        call = Call(run, args, kwargs, cls.backend)
+        call = Call(run, args, kwargs, cls.backend, capture_print=cls.capture_print)
         super().__init__(title, call, TaskType.PYTHON, **settings)
 
     @property
-    def value(self) -> R:
-        """What the function returned; raises as `Task.value`."""
-        return cast(R, super().value)
-
-    @property
-    def as_argument(self) -> R:
+    def as_argument(self) -> R_co:
         """The task itself, which type checkers take for its value to come.
 
         For arguments of other tasks: ``load.task(rows.as_argument)`` is the same as
         ``load.task(rows)``, but checked.
         """
-        return cast(R, self)
+        return cast(R_co, self)
+
+
+def _checked_settings(cls: type[PythonTask[Any]]) -> dict[str, Any]:
+    """The settings in the body of a class of tasks, checked like its method ``run``.
+
+    Raises:
+        TypeError, ValueError: one is wrong, or an attribute has nearly the name of a setting.
+    """
+    settings = {}
+    for name, value in vars(cls).items():
+        if name in ("payload", "type"):
+            raise TypeError(f"{cls.__qualname__} must not have a class attribute {name!r}")
+        if name in FUNCTION_SETTINGS:
+            settings[name] = value
+        elif not (name.startswith("_") or name.isupper() or hasattr(type(value), "__get__")):
+            hint = did_you_mean(meant_by(name, cutoff=0.85))
+            if hint:
+                raise TypeError(
+                    f"{cls.__qualname__} has an attribute {name!r}, which is no setting of a "
+                    f"task{hint} (an attribute of your own may be named _{name})"
+                )
+    try:
+        settings = check_settings(settings)
+        if "title" in settings:
+            settings["title"] = settings["title"] or name_of(cls)
+        run = getattr(cls, "run", None)
+        if run is not None:
+            check_function("run", run, cls.backend)
+        elif "backend" in settings:
+            check_backend(cls.backend)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{cls.__qualname__}: {error}") from None
+    return settings
 
 
 # For the engine and for stores, not for users.
@@ -631,6 +688,11 @@ def stamp(task: Task, fingerprint: str | None) -> None:
     _write(task, "fingerprint", fingerprint)
 
 
+def replace_payload(task: Task, payload: Any) -> None:
+    """Set the payload of a task that a store has just made, also of one that has SUCCEEDED."""
+    _write(task, "payload", payload)
+
+
 def view_of(task: AnyTask, changes: Mapping[str, Any]) -> AnyTask:
     """A task with the same id and the same live status and result, but some other attributes."""
     lifecycle_of(task).edited = True  # the text that was saved before may be another one
@@ -638,6 +700,11 @@ def view_of(task: AnyTask, changes: Mapping[str, Any]) -> AnyTask:
     for name in (*ATTRIBUTES, *_FIXED, "_lifecycle"):
         _write(view, name, changes[name] if name in changes else getattr(task, name))
     return view
+
+
+def _check_status(status: object) -> None:
+    if not isinstance(status, TaskStatus):
+        raise wrong_type("status", status, "a TaskStatus")
 
 
 def check_task(name: str, value: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ttasks.errors import CycleError, UnknownDependencyError
@@ -53,25 +53,31 @@ def topology(tasks: Sequence[Task], dependencies: Sequence[tuple[Task, ...]]) ->
     return Topology(edges, dependents)
 
 
+def in_order(topology: Topology) -> Iterator[int]:
+    """The nodes in an order where each comes after its dependencies."""
+    waiting = [len(ends) for ends in topology.dependencies]
+    free = [number for number, count in enumerate(waiting) if not count]
+    for number in free:  # grows while it is read
+        yield number
+        for dependent in topology.dependents[number]:
+            waiting[dependent] -= 1
+            if not waiting[dependent]:
+                free.append(dependent)
+
+
 def _check_acyclic(
     tasks: Sequence[Task], edges: list[tuple[int, ...]], dependents: list[list[int]]
 ) -> None:
     """Peel off nodes without upstreams (Kahn 1962); what is left contains a cycle."""
-    waiting = [len(ends) for ends in edges]
-    free = [at for at, count in enumerate(waiting) if not count]
-    for at in free:  # grows while it is read
-        for dependent in dependents[at]:
-            waiting[dependent] -= 1
-            if not waiting[dependent]:
-                free.append(dependent)
+    free = set(in_order(Topology(edges, dependents)))
     if len(free) == len(edges):
         return
     # Every node that is left has an upstream that is left, so this walk comes back to itself.
-    at = next(at for at, count in enumerate(waiting) if count)
+    at = next(at for at in range(len(edges)) if at not in free)
     seen: dict[int, int] = {}
     path: list[int] = []
     while at not in seen:
         seen[at] = len(path)
         path.append(at)
-        at = next(end for end in edges[at] if waiting[end])
+        at = next(end for end in edges[at] if end not in free)
     raise CycleError([tasks[at] for at in path[seen[at] :]])

@@ -50,7 +50,8 @@ class PromptHandler:
 
         Raises:
             ProviderError: there is no answer; the subclass says why.
-            TaskTimeoutError: the task's timeout is over, or the handler's if it has none.
+            TaskTimeoutError: the task's timeout is over, or the handler's if it has none. The first
+                import of the provider's SDK does not count.
             TaskCancelled: the task was cancelled.
             MissingExtraError: the provider's SDK is not installed.
         """
@@ -59,8 +60,9 @@ class PromptHandler:
 
         context.raise_if_cancelled()
         limit = context.timeout if context.timeout is not None else self._timeout
+        # Before the client is opened: the import of the SDK, once, is no part of anybody's time.
+        seconds = self._timeout if context.timeout is None else context.remaining()
         with self._shared.use() as client:
-            seconds = self._timeout if context.timeout is None else context.remaining()
             if seconds is not None and seconds <= 0:
                 raise TaskTimeoutError(limit or 0.0)
             request = TurnRequest(context.payload, {**self._defaults, **context.options})

@@ -56,8 +56,8 @@ def _run(content: Content) -> dict[str, Any]:
         "error": facts.error,
         "started_at": facts.started_at.isoformat(),
         "ended_at": None if facts.ended_at is None else facts.ended_at.isoformat(),
-        "duration": facts.duration,
-        "elapsed": facts.elapsed,
+        "duration": _rounded(facts.duration),
+        "elapsed": _rounded(facts.elapsed),
         "host": facts.host,
         "pid": facts.pid,
         "workers": facts.workers,
@@ -73,16 +73,23 @@ def _numbers(content: Content) -> dict[str, Any]:
         "tasks": len(content.facts.tasks),
         "counts": {status.value: number for status, number in content.counts()},
         "reused": numbers.reused,
-        "wall": numbers.wall,
-        "work": numbers.work,
-        "utilisation": numbers.utilisation,
-        "waited": {reason.value: length for reason, length in numbers.waited.items()},
+        "wall": _rounded(numbers.wall),
+        "work": _rounded(numbers.work),
+        "utilisation": _rounded(numbers.utilisation),
+        "waited": {reason.value: _rounded(length) for reason, length in numbers.waited.items()},
         "critical_path": list(numbers.critical_path),
-        "critical_share": numbers.critical_share,
-        "bound": numbers.bound,
-        "savings": [{"task_id": i.task_id, "seconds": i.seconds} for i in numbers.savings],
+        "critical_share": _rounded(numbers.critical_share),
+        "bound": _rounded(numbers.bound),
+        "savings": [
+            {"task_id": item.task_id, "seconds": _rounded(item.seconds)} for item in numbers.savings
+        ],
         "slower": [
-            {"task_id": i.task_id, "seconds": i.seconds, "median": i.median} for i in numbers.slower
+            {
+                "task_id": item.task_id,
+                "seconds": _rounded(item.seconds),
+                "median": _rounded(item.median),
+            }
+            for item in numbers.slower
         ],
     }
 

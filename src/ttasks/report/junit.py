@@ -10,7 +10,7 @@ There is no standard; these are the rules that hold here. Tests check them, and 
   attribute (Jenkins) and in the text (GitLab).
 - ``failure``: an exit code, or an exception of the handler. ``error``: a timeout, an interruption,
   a cancellation after the start, a refusal. ``skipped``: a task that did not run, with the culprit,
-  and an optional task that failed, because it does not make the run fail.
+  and what failed without making the run fail: an optional task, or one of a nested graph.
 - Earlier attempts are ``flakyFailure`` in a test that passed, ``rerunFailure`` beside a failure or
   an error. These have a ``type``, as Surefire's schema wants it, and a ``stackTrace``.
 - A run that is not ok without any failed test, such as one out of time before it began anything,
@@ -124,9 +124,10 @@ def _result(entry: ReportEntry, content: Content) -> tuple[str, str | None]:
         if status is TaskStatus.CANCELLED:
             kind = "error"
         message = one_line(entry.error or status.value)
-        if not entry.required:
-            optional = f"{status.value}, but is optional: {message}"
-            return "skipped", _element("skipped", "optional", optional, entry.message)
+        if not entry.required or content.facts.ok:  # the latter in a nested graph
+            why = "but is optional" if not entry.required else "but the run is ok"
+            text = f"{status.value}, {why}: {message}"
+            return "skipped", _element("skipped", "optional", text, entry.message)
         type_ = entry.failure.type if entry.failure is not None else ""
         return kind, _element(kind, type_ or status.value, message, entry.message)
     message = content.note(entry) or entry.why or status.value

@@ -62,7 +62,8 @@ class RunNumbers:
         reused: number of tasks whose result was taken over.
         wall: seconds from the start of the run to its end, or so far.
         work: seconds that all attempts took together.
-        utilisation: share of the time of all workers in which they ran tasks, 0 to 1.
+        utilisation: share of the time of all workers in which they ran tasks, 0 to 1; coroutines
+            that overlap on the worker that started them count once.
         waited: seconds that all tasks together waited, by reason; no zeros.
         critical_path: ids of its tasks, in order; only those that took any time.
         bound: seconds of the critical path: how long the run would take with infinitely many
@@ -96,7 +97,6 @@ def numbers_of(facts: RunFacts, history: Iterable[RunFacts] = ()) -> RunNumbers:
     for task in facts.tasks.values():
         counts[task.status] = counts.get(task.status, 0) + 1
     running, weights = [], []
-    on_workers = 0.0
     for task in outer:
         run = pause = 0.0
         for span in task.spans:
@@ -109,15 +109,14 @@ def numbers_of(facts: RunFacts, history: Iterable[RunFacts] = ()) -> RunNumbers:
                     pause += length
         running.append(run)
         weights.append(run + pause)
-        if task.slot:
-            on_workers += run
-    path, bound, savings = _critical(outer, running, weights, facts.workers)
+    busy = _busy(outer, wall)
+    path, bound, savings = _critical(outer, running, weights, busy, facts.workers)
     return RunNumbers(
         counts=counts,
         reused=sum([task.reused for task in facts.tasks.values()]),
         wall=wall,
         work=sum(running),
-        utilisation=min(on_workers / (facts.workers * wall), 1.0) if wall > 0 else 0.0,
+        utilisation=min(busy / (facts.workers * wall), 1.0) if wall > 0 else 0.0,
         waited=waited,
         critical_path=path,
         bound=bound,
@@ -132,11 +131,35 @@ def name_of(task: TaskFacts) -> tuple[str, ...]:
     return (task.key,) if task.key is not None else (*task.path, task.title, "")
 
 
+def _busy(tasks: Iterable[TaskFacts], until: float) -> float:
+    """Seconds in which workers had something to do; what overlaps on one of them counts once.
+
+    That is what coroutines do, which a worker only starts.
+    """
+    by_slot: dict[int, list[tuple[float, float]]] = {}
+    for task in tasks:
+        for attempt in task.attempts:
+            if attempt.slot and attempt.started is not None:
+                end = until if attempt.ended is None else attempt.ended
+                by_slot.setdefault(attempt.slot, []).append((attempt.started, end))
+    busy = 0.0
+    for pieces in by_slot.values():
+        at = 0.0
+        for start, end in sorted(pieces):
+            busy += max(end - max(start, at), 0.0)
+            at = max(at, end)
+    return busy
+
+
 # The critical path
 
 
 def _critical(
-    tasks: Sequence[TaskFacts], running: list[float], weights: list[float], workers: int
+    tasks: Sequence[TaskFacts],
+    running: list[float],
+    weights: list[float],
+    busy: float,
+    workers: int,
 ) -> tuple[tuple[str, ...], float, tuple[TaskSaving, ...]]:
     """The critical path, its length, and what halving tasks would save.
 
@@ -144,6 +167,7 @@ def _critical(
         tasks: of the outermost graph.
         running: seconds in which each ran.
         weights: the same with pauses before retries.
+        busy: seconds in which workers had something to do.
         workers: of the run.
     """
     number = {task.id: index for index, task in enumerate(tasks)}
@@ -158,7 +182,7 @@ def _critical(
     bound = max(heads, default=0.0)
     path = _walk(heads, after, bound)
     avoiding = _avoiding(path, order, after, heads, tails)
-    share = sum(running) / workers
+    share = busy / workers
     estimate = max(bound, share)
     critical = dict(zip(path, avoiding, strict=True))
     found = []

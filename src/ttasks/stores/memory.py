@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from itertools import count
 from typing import Generic, TypeVar
 
 from ttasks.model.checks import check_str, wrong_type, wrong_value
 from ttasks.model.graph import TaskGraph
+from ttasks.model.status import TaskStatus
+from ttasks.model.store import graph_id
 from ttasks.model.task import Task
 from ttasks.stores.memory_runs import MemoryRuns
 
@@ -21,9 +23,9 @@ class MemoryCollection(MutableMapping[str, Item], Generic[Item]):
     makes atomic; iteration goes over a copy of the keys.
     """
 
-    def __init__(self, item_type: type[Item]) -> None:
+    def __init__(self, item_type: type[Item], items: dict[str, Item] | None = None) -> None:
         self._type: type[Item] = item_type
-        self._items: dict[str, Item] = {}
+        self._items: dict[str, Item] = {} if items is None else items
 
     def save(self, item: Item) -> None:
         """Remember ``item`` itself, not a copy."""
@@ -56,11 +58,42 @@ class MemoryCollection(MutableMapping[str, Item], Generic[Item]):
         return len(self._items)
 
 
+class MemoryTasks(MemoryCollection[Task]):
+    """Tasks by id."""
+
+    def __init__(self, graphs: Mapping[str, TaskGraph]) -> None:
+        super().__init__(Task)
+        self._graphs = graphs
+
+    def cancel(self, task_id: str) -> None:
+        """Cancel a task, as `Task.cancel` does; it stays in the store.
+
+        Raises:
+            KeyError: there is no such task.
+        """
+        self[task_id].cancel()
+
+    def counts(self, graph: TaskGraph | str | None = None) -> dict[TaskStatus, int]:
+        """The number of tasks by status; a status without tasks counts 0.
+
+        Args:
+            graph: a graph or its id: count only its tasks; None counts all.
+
+        Raises:
+            KeyError: there is no such graph.
+        """
+        chosen = list(self._items.values()) if graph is None else self._graphs[graph_id(graph)]
+        counts = dict.fromkeys(TaskStatus, 0)
+        for task in chosen:
+            counts[task.status] += 1
+        return counts
+
+
 class MemoryGraphs(MemoryCollection[TaskGraph]):
     """Graphs; saving one saves its tasks."""
 
-    def __init__(self, tasks: MemoryCollection[Task]) -> None:
-        super().__init__(TaskGraph)
+    def __init__(self, tasks: MemoryTasks, items: dict[str, TaskGraph]) -> None:
+        super().__init__(TaskGraph, items)
         self._tasks = tasks
         self._saves: dict[str, int] = {}  # when each was saved last
         self._counter = count()
@@ -101,12 +134,13 @@ class InMemoryStore:
     """
 
     def __init__(self) -> None:
-        self._tasks = MemoryCollection(Task)
-        self._graphs = MemoryGraphs(self._tasks)
+        graphs: dict[str, TaskGraph] = {}
+        self._tasks = MemoryTasks(graphs)
+        self._graphs = MemoryGraphs(self._tasks, graphs)
         self._runs = MemoryRuns()
 
     @property
-    def tasks(self) -> MemoryCollection[Task]:
+    def tasks(self) -> MemoryTasks:
         """Tasks by id."""
         return self._tasks
 

@@ -41,7 +41,7 @@ class FakeJob:
     def __init__(
         self, func: Callable[..., Any], *args: Any, handler: Callable[..., Any] = call_python
     ) -> None:
-        self.context = TaskContext(Task.python(func, args), NoReporter(), CancelToken())
+        self.context = TaskContext(Task.python(func, args), (), NoReporter(), CancelToken())
         self.handler = handler
         self.variables = copy_context()
         self.variables.run(CURRENT.set, self.context)
@@ -135,7 +135,7 @@ def test_the_current_context_is_that_of_the_job(loop: LoopBackend) -> None:
 
 def test_a_payload_that_is_no_call_is_an_error_of_the_job(backend: Backend) -> None:
     job = FakeJob(callkit.pid)
-    job.context = TaskContext(Task.bash("true"), NoReporter(), CancelToken())
+    job.context = TaskContext(Task.bash("true"), (), NoReporter(), CancelToken())
     backend.start(job)
     _, error = job.wait()
     assert "no function to call" in str(error)

@@ -45,10 +45,18 @@ def test_joined_chunks_are_the_decoded_whole(data: bytes, cuts: list[int]) -> No
         splitter = capture.LineSplitter()
         chunks = [text for part in parts_of(data, cuts) for text in splitter.feed(part)]
         for chunk in chunks:
-            assert chunk.endswith("\n") or len(chunk) >= 2
+            assert chunk.endswith(("\n", "\r")) or len(chunk) >= 2
         chunks += splitter.finish()
     assert "".join(chunks) == data.decode("utf-8", "replace")
     assert all(chunks)
+
+
+def test_a_line_that_ends_in_a_carriage_return_is_not_held_back() -> None:
+    splitter = capture.LineSplitter()
+    assert list(splitter.feed(b"10 %\r")) == ["10 %\r"]
+    assert list(splitter.feed(b"20 %\r30")) == ["20 %\r"]
+    assert list(splitter.feed(b" %\ndone\nnext")) == ["30 %\ndone\n"]
+    assert list(splitter.finish()) == ["next"]
 
 
 @given(data=data_of_any_kind, at=st.integers(0, 40))

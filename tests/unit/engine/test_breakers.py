@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -363,7 +364,7 @@ def test_looking_at_the_states_gives_a_copy() -> None:
 @pytest.mark.parametrize(
     ("breakers", "message"),
     [
-        (ONE, "breakers must be a mapping from group name to CircuitBreaker"),
+        (ONE, "breakers must be a mapping from group name or TaskType to CircuitBreaker"),
         ([("api", ONE)], "breakers must be a mapping"),
         ({1: ONE}, "a group name in breakers must be a str, got int: 1"),
         ({"api": None}, r"breakers\['api'\] must be a CircuitBreaker, got NoneType"),
@@ -379,3 +380,84 @@ def test_a_wrong_mapping_is_a_type_error(breakers: Any, message: str) -> None:
 def test_a_blank_group_name_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="a group name in breakers must be a non-empty str"):
         TaskExecutor(breakers={" ": ONE})
+
+
+# By type, and one for each group
+
+
+def test_a_breaker_by_type_holds_for_all_tasks_of_the_type() -> None:
+    executor, recorder, _ = with_breaker(FakeHandler({"a": BOOM}), breakers={CUSTOM: ONE})
+    fail(executor, "a")
+    with pytest.raises(CircuitOpenError, match="circuit of task type 'custom' is open") as caught:
+        executor.execute(make("b", group="any"))
+    assert (caught.value.group, caught.value.what) == ("custom", "task type")
+    assert executor.breaker_states[CUSTOM].state is OPEN
+    opened = [e.error for e in recorder.events if e.type is TaskEventType.CIRCUIT_OPENED]
+    assert opened == ["circuit of task type 'custom' opened"]
+
+
+def test_a_star_gives_each_group_a_circuit_of_its_own() -> None:
+    script = FakeHandler({"a": BOOM})
+    three = CircuitBreaker(window=3)
+    executor, _, _ = with_breaker(script, breakers={"*": ONE, "patient": three})
+    assert executor.breaker_states.keys() == {"patient"}
+    for group in ("one", "patient"):
+        with pytest.raises(ValueError):
+            executor.execute(make("a", group=group))
+    executor.execute(make("b", group="two"))
+    executor.execute(make("b"))  # in no group
+    states = {name: status.state for name, status in executor.breaker_states.items()}
+    assert states == {"patient": CLOSED, "one": OPEN, "two": CLOSED}
+    with pytest.raises(CircuitOpenError):
+        executor.execute(make("b", group="one"))
+
+
+def test_a_call_that_one_circuit_refuses_takes_no_trial_of_another() -> None:
+    script = FakeHandler({"a": BOOM})
+    executor, _, clock = with_breaker(script, breakers={"api": ONE, CUSTOM: ONE})
+    fail(executor, "a")  # opens both
+    clock.advance(30)
+    executor.execute(guarded("b"))  # both trials succeed
+    assert {status.state for status in executor.breaker_states.values()} == {CLOSED}
+    with pytest.raises(ValueError):
+        executor.execute(make("a", group="other"))  # opens that of the type alone
+    with pytest.raises(CircuitOpenError):
+        executor.execute(guarded("c"))
+    assert executor.breaker_states["api"].state is CLOSED
+    clock.advance(30)
+    executor.execute(guarded("d"))
+
+
+def test_arguments_that_cannot_be_made_tell_a_circuit_nothing() -> None:
+    executor, _, _ = with_breaker(FakeHandler(), breakers={"api": ONE})
+    missing = make("missing")
+    result = executor.attempt(Task.python(print, (missing,), group="api"))
+    assert result.attempts == 0
+    assert executor.breaker_states["api"].calls == 0
+
+
+def test_the_statistics_of_a_graph_have_breakers_and_reasons_and_become_json() -> None:
+    handler = FakeHandler({"a": BOOM, "c": TaskRejectedError("no")})
+    executor, _, _ = with_breaker(handler, breakers={"api": ONE, CUSTOM: CircuitBreaker()})
+    graph = TaskGraph()
+    before = graph.statistics()
+    assert (before.total, before.started_at, before.breakers) == (0, None, {})
+    first = graph.add(guarded("a"))
+    graph.add(guarded("b"), after=first, on_dep_failure=DependencyPolicy.RUN_ANYWAY)
+    graph.add(make("c"))
+    graph.add(make("d"))
+    graph.run(executor, max_workers=1, retry_budget=3)
+    statistics = graph.statistics()
+    assert statistics.total == 4
+    assert statistics.reasons == {"handler": 1, "circuit_open": 1, "rejected": 1}
+    assert statistics.retry_budget == 3
+    assert statistics.started_at is not None
+    assert statistics.ended_at is not None
+    assert statistics.started_at <= statistics.ended_at
+    assert statistics.breakers["api"].state is OPEN
+    shown = json.loads(statistics.to_json())
+    assert shown == statistics.to_dict()
+    assert shown["counts"]["failed"] == 3
+    assert shown["counts"]["skipped"] == 0
+    assert shown["breakers"]["api"]["state"] == "open"
+    assert shown["breakers"]["type custom"]["calls"] == 3

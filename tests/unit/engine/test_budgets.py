@@ -180,7 +180,7 @@ def test_a_bad_budget_is_named(value: Any, error: type[Exception]) -> None:
         TaskGraph().run(TaskExecutor.empty(), retry_budget=value)
 
 
-@pytest.mark.parametrize("value", [3, "3", RetryPolicy, {"max_attempts": 3}])
+@pytest.mark.parametrize("value", [3.0, "3", RetryPolicy, {"max_attempts": 3}])
 def test_a_policy_that_is_none_is_named(value: Any) -> None:
     executor = TaskExecutor.empty()
     with pytest.raises(TypeError, match="retry must be a RetryPolicy"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Barrier, Thread, get_ident
@@ -326,3 +327,71 @@ def test_bad_arguments_are_named_with_their_value_and_change_nothing(
     assert name in str(caught.value)
     assert shown in str(caught.value)
     assert not any(bus.wants(kind) for kind in TaskEventType)
+
+
+# Events of one's own
+
+
+def test_an_event_of_ones_own_is_delivered_like_any_other() -> None:
+    bus = EventBus()
+    heard: list[TaskEvent] = []
+    bus.subscribe(heard.append, types=FAILED)
+    mine = event(FAILED)
+    bus.emit(event())
+    bus.emit(mine)
+    assert heard == [mine]
+
+
+def test_only_events_can_be_emitted() -> None:
+    with pytest.raises(TypeError, match="event must be a TaskEvent, got str: 'failed'"):
+        EventBus().emit("failed")  # type: ignore[arg-type]
+
+
+# Bugs in subscribers are logged
+
+
+def test_a_bug_in_a_subscriber_is_logged_once_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bus = EventBus()
+
+    def subscriber(event: TaskEvent) -> None:
+        if event.attempt < 3:
+            raise ValueError(f"attempt {event.attempt}")
+        raise ValueError("elsewhere")
+
+    bus.subscribe(subscriber)
+    for attempt in (1, 2, 3, 3):
+        bus.publish(event(attempt=attempt))
+    assert len(bus.errors) == 4
+    first, second = caplog.records
+    assert (first.name, first.levelname) == ("ttasks", "WARNING")
+    assert "subscriber" in first.getMessage()
+    assert "ValueError at the event 'started' of task " + TASK.id in first.getMessage()
+    assert first.exc_info is not None
+    assert str(first.exc_info[1]) == "attempt 1"
+    assert second.exc_info is not None
+    assert str(second.exc_info[1]) == "elsewhere"
+
+
+def test_the_same_bug_of_another_subscriber_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    bus = EventBus()
+    bus.subscribe(raising(ValueError()))
+    bus.subscribe(raising(ValueError()))
+    bus.publish(event())
+    assert len(caplog.records) == 2
+
+
+def test_a_log_handler_that_raises_breaks_nothing() -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise SystemExit(3)
+
+    bus, broken = EventBus(), Broken()
+    bus.subscribe(raising(ValueError("oops")))
+    logging.getLogger("ttasks").addHandler(broken)
+    try:
+        bus.publish(event())
+    finally:
+        logging.getLogger("ttasks").removeHandler(broken)
+    assert [str(error) for error in bus.errors] == ["oops"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support import (
+    CUSTOM,
     WAIT,
     FakeHandler,
     Gate,
@@ -19,7 +20,7 @@ from support import (
     run,
     statuses,
 )
-from ttasks import RetryPolicy, Task, TaskContext, TaskGraph
+from ttasks import RetryPolicy, SQLiteStore, Task, TaskContext, TaskEvent, TaskGraph, TaskType
 
 
 def grouped(title: str, group: str, **options: Any) -> Task:
@@ -256,3 +257,140 @@ def test_random_runs_never_exceed_any_limit() -> None:
         recorder.check(graph)
     for group, limit in limits.items():
         assert handler.most_by_group[group] <= limit
+
+
+# Several groups
+
+
+@pytest.mark.parametrize("way", ["graph", "submit"])
+def test_a_task_of_several_groups_counts_in_each(way: str) -> None:
+    handler = FakeHandler()
+    limits = {"a": 1, "b": 2, "c": 3}
+    executor, recorder = executor_with(handler, limits=limits, max_workers=6)
+    picks = [("a", "b"), ("b", "c"), ("c", "a"), ("a", "b", "c"), ("b",), ("free", "c")]
+    tasks = [make(f"t{n}", payload=picks[n % 6], group=picks[n % 6]) for n in range(120)]
+    with executor:
+        if way == "submit":
+            futures = [executor.submit(task) for task in tasks]
+            assert all(future.result(WAIT) for future in futures)
+        else:
+            graph = TaskGraph()
+            for task in tasks:
+                graph.add(task)
+            assert run(graph, executor, 6).ok
+    for group, limit in limits.items():
+        assert handler.most_by_group[group] <= limit
+    recorder.check()
+
+
+def test_a_place_that_a_task_cannot_use_yet_goes_to_the_next_one() -> None:
+    blocker, gate = Gate(), Gate()
+    handler = FakeHandler({"holds b": blocker, "holds a": gate})
+    executor, _ = executor_with(handler, limits={"a": 1, "b": 1})
+    graph = TaskGraph()
+    graph.add(grouped("holds b", "b", priority=9))
+    graph.add(grouped("holds a", "a", priority=8))
+    both = graph.add(make("needs both", group=["a", "b"], priority=7))
+    only = graph.add(grouped("needs a", "a"))
+    running = background(lambda: run(graph, executor, 4))
+    blocker.wait_reached()
+    gate.wait_reached()
+    ended = threading.Event()
+
+    def note(event: TaskEvent) -> None:
+        if event.task is only and event.status.is_sink:
+            ended.set()
+
+    executor.events.subscribe(note)
+    gate.open()  # the place in a is no use to the task that needs b as well
+    assert ended.wait(WAIT)
+    assert both.is_pending
+    blocker.open()
+    assert running.result(WAIT).ok
+
+
+def test_retries_and_cancellations_give_back_all_places() -> None:
+    handler = FakeHandler({"retried": [OSError(), "value"]})
+    executor, recorder = executor_with(handler, limits={"a": 1, "b": 1})
+    graph = TaskGraph()
+    graph.add(make("retried", group=("a", "b"), retry=2))
+    graph.add(make("next", group=("b", "a")))
+    assert run(graph, executor, 4).ok
+    recorder.check(graph)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("db", "db"),
+        (["db"], "db"),
+        (("db", "net"), ("db", "net")),
+        (["net", "db", "net"], ("net", "db")),
+        ({"net", "db"}, ("db", "net")),
+        ((), None),
+        (None, None),
+        ((name for name in ("x", "y")), ("x", "y")),
+    ],
+    ids=["one", "list of one", "tuple", "twice", "set", "empty", "none", "generator"],
+)
+def test_groups_are_kept_as_none_a_str_or_a_tuple(given: Any, kept: Any) -> None:
+    task = make("t", group=given)
+    assert task.group == kept
+    task.group = kept
+    assert task.group == kept
+
+
+@pytest.mark.parametrize("wrong", ["", " ", 5, b"db", ["db", ""], ["db", 5], [["db"]]])
+def test_bad_groups_are_named(wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="group"):
+        make("t", group=wrong)
+
+
+def test_a_ledger_keeps_several_groups(tmp_path: Any) -> None:
+    with SQLiteStore(tmp_path / "ledger") as store:
+        for group in (None, "db", ("db", "net")):
+            task = make("t", group=group)
+            store.tasks.save(task)
+            assert store.tasks[task.id].group == group
+
+
+# By type
+
+
+def test_a_type_may_have_a_limit_of_its_own_beside_those_of_groups() -> None:
+    handler = FakeHandler({f"t{number}": lambda context: None for number in range(6)})
+    executor, recorder = executor_with(handler, limits={CUSTOM: 1, "g": 2})
+    graph = TaskGraph()
+    for number in range(6):
+        graph.add(make(f"t{number}", group="g" if number % 2 else None))
+    run(graph, executor, 4)
+    assert graph.ok
+    assert handler.most == 1
+    recorder.check()
+
+
+def test_a_limit_by_type_leaves_other_types_alone() -> None:
+    gate = Gate()
+    executor, _ = executor_with(gate, limits={CUSTOM: 1})
+    other = TaskType("other")
+    executor.register(other, lambda context: gate.open())
+    graph = TaskGraph()
+    graph.add(make("a"))
+    graph.add(make("b"))
+    graph.add(Task("c", None, other))
+    run(graph, executor, 3)
+    assert graph.ok
+
+
+def test_a_run_may_limit_a_type_too_and_submitted_tasks_keep_to_it() -> None:
+    handler = FakeHandler()
+    executor, _ = executor_with(handler, limits={CUSTOM: 1})
+    graph = TaskGraph()
+    for number in range(4):
+        graph.add(make(f"t{number}"))
+    run(graph, executor, 4, limits={CUSTOM: 2})
+    with executor:
+        futures = [executor.submit(make(f"s{number}")) for number in range(4)]
+        for future in futures:
+            future.result(WAIT)
+    assert handler.most == 1

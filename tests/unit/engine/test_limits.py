@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import pytest
 
+from support import make
 from ttasks.engine.limits import Places, RunPlaces
 
 NONE: frozenset[str] = frozenset()
 
 
+def taken(places: RunPlaces, *groups: str) -> bool:
+    return not places.take(groups)
+
+
+def of(limits: dict[str, int]) -> RunPlaces:
+    return RunPlaces(Places(limits), Places(), NONE)
+
+
 def test_a_group_has_as_many_places_as_its_limit_says() -> None:
-    places = Places({"db": 2})
-    assert [places.take("db") for _ in range(3)] == [True, True, False]
-    places.give_back("db")
-    assert places.take("db")
-    assert not places.take("db")
+    places = of({"db": 2})
+    assert [taken(places, "db") for _ in range(3)] == [True, True, False]
+    places.give_back(("db",))
+    assert taken(places, "db")
+    assert not taken(places, "db")
 
 
-def test_a_group_without_a_limit_has_places_for_all() -> None:
-    places = Places({"db": 1})
-    assert "db" in places
-    assert "net" not in places
-    assert all(places.take("net") for _ in range(5))
-    places.give_back("net")
+def test_a_task_gets_a_place_in_each_of_its_groups_or_in_none() -> None:
+    places = of({"a": 1, "b": 1, "c": 2})
+    assert taken(places, "b", "c")
+    assert places.take(("a", "b", "c")) == ("b", "a", "c")  # what is full, then what is not
+    assert taken(places, "a", "c")  # the refusal has taken nothing
+    assert places.take(("c", "b", "a")) == ("c",)  # all are full
+    places.give_back(("b", "c"))
+    assert places.take(("a", "b", "c")) == ("a", "b", "c")
+    places.give_back(("a", "c"))
+    assert taken(places, "a", "b", "c")
+
+
+def test_the_groups_of_a_task_that_count_are_those_with_a_limit() -> None:
+    places = RunPlaces(Places({"own": 1}), Places({"shared": 1}), NONE)
+    assert places.limited(make("t")) == ()
+    assert places.limited(make("t", group="other")) == ()
+    assert places.limited(make("t", group="own")) == ("own",)
+    assert places.limited(make("t", group=["shared", "other", "own"])) == ("shared", "own")
 
 
 @pytest.mark.parametrize(
@@ -38,37 +59,33 @@ def test_a_run_needs_a_place_under_its_own_limits_and_under_those_of_the_executo
     shared = Places({"db": 2, "net": 1})
     first = RunPlaces(Places({"db": 1}), shared, NONE)
     second = RunPlaces(Places(), shared, NONE)
-    assert first.take("db")
-    assert not first.take("db")  # its own limit
-    assert second.take("db")
-    assert not second.take("db")  # that of the executor
-    first.give_back("db")
-    assert second.take("db")
-    assert not first.take("db")
-    second.give_back("db")
-    assert first.take("db")  # the attempt before has kept nothing of its own limit
-
-
-def test_a_run_knows_the_groups_of_both_limits() -> None:
-    places = RunPlaces(Places({"own": 1}), Places({"shared": 1}), NONE)
-    assert ["own" in places, "shared" in places, "other" in places] == [True, True, False]
+    assert taken(first, "db")
+    assert not taken(first, "db")  # its own limit
+    assert taken(second, "db")
+    assert not taken(second, "db")  # that of the executor
+    first.give_back(("db",))
+    assert taken(second, "db")
+    assert not taken(first, "db")
+    second.give_back(("db",))
+    assert taken(first, "db")  # the attempt before has kept nothing of its own limit
 
 
 def test_a_run_inside_a_task_shares_the_place_of_that_task() -> None:
-    shared = Places({"db": 1})
-    assert shared.take("db")  # of the task itself
+    shared = Places({"db": 1, "net": 1})
+    shared.take("db")  # of the task itself
     inner = RunPlaces(Places(), shared, frozenset({"db"}))
-    assert inner.take("db")
-    assert not inner.take("db")  # one at a time
-    inner.give_back("db")
-    assert not shared.take("db")  # the task still has its place
-    assert inner.take("db")
+    assert taken(inner, "db", "net")
+    assert not taken(inner, "db")  # one at a time
+    inner.give_back(("db", "net"))
+    assert not shared.is_free("db")  # the task still has its place
+    assert shared.is_free("net")
+    assert taken(inner, "db")
 
 
-def test_what_a_task_holds_is_its_group_and_those_that_its_run_is_in() -> None:
+def test_what_a_task_holds_is_its_groups_and_those_that_its_run_is_in() -> None:
     outer = RunPlaces(Places(), Places(), NONE)
-    assert outer.held_by(None) == NONE
-    assert outer.held_by("db") == {"db"}
-    inner = RunPlaces(Places(), Places(), outer.held_by("db"))
-    assert inner.held_by(None) == {"db"}
-    assert inner.held_by("net") == {"db", "net"}
+    assert outer.held_by(()) == NONE
+    assert outer.held_by(("db",)) == {"db"}
+    inner = RunPlaces(Places(), Places(), outer.held_by(("db",)))
+    assert inner.held_by(()) == {"db"}
+    assert inner.held_by(("net", "disk")) == {"db", "net", "disk"}

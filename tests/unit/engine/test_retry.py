@@ -30,7 +30,7 @@ from ttasks import (
     TaskRejectedError,
     TaskStatus,
 )
-from ttasks.engine.retry import Tries
+from ttasks.engine.retry import Tries, Verdict
 from ttasks.testing import FakeClock
 
 BOOM = ValueError("boom")
@@ -42,12 +42,21 @@ def no_jitter() -> float:
     raise AssertionError("no random number is needed")
 
 
+def decided(tries: Tries, error: BaseException) -> Verdict:
+    """What is decided after an attempt that no function of the user's is asked about."""
+
+    def no_result(error: BaseException | None) -> Any:
+        raise AssertionError("no result is needed")
+
+    return tries.decide(error, no_result)
+
+
 def decisions(tries: Tries, count: int) -> list[float | None]:
     """What is decided after each of so many failed attempts."""
     found = []
     for _ in range(count):
         tries.next_number()
-        found.append(tries.decide(BOOM)[0])
+        found.append(decided(tries, BOOM).retry_in)
     return found
 
 
@@ -72,7 +81,7 @@ def test_no_retry_starts_later_than_max_elapsed() -> None:
     assert decisions(tries, 1) == [2.0]
     clock.advance(0.5)
     tries.next_number()
-    assert tries.decide(BOOM) == (None, "not tried again: max_elapsed of 5 s is spent")
+    assert decided(tries, BOOM)[1:] == (None, "not tried again: max_elapsed of 5 s is spent")
 
 
 @pytest.mark.parametrize("error", [TaskCancelled(), TaskRejectedError("no")])
@@ -80,7 +89,7 @@ def test_cancellation_and_rejection_are_never_retried(error: BaseException) -> N
     policy = RetryPolicy(9, retry_on=(BaseException,))
     tries = Tries(policy, FakeClock())
     tries.next_number()
-    assert tries.decide(error) == (None, "")
+    assert decided(tries, error) == (error, None, "")
     handler = FakeHandler({"t": error})
     executor, recorder = executor_with(handler)
     with pytest.raises(type(error)):

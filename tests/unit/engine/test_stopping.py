@@ -582,3 +582,73 @@ def test_what_was_cancelled_says_why() -> None:
     assert by_title["b"].status is TaskStatus.CANCELLED
     assert all(isinstance(error, TaskCancelled) for error in graph.errors.values())
     recorder.check(graph)
+
+
+# RUN_STOPPING
+
+
+def told_of_runs(executor: TaskExecutor) -> list[tuple[str, str | None]]:
+    """The events of runs from now on, as type and message."""
+    told: list[tuple[str, str | None]] = []
+    kinds = (TaskEventType.RUN_STARTED, TaskEventType.RUN_STOPPING, TaskEventType.RUN_ENDED)
+    executor.events.subscribe(
+        lambda event: told.append((event.type.value, event.error)), types=kinds
+    )
+    return told
+
+
+def test_a_run_tells_that_it_is_being_stopped_while_its_tasks_still_run(gate: Gate) -> None:
+    stopping = threading.Event()
+    graph, executor, _ = stoppable(FakeHandler({"a": gate}))
+    told = told_of_runs(executor)
+    executor.events.subscribe(lambda _: stopping.set(), types=TaskEventType.RUN_STOPPING)
+    future = background(lambda: graph.run(executor, 1))
+    gate.wait_reached()
+    graph.cancel()
+    wait(stopping)
+    assert next(iter(graph)).is_running
+    gate.open()
+    future.result(WAIT)
+    assert [kind for kind, _ in told] == ["run_started", "run_stopping", "run_ended"]
+    assert told[1][1] == "The graph run was cancelled"
+
+
+def test_a_run_that_is_killed_tells_it_again() -> None:
+    last = Obedient()
+    graph, executor, _ = stoppable(FakeHandler({"a": Obedient(), "last": last}))
+    told = told_of_runs(executor)
+    started = threading.Event()
+    executor.events.subscribe(lambda _: started.set(), types=STARTED)
+    future = background(lambda: graph.run(executor, 1))
+    wait(started)
+    graph.request_cancel()
+    last.wait_reached()
+    graph.request_cancel()
+    future.result(WAIT)
+    assert [error for kind, error in told if kind == "run_stopping"] == [
+        "The graph run was cancelled",
+        "The graph run was killed",
+    ]
+
+
+def test_fail_fast_tells_whose_fault_it_is() -> None:
+    slow = Obedient()
+
+    def fail(_context: TaskContext) -> None:
+        slow.wait_reached()
+        raise BOOM
+
+    graph = TaskGraph("fast")
+    executor, _ = executor_with(FakeHandler({"bad": fail, "slow": slow}))
+    told = told_of_runs(executor)
+    graph.add(make("slow"))
+    graph.add(make("bad"))
+    run(graph, executor, 2, fail_fast=True)
+    assert told[1] == ("run_stopping", "The graph run was stopped: 'bad' failed (fail_fast)")
+
+
+def test_a_time_limit_tells_that_it_is_over(impatient: None) -> None:
+    graph, executor, _ = stoppable(FakeHandler({"a": Obedient()}))
+    told = told_of_runs(executor)
+    run(graph, executor, 1, timeout=0.05)
+    assert told[1] == ("run_stopping", "Graph timed out after 0.05 seconds")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import callkit
+from callkit import bare_main
 from ttasks import (
     CycleError,
     InMemoryStore,
@@ -23,9 +24,12 @@ from ttasks import (
     TaskGraph,
     TaskType,
     UnknownDependencyError,
+    literal,
 )
 from ttasks.model.call import Call
 from ttasks.model.fingerprint import fingerprint_of
+
+__all__ = ["bare_main"]
 
 
 def plain(a: int, b: int = 0, *, c: int = 0) -> int:
@@ -363,13 +367,41 @@ def test_tasks_among_the_arguments_count_by_their_place() -> None:
     assert fingerprint(callkit.total, one, two) != fingerprint(callkit.total, one, two, one)
 
 
-def test_what_a_name_does_not_tell_has_no_fingerprint() -> None:
-    number = 5
-    assert fingerprint(lambda: 1) is None
-    assert fingerprint(lambda: number) is None
-    assert fingerprint(Callable_().method, 1) is None
-    assert fingerprint(Callable_(), 1) is None
-    assert fingerprint("text".upper) is None
-    assert fingerprint(len, "text") is not None
-    assert fingerprint(callkit.Shop(2).price, 1) is None
-    assert fingerprint(callkit.echo, object()) is None
+# Tasks as they are
+
+
+def test_a_literal_task_is_passed_itself_and_is_no_dependency() -> None:
+    watched = Task.bash("true", title="watched")
+    value = Task.python(plain, (5,))
+    graph = TaskGraph()
+    graph.add(value)
+    args = (literal(watched), [literal([watched, value]), value])
+    task = graph.add(Task.python(callkit.echo_all, args, {"key": literal({"task": value})}))
+    assert graph.dependencies(task) == [value]
+    with TaskExecutor() as executor:
+        graph.run(executor).raise_for_failure()
+    given, named = task.value
+    assert given[0] is watched
+    assert given[1] == [[watched, value], 5]
+    assert named == {"key": {"task": value}}
+    assert watched.is_pending
+
+
+def test_a_literal_of_what_holds_no_task_is_that_value() -> None:
+    with TaskExecutor() as executor:
+        assert executor.execute(Task.python(callkit.double, (literal(4),))).value == 8
+
+
+@pytest.mark.usefixtures("bare_main")
+def test_a_literal_task_reaches_another_process_as_a_copy() -> None:
+    watched = Task.bash("true", title="watched")
+    with TaskExecutor() as executor:
+        task = Task.python(callkit.title_of, (literal(watched),), backend="process")
+        assert executor.execute(task).value == "watched"
+
+
+def test_a_literal_task_has_no_fingerprint_and_a_literal_value_one_of_its_own() -> None:
+    task = Task.bash("true")
+    assert fingerprint(callkit.echo, literal(task)) is None
+    assert fingerprint(callkit.echo_all, task, literal(task)) is None
+    assert fingerprint(callkit.echo, literal(1)) not in (None, fingerprint(callkit.echo, 1))

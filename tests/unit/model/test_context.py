@@ -42,7 +42,9 @@ def reports() -> Reports:
 
 def context_of(reports: Reports, **given: Any) -> TaskContext:
     task = given.pop("task", None) or Task("title", {"a": 1}, WORK, "text", timeout=3)
-    return TaskContext(task, reports, given.pop("token", None) or CancelToken(), **given)
+    return TaskContext(
+        task, given.pop("upstream", ()), reports, given.pop("token", None) or CancelToken(), **given
+    )
 
 
 def test_a_context_shows_its_task(reports: Reports) -> None:

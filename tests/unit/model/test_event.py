@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import FrozenInstanceError, fields
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ def event() -> TaskEvent:
 
 def test_event_types_have_lower_case_values_in_the_promised_order() -> None:
     names = "STARTED PROGRESS OUTPUT SUCCEEDED FAILED CANCELLED BLOCKED SKIPPED REUSED"
-    names += " PERSISTENCE_FAILED RUN_STARTED RUN_ENDED CIRCUIT_OPENED CIRCUIT_CLOSED"
+    names += " PERSISTENCE_FAILED RUN_STARTED RUN_STOPPING RUN_ENDED CIRCUIT_OPENED CIRCUIT_CLOSED"
     assert [kind.name for kind in TaskEventType] == names.split()
     assert all(kind.value == kind.name.lower() for kind in TaskEventType)
 
@@ -74,3 +75,15 @@ def test_an_event_tells_the_status_of_its_moment_and_not_of_now() -> None:
 def test_an_event_survives_pickle() -> None:
     told = event()
     assert pickle.loads(pickle.dumps(told)) == told
+
+
+def test_an_event_becomes_a_dict_that_json_can_hold() -> None:
+    told = event()
+    shown = told.to_dict()
+    assert json.loads(json.dumps(shown)) == shown
+    assert shown["type"] == told.type.value
+    assert (shown["task_id"], shown["title"]) == (told.task_id, told.task.title)
+    assert (shown["previous_status"], shown["status"]) == ("running", "failed")
+    assert datetime.fromisoformat(shown["timestamp"]) == told.timestamp
+    left_out, added = {"task", "run"}, {"title", "task_type", "run_id"}
+    assert set(shown) == {field.name for field in fields(TaskEvent)} - left_out | added

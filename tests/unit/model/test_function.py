@@ -92,7 +92,10 @@ def test_a_decorated_function_is_pickled_by_name() -> None:
         (lambda: task(tiemout=3), TypeError, ["'tiemout'", "timeout"]),
         (lambda: task(payload=3), TypeError, ["'payload'"]),
         (lambda: task(timeout=0)(callkit.double), ValueError, ["timeout", "0"]),
-        (lambda: task(retry=3)(callkit.double), TypeError, ["retry", "3"]),
+        (lambda: task(retry=0)(callkit.double), ValueError, ["retry", "0"]),
+        (lambda: task(retries=3), TypeError, ["'retries'", "did you mean 'retry'?"]),
+        (lambda: task(name="x"), TypeError, ["'name'", "did you mean 'title'?"]),
+        (lambda: task(colour="x"), TypeError, ["'colour'", "it has backend, "]),
         (lambda: task(backend="x")(callkit.double), ValueError, ["backend", "'x'"]),
         (lambda: task(backend="asyncio")(callkit.double), ValueError, ["async def"]),
         (lambda: task(backend="process")(lambda: 1), ValueError, ["lambda at"]),
@@ -154,27 +157,11 @@ class NoRun(PythonTask[int]):
     pass
 
 
-class BadTimeout(PythonTask[int]):
-    timeout = -1
-
-    def run(self) -> int:
-        return 1
-
-
-class OwnPayload(PythonTask[int]):
-    payload = 3
-
-    def run(self) -> int:
-        return 1
-
-
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [
         (lambda: NoRun(), TypeError, ["NoRun needs a method run(self", "Task.python"]),
         (lambda: PythonTask(callkit.double), TypeError, ["Task.python"]),
-        (lambda: BadTimeout(), ValueError, ["timeout", "-1"]),
-        (lambda: OwnPayload(), TypeError, ["OwnPayload", "'payload'"]),
         (lambda: Scale(), TypeError, ["Scale.run() missing", "'number'"]),
         (lambda: Scale(1, of=3), TypeError, ["'of'"]),
     ],
@@ -186,3 +173,68 @@ def test_bad_input_of_the_class_form_is_refused(
         make()
     for text in says:
         assert text in str(caught.value)
+
+
+def class_with(**attributes: Any) -> Any:
+    return type("Made", (PythonTask,), {"run": lambda self: 1, **attributes})
+
+
+async def arun(self: Any) -> int:
+    return 1
+
+
+def grun(self: Any) -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("attributes", "error", "says"),
+    [
+        ({"timeout": -1}, ValueError, ["timeout", "-1"]),
+        ({"title": 5}, TypeError, ["title", "5"]),
+        ({"retry": 0}, ValueError, ["retry", "0"]),
+        ({"retry": "3"}, TypeError, ["retry", "'3'"]),
+        ({"options": 5}, TypeError, ["options", "5"]),
+        ({"backend": "loop"}, ValueError, ["backend", "'loop'"]),
+        ({"backend": "loop", "run": None}, ValueError, ["backend", "'loop'"]),
+        ({"backend": "asyncio"}, ValueError, ["backend='asyncio'", "async def"]),
+        ({"backend": "thread", "run": arun}, ValueError, ["backend='thread'", "async def"]),
+        ({"run": grun}, TypeError, ["generator"]),
+        ({"run": 5}, TypeError, ["run", "callable"]),
+        ({"payload": 3}, TypeError, ["'payload'"]),
+        ({"type": 3}, TypeError, ["'type'"]),
+        ({"retries": 2}, TypeError, ["'retries'", "did you mean 'retry'?", "_retries"]),
+        ({"name": "x"}, TypeError, ["'name'", "did you mean 'title'?"]),
+        ({"time_out": 2}, TypeError, ["'time_out'", "did you mean 'timeout'?"]),
+        ({"backends": "thread"}, TypeError, ["'backends'", "did you mean 'backend'?"]),
+    ],
+)
+def test_a_class_is_checked_when_it_is_made(
+    attributes: dict[str, Any], error: type[Exception], says: list[str]
+) -> None:
+    if attributes.get("run", 1) is None:
+        attributes = {name: value for name, value in attributes.items() if name != "run"}
+        with pytest.raises(error) as caught:
+            type("Made", (PythonTask,), attributes)
+    else:
+        with pytest.raises(error) as caught:
+            class_with(**attributes)
+    assert type(caught.value) is error
+    for text in ["Made", *says]:
+        assert text in str(caught.value)
+
+
+def test_attributes_of_the_users_own_are_left_alone() -> None:
+    made = class_with(limit=5, _name="x", KEYS=("a",), name=property(lambda self: "own"))()
+    assert (made.limit, made._name, made.KEYS, made.name) == (5, "x", ("a",), "own")
+
+
+def test_settings_of_a_class_are_kept_as_those_of_a_task() -> None:
+    base = class_with(timeout=5, retry=2)
+    derived = type("Derived", (base,), {"timeout": 6})
+    assert (derived().timeout, derived().retry) == (6.0, RetryPolicy(2))
+    with TaskExecutor() as executor:
+        assert executor.execute(derived()).value == 1
+    with pytest.raises(ValueError, match="Wrong: timeout"):
+        type("Wrong", (base,), {"timeout": 0})
+    assert type("Untitled", (base,), {"title": None})().title == "Untitled"

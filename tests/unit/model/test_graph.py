@@ -323,10 +323,9 @@ def test_remove_changes_nothing_if_something_depends_on_the_task(transitively: b
     graph, top, left, _right, bottom = diamond()
     before = shape(graph)
     task = top if transitively else left
-    with pytest.raises(UnknownDependencyError) as caught:
+    dependent = left if transitively else bottom
+    with pytest.raises(GraphError, match=f"{task.title!r} cannot be removed.*{dependent.title!r}"):
         graph.remove(task)
-    assert caught.value.dependency == task
-    assert caught.value.task == (left if transitively else bottom)
     assert shape(graph) == before
 
 
@@ -517,11 +516,11 @@ def test_raise_for_failure_lists_every_required_task_that_did_not_succeed() -> N
     assert caught.value.title == "full"
     assert caught.value.failures == (
         ("blocked", "blocked by 'failed'"),
-        ("cancelled", "cancelled"),
         ("failed", "oops"),
         ("running", "running"),
         ("pending", "pending"),
     )
+    assert caught.value.cancelled == ("cancelled",)
     assert caught.value.run_error is None
     assert "'full'" in str(caught.value)
     assert all(f"{title}: {error}" in str(caught.value) for title, error in caught.value.failures)
@@ -575,14 +574,14 @@ def test_cancelling_a_graph_that_does_not_run_cancels_what_is_pending_but_finall
 # Bad input
 
 NO_TASKS: list[Any] = [None, 5, "task", TaskGraph()]
+NO_NAMES: list[Any] = [None, 5, b"task", TaskGraph()]
 NO_BOOLS: list[Any] = [None, 0, 1, "yes"]
 BAD_EDGES: list[tuple[Any, str, str]] = [
     (None, "after", "None"),
     (5, "after", "5"),
-    ("task", "after", "'task'"),
     (b"task", "after", "b'task'"),
     ([None], "after[0]", "None"),
-    (["task"], "after[0]", "'task'"),
+    ([b"task"], "after[0]", "b'task'"),
     ([work(), [work()]], "after[1]", "Task"),
 ]
 CALLS: list[tuple[Callable[[TaskGraph, Task, Any], object], list[tuple[Any, str, str]]]] = [
@@ -606,7 +605,7 @@ CALLS: list[tuple[Callable[[TaskGraph, Task, Any], object], list[tuple[Any, str,
     (lambda g, t, v: g.is_finally(v), [(v, "task", repr(v)) for v in NO_TASKS]),
     (lambda g, t, v: g.is_optional(v), [(v, "task", repr(v)) for v in NO_TASKS]),
     (lambda g, t, v: g.add_dependency(v, t), [(v, "task", repr(v)) for v in NO_TASKS]),
-    (lambda g, t, v: g.add_dependency(t, v), [(v, "dependency", repr(v)) for v in NO_TASKS]),
+    (lambda g, t, v: g.add_dependency(t, v), [(v, "dependency", repr(v)) for v in NO_NAMES]),
 ]
 
 

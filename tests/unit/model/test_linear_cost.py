@@ -139,16 +139,16 @@ def test_a_large_graph_is_stopped_at_once(tasks: list[Task], shape: Shape) -> No
 def test_a_full_group_is_worked_off(tasks: list[Task]) -> None:
     free = 1
 
-    def acquire(group: str) -> bool:
+    def acquire(groups: tuple[str, ...]) -> tuple[str, ...]:
         nonlocal free
         if not free:
-            return False
+            return groups
         free -= 1
-        return True
+        return ()
 
     with bounded():
         edges = topology(tasks, [()] * FEWER)
-        groups = dict.fromkeys(range(FEWER), "db")
+        groups = dict.fromkeys(range(FEWER), ("db",))
         plan = Plan(edges, [DependencyPolicy.BLOCK] * FEWER, groups=groups)
         for expected in range(FEWER):
             assert plan.take(acquire) == expected

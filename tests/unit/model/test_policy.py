@@ -40,6 +40,22 @@ def test_without_a_multiplier_the_delay_is_constant() -> None:
     assert [policy.delay(n, never) for n in range(1, 5)] == [0.5] * 4
 
 
+def test_an_increment_makes_each_delay_longer_than_the_one_before() -> None:
+    policy = RetryPolicy(6, 1.0, increment=2.0, max_backoff=6.0)
+    assert [policy.delay(n, never) for n in range(1, 6)] == [1.0, 3.0, 5.0, 6.0, 6.0]
+    both = RetryPolicy(6, 1.0, multiplier=2, increment=0.5)
+    assert [both.delay(n, never) for n in range(1, 4)] == [1.0, 2.5, 5.0]
+    assert isfinite(RetryPolicy(2, increment=1e308).delay(1000, never))
+
+
+def test_give_up_on_takes_a_class_or_a_tuple_and_wins() -> None:
+    for classes in (KeyError, (KeyError, OSError)):
+        policy = RetryPolicy(3, give_up_on=classes)
+        assert not policy.allows(1, KeyError())
+        assert policy.allows(1, ValueError())
+    assert policy.give_up_on == (KeyError, OSError)
+
+
 @given(
     retry=st.integers(1, 60),
     backoff=SECONDS,
@@ -141,6 +157,12 @@ BAD: dict[str, list[tuple[Any, type[Exception]]]] = {
         (value, TypeError)
         for value in (None, "OSError", int, ValueError("x"), [OSError], (OSError, int))
     ],
+    "give_up_on": [
+        (value, TypeError) for value in (None, "OSError", int, ValueError("x"), (OSError, int))
+    ],
+    "increment": [*NUMBERS, (-1, ValueError)],
+    "retry_if": [(value, TypeError) for value in ("x", 5, OSError("x"))],
+    "before_sleep": [(value, TypeError) for value in ("x", 5)],
     "max_elapsed": [*NUMBERS, (0, ValueError), (-1, ValueError)],
     "retry": [*INTS, (0, ValueError), (-1, ValueError)],
 }

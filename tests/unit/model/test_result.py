@@ -7,10 +7,11 @@ import pickle
 import subprocess
 from dataclasses import FrozenInstanceError, asdict, fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from ttasks import Failure, TaskResult, TaskStatus
+from ttasks import Failure, SQLiteStore, Task, TaskExecutor, TaskResult, TaskStatus
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 FAILURE = Failure(
@@ -19,6 +20,10 @@ FAILURE = Failure(
     traceback="Traceback …",
     locals={"x": "1"},
     downstream=(("deploy", "id-2"),),
+    location="etl.py:3 in load",
+    function="etl.load",
+    args=("1",),
+    kwargs={"y": "2"},
 )
 
 
@@ -86,6 +91,10 @@ def test_a_failure_survives_pickle_and_becomes_json() -> None:
         "traceback": "Traceback …",
         "locals": {"x": "1"},
         "downstream": [["deploy", "id-2"]],
+        "location": "etl.py:3 in load",
+        "function": "etl.load",
+        "args": ["1"],
+        "kwargs": {"y": "2"},
     }
 
 
@@ -93,3 +102,34 @@ def test_failures_do_not_share_their_defaults() -> None:
     one, other = Failure("a.B", "x"), Failure("a.B", "x")
     assert (one.traceback, one.locals, one.downstream) == ("", {}, ())
     assert one.locals is not other.locals
+
+
+def test_a_result_says_whether_it_is_one_of_success() -> None:
+    assert replace(result(), status=TaskStatus.SUCCEEDED).ok
+    assert not result().ok
+    assert not replace(result(), status=TaskStatus.CANCELLED).ok
+
+
+def test_only_commands_have_streams() -> None:
+    with TaskExecutor() as executor:
+        done = executor.execute(Task.bash("echo out; echo err >&2"))
+        failed = executor.attempt(Task.bash("echo out; echo err >&2; exit 3"))
+        silent = executor.execute(Task.bash("true"))
+        called = executor.execute(Task.python(lambda: "text"))
+    for item in (done, failed):
+        assert (item.stdout, item.stderr) == ("out\n", "err\n")
+    assert (silent.stdout, silent.stderr) == ("", "")
+    assert (called.stdout, called.stderr) == (None, None)
+
+
+def test_a_result_of_a_ledger_has_the_streams_too(tmp_path: Path) -> None:
+    with SQLiteStore(tmp_path / "ledger") as store, TaskExecutor(store) as executor:
+        task = Task.bash("echo out; echo err >&2", output_limit=2)
+        executor.attempt(task)
+        kept = store.tasks[task.id].result
+    assert (kept.stdout, kept.stderr) == (task.result.stdout, task.result.stderr)
+
+
+def test_a_result_without_its_raw_value_still_has_streams() -> None:
+    lost = replace(result(), raw=object(), returncode=1, output="out", error="err")
+    assert (lost.stdout, lost.stderr) == ("out", "err")

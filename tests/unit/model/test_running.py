@@ -20,7 +20,7 @@ SECONDS = [(value, TypeError) for value in ("1", True, [1])] + [
 ]
 BOOLS = [(value, TypeError) for value in (None, 0, 1, "yes")]
 BAD: dict[str, list[tuple[Any, type[Exception]]]] = {
-    "max_workers": [(value, TypeError) for value in (None, "4", 4.0, True)]
+    "max_workers": [(value, TypeError) for value in ("4", 4.0, True)]
     + [(0, ValueError), (-1, ValueError)],
     "fail_fast": BOOLS,
     "timeout": SECONDS,

@@ -332,7 +332,11 @@ BAD: dict[str, list[tuple[Any, type[Exception]]]] = {
     "description": [(value, TypeError) for value in STRS],
     "type": [(value, TypeError) for value in (None, "bash", 5, TaskStatus.PENDING)],
     "timeout": [*NUMBERS, (0, ValueError), (-1, ValueError), (-0.0, ValueError)],
-    "retry": [(value, TypeError) for value in (3, {"max_attempts": 3}, RetryPolicy)],
+    "retry": [
+        *((value, TypeError) for value in (3.0, True, {"max_attempts": 3}, RetryPolicy)),
+        (0, ValueError),
+        (-1, ValueError),
+    ],
     "priority": [*NUMBERS, (None, TypeError)],
     "deadline": [
         (5, TypeError),
@@ -342,7 +346,7 @@ BAD: dict[str, list[tuple[Any, type[Exception]]]] = {
         (datetime(2030, 1, 1), ValueError),  # noqa: DTZ001 - the naive one is the point
         (datetime(2030, 1, 1, tzinfo=Nowhere()), ValueError),
     ],
-    "group": NAMES,
+    "group": [(value, error) for value, error in NAMES if value != ["x"]],
     "key": NAMES,
     "version": NAMES,
     "reuse": [(value, TypeError) for value in (None, 0, 1, "yes")],

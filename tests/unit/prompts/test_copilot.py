@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from chatkit import calls_tool, chat_server, copilot_cli, fails, never, says
+from chatkit import calls_tool, chat_server, fails, never, says, use_copilot_cli
 from ttasks import (
     MissingExtraError,
     PermissionRequest,
@@ -40,9 +40,7 @@ KEY = "sk-0123456789abcdef"
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The CLI, with a home of its own and nobody signed in."""
     with pytest.MonkeyPatch.context() as patch:
-        path = copilot_cli()
-        patch.setenv("COPILOT_CLI_PATH", path)
-        patch.setenv("COPILOT_HOME", str(tmp_path_factory.mktemp("copilot")))
+        path = use_copilot_cli(patch, tmp_path_factory.mktemp("copilot"))
         for name in ("COPILOT_GITHUB_TOKEN", "GH_TOKEN", "GITHUB_TOKEN"):
             patch.delenv(name, raising=False)
         yield path

@@ -29,6 +29,7 @@ from ttasks import (
 from ttasks.prompts import client
 from ttasks.prompts.handler import PromptHandler
 from ttasks.prompts.provider import Channel, TurnRequest
+from ttasks.testing import FakeClock
 
 KEY = "sk-0123456789abcdef"
 
@@ -115,6 +116,18 @@ def test_the_timeout_of_the_task_wins_over_that_of_the_handler(run: Any) -> None
     with pytest.raises(TaskTimeoutError, match="after 0.05 seconds"):
         run(timeout=60).execute(Task.prompt("wait", timeout=0.05))
     assert run(timeout=0.0001).execute(Task.prompt("hello", timeout=30)).output == "hello"
+
+
+def test_the_import_of_an_sdk_is_no_part_of_the_time_of_a_task(opened: Opened) -> None:
+    clock = FakeClock()
+
+    def slow_import() -> Scripted:
+        clock.advance(3600)
+        return opened.open()
+
+    with TaskExecutor.empty(clock=clock) as executor:
+        executor.register(TaskType.PROMPT, PromptHandler("scripted", slow_import, {"model": "m"}))
+        assert executor.execute(Task.prompt("hello", timeout=30)).output == "hello"
 
 
 def test_one_provider_serves_all_turns_until_shutdown_closes_it(run: Any, opened: Opened) -> None:

@@ -168,6 +168,13 @@ def test_an_optional_task_that_failed_is_skipped_because_the_run_is_ok() -> None
     assert result.message.startswith("failed, but is optional: Command failed")
 
 
+def test_a_nested_task_that_failed_in_a_run_that_is_ok_is_skipped() -> None:
+    facts = simulate([work("a", outcome=FAILED)], path=("outer", "inner"), outcome="ok")
+    (result,) = only(facts).result
+    assert isinstance(result, Skipped)
+    assert result.message.startswith("failed, but the run is ok: Command failed")
+
+
 def test_earlier_attempts_of_a_pass_are_flaky_and_of_a_failure_reruns() -> None:
     passed = only(simulate([work("a", 1, 1, 1)]))
     assert passed.is_passed

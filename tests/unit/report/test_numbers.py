@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reportkit import Work, release, reported, simulate, work
 from ttasks import TaskStatus
-from ttasks.model.facts import RunFacts, WaitReason
+from ttasks.model.facts import AttemptFacts, RunFacts, Span, WaitReason
 from ttasks.report.numbers import numbers_of
 
 
@@ -36,6 +36,20 @@ def test_numbers_of_a_small_run() -> None:
 def test_a_pause_before_a_retry_is_part_of_the_critical_path_but_no_work() -> None:
     numbers = reported(simulate([work("a", 1.0, 1.0, pause=5.0)])).numbers
     assert (numbers.bound, numbers.work) == (pytest.approx(7.0), pytest.approx(2.0))
+
+
+def test_coroutines_that_overlap_on_their_worker_use_it_once() -> None:
+    facts = simulate([work(f"{number}") for number in range(3)], workers=1)
+    tasks = {
+        key: replace(
+            task,
+            attempts=(AttemptFacts(1, 0.0, 0.0, 1.0, TaskStatus.SUCCEEDED, 1),),
+            spans=(Span(0.0, 1.0),),
+        )
+        for key, task in facts.tasks.items()
+    }
+    numbers = numbers_of(replace(facts, tasks=tasks, duration=1.0, elapsed=1.0))
+    assert (numbers.work, numbers.utilisation, numbers.bound) == (3.0, 1.0, 1.0)
 
 
 def test_tasks_of_a_nested_graph_are_part_of_the_task_that_runs_it() -> None:

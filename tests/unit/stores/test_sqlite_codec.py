@@ -199,6 +199,25 @@ class TestRetryOn:
         policy = RetryPolicy(2, retry_on=(OSError, StoreError, NotStoredHere.Inner))
         assert back(store, Task("t", None, KIND, retry=policy)).retry == policy
 
+    def test_everything_else_of_a_policy_comes_back_as_well(self, store: SQLiteStore) -> None:
+        policy = RetryPolicy(
+            3, 1.0, increment=0.5, give_up_on=(KeyError,), retry_if=wanted, before_sleep=wanted
+        )
+        assert back(store, Task("t", None, KIND, retry=policy)).retry == policy
+        assert back(store, Task("t", None, KIND, retry=4)).retry == RetryPolicy(4)
+
+    def test_functions_without_a_name_are_left_out_with_a_warning(self, store: SQLiteStore) -> None:
+        task = Task("t", None, KIND, retry=RetryPolicy(3, retry_if=lambda result: True))
+        store.tasks.save(task)
+        with pytest.warns(RuntimeWarning, match="retry_if of a stored task names .*<lambda>"):
+            assert store.tasks[task.id].retry == RetryPolicy(3)
+
+    def test_a_class_to_give_up_on_that_is_not_loaded_is_left_out(self, store: SQLiteStore) -> None:
+        task = Task("t", None, KIND, retry=RetryPolicy(2, give_up_on=made_in("no_module_at_all")))
+        store.tasks.save(task)
+        with pytest.warns(RuntimeWarning, match="give_up_on .*left out"):
+            assert store.tasks[task.id].retry == RetryPolicy(2)
+
     def test_a_module_that_is_not_loaded_is_not_loaded(self, store: SQLiteStore) -> None:
         task = Task("t", None, KIND, retry=RetryPolicy(2, retry_on=made_in("this_is_no_module")))
         store.tasks.save(task)
@@ -217,6 +236,10 @@ class TestRetryOn:
         store.tasks.save(task)
         with pytest.warns(RuntimeWarning, match="Boom"):
             assert store.tasks[task.id].retry == RetryPolicy(2)
+
+
+def wanted(*args: Any) -> bool:
+    return False
 
 
 class NotStoredHere:

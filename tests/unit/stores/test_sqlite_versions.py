@@ -142,6 +142,19 @@ def test_the_ledger_goes_on_being_used(path: Path) -> None:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+def test_it_has_no_runs_until_something_runs(path: Path) -> None:
+    with SQLiteStore(path) as store, TaskExecutor(store) as executor:
+        assert (len(store.runs), list(store.runs), store.runs.latest()) == (0, [], None)
+        with pytest.raises(KeyError):
+            store.runs["any"]
+        executor.register(TaskType("work"), lambda context: context.title)
+        graph = store.graphs[store.graphs.keyed("release")[0]]
+        graph.run(executor)
+        assert graph.latest_run is not None
+        assert store.runs.latest(key="release") == graph.latest_run
+        assert store.runs[graph.latest_run.id].facts() == graph.facts()
+
+
 def test_a_result_without_a_kind_of_value_has_none(tmp_path: Path) -> None:
     path = shutil.copy(FIXTURES / "ledger-v1.db", tmp_path / "ledger")
     with closing(sqlite3.connect(path)) as connection, connection:

@@ -12,9 +12,19 @@ api = pytest.importorskip("mypy.api", reason="mypy belongs to another group than
 ROOT = Path(__file__).resolve().parents[3]
 
 SOURCE = """\
-from typing import assert_type
+from typing import Any, assert_type
 
-from ttasks import PythonTask, Task, TaskGraph, task
+from ttasks import (
+    PythonTask,
+    Task,
+    TaskExecutor,
+    TaskFuture,
+    TaskGraph,
+    TaskResult,
+    TaskType,
+    literal,
+    task,
+)
 
 
 @task
@@ -45,6 +55,8 @@ class Shop:
 
 class Count(PythonTask[int]):
     timeout = 5
+    retry = 3
+    group = ["a", "b"]
     title = "count"
     backend = "process"
 
@@ -61,6 +73,24 @@ async def aplain(number: int) -> str:
 
 
 async def main() -> None:
+    executor = TaskExecutor()
+    assert_type(executor.execute(Count("x")), TaskResult[int])
+    assert_type(executor.execute(load.task("x")).value, list[int])
+    assert_type(executor.attempt(fetch.task("x")).value, bytes)
+    assert_type(executor.submit(total.task([1])), TaskFuture[int])
+    assert_type(await executor.submit(total.task([1])), TaskResult[int])
+    assert_type((await executor.aexecute(total.task([1]))).value, int)
+    assert_type(executor.execute(Task.bash("x")).value, str)
+    assert_type(Task.prompt("x").value, str)
+    assert_type(executor.execute(Task("t", None, TaskType("x"))).value, Any)
+    print(Task.bash("x").result.output.upper(), Task.bash("x").result.stdout.upper())
+    print(total.task([1]).result.failure.location)
+    assert_type(literal(Count("x")), Count)
+    annotated: TaskResult = executor.execute(Count("x"))
+    plain_task: Task = Count("x")
+    print(annotated, plain_task, Task.bash("x", retry=3, group=["a", "b"]))
+    Count("x").result.outptu  # error: union-attr
+    executor.execute(Count("x")).value.upper()  # error: attr-defined
     assert_type(load("x", limit=1), list[int])
     assert_type(load.task("x"), PythonTask[list[int]])
     assert_type(load.task("x").value, list[int])

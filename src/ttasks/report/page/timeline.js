@@ -193,7 +193,7 @@ const timeline = (() => {
     const reasons = [...seen].sort();
     const height = reasons.length ? 126 : 66;
     const svg = draw("svg", { width, height, role: "img", "aria-label": "Workers in use and tasks that waited, over time" });
-    svg.append(panel(0, 56, "in use", [["busy", (span) => span.reason < 0]], DATA.workers));
+    svg.append(panel(0, 56, "running", [["busy", (span) => span.reason < 0]], DATA.workers));
     if (reasons.length) {
       svg.append(panel(62, 56, "waiting", reasons.map((reason) => [`wait-${REASONS[reason]}`, (span) => span.reason === reason])));
     }

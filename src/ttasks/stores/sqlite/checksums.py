@@ -19,11 +19,14 @@ from typing import Any
 from zlib import crc32
 
 from ttasks.errors import StoreError
+from ttasks.model.status import TaskStatus
 from ttasks.stores.sqlite.plain import Text
 
 MASK = 0x7FFF_FFFF
-OWNER_FACTOR = 40_503
+OWNER_FACTOR = 40_503 << 3
 """The owner of a task may be known to SQLite only, which adds its number, times this."""
+STATUS_CODES = {status.value: number for number, status in enumerate(TaskStatus)}
+"""The last three bits of the checksum of a row of ``tasks``, so that rows can be counted by SQL."""
 
 
 def of_columns(*columns: object) -> int:
@@ -57,18 +60,47 @@ def of_state(
     error: Text | None,
     result: int | None,
 ) -> int:
-    """The checksum of a row of ``tasks``, but for its owner.
+    """The checksum of a row of ``tasks``, but for its owner; its last three bits say the status.
 
     Args:
         result: the checksum of the task's row in ``results``; None if it has none.
     """
     text = f"{task_id} {status} {updated_at} {blocked_by} {result} {error!r}"
-    return crc32(text.encode("utf-8", "surrogatepass")) >> 1
+    return crc32(text.encode("utf-8", "surrogatepass")) >> 4 << 3 | STATUS_CODES.get(status, 7)
 
 
-def of_event(task_id: str, *columns: object) -> int:
+def of_event(
+    task_id: str,
+    kind: str,
+    at: int,
+    previous: str,
+    status: str,
+    attempt: int,
+    error: Text | None,
+    details: str | None,
+    chunk: Text | None,
+) -> int:
     """The checksum of a row of ``events``, to which its number is added."""
-    text = f"{task_id} {columns}"
+    text = f"{task_id} {kind} {at} {previous} {status} {attempt}"
+    found = crc32(text.encode("utf-8", "surrogatepass"))
+    if error is not None or details is not None or chunk is not None:
+        rest = repr((error, details, chunk))
+        found = crc32(rest.encode("utf-8", "surrogatepass"), found)
+    return found >> 1
+
+
+def of_work(
+    task_id: str,
+    created_at: int,
+    kind: Text,
+    title: Text,
+    payload_kind: str,
+    key: Text | None,
+    fingerprint: str | None,
+    body: int,
+) -> int:
+    """The checksum of a row of ``works``, and of when its task was made."""
+    text = f"{task_id} {created_at} {kind!r} {title!r} {payload_kind} {key!r} {fingerprint} {body}"
     return crc32(text.encode("utf-8", "surrogatepass")) >> 1
 
 

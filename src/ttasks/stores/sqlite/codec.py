@@ -14,6 +14,7 @@ from time import time_ns
 from typing import Any, NamedTuple
 
 from ttasks.errors import StoreError
+from ttasks.model.call import Call
 from ttasks.model.checks import wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.result import TaskResult
@@ -21,6 +22,7 @@ from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, lifecycle_of
 from ttasks.model.task_type import TaskType
 from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.calls import decode_call, encode_call
 from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.details import (
     USUAL_FACTS,
@@ -32,12 +34,14 @@ from ttasks.stores.sqlite.details import (
     get_facts,
 )
 from ttasks.stores.sqlite.plain import (
+    CALL,
     EPOCH,
     LONGEST,
     MICROSECOND,
     NONE,
     OUTPUT,
     NotStored,
+    Text,
     decode_object,
     encode_object,
     from_json,
@@ -202,12 +206,12 @@ def _shortened(result: TaskResult) -> TaskResult:
 
 def encode_task(task: Task, owner: int | None, pickles: bool, is_secret: IsSecret) -> Row:
     """Everything that the ledger keeps of a task, as it is now."""
-    payload_kind, payload = encode_object(task.payload)
+    payload_kind, payload = _encode_payload(task.payload)
     created_at, details = to_micros(task.created_at), encode_details(task, is_secret)
     kind, title, key = to_text(task.type.value), to_text(task.title), to_optional(task.key)
     fingerprint = task.fingerprint  # another thread may be giving it one
     body = checksums.of_body(payload, details)
-    checksum = checksums.of_columns(
+    checksum = checksums.of_work(
         task.id, created_at, kind, title, payload_kind, key, fingerprint, body
     )
     return Row(
@@ -216,6 +220,20 @@ def encode_task(task: Task, owner: int | None, pickles: bool, is_secret: IsSecre
         encode_state(task, owner, pickles),
         (kind, title, payload_kind, payload, key, details, fingerprint, body, checksum),
     )
+
+
+def _encode_payload(payload: object) -> tuple[str, Text]:
+    if type(payload) is Call:
+        text = encode_call(payload)
+        if text is not None:
+            return CALL, text
+    return encode_object(payload)
+
+
+def _decode_payload(kind: str, text: Text | None) -> Any:
+    if kind == CALL and text is not None:
+        return decode_call(from_text(text))
+    return decode_object("payload", kind, text)
 
 
 def update_state(
@@ -324,7 +342,7 @@ def check_work(task_id: str, created_at: int, row: Sequence[Any]) -> None:
         StoreError: it is damaged.
     """
     kind, title, payload_kind, key, fingerprint, body, checksum = row
-    found = checksums.of_columns(
+    found = checksums.of_work(
         task_id, created_at, kind, title, payload_kind, key, fingerprint, body
     )
     checksums.check(checksum, found, f"task {task_id!r}")
@@ -370,7 +388,7 @@ def decode_task(row: Sequence[Any], pickles: bool = False) -> Task:
             "fingerprint": fingerprint,
             "blocked_by": blocked_by,
             "error": from_optional(error),
-            "payload": decode_object("payload", payload_kind, payload),
+            "payload": _decode_payload(payload_kind, payload),
             "result": _decode_result(task_id, result_row, pickles),
             "extra": {},
         }

@@ -100,12 +100,13 @@ def decode_details(text: str | None) -> dict[str, Any]:
     """The attributes in the JSON of `encode_details`."""
     details = from_json(text) or {}
     deadline = details.get("deadline")
+    group = details.get("group")
     retry = details.get("retry")
     return {
         "description": details.get("description", ""),
         "timeout": details.get("timeout"),
         "priority": details.get("priority", 0.0),
-        "group": details.get("group"),
+        "group": tuple(group) if isinstance(group, list) else group,
         "version": details.get("version"),
         "reuse": details.get("reuse", False),
         "options": details.get("options", {}),
@@ -123,35 +124,77 @@ def _without_secrets(options: Mapping[str, Any], is_secret: IsSecret) -> dict[st
     return {**options, "env": kept, "env_from": names} if names else dict(options)
 
 
+_CLASSES = ("retry_on", "give_up_on")
+_FUNCTIONS = ("retry_if", "before_sleep")
+
+
 def _encode_retry(policy: RetryPolicy) -> dict[str, Any]:
-    facts = {name: getattr(policy, name) for name in policy.__slots__ if name != "retry_on"}
-    classes = policy.retry_on if isinstance(policy.retry_on, tuple) else (policy.retry_on,)
-    return facts | {"retry_on": [f"{item.__module__}:{item.__qualname__}" for item in classes]}
+    facts = {name: getattr(policy, name) for name in policy.__slots__}
+    for name in _CLASSES:
+        facts[name] = [_name_of(item) for item in facts[name]]
+    for name in _FUNCTIONS:
+        facts[name] = None if facts[name] is None else _name_of(facts[name])
+    return facts
 
 
 def _decode_retry(facts: dict[str, Any]) -> RetryPolicy:
-    return RetryPolicy(**{**facts, "retry_on": tuple(map(_exception, facts["retry_on"]))})
+    facts = {"give_up_on": (), **facts}
+    for name in _CLASSES:
+        found = [_exception(name, item) for item in facts[name]]
+        facts[name] = tuple(item for item in found if item is not None)
+    for name in _FUNCTIONS:
+        if facts.get(name) is not None:
+            facts[name] = _function(name, facts[name])
+    return RetryPolicy(**facts)
 
 
-def _exception(name: str) -> type[BaseException]:
-    """The class of this name if its module is loaded: reading a ledger must not run code.
+def _name_of(item: Any) -> str:
+    module = getattr(item, "__module__", "")
+    return f"{module}:{getattr(item, '__qualname__', type(item).__qualname__)}"
 
-    Otherwise Exception, with a warning, so that the task is retried too often rather than never.
+
+def _exception(option: str, name: str) -> type[BaseException] | None:
+    """The class of this name, if it is loaded.
+
+    Otherwise, with a warning, what lets the task be retried too often rather than never.
+    """
+    found = _loaded(name)
+    if isinstance(found, type) and issubclass(found, BaseException):
+        return found
+    instead = Exception if option == "retry_on" else None
+    _warn_of(option, name, "Exception takes its place" if instead else "it is left out")
+    return instead
+
+
+def _function(option: str, name: str) -> Any:
+    found = _loaded(name)
+    if callable(found):
+        return found
+    _warn_of(option, name, "it is left out")
+    return None
+
+
+def _loaded(name: str) -> Any:
+    """What has this name in a module that is loaded; None if nothing has.
+
+    Reading a ledger must not run code.
     """
     module, _, path = name.partition(":")
     found: Any = sys.modules.get(module)
     for part in path.split("."):
         # `vars`, because `getattr` on a module may import another.
         found = vars(found).get(part) if hasattr(found, "__dict__") else None
-    if isinstance(found, type) and issubclass(found, BaseException):
-        return found
+    return found
+
+
+def _warn_of(option: str, name: str, instead: str) -> None:
+    module, _, path = name.partition(":")
     warn(
-        f"retry_on of a stored task names {path!r} of module {module!r}, which is not loaded; "
-        f"Exception takes its place (import the module before you read the ledger)",
+        f"{option} of a stored task names {path!r} of module {module!r}, which is not loaded; "
+        f"{instead} (import the module before you read the ledger)",
         RuntimeWarning,
         stacklevel=2,
     )
-    return Exception
 
 
 def encode_facts(task_id: str, result: TaskResult, known: tuple[Any, ...]) -> dict[str, Any]:
@@ -187,8 +230,11 @@ def _encode_failure(failure: Failure) -> dict[str, Any]:
         facts["traceback"] = failure.traceback
     if failure.locals:
         facts["locals"] = dict(failure.locals)
-    if failure.downstream:
-        facts["downstream"] = failure.downstream
+    for name in ("downstream", "location", "function", "args"):
+        if getattr(failure, name):
+            facts[name] = getattr(failure, name)
+    if failure.kwargs:
+        facts["kwargs"] = dict(failure.kwargs)
     return facts
 
 
@@ -199,6 +245,10 @@ def _decode_failure(facts: dict[str, Any]) -> Failure:
         traceback=facts.get("traceback", ""),
         locals=facts.get("locals", {}),
         downstream=tuple((title, task_id) for title, task_id in facts.get("downstream", ())),
+        location=facts.get("location", ""),
+        function=facts.get("function", ""),
+        args=tuple(facts.get("args", ())),
+        kwargs=facts.get("kwargs", {}),
     )
 
 

@@ -12,13 +12,16 @@ from ttasks.model.graph import Node, TaskGraph, state_of
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
 from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.calls import connect
 from ttasks.stores.sqlite.codec import COLUMNS, DAMAGE, PARTS, SELECTED, Row, save_task
 from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.details import decode_error, encode_error
 from ttasks.stores.sqlite.plain import (
     from_json,
+    from_micros,
     from_optional,
     from_text,
+    to_micros,
     to_optional,
     to_text,
 )
@@ -71,7 +74,8 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         tasks = [self._encode(task) for task in members]
         now, shape = time_ns() // 1000, checksums.of_nodes(nodes)
         error = encode_error(state_of(item).error)
-        row = (item.id, to_text(item.title), to_optional(item.key), now, now, shape, error)
+        created = to_micros(item.created_at)
+        row = (item.id, to_text(item.title), to_optional(item.key), created, now, shape, error)
         self._ledger.writer.write(lambda connection: _save(connection, row, tasks, nodes))
 
     def save_outcome(self, item: TaskGraph) -> None:
@@ -94,11 +98,17 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
                 connection.execute("COMMIT")
         if graph is None:
             raise KeyError(key)
-        _, graph_id, title, graph_key, _, _, shape, error, *_ = graph
+        _, graph_id, title, graph_key, created_at, _, shape, error, *_ = graph
         check_graph(graph)
         nodes = _decode_nodes(rows, graph_id, shape, self._decode)
         try:
-            found = TaskGraph.restore(graph_id, nodes, from_text(title), from_optional(graph_key))
+            found = TaskGraph.restore(
+                graph_id,
+                nodes,
+                from_text(title),
+                from_optional(graph_key),
+                from_micros(created_at),
+            )
             state_of(found).error = decode_error(error)
         except DAMAGE as problem:
             raise checksums.damaged(f"graph {graph_id!r}", repr(problem)) from problem
@@ -262,6 +272,7 @@ def _decode_nodes(
     if checksums.of_nodes(row[width:] for row in rows) != shape:
         raise checksums.damaged(what, "its nodes are not those that were saved")
     tasks: list[Task] = [decode(row) for row in rows]
+    connect(tasks)
     nodes = []
     try:
         for task, row in zip(tasks, rows, strict=True):

@@ -36,6 +36,7 @@ LIFECYCLE = frozenset(TaskEventType) - {
     TaskEventType.PROGRESS,
     TaskEventType.PERSISTENCE_FAILED,
     TaskEventType.RUN_STARTED,
+    TaskEventType.RUN_STOPPING,
     TaskEventType.RUN_ENDED,
 }
 """The events that a journal keeps by default. Those of runs are in the ledger's ``runs``."""

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 
 from ttasks import sync
 from ttasks.errors import StoreError
-from ttasks.stores.sqlite import schema
+from ttasks.stores.sqlite import schema, sealing
 from ttasks.stores.sqlite.connection import (
     MEMORY,
     Connection,
@@ -205,6 +205,7 @@ def _open_writer(path: str, durability: str) -> Connection:
                 if schema.upgrade(connection, path) and path != MEMORY:
                     restrict(path)
                 connection.execute("COMMIT")
+            patiently(path, lambda: sealing.check_schema(connection, path))
             # Only now, so that the header of a new file names its application at once.
             patiently(path, lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone())
             for pragma in _PRAGMAS[durability]:

@@ -27,9 +27,10 @@ Text = str | bytes
 
 # How a row holds a payload or a value. Text is kept as it is, for readers with other tools.
 # "output" means that the value is the text in the column of that name; "pickle" is a base64 pickle
-# of a value that is not JSON, in a ledger opened with ``pickle_values=True``.
+# of a value that is not JSON, in a ledger opened with ``pickle_values=True``; "call" is the call of
+# a Python task (see `calls`).
 TEXT, JSON, ABSENT, NONE = "text", "json", "absent", "none"
-OUTPUT, PICKLE = "output", "pickle"
+OUTPUT, PICKLE, CALL = "output", "pickle", "call"
 
 
 LONGEST = 150_000_000

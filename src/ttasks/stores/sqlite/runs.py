@@ -19,6 +19,7 @@ from ttasks.model.run import Holder, Opening, Run, source_of, subject_id
 from ttasks.model.task import Task
 from ttasks.model.timeline import Notes
 from ttasks.processes import Liveness
+from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.past_run import PastRun, RunReader
 from ttasks.stores.sqlite.plain import (
     from_micros,
@@ -39,6 +40,17 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.05
 """How often `Run.wait` looks at a run of another process."""
+
+
+# The owner of a task is part of its checksum, see `checksums.with_owner`. A running task without an
+# owner counts as interrupted.
+_DISOWN = f"""
+UPDATE tasks SET owner=NULL,
+    checksum=(checksum - owner * {checksums.OWNER_FACTOR}) & {checksums.MASK}
+WHERE status='running' AND listed AND owner=? AND (
+    id=? OR seq IN (SELECT task FROM nodes JOIN graphs ON graphs.seq=graph WHERE graphs.id=?)
+)
+"""
 
 
 class _Open(NamedTuple):
@@ -137,7 +149,8 @@ class LedgerRuns(Mapping[str, Run]):
         """Say that the process of a run is gone, where that cannot be seen from here.
 
         Its host may have been lost, or the container that it ran in. Afterwards the key of its
-        graph can be used again. Does nothing if the run has ended.
+        graph can be used again, and what was RUNNING counts as interrupted. Does nothing if the run
+        has ended.
 
         Args:
             run: the run, or its id.
@@ -156,12 +169,15 @@ class LedgerRuns(Mapping[str, Run]):
         if self._reader.liveness(row) is Liveness.ALIVE:
             raise GraphError(f"Run {run_id} goes on in process {row.pid}; it is not interrupted")
         values = (*row[1:8], "interrupted", *row[9:12])
-        self._ledger.writer.write(
-            lambda connection: connection.execute(
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
                 "UPDATE runs SET outcome='interrupted', checksum=? WHERE seq=?",
                 (checksum_of(values), row.seq),
             )
-        )
+            connection.execute(_DISOWN, (row.owner, row.subject, row.subject))
+
+        self._ledger.writer.write(work)
 
     # Writing, for the engine; see `ttasks.model.run.RunLog`
 

@@ -171,6 +171,7 @@ CREATE TABLE new_results (
     result_error TEXT,
     output TEXT
 );
+CREATE TABLE definitions (name TEXT PRIMARY KEY, checksum INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO new_results
     SELECT task, NULL, value_kind, result, value, result_error, output FROM results;
 DROP TABLE results;
@@ -322,6 +323,7 @@ def upgrade(connection: sqlite3.Connection, path: str) -> bool:
         raise StoreError(f"{path!r} is a database, but no ledger of ttasks; it was not changed")
     for migrate in MIGRATIONS[version:]:
         migrate(connection)
+    sealing.seal_schema(connection)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
     return True

@@ -1,4 +1,4 @@
-"""Checksums for the rows of a ledger that has none yet; see `checksums`."""
+"""Checksums for the rows of a ledger that has none yet, and for its schema; see `checksums`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from ttasks.errors import StoreError
 from ttasks.stores.sqlite import checksums
 
 # Each gives the number of a row first, then what the checksum is made of; page by page, since all
@@ -51,7 +52,7 @@ def seal(connection: sqlite3.Connection) -> None:
         run("UPDATE tasks SET checksum=? WHERE seq=?", (checksum, seq))
     for seq, payload, details, *columns in _rows(connection, _WORKS):
         body = checksums.of_body(payload, details)
-        sums = (body, checksums.of_columns(*columns, body), seq)
+        sums = (body, checksums.of_work(*[*columns, body]), seq)
         run("UPDATE works SET body=?, checksum=? WHERE task=?", sums)
     for seq, *_ in _rows(connection, _GRAPHS):
         shape = checksums.of_nodes(run(_NODES, (seq,)))
@@ -63,6 +64,36 @@ def seal(connection: sqlite3.Connection) -> None:
     for seq, *columns in _rows(connection, _OWNERS):
         checksum = checksums.of_columns(seq, *columns)
         run("UPDATE owners SET checksum=? WHERE seq=?", (checksum, seq))
+
+
+def seal_schema(connection: sqlite3.Connection) -> None:
+    """Note what the definition of each table, index and trigger must add up to."""
+    found = connection.execute(
+        "SELECT name, type, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    ).fetchall()
+    connection.execute("DELETE FROM definitions")
+    for row in found:
+        checksum = checksums.of_columns(*row)
+        connection.execute("INSERT INTO definitions VALUES (?, ?)", (row[0], checksum))
+
+
+def check_schema(connection: sqlite3.Connection, path: str) -> None:
+    """Check the definitions of the tables, by which all else is read. There may be more of them.
+
+    Raises:
+        StoreError: one is damaged.
+    """
+    found = connection.execute(
+        """
+        SELECT definitions.name, type, tbl_name, sql, checksum
+        FROM definitions LEFT JOIN sqlite_master ON sqlite_master.name=definitions.name
+        """
+    ).fetchall()
+    for *row, checksum in found:
+        if checksum != checksums.of_columns(*row):
+            raise StoreError(f"Ledger {path!r} is damaged: the definition of {row[0]!r}")
+    if not found:
+        raise StoreError(f"Ledger {path!r} is damaged: it has no definitions")
 
 
 def _rows(connection: sqlite3.Connection, select: str) -> Iterator[tuple[Any, ...]]:

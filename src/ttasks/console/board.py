@@ -1,0 +1,338 @@
+"""Board: what is known of the tasks, from events; pure, and used by one thread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ttasks.console.text import joined, one_line, ticking
+from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.status import TaskStatus
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ttasks.console.output import Lines
+    from ttasks.engine.history import Planned
+    from ttasks.model.facts import RunFacts
+    from ttasks.model.run import Run
+    from ttasks.model.task import Task
+
+ENDS = frozenset(
+    {
+        TaskEventType.SUCCEEDED,
+        TaskEventType.FAILED,
+        TaskEventType.CANCELLED,
+        TaskEventType.BLOCKED,
+        TaskEventType.SKIPPED,
+        TaskEventType.REUSED,
+    }
+)
+OF_RUNS = frozenset(
+    {TaskEventType.RUN_STARTED, TaskEventType.RUN_STOPPING, TaskEventType.RUN_ENDED}
+)
+
+
+class Row:
+    """One task.
+
+    Attributes:
+        name: its title, in a nested graph after the titles around it; clean, one line.
+        section: the run that it belongs to.
+        since: when its attempt started.
+        retry_at: when the next attempt is due; None if none is.
+        status, attempt, error, percent, message: of the latest event that told them.
+        lines: output of its latest attempt; None before there is any.
+        reused: it was taken over, or had SUCCEEDED before.
+        missed: lines of output that were dropped, because they came too fast.
+        blocks: names of the tasks that did not run because of this one.
+        log_file: where all its output is; None if nowhere.
+    """
+
+    __slots__ = (
+        "after",
+        "attempt",
+        "blocks",
+        "error",
+        "groups",
+        "is_finally",
+        "key",
+        "lines",
+        "log_file",
+        "message",
+        "missed",
+        "name",
+        "percent",
+        "required",
+        "retry_at",
+        "reused",
+        "section",
+        "since",
+        "status",
+        "task",
+        "task_id",
+    )
+
+    def __init__(self, task_id: str, name: str, section: Section) -> None:
+        self.task_id = task_id
+        self.name = name
+        self.section = section
+        self.key: str | None = None
+        self.after: tuple[str, ...] = ()
+        self.groups: tuple[str, ...] = ()
+        self.required = True
+        self.is_finally = False
+        self.task: Task | None = None
+        self.status = TaskStatus.PENDING
+        self.attempt = 0
+        self.error: str | None = None
+        self.since = 0.0
+        self.retry_at: float | None = None
+        self.percent: float | None = None
+        self.message: str | None = None
+        self.lines: Lines | None = None
+        self.missed = 0
+        self.reused = False
+        self.blocks: list[str] = []
+        self.log_file: str | None = None
+
+    @property
+    def is_optional_failure(self) -> bool:
+        """True if it failed and nothing depends on that."""
+        return self.status is TaskStatus.FAILED and not self.required
+
+
+class Section:
+    """One run with all that it has started, or all tasks that are not part of a graph.
+
+    Attributes:
+        run_id, title, run: of the run; empty, and None, for tasks without a graph.
+        total: how many tasks it has.
+        counts: ended tasks by status.
+        reused: how many of them were taken over from an earlier run.
+        flaky: how many succeeded after a failed attempt.
+        failures: rows that FAILED, in the order of their ends.
+        began, ended: moments; ``ended`` is None while it goes on.
+        moment: when it began, by the clock of the events.
+        outcome: see `RunFacts`; None before its end, and without a graph.
+        stopped: why it is being stopped; None if it is not.
+    """
+
+    def __init__(self, run_id: str, title: str, began: float, moment: datetime) -> None:
+        self.run_id = run_id
+        self.run: Run | None = None
+        self.title = title
+        self.total = 0
+        self.counts: Counter[TaskStatus] = Counter()
+        self.reused = 0
+        self.flaky = 0
+        self.failures: list[Row] = []
+        self.began = began
+        self.moment = moment
+        self.ended: float | None = None
+        self.outcome: str | None = None
+        self.error: str | None = None
+        self.stopped: str | None = None
+
+    @property
+    def done(self) -> int:
+        """How many tasks have ended."""
+        return self.counts.total()
+
+    @property
+    def has_failed(self) -> bool:
+        """True if something required did not succeed."""
+        if self.outcome is not None:
+            return self.outcome != "ok"
+        bad = self.counts[TaskStatus.CANCELLED] + self.counts[TaskStatus.BLOCKED]
+        return bool(bad or any(row.required for row in self.failures))
+
+
+class Board:
+    """All tasks that were heard of.
+
+    Attributes:
+        rows: by id of the task.
+        running: those that run, the longest first.
+        waiting: those that have not started, or wait for their next attempt, in insertion order.
+        sections: by id of the run; nested runs stand for the run around them.
+        current: what the footer shows; the latest section that has begun.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.running: dict[str, Row] = {}
+        self.waiting: dict[str, Row] = {}
+        self.sections: dict[str, Section] = {}
+        self.current: Section | None = None
+        self._around: dict[str, str] = {}  # what stands before the names of tasks, by run
+
+    def begin(
+        self, head: RunFacts, planned: Iterable[Planned], moment: datetime, now: float
+    ) -> Section:
+        """Learn of the run of a graph when it begins; what has ended since is told by events.
+
+        Args:
+            head: its facts, without those of tasks.
+            planned: its tasks.
+            moment: when it began.
+            now: by the clock of this board.
+        """
+        section = self.sections.get(head.parent_id or "")
+        title = one_line(head.title)
+        if section is None:
+            section = self.current = Section(head.id, title, now, moment)
+            self._around[head.id] = ""
+        else:  # a nested run: its tasks are named after the graphs around them
+            around = self._around.get(head.parent_id or "", "")
+            self._around[head.id] = f"{around}{title} / " if title else around
+        self.sections[head.id] = section
+        for task in planned:
+            self._expect(task, section, self._around[head.id])
+        return section
+
+    def _expect(self, planned: Planned, section: Section, around: str) -> None:
+        row = Row(planned.task_id, around + one_line(planned.title), section)
+        row.key = planned.key
+        row.after, row.groups = planned.after, planned.groups
+        row.required, row.is_finally = planned.required, planned.is_finally
+        section.total += 1
+        if planned.had_ended:
+            row.status = TaskStatus.SUCCEEDED
+            self._count(row, reused=True)
+        else:
+            self.waiting[planned.task_id] = row
+        self.rows[planned.task_id] = row
+
+    def stop(self, run: Run, message: str) -> Section | None:
+        """Learn that a run is being stopped; returns its section, unless it is a nested run."""
+        section = self.sections.get(run.id)
+        if section is None or section.run_id != run.id:
+            return None
+        section.stopped = message
+        return section
+
+    def end(self, run: Run, now: float) -> Section | None:
+        """Learn of the end of a run; returns its section, unless that goes on around it."""
+        section = self.sections.get(run.id)
+        if section is None or section.run_id != run.id:
+            self.sections.pop(run.id, None)
+            self._around.pop(run.id, None)
+            return None
+        section.ended, section.outcome, section.error = now, run.outcome, run.error
+        return section
+
+    def forget(self, section: Section) -> None:
+        """Forget a run that has ended, so that a console can be open for ever."""
+        for rows in (self.rows, self.waiting, self.running):
+            for task_id in [key for key, row in rows.items() if row.section is section]:
+                del rows[task_id]
+        self.sections = {key: kept for key, kept in self.sections.items() if kept is not section}
+        self._around = {key: around for key, around in self._around.items() if key in self.sections}
+        if self.current is section:
+            self.current = next(iter(self.sections.values()), None)
+
+    def row_of(self, event: TaskEvent, now: float) -> Row:
+        """The row of a task, which is made if it is new."""
+        row = self.rows.get(event.task_id)
+        if row is None:
+            section = self.sections.get(event.run_id or "") or self.sections.get("")
+            if section is None:
+                section = self.sections[""] = Section("", "", now, event.timestamp)
+                self.current = self.current or section
+            row = self.rows[event.task_id] = Row(event.task_id, one_line(event.task.title), section)
+            section.total += 1
+        return row
+
+    def apply(self, event: TaskEvent, now: float) -> Row:
+        """Learn of an event of a task; returns its row."""
+        row = self.row_of(event, now)
+        kind = event.type
+        if kind is TaskEventType.PROGRESS:
+            if event.progress_percent is not None:
+                row.percent = event.progress_percent
+            if event.progress_message is not None:
+                row.message = event.progress_message
+        elif kind is TaskEventType.STARTED:
+            self._start(row, event, now)
+        elif kind in ENDS:
+            self._end(row, event, now)
+        return row
+
+    def _start(self, row: Row, event: TaskEvent, now: float) -> None:
+        if not row.status.is_active:  # it is run again
+            self._uncount(row)
+        row.task = event.task
+        row.status, row.attempt, row.error = TaskStatus.RUNNING, event.attempt, None
+        row.since, row.retry_at = now, None
+        row.percent = row.message = None
+        row.lines = None
+        row.blocks.clear()
+        self.waiting.pop(row.task_id, None)
+        self.running[row.task_id] = row
+
+    @staticmethod
+    def _count(row: Row, *, reused: bool) -> None:
+        row.reused = reused
+        row.section.counts[row.status] += 1
+        row.section.reused += reused
+
+    @staticmethod
+    def _uncount(row: Row) -> None:
+        """It had ended before, and that does not count any more."""
+        section = row.section
+        if section.counts[row.status]:
+            section.counts[row.status] -= 1
+            section.reused -= row.reused
+        if row.status is TaskStatus.FAILED and row in section.failures:
+            section.failures.remove(row)
+
+    def _end(self, row: Row, event: TaskEvent, now: float) -> None:
+        if not row.status.is_active:
+            self._uncount(row)
+        row.task, row.error = event.task, event.error
+        self.running.pop(row.task_id, None)
+        if event.retry_in is not None:
+            row.status, row.retry_at = TaskStatus.PENDING, now + event.retry_in
+            self.waiting[row.task_id] = row
+            return
+        self.waiting.pop(row.task_id, None)
+        row.status, row.retry_at = event.status, None
+        self._count(row, reused=event.type is TaskEventType.REUSED)
+        section = row.section
+        if event.status is TaskStatus.FAILED:
+            section.failures.append(row)
+        elif event.status is TaskStatus.SUCCEEDED:
+            section.flaky += event.attempt > 1
+        elif event.status is TaskStatus.BLOCKED:
+            self._blame(row, event.task.blocked_by)
+
+    def _blame(self, row: Row, culprit_id: str | None) -> None:
+        """Note what is blocked with the task that failed first."""
+        seen = set()
+        while culprit_id is not None and culprit_id not in seen:
+            seen.add(culprit_id)
+            culprit = self.rows.get(culprit_id)
+            if culprit is None:
+                return
+            if culprit.status is not TaskStatus.BLOCKED or culprit.task is None:
+                culprit.blocks.append(row.name)
+                return
+            culprit_id = culprit.task.blocked_by
+
+    def why_waiting(self, row: Row, now: float) -> str:
+        """What a row that has not started waits for, in a few words."""
+        if row.retry_at is not None:
+            return f"for attempt {row.attempt + 1} in {ticking(max(0.0, row.retry_at - now))}"
+        missing = [
+            self.rows[upstream].name
+            for upstream in row.after
+            if upstream in self.running or upstream in self.waiting
+        ]
+        if missing:
+            return f"for {joined(missing, 2)}"
+        for group in row.groups:
+            if any(group in other.groups for other in self.running.values()):
+                return f"for a place in {group}"
+        return "for a worker"

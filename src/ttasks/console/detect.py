@@ -1,0 +1,75 @@
+"""Which mode, which colours and which symbols fit the place that the output goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import TextIO
+
+from ttasks.console.style import SYMBOLS
+
+CI_SYSTEMS = {
+    "GITHUB_ACTIONS": "github",
+    "GITLAB_CI": "gitlab",
+    "TF_BUILD": "azure",
+    "BUILDKITE": "buildkite",
+    "TEAMCITY_VERSION": "teamcity",
+}
+"""Environment variable to mode."""
+
+_FALSE = ("", "0", "false", "no", "off")
+
+
+def choose_mode(stream: TextIO, environment: Mapping[str, str]) -> str:
+    """What ``auto`` stands for.
+
+    CI comes first, since some of the systems run their steps in a terminal.
+    """
+    for variable, mode in CI_SYSTEMS.items():
+        if _is_set(environment, variable):
+            return mode
+    if _is_set(environment, "CI") or not is_terminal(stream) or _is_dumb(environment):
+        return "plain"
+    return "plain" if find_spec("rich") is None else "live"
+
+
+def choose_colour(colour: bool | None, stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether to use colours; ``colour`` is the argument of the caller."""
+    if colour is not None:
+        return colour
+    if environment.get("NO_COLOR"):
+        return False
+    for variable in ("FORCE_COLOR", "CLICOLOR_FORCE"):
+        if _is_set(environment, variable):
+            return True
+    return is_terminal(stream) and not _is_dumb(environment)
+
+
+def choose_symbols(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether symbols beyond ASCII can be shown."""
+    if is_terminal(stream) and _is_dumb(environment):
+        return False
+    # Python takes UTF-8 in this locale, but who asks for it in so many words means ASCII.
+    if (environment.get("LC_ALL") or environment.get("LANG")) in ("C", "POSIX"):
+        return False
+    try:
+        SYMBOLS.encode(getattr(stream, "encoding", None) or "utf-8")  # a StringIO has none
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """True if the stream is a terminal."""
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):  # no real file, or closed
+        return False
+
+
+def _is_dumb(environment: Mapping[str, str]) -> bool:
+    return environment.get("TERM", "dumb") in ("", "dumb")
+
+
+def _is_set(environment: Mapping[str, str], variable: str) -> bool:
+    return environment.get(variable, "").lower() not in _FALSE

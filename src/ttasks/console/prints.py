@@ -1,0 +1,96 @@
+"""Prints: what the program itself prints while a console is open."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TextIO
+
+from ttasks import sync
+from ttasks.console.writer import Printed
+from ttasks.model.context import current_context
+
+
+class Prints:
+    """In place of ``sys.stdout`` or ``sys.stderr``, gives whole lines to a console.
+
+    So they neither hit a footer nor tear a line of a task apart. Lines that a task prints in this
+    process are known as its own, and without secrets. Thread-safe; what a thread prints is not
+    mixed with what others do. In a forked child it writes to the file that it stands for.
+    """
+
+    def __init__(self, name: str, take: Callable[[Printed], None]) -> None:
+        self._name = name
+        self._take = take
+        self._pid = os.getpid()
+        # Protects the beginnings of lines, by thread.
+        self._lock = sync.Lock()
+        self._begun: dict[int, str] = {}
+        self.original: TextIO = getattr(sys, name)
+
+    def install(self) -> None:
+        """Begin to stand for the file, also for handlers of the root logger that write to it."""
+        setattr(sys, self._name, self)
+        self._redirect(self.original, self)
+
+    def remove(self) -> None:
+        """Give the file back, unless somebody has put another there; pass on what is left."""
+        if getattr(sys, self._name) is self:
+            setattr(sys, self._name, self.original)
+        self._redirect(self, self.original)
+        with self._lock:
+            begun, self._begun = self._begun, {}
+        for text in begun.values():
+            self._take(Printed((text,)))
+
+    @staticmethod
+    def _redirect(before: object, after: Any) -> None:
+        logging = sys.modules.get("logging")
+        if logging is not None:
+            for handler in logging.getLogger().handlers:
+                if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+                    handler.setStream(after)
+
+    def write(self, text: str) -> int:
+        """Print text: its lines are passed on as soon as they are whole."""
+        if os.getpid() != self._pid:
+            return self.original.write(text)
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        thread = sync.get_ident()
+        with self._lock:
+            *lines, rest = (self._begun.pop(thread, "") + text).split("\n")
+            if rest:
+                self._begun[thread] = rest
+        self._pass_on(lines)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Print several texts."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Pass on the beginning of a line as if it were whole: a question, for example."""
+        if os.getpid() != self._pid:
+            self.original.flush()
+            return
+        with self._lock:
+            begun = self._begun.pop(sync.get_ident(), "")
+        if begun:
+            self._pass_on([begun])
+
+    def _pass_on(self, lines: list[str]) -> None:
+        if not lines:
+            return
+        context = current_context()
+        if context is None:
+            self._take(Printed(tuple(lines)))
+            return
+        if context.redactor is not None:
+            lines = context.redactor.text("\n".join(lines)).split("\n")
+        self._take(Printed(tuple(lines), context.id))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.original, name)

@@ -1,0 +1,261 @@
+"""Writer: the thread of a console, and the queue from the tasks to it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ttasks import sync
+from ttasks.console.board import OF_RUNS
+from ttasks.engine.history import GraphHistory
+from ttasks.model.clock import SYSTEM_CLOCK
+from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.run import source_of
+
+if TYPE_CHECKING:
+    from ttasks.console.board import Board
+    from ttasks.console.logfiles import LogFiles
+    from ttasks.console.screen import Screen
+    from ttasks.console.views import View
+    from ttasks.model.store import Store
+
+QUEUE_LIMIT = 64 * 1024 * 1024
+"""Characters of output that may wait to be written; what comes beyond them is not shown."""
+
+PATIENCE = 2.0
+"""Seconds that the end of a console waits for a reader that takes nothing."""
+
+_TICK = 0.05  # seconds between two looks at the queue
+_FRAME = 0.1  # seconds between two drawings of a footer
+_BATCH = 500  # events between two writes
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """Lines that the program printed itself; ``task_id`` is that of the task that did, or None."""
+
+    lines: tuple[str, ...]
+    task_id: str | None = None
+
+
+class Writer:
+    """Takes events from any thread, and draws and writes on a thread of its own.
+
+    Taking never waits. What is not output is never dropped; output is, once ``QUEUE_LIMIT`` of it
+    waits for a reader that is too slow, and the view says how many lines. The thread looks at the
+    queue twenty times a second, so that no task has to wake it.
+
+    With a footer, the cursor always stands at its beginning. So the next drawing erases all of it,
+    whatever became of the width of the window meanwhile, and a program that dies leaves its shell
+    there.
+    """
+
+    def __init__(
+        self,
+        screen: Screen,
+        board: Board,
+        view: View,
+        store: Store | None = None,
+        logs: LogFiles | None = None,
+    ) -> None:
+        self._screen = screen
+        self._board = board
+        self._view = view
+        self._store = store
+        self._logs = logs
+        # Appended to and taken from in single operations; needs no lock.
+        self._items: deque[TaskEvent | Printed] = deque()
+        # Protects the two below it.
+        self._lock = sync.Lock()
+        self._queued = 0  # characters of output
+        self._missed: dict[str, int] = {}  # lines by task
+        self._closing = sync.Event()
+        self._thread = sync.Thread(target=self._run, name="ttasks-console", daemon=True)
+        # These belong to the thread.
+        self._handled = 0
+        self._footer: list[str] = []
+        self._size = (0, 0)
+        self._drawn_at = 0.0
+
+    @property
+    def take(self) -> Callable[[TaskEvent | Printed], None]:
+        """A function that takes an event that is no OUTPUT, or printed lines. It never waits."""
+        return self._items.append
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def take_output(self, event: TaskEvent) -> None:
+        """Take an OUTPUT event, unless too much of that waits already."""
+        chunk = event.output_chunk or ""
+        with self._lock:
+            fits = self._queued + len(chunk) <= QUEUE_LIMIT
+            if fits:
+                self._queued += len(chunk)
+            else:
+                number = chunk.count("\n") or 1
+                self._missed[event.task_id] = self._missed.get(event.task_id, 0) + number
+        if fits:
+            self._items.append(event)
+
+    def close(self) -> bool:
+        """Write what was taken and end the thread; False if the reader stopped reading."""
+        self._closing.set()
+        before, since = (-1, -1), SYSTEM_CLOCK.now()
+        while True:
+            self._thread.join(_TICK)
+            if not self._thread.is_alive():
+                return True
+            state = (self._screen.written, self._handled)
+            if state != before:
+                before, since = state, SYSTEM_CLOCK.now()
+            elif SYSTEM_CLOCK.now() > since + PATIENCE:
+                self._screen.stop()
+                self._thread.join(PATIENCE)
+                return False
+
+    # On its own thread
+
+    def _run(self) -> None:
+        try:
+            while True:
+                is_last = self._closing.is_set()  # before the look at the queue
+                self._drain()
+                if is_last:
+                    break
+                self._closing.wait(_TICK)
+            self._end()
+        finally:
+            self._screen.close()
+
+    def _drain(self) -> None:
+        """Show what is in the queue."""
+        while True:
+            for _ in range(min(len(self._items), _BATCH)):
+                self._handle(self._items.popleft())
+            self._note_missed()
+            self._show()
+            if not self._items:
+                return
+
+    def _handle(self, item: TaskEvent | Printed) -> None:
+        self._handled += 1
+        if isinstance(item, Printed):
+            self._print(item)
+            return
+        if item.output_chunk is not None:
+            with self._lock:
+                self._queued -= len(item.output_chunk)
+        now = SYSTEM_CLOCK.now()
+        if item.type in OF_RUNS:
+            self._handle_run(item, now)
+            return
+        row = self._board.apply(item, now)
+        if self._logs is not None and item.type is TaskEventType.FAILED:
+            row.log_file = self._logs.path_of(item)
+        self._view.event(row, item)
+
+    def _handle_run(self, event: TaskEvent, now: float) -> None:
+        run, board, view = event.run, self._board, self._view
+        if run is None:  # somebody has made this event
+            return
+        if event.type is TaskEventType.RUN_STARTED:
+            source = source_of(run)
+            if isinstance(source, GraphHistory):  # else somebody has made this event
+                head = source.head()
+                section = board.begin(head, source.planned(), event.timestamp, now)
+                if section.run_id == head.id:
+                    section.run = run
+                    view.begin(section, head, self._store)
+            return
+        if event.type is TaskEventType.RUN_STOPPING:
+            stopped = board.stop(run, event.error or "")
+            if stopped is not None:
+                view.stopping(stopped)
+            return
+        ended = board.end(run, now)
+        if ended is not None:
+            view.end(ended, (event.timestamp - ended.moment).total_seconds())
+            self._show()  # what it prints is made now, from rows that are forgotten next
+            board.forget(ended)
+        if self._logs is not None:
+            self._logs.forget(run.id)
+
+    def _print(self, item: Printed) -> None:
+        row = self._board.running.get(item.task_id or "")
+        if row is not None and self._view.wants_lines:
+            self._view.lines(row, list(item.lines))
+        else:
+            lines = self._view.cleaned(item.lines)
+            self._view.printed(lines, by_task=item.task_id is not None)
+
+    def _note_missed(self) -> None:
+        if not self._missed:
+            return
+        with self._lock:
+            missed, self._missed = self._missed, {}
+        for task_id, number in missed.items():
+            row = self._board.rows.get(task_id)
+            if row is not None:
+                row.missed += number
+                self._view.missed(row)
+
+    def _show(self) -> None:
+        """Write what there is to write, and draw the footer if it is time for that."""
+        view, screen = self._view, self._screen
+        text = self._taken()
+        if not view.has_footer:
+            screen.write(text)
+            return
+        now = SYSTEM_CLOCK.now()
+        if not text and now < self._drawn_at + _FRAME:
+            return
+        self._drawn_at = now
+        size = screen.size()
+        footer = view.footer(*size, now)
+        if not text and footer == self._footer and size == self._size:
+            return
+        # A terminal has folded the lines of the footer before, if it got narrower.
+        erased = "" if size == self._size else "\r\x1b[J"
+        self._footer, self._size = footer, size
+        screen.write(erased + _frame(text, footer))
+
+    def _taken(self) -> str:
+        """Take what the view wants to be printed."""
+        out = self._view.out
+        text = "".join([part if isinstance(part, str) else part() for part in out])
+        out.clear()
+        return text
+
+    def _end(self) -> None:
+        """The last lines, also of what ran outside of a graph or did not end."""
+        view = self._view
+        view.close()
+        for section in self._board.sections.values():
+            if section.ended is None and section.total:
+                section.ended = SYSTEM_CLOCK.now()
+                view.end(section, (datetime.now(UTC) - section.moment).total_seconds())
+        if self._logs is not None and self._logs.error is not None:
+            view.print(f"  the log files are incomplete: {self._logs.error}")
+        text = self._taken()
+        self._screen.write(_frame(text, []) if view.has_footer else text)
+
+
+def _frame(text: str, footer: list[str]) -> str:
+    """Text and the footer below it, over the footer before, and the way back to its beginning.
+
+    Lines are erased only as others are written in their place: to erase all first would flicker,
+    and tmux keeps a screen that is erased from its first cell on in its history.
+    """
+    lines = [*text.expandtabs().split("\n")[:-1], *footer]
+    if not lines:
+        return "\r\x1b[J"
+    written = "\x1b[K\r\n".join(lines) + "\x1b[K"
+    if not footer:
+        return f"\r{written}\r\n\x1b[J"
+    back = f"\x1b[{len(footer) - 1}A" if len(footer) > 1 else ""
+    return f"\r{written}\x1b[J\r{back}"
