@@ -235,9 +235,10 @@ class GraphRun:
                 finished[number] = status
             if task.priority or task.deadline is not None:
                 orders[number] = (task.priority, task.deadline)
-            limited = places.limited(task)
-            if limited:
-                groups[number] = limited
+            if task.group is not None or places.has_types:
+                limited = places.limited(task)
+                if limited:
+                    groups[number] = limited
             if node.finally_:
                 finals.append(number)
         policies = [node.policy for node in nodes]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ttasks.engine.equals import has_kept_result, is_same, reusable
 from ttasks.engine.interrupted import check_not_running, end_interrupted
 from ttasks.errors import GraphError
+from ttasks.model.call import Call
 from ttasks.model.changes import changed_parts
 from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.fingerprint import fingerprint_of
@@ -191,7 +192,9 @@ def _not_taken_over(task: Task, old: Task | None, missing: Sequence[str]) -> Rea
         return "changed", changed
     if missing:
         return "upstream", tuple(missing)
-    return ("value", ()) if not has_kept_result(old) else ("changed", ("fingerprint",))
+    if not has_kept_result(old):
+        return "value", ()
+    return "changed", ("function" if type(task.payload) is Call else "fingerprint",)
 
 
 def was_skipped(node: Node, old: Node) -> bool:

@@ -229,7 +229,7 @@ def _call(payload: object, redactor: Redactor | None) -> tuple[str | None, str |
     """The function of a Python task, and its arguments as they stand in a call."""
     if type(payload) is not Call:
         return None, None
-    args, kwargs = payload.bind(_Named)
+    args, kwargs = payload.bind(_Named, late=False)
     given = [short_repr(value, redactor) for value in args]
     given += [f"{name}={short_repr(value, redactor)}" for name, value in kwargs.items()]
     return name_of(payload.func), ", ".join(given)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 Upstream = Task | str
-"""A dependency: a task, or the key or title of one."""
+"""A dependency: a task, or the key, title or id of one."""
 
 GOOD = (TaskStatus.SUCCEEDED, TaskStatus.SKIPPED)
 """What a required task may end as in a graph that is ok."""
@@ -187,8 +187,8 @@ class TaskGraph:
 
         Args:
             task: the task.
-            after: its direct dependencies: tasks, or their keys or titles (a key wins). They may
-                be added to the graph later; names are looked up by ``validate``. Tasks among the
+            after: its direct dependencies: tasks, or their keys, titles or ids (looked for in this
+                order). They may be added to the graph later; ``validate`` looks. Tasks among the
                 arguments of a Python task are dependencies too, before these.
             finally_: run it once all of ``after`` are finished, whatever became of them, also
                 when the run is cancelled. A finally task without ``after`` may start at once.
@@ -335,7 +335,7 @@ class TaskGraph:
         """
         check_str("name", name)
         names = Names(self)
-        found = names.called(name) or [task for task in self if task.id == name]
+        found = names.called(name)
         if len(found) == 1:
             return found[0]
         title = f"Graph {self.title!r}" if self.title else "The graph"
