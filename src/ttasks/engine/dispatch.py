@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ttasks.backends.base import Backend
     from ttasks.engine.limits import RunPlaces
     from ttasks.engine.scheduler import Scheduler
-    from ttasks.model.timeline import Notes
+    from ttasks.model.notes import Notes
 
 SUPERVISOR = 0
 """The slot of a supervisor that runs tasks itself, because no thread could be started."""

@@ -17,11 +17,11 @@ from ttasks.model.status import TaskStatus
 if TYPE_CHECKING:
     from ttasks.model.event import TaskEvent
     from ttasks.model.graph import TaskGraph
+    from ttasks.model.notes import Notes
     from ttasks.model.redact import Redactor
     from ttasks.model.run import Run
     from ttasks.model.store import Store
     from ttasks.model.task import Task
-    from ttasks.model.timeline import Notes
 
 
 class Recorder:

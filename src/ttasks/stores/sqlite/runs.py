@@ -15,9 +15,9 @@ from ttasks.errors import GraphError
 from ttasks.model.checks import check_int, check_optional_str
 from ttasks.model.facts import RunFacts
 from ttasks.model.graph import TaskGraph
+from ttasks.model.notes import Notes
 from ttasks.model.run import Holder, Opening, Run, source_of, subject_id
 from ttasks.model.task import Task
-from ttasks.model.timeline import Notes
 from ttasks.processes import Liveness
 from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.past_run import PastRun, RunReader
