@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import select
@@ -23,6 +24,14 @@ from ttasks.console import console
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 TIMES = re.compile(r" *\b\d+\.\d+s| *\b\d+m \d\ds")
+
+
+LOGGER = "ttasks-test-console"
+
+
+def log_a_warning() -> None:
+    """What a worker process can import and call."""
+    logging.getLogger(LOGGER).warning("from a process")
 
 
 def plain(text: str) -> str:

@@ -169,3 +169,26 @@ def test_a_program_may_fork_outside_of_tasks_and_run_them_in_both() -> None:
     assert "status 0" in done.stdout
     assert done.stdout.count("over") == 2
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_copy_imports_nothing_when_it_collects_a_ledger(is_closed: bool, tmp_path: Path) -> None:
+    done = run(
+        f"""
+        import gc
+        store = SQLiteStore({str(tmp_path / "ledger")!r})
+        store.tasks.save(Task.bash("true"))
+        {"store.close()" if is_closed else ""}
+        if os.fork() == 0:
+            class NoImports:
+                def find_spec(self, *names):
+                    print("imports", names, flush=True)
+            sys.meta_path.insert(0, NoImports())
+            del store
+            gc.collect()
+            os._exit(0)
+        os.wait()
+        store.close()
+        """
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 # The call starts three processes, each in a session of its own: one executes a program, two are
 # forked, and one of these is an orphan. Then it holds the interpreter lock for as long as it can.
 SCRIPT = """
-import os, re, subprocess, sys, time
+import os, re, subprocess, sys, threading, time
 from pathlib import Path
 from ttasks import *
 
@@ -47,14 +47,21 @@ def hold(folder):
     (Path(folder) / "ready").touch()
     re.match("(a|a?)+$", "a" * 60 + "b")
 
-def build(folder, **options):
+def build(folder):
     graph = TaskGraph("graph", key="k")
-    graph.add(Task.python(hold, (folder,), title="hold", backend="process", **options))
+    graph.add(Task.python(hold, (folder,), title="hold", backend="process"))
     return graph
 
 if __name__ == "__main__":
     with TaskExecutor(SQLiteStore(sys.argv[1] + "/ledger")) as executor:
-        build(sys.argv[1], timeout=float(sys.argv[2])).run(executor)
+        graph = build(sys.argv[1])
+        if sys.argv[2] == "cancel":
+            def cancel():
+                while not (Path(sys.argv[1]) / "ready").exists():
+                    time.sleep(0.01)
+                graph.cancel()
+            threading.Thread(target=cancel, daemon=True).start()
+        graph.run(executor)
     print("ended", flush=True)
     sys.stdin.read()
 """
@@ -63,10 +70,10 @@ if __name__ == "__main__":
 class Host:
     """An interpreter whose worker holds the lock."""
 
-    def __init__(self, folder: Path, token: str, timeout: float) -> None:
+    def __init__(self, folder: Path, token: str, how: str) -> None:
         (folder / "holds.py").write_text(SCRIPT)
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(folder / "holds.py"), str(folder), str(timeout)],
+            [sys.executable, "-W", "ignore", str(folder / "holds.py"), str(folder), how],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -96,7 +103,7 @@ def left(token: str) -> Iterator[str]:
 def test_it_ends_with_its_host_and_a_resume_ends_the_rest(
     left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host = Host(tmp_path, left, 100)
+    host = Host(tmp_path, left, "run")
     # The host, what keeps its resources, the worker and the five.
     wait_until(lambda: len(marked(left)) == 8, "all processes")
     host.kill()
@@ -105,7 +112,7 @@ def test_it_ends_with_its_host_and_a_resume_ends_the_rest(
     import holds  # type: ignore[import-not-found]
 
     with SQLiteStore(tmp_path / "ledger") as store, TaskExecutor(store) as executor:
-        graph = holds.build(str(tmp_path), timeout=100)
+        graph = holds.build(str(tmp_path))
         ends: list[list[int]] = []
         executor.events.subscribe(lambda event: ends.append(marked(left)))
         graph.run(executor, resume=True)
@@ -115,8 +122,8 @@ def test_it_ends_with_its_host_and_a_resume_ends_the_rest(
     assert marked(left) == []
 
 
-def test_its_timeout_ends_what_it_has_forked(left: str, tmp_path: Path) -> None:
-    host = Host(tmp_path, left, 1)
+def test_its_end_is_that_of_what_it_has_forked(left: str, tmp_path: Path) -> None:
+    host = Host(tmp_path, left, "cancel")
     assert host.process.stdout is not None
     assert host.process.stdout.readline() == "ended\n"
     # The host, and what multiprocessing keeps until its end.

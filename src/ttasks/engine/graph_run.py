@@ -83,9 +83,11 @@ class GraphRun:
         self.ended_at: datetime | None = None
         self._begun = begun
         self._history = GraphHistory(scheduler.services, graph, options, outer, self.cancel)
+        self._history.number = state_of(graph).count + 1  # unless the store counts
         self._public = PublicRun(self._history)
+        log = getattr(store, "runs", None)
         self._record = RunRecord(
-            getattr(store, "runs", None), self._recorder, self._public, self._history
+            log if hasattr(log, "begin") else None, self._recorder, self._public, self._history
         )
         self._reused: list[Task] = []
 
@@ -114,6 +116,7 @@ class GraphRun:
             if self._recorder.redactor is not None:
                 state.title_of = partial(_title_of, self._recorder.redactor)
             state.run = self._public
+            state.count += 1
             self._recorder.save_graph(self._graph)
             self._run = run
             self.started_at = datetime.now(UTC)

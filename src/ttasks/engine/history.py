@@ -458,7 +458,8 @@ def _options(options: RunOptions) -> dict[str, Any]:
     found = {item.name: getattr(options, item.name) for item in fields(options)}
     del found["max_workers"]
     if found["limits"] is not None:
-        found["limits"] = dict(found["limits"])
+        named = {getattr(name, "value", name): limit for name, limit in found["limits"].items()}
+        found["limits"] = named
     return found
 
 

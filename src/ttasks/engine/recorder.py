@@ -50,7 +50,9 @@ class Recorder:
         self._store = store
         self._save_task = None if store is None else store.tasks.save
         self._record = getattr(store, "record", None)
-        self.keeps_notes = self._record is not None and hasattr(store, "runs")
+        self.keeps_notes = self._record is not None and hasattr(
+            getattr(store, "runs", None), "begin"
+        )
         self._journal = getattr(store, "events", None)
         self._bus = bus
         self.strict = strict

@@ -148,9 +148,11 @@ class _Connections:
 
     def close(self) -> None:
         if self.are_inherited:
+            if self not in _open:
+                return  # they had been closed
             # Closing them could undo what the parent is writing, in memory that both share. So
             # they get a reference that is never released, not even at exit.
-            import ctypes
+            import ctypes  # by `_prepare_fork` already
 
             for connection in (*self.idle, self.writer):
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
@@ -166,6 +168,20 @@ class _Connections:
 # What is open in this process, or was open in its parent at the fork: of all ledgers together,
 # because SQLite keeps one table of locks per process.
 _open: list[_Connections] = []
+
+
+def _prepare_fork() -> None:
+    """Import what `_Connections.close` needs in the new process.
+
+    There the garbage collector may call it, in the middle of another import, and then an import can
+    hang.
+    """
+    if _open:
+        import ctypes  # noqa: F401
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_prepare_fork)
 
 
 def _check_not_inherited(path: str) -> None:

@@ -29,7 +29,7 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
-from ttasks.stores.sqlite.run_rows import INSERT, SELECT, checked, checksum_of, run_details
+from ttasks.stores.sqlite.run_rows import INSERT, SELECT, Row, checked, checksum_of, run_details
 
 if TYPE_CHECKING:
     from ttasks.model.run import Reason
@@ -168,13 +168,9 @@ class LedgerRuns(Mapping[str, Run]):
             return
         if self._reader.liveness(row) is Liveness.ALIVE:
             raise GraphError(f"Run {run_id} goes on in process {row.pid}; it is not interrupted")
-        values = (*row[1:8], "interrupted", *row[9:12])
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "UPDATE runs SET outcome='interrupted', checksum=? WHERE seq=?",
-                (checksum_of(values), row.seq),
-            )
+            _interrupt(connection, row)
             connection.execute(_DISOWN, (row.owner, row.subject, row.subject))
 
         self._ledger.writer.write(work)
@@ -242,7 +238,9 @@ class LedgerRuns(Mapping[str, Run]):
         for found in rows:
             row = checked(found)
             liveness = self._reader.liveness(row)
-            if liveness is not Liveness.GONE:
+            if liveness is Liveness.GONE:
+                _interrupt(connection, row)  # so that nobody has to look at it again
+            else:
                 return Holder(
                     row.id,
                     row.pid or 0,
@@ -326,3 +324,12 @@ class LedgerRuns(Mapping[str, Run]):
         """Forget the run of a single task, which has ended."""
         if source_of(run).is_single:
             self._open.pop(run.id, None)
+
+
+def _interrupt(connection: sqlite3.Connection, row: Row) -> None:
+    """Note that a run was interrupted."""
+    values = (*row[1:8], "interrupted", *row[9:12])
+    connection.execute(
+        "UPDATE runs SET outcome='interrupted', checksum=? WHERE seq=?",
+        (checksum_of(values), row.seq),
+    )
