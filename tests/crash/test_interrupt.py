@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import random
 import signal
 import subprocess
 import sys
@@ -717,12 +716,6 @@ def interrupt_at(host: Any, seconds: float) -> None:
 @pytest.mark.parametrize("moment", range(6))
 def test_ctrl_c_at_some_moments_always_runs_the_finally_task(host: Any, moment: int) -> None:
     interrupt_at(host, moment * 0.004)
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("seed", range(100))
-def test_ctrl_c_at_a_random_moment_always_runs_the_finally_task(host: Any, seed: int) -> None:
-    interrupt_at(host, random.Random(seed).uniform(0, 0.04))
 
 
 # arun
