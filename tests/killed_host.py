@@ -2,10 +2,9 @@
 
     python killed_host.py FOLDER POINT COUNT
 
-It kills itself with SIGKILL when it passes the point of that name for the COUNT-th time, or, for
-the point "moment", COUNT microseconds after the run has begun. The points are functions of the
-library that are wrapped here; the library itself knows nothing of them. For "none" it runs to the
-end.
+It kills itself with SIGKILL when it passes the point of that name for the COUNT-th time. The points
+are functions of the library that are wrapped here; the library itself knows nothing of them. For
+"none" it runs to the end.
 
 What it says, a line each: "begun" with the first STARTED event, "done TITLE" after the SUCCEEDED
 event of a task was delivered, "ended" at the end of an ok run.
@@ -32,8 +31,6 @@ from ttasks.stores.sqlite.writer import Writer
 
 KEY = "killed"
 LAYERS, WIDTH = 8, 5
-SLOW = (17, 33)
-"""Tasks whose commands do not end in a run that is to be killed at a moment."""
 
 POINTS: dict[str, tuple[Any, str, int]] = {
     # name: where the function is, what it is called, how often a run passes it at most
@@ -62,8 +59,6 @@ def build(folder: Path) -> TaskGraph:
         for at in range(WIDTH):
             number = layer * WIDTH + at
             script = f"echo {number} >> {log}"
-            if number in SLOW:
-                script += '; [ -z "$SLOW" ] || { (setsid sleep 300 &) ; sleep 300; true; }'
             task = Task.bash(script, title=str(number))
             row.append(graph.add(task, after=[above[at], above[(at + 1) % WIDTH]] if above else []))
         above = row
@@ -122,15 +117,10 @@ def main() -> None:
             begun.set()
             say("begun")
 
-    if point == "moment":
-        timer = threading.Timer(count / 1e6, die)
-        timer.daemon = True
-        timer.start()
-    elif point != "none":
+    if point != "none":
         Trap(point, count)
-    durability = os.environ.get("DURABILITY", "process")
     with (
-        SQLiteStore(folder / "ledger", durability=durability) as where,
+        SQLiteStore(folder / "ledger") as where,
         TaskExecutor(where, strict_persistence=True) as executor,
     ):
         executor.events.subscribe(tell, types=[TaskEventType.STARTED, TaskEventType.SUCCEEDED])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import random
 import signal
 import subprocess
 import sys
@@ -719,16 +718,15 @@ def test_ctrl_c_at_some_moments_always_runs_the_finally_task(host: Any, moment: 
     interrupt_at(host, moment * 0.004)
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize("seed", range(100))
-def test_ctrl_c_at_a_random_moment_always_runs_the_finally_task(host: Any, seed: int) -> None:
-    interrupt_at(host, random.Random(seed).uniform(0, 0.04))
-
-
 # arun
 
 
-ARUN = "import asyncio; asyncio.run(graph.arun(executor, handle_sigterm=True))"
+# On a busy machine asyncio complains of slow callbacks, in its debug mode.
+ARUN = """
+    import asyncio, logging
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    asyncio.run(graph.arun(executor, handle_sigterm=True))
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -1,4 +1,6 @@
-"""``kill -9`` at random moments and at every named point: the promise of the ledger holds.
+"""``kill -9`` at every named point: the promise of the ledger holds.
+
+`chaos.py` kills at random moments.
 
 After each kill: the ledger passes integrity_check and opens; what was announced as SUCCEEDED is
 SUCCEEDED in it, and never runs again; what the killed run had left running is gone once the next
@@ -47,11 +49,10 @@ class Trial:
         self.announced: dict[str, int] = {}  # title: how often its command had run by then
         self.orphans: list[psutil.Process] = []
 
-    def run(self, point: str = "none", count: int = 0, durability: str = "process") -> bool:
+    def run(self, point: str = "none", count: int = 0) -> bool:
         """Run the script; True if it was killed."""
         source = Path(ttasks.__file__).parents[1]
-        env = {**os.environ, "PYTHONPATH": str(source), "DURABILITY": durability}
-        env["SLOW"] = "1" if point == "moment" else ""
+        env = {**os.environ, "PYTHONPATH": str(source)}
         done = subprocess.run(
             [sys.executable, killed_host.__file__, str(self.folder), point, str(count)],
             capture_output=True,
@@ -144,18 +145,6 @@ def kill_at_points(trial: Trial, points: list[str], chosen: random.Random) -> No
     trial.finish()
 
 
-def kill_at_moments(trial: Trial, kills: int, chosen: random.Random) -> None:
-    for _ in range(kills):
-        durability = chosen.choice(["process", "process", "power"])
-        trial.run("moment", chosen.randint(0, 700_000), durability)
-    trial.finish()
-
-
-def test_kills_at_random_moments(trial: Trial) -> None:
-    kill_at_moments(trial, 4, random.Random(1))
-    assert trial.kills == 4
-
-
 def test_kills_at_named_points(trial: Trial) -> None:
     for point, count in (
         ("after graph-saved", 1),
@@ -167,13 +156,6 @@ def test_kills_at_named_points(trial: Trial) -> None:
     ):
         assert trial.run(point, count), point
     trial.finish()
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("seed", range(60 if FULL else 2))
-def test_random_moments(trial: Trial, seed: int) -> None:
-    kill_at_moments(trial, 5, random.Random(seed))
-    assert trial.kills == 5
 
 
 @pytest.mark.campaign

@@ -12,11 +12,12 @@ from weakref import ref
 
 from ttasks.engine.attempt import Work
 from ttasks.engine.ending import settle
+from ttasks.engine.equals import announce_reused
 from ttasks.engine.history import GraphHistory
 from ttasks.engine.interrupted import INTERRUPTED
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.engine.requests import Requests
-from ttasks.engine.resume import announce_reused, prepare_ledger
+from ttasks.engine.resume import prepare_ledger
 from ttasks.engine.run import Run
 from ttasks.engine.run_log import RunRecord
 from ttasks.engine.signals import Signals

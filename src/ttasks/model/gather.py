@@ -10,8 +10,9 @@ from ttasks.model.call import Call, name_of
 from ttasks.model.facts import AttemptFacts, RunFacts, Span, TaskFacts, WaitReason
 from ttasks.model.frames import short_repr
 from ttasks.model.frozen import fast_maker
+from ttasks.model.notes import Notes
 from ttasks.model.status import TaskStatus
-from ttasks.model.timeline import Notes, Piece, Try, pieces, tries
+from ttasks.model.timeline import Piece, Try, pieces, tries
 
 if TYPE_CHECKING:
     from ttasks.model.redact import Redactor

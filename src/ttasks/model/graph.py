@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from operator import attrgetter, methodcaller
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from ttasks.errors import (
     CycleError,
@@ -24,7 +24,6 @@ from ttasks.model.checks import (
     check_str,
     wrong_type,
 )
-from ttasks.model.facts import RunFacts
 from ttasks.model.ids import new_id
 from ttasks.model.names import Names
 from ttasks.model.policy import DependencyPolicy
@@ -33,6 +32,9 @@ from ttasks.model.running import GraphStatistics, Limits, RunOptions, RunState
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, check_task
 from ttasks.model.topology import Topology, in_order, topology
+
+if TYPE_CHECKING:
+    from ttasks.model.facts import RunFacts
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 Upstream = Task | str

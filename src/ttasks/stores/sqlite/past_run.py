@@ -13,10 +13,10 @@ from ttasks.errors import GraphError, StoreError
 from ttasks.model.facts import RunFacts
 from ttasks.model.gather import Child, Seen, gather
 from ttasks.model.graph import Node
+from ttasks.model.notes import Notes
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.run import OUTCOMES, Opening, opening_of
 from ttasks.model.status import TaskStatus
-from ttasks.model.timeline import Notes
 from ttasks.processes import Liveness, ProcessIdentity
 from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.codec import DAMAGE

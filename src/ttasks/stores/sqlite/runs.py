@@ -15,9 +15,9 @@ from ttasks.errors import GraphError
 from ttasks.model.checks import check_int, check_optional_str
 from ttasks.model.facts import RunFacts
 from ttasks.model.graph import TaskGraph
+from ttasks.model.notes import Notes
 from ttasks.model.run import Holder, Opening, Run, source_of, subject_id
 from ttasks.model.task import Task
-from ttasks.model.timeline import Notes
 from ttasks.processes import Liveness
 from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.past_run import PastRun, RunReader
@@ -77,6 +77,7 @@ class LedgerRuns(Mapping[str, Run]):
         # By id; set by the thread that begins a run, removed by the one that ends it, each in one
         # operation of the dict.
         self._open: dict[str, _Open] = {}
+        self._unended: dict[str, _Open] = {}  # whose end could not be written yet
         self._reader = RunReader(
             ledger, graphs, tasks, lambda row: row == owners.row, self._open.__contains__
         )
@@ -269,9 +270,10 @@ class LedgerRuns(Mapping[str, Run]):
 
     def end(self, run: Run, head: RunFacts, elsewhere: Mapping[str, Notes]) -> None:
         """See `ttasks.model.run.RunLog`."""
-        known = self._open.pop(run.id, None)
+        known = self._open.pop(run.id, None) or self._unended.get(run.id)
         if known is None or head.ended_at is None:
             return
+        self._unended[run.id] = known
         ending = {
             "ended": to_micros(head.ended_at),
             "duration": head.duration,
@@ -279,6 +281,7 @@ class LedgerRuns(Mapping[str, Run]):
             "elsewhere": elsewhere,
         }
         self._update(known, head.outcome, ending)
+        del self._unended[run.id]
 
     def _update(self, known: _Open, outcome: str | None, ending: dict[str, Any] | None) -> None:
         def work(connection: sqlite3.Connection) -> None:
