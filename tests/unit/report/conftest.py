@@ -89,6 +89,8 @@ def chromium() -> Iterator[Any]:
         options.add_argument("--no-sandbox")  # it refuses to run as root with one
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options=options, service=Service(DRIVER))
+    # A browser that hangs fails the test; else it would end the run, see `faulthandler_timeout`.
+    driver.command_executor.client_config.timeout = 60
     processes = psutil.Process(driver.service.process.pid).children(recursive=True)
     yield driver
     driver.quit()
