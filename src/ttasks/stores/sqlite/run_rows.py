@@ -94,6 +94,10 @@ def run_details(name: int | str, notes: Notes) -> str:
     ready, unlocked_by, started, slot, waits, ended = notes
     if ended is not None and started is not None and not waits:
         return f"[{shown},{ended!r}]"
+    if ended is None and not waits and ready is not None and started is not None:
+        # The start of most tasks; this takes a third of the time.
+        by = "null" if unlocked_by is None else unlocked_by
+        return f"[{shown},null,{ready!r},{started!r},{slot},{by},[]]"
     facts = [_or_null(value) for value in (ended, ready, started, slot, unlocked_by)]
     return f"[{shown},{','.join(facts)},{to_json(waits) if waits else '[]'}]"
 

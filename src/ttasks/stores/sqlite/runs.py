@@ -305,10 +305,12 @@ class LedgerRuns(Mapping[str, Run]):
 
         The run of a single task gets its row with the first event.
         """
-        known = self._open.get(run.id)
-        text = run_details(run.id if known is None else known.seq, notes)
-        source = source_of(run)
-        if known is not None or not source.is_single:
+        run_id = run.id
+        known = self._open.get(run_id)
+        if known is not None:
+            return run_details(known.seq, notes), None
+        text, source = run_details(run_id, notes), source_of(run)
+        if not source.is_single:
             return text, None
         owner, opening = self._owners.mine(), source.opening()
 
