@@ -190,9 +190,8 @@ class FakeRun:
     def alive(self) -> list[Any]:
         return self.attempts
 
-    def group_held_by(self, attempt: Any) -> str | None:
-        group: str | None = attempt.group
-        return group
+    def groups_held_by(self, attempt: Any) -> list[str]:
+        return [] if attempt.group is None else [attempt.group]
 
     def parked(self) -> list[Parked]:
         return self.waits
