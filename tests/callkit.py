@@ -26,6 +26,7 @@ import pytest
 
 from ttasks import (
     PythonTask,
+    RetryPolicy,
     Task,
     TaskCancelled,
     TaskContext,
@@ -404,3 +405,13 @@ def say(text: str) -> str:
 
 async def asay(text: str) -> str:
     return say(text)
+
+
+class TriedScale(PythonTask[int]):
+    """The class form with a policy that does not pickle."""
+
+    backend = "process"
+    retry = RetryPolicy(2, retry_if=lambda result: result.value == 4)
+
+    def run(self, number: int) -> int:
+        return 2 * number

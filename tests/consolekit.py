@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import select
@@ -23,6 +24,14 @@ from ttasks.console import console
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 TIMES = re.compile(r" *\b\d+\.\d+s| *\b\d+m \d\ds")
+
+
+LOGGER = "ttasks-test-console"
+
+
+def log_a_warning() -> None:
+    """What a worker process can import and call."""
+    logging.getLogger(LOGGER).warning("from a process")
 
 
 def plain(text: str) -> str:
@@ -166,9 +175,17 @@ class Terminal:
             time.sleep(0.001)
 
     def below(self) -> list[str]:
-        """The lines from the cursor on."""
+        """The lines from the cursor on that are not blank."""
         with self._lock:
-            return self._lines_below()
+            return list(filter(None, self._lines_below()))
+
+    def wait_for_footer(self, least: int, most: int) -> None:
+        """Wait until so many lines are below the cursor: what is read may be half a drawing."""
+        with self._lock:
+            found = self._lock.wait_for(
+                lambda: least <= len(list(filter(None, self._lines_below()))) <= most, WAIT
+            )
+        assert found, "\n".join(self.display())
 
     def display(self) -> list[str]:
         """The lines of the window, as they are now, without blank ones at the end."""

@@ -63,6 +63,7 @@ from ttasks.stores.memory import InMemoryStore
 
 if TYPE_CHECKING:
     from ttasks.engine.bridge import TaskFuture
+    from ttasks.model.facts import AttemptFacts, RunFacts, Span, TaskFacts, WaitReason
     from ttasks.prompts import (
         make_copilot_agent_handler,
         make_copilot_prompt_handler,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AttemptFacts",
     "BreakerStatus",
     "CircuitBreaker",
     "CircuitOpenError",
@@ -112,10 +114,12 @@ __all__ = [
     "RetryPolicy",
     "Run",
     "RunComparison",
+    "RunFacts",
     "RunNumbers",
     "RunReport",
     "SQLiteStore",
     "SlowerTask",
+    "Span",
     "Store",
     "StoreError",
     "StoreVersionError",
@@ -129,6 +133,7 @@ __all__ = [
     "TaskEventType",
     "TaskExecutionError",
     "TaskExecutor",
+    "TaskFacts",
     "TaskFunction",
     "TaskFuture",
     "TaskGraph",
@@ -141,6 +146,7 @@ __all__ = [
     "TaskType",
     "UnknownDependencyError",
     "UnknownModelError",
+    "WaitReason",
     "__version__",
     "current_context",
     "literal",
@@ -155,6 +161,7 @@ _PROMPT_HANDLERS = (
     "make_copilot_prompt_handler",
     "make_openai_prompt_handler",
 )
+_FACTS = ("AttemptFacts", "RunFacts", "Span", "TaskFacts", "WaitReason")
 _REPORTS = (
     "ReportAttempt",
     "ReportEntry",
@@ -185,6 +192,10 @@ def __getattr__(name: str) -> Any:
         from ttasks import prompts
 
         return getattr(prompts, name)
+    if name in _FACTS:
+        from ttasks.model import facts
+
+        return getattr(facts, name)
     if name in _REPORTS:
         from ttasks import report
 

@@ -24,8 +24,9 @@ from property.oracle import (
 )
 from ttasks import DependencyPolicy, Task, TaskStatus, TaskType
 from ttasks.model.facts import WaitReason
+from ttasks.model.notes import Notes
 from ttasks.model.plan import Decision, Plan, State
-from ttasks.model.timeline import Notes, Piece, pieces, tries
+from ttasks.model.timeline import Piece, pieces, tries
 from ttasks.model.topology import topology
 
 GRAPHS = 3_000

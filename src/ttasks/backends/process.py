@@ -309,8 +309,9 @@ def _portable(func: Any) -> Any:
     task = getattr(func, "__self__", None)
     if not isinstance(task, PythonTask):
         return func
-    # The method of a task in class form: without its result and its arguments.
+    # The method of a task in class form: without its result and its arguments, and without its
+    # policy, whose functions need not pickle.
     state = task.__getstate__()
-    state |= {"payload": None, "result": None, "status": TaskStatus.RUNNING}
+    state |= {"payload": None, "result": None, "retry": None, "status": TaskStatus.RUNNING}
     state["extra"].pop("payload", None)
     return partial(call_method, type(task), state, func.__name__)

@@ -28,9 +28,14 @@ def choose_mode(stream: TextIO, environment: Mapping[str, str]) -> str:
     for variable, mode in CI_SYSTEMS.items():
         if _is_set(environment, variable):
             return mode
-    if _is_set(environment, "CI") or not is_terminal(stream) or _is_dumb(environment):
+    if _is_set(environment, "CI") or not can_draw(stream, environment):
         return "plain"
     return "plain" if find_spec("rich") is None else "live"
+
+
+def can_draw(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """True if the stream is a terminal whose cursor can be moved."""
+    return is_terminal(stream) and not _is_dumb(environment)
 
 
 def choose_colour(colour: bool | None, stream: TextIO, environment: Mapping[str, str]) -> bool:
@@ -42,7 +47,7 @@ def choose_colour(colour: bool | None, stream: TextIO, environment: Mapping[str,
     for variable in ("FORCE_COLOR", "CLICOLOR_FORCE"):
         if _is_set(environment, variable):
             return True
-    return is_terminal(stream) and not _is_dumb(environment)
+    return can_draw(stream, environment)
 
 
 def choose_symbols(stream: TextIO, environment: Mapping[str, str]) -> bool:

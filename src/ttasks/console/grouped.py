@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ttasks.console.output import Shelf
@@ -51,13 +52,24 @@ class Grouped(View):
 
     def print_output(self, row: Row) -> None:
         """Print what is kept of the output of a task."""
+        self.out.append(self._pieces(self._shelf.take(row.task_id)))
+
+    def _pieces(self, kept: Iterator[list[str]]) -> Iterator[str]:
         bar = f"  {self.style.paint(self.style.sign('bar'), 'dim')} "
-        for lines in self._shelf.take(row.task_id):
-            self.print(*[(bar + line).rstrip() for line in self.cleaned(lines)])
+        for lines in kept:
+            yield "".join([f"{self.safe(bar + line).rstrip()}\n" for line in self.cleaned(lines)])
+
+    def safe(self, line: str) -> str:
+        """The line, without what is more than text in this mode."""
+        return line
 
     def has_output(self, row: Row) -> bool:
         """True if something is kept of the output of a task."""
         return self._shelf.has(row.task_id)
+
+    def let_go(self) -> None:
+        """See `View`."""
+        self._shelf.close()
 
     def close(self) -> None:
         """See `View`. What did not end is shown all the same."""
@@ -65,7 +77,6 @@ class Grouped(View):
             if self.has_output(row):
                 self.print(f"{row.name}:")
                 self.print_output(row)
-        self._shelf.close()
 
 
 class KeepOrder(Grouped):

@@ -79,6 +79,7 @@ class Shelf:
         self._sizes: dict[str, int] = {}
         self._on_disk: dict[str, list[tuple[int, int]]] = {}  # begin and end
         self._lost: dict[str, int] = {}
+        self._being_read = 0  # pieces of the file
 
     def put(self, name: str, lines: list[str]) -> None:
         """Keep lines under a name, behind those that are there."""
@@ -106,9 +107,22 @@ class Shelf:
         self._end += len(data)
 
     def take(self, name: str) -> Iterator[list[str]]:
-        """Lines that were kept under a name, in pieces; they are forgotten."""
+        """The lines that are kept under a name, in pieces, read one by one; they are forgotten.
+
+        Other calls may come before all of it is read.
+        """
+        on_disk = self._on_disk.pop(name, [])
+        in_memory = self._in_memory.pop(name, [])
+        lost = self._lost.pop(name, 0)
+        self._size -= self._sizes.pop(name, 0)
+        self._being_read += len(on_disk)
+        return self._read(on_disk, in_memory, lost)
+
+    def _read(
+        self, on_disk: list[tuple[int, int]], in_memory: list[str], lost: int
+    ) -> Iterator[list[str]]:
         rest = b""
-        for begin, end in self._on_disk.pop(name, ()):
+        for begin, end in on_disk:
             while begin < end:
                 assert self._file is not None
                 self._file.seek(begin)
@@ -117,13 +131,12 @@ class Shelf:
                 whole, newline, rest = (rest + data).rpartition(b"\n")
                 if newline:
                     yield whole.decode("utf-8", "surrogatepass").split("\n")
-        self._size -= self._sizes.pop(name, 0)
-        for text in self._in_memory.pop(name, ()):
+            self._being_read -= 1
+        for text in in_memory:
             yield text[:-1].split("\n")
-        lost = self._lost.pop(name, 0)
         if lost:
             yield [f"({lost:,} lines are missing here: there was no room on the disk for them)"]
-        if self._file is not None and not self._on_disk:
+        if self._file is not None and not self._on_disk and not self._being_read:
             self._file.truncate(0)
             self._end = 0
 

@@ -9,7 +9,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from ttasks.console.board import Board
-from ttasks.console.detect import choose_colour, choose_mode, choose_symbols, is_terminal
+from ttasks.console.detect import (
+    can_draw,
+    choose_colour,
+    choose_mode,
+    choose_symbols,
+    is_terminal,
+)
 from ttasks.console.grouped import Grouped, KeepOrder
 from ttasks.console.logfiles import LogFiles
 from ttasks.console.prints import Prints
@@ -101,8 +107,7 @@ class Console:
             self._ends.append(events.subscribe(self._log_files, types=LogFiles.TYPES))
         lifecycle = set(TaskEventType) - {TaskEventType.OUTPUT}
         self._ends.append(events.subscribe(writer.take, types=lifecycle))
-        if self.mode != "quiet" or self._log_files is None:
-            self._ends.append(events.subscribe(writer.take_output, types=TaskEventType.OUTPUT))
+        self._ends.append(events.subscribe(writer.take_output, types=TaskEventType.OUTPUT))
         for name in ("stdout", "stderr"):
             file = getattr(sys, name)
             if file is self._stream or (self.mode == "live" and is_terminal(file)):
@@ -153,12 +158,13 @@ def console(
 
     Args:
         executor: whatever it runs is shown.
-        mode: "live" (needs the extra ``rich``, and a terminal), "plain" (a line per change, and the
-            output of what failed), "stream" (each line at once, after the name of its task),
-            "grouped" (the output of a task when it ends), "keep-order" (one task live, the others
-            in turn), "quiet" (failures and the last line), "jsonl" (a JSON object per event);
-            "github", "gitlab", "azure", "buildkite" or "teamcity" for the form of a CI system; or
-            "auto": that of the CI system that it runs on, "live" on a terminal, else "plain".
+        mode: "live" (needs the extra ``rich``; without a terminal it is "plain"), "plain" (a line
+            per change, and the output of what failed), "stream" (each line at once, after the name
+            of its task), "grouped" (the output of a task when it ends), "keep-order" (one task
+            live, the others in turn), "quiet" (failures and the last line), "jsonl" (a JSON object
+            per event); "github", "gitlab", "azure", "buildkite" or "teamcity" for the form of a CI
+            system; or "auto": that of the CI system that it runs on, "live" on a terminal, else
+            "plain".
         logs: a folder: the whole output of every attempt goes to ``<run>/<task>.<attempt>.log`` in
             it, whatever is shown. None writes none.
         color: whether to use colours; None decides by NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE and
@@ -198,6 +204,8 @@ def console(
     stream = sys.stdout if file is None else file
     if mode == "auto":
         mode = choose_mode(stream, os.environ)
+    elif mode == "live" and not can_draw(stream, os.environ):
+        mode = "plain"
     style = Style(
         colour=mode != "jsonl" and choose_colour(color, stream, os.environ),
         symbols=choose_symbols(stream, os.environ),

@@ -9,7 +9,6 @@ from ttasks.console.text import RESET
 # name: symbol, the word that stands for it in ASCII, colour
 _MARKS = {
     "started": ("▸", "start", "dim"),
-    "ready": ("●", "ready", "cyan"),
     "succeeded": ("✓", "ok", "green"),
     "reused": ("↺", "reuse", "cyan"),
     "retry": ("↻", "retry", "yellow"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ttasks.console.board import ENDS
@@ -24,8 +24,8 @@ _MOST_BLOCKS = 100  # failures that are shown in full once more at the end
 class View:
     """Mode ``plain``: a line per change, and the output of what failed.
 
-    Used by one thread. What is to be printed goes to ``out``: text, or a function that makes the
-    text when it is printed, a moment later.
+    Used by one thread. What is to be printed goes to ``out``: text, or an iterator that makes it in
+    pieces when it is printed, a moment later.
 
     Attributes:
         wants_lines: whether ``lines`` is to be called with all output.
@@ -41,7 +41,7 @@ class View:
         self.board = board
         self.wording = wording
         self.style: Style = wording.style
-        self.out: list[str | Callable[[], str]] = []
+        self.out: list[str | Iterator[str]] = []
         self._since_failure = 0  # how much was printed after the latest failure
 
     def print(self, *lines: str) -> None:
@@ -85,8 +85,12 @@ class View:
     def failure(self, row: Row) -> None:
         """A task has FAILED, and its line is printed."""
         # Made when it is printed: what it blocks is in the next events.
-        self.out.append(lambda: "".join(f"{line}\n" for line in self._failure_lines(row)))
+        self.out.append(self._failure(row))
         self._since_failure = 0
+
+    def _failure(self, row: Row) -> Iterator[str]:
+        for line in self._failure_lines(row):
+            yield f"{line}\n"
 
     def _failure_lines(self, row: Row) -> list[str]:
         return self.wording.block(row, output=self.shows_tails, head=False)
@@ -124,7 +128,10 @@ class View:
         return self.style.paint(f"{sign * 2} {title} {sign * (56 - len(title))}", "dim")
 
     def close(self) -> None:
-        """The console ends."""
+        """The console ends: print what is left."""
+
+    def let_go(self) -> None:
+        """Nothing more is printed: close what is open."""
 
     def footer(self, columns: int, rows: int, now: float) -> list[str]:
         """Lines to be shown below all others, each shorter than ``columns``; see `Live`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -91,6 +91,8 @@ class Writer:
 
     def take_output(self, event: TaskEvent) -> None:
         """Take an OUTPUT event, unless too much of that waits already."""
+        if self._screen.gone:
+            return
         chunk = event.output_chunk or ""
         with self._lock:
             fits = self._queued + len(chunk) <= QUEUE_LIMIT
@@ -129,7 +131,12 @@ class Writer:
                     break
                 self._closing.wait(_TICK)
             self._end()
+        except BaseException:  # a mistake of ours, told at the end: it must cost the run nothing
+            while not self._closing.wait(_TICK):
+                self._items.clear()
+            raise
         finally:
+            self._view.let_go()
             self._screen.close()
 
     def _drain(self) -> None:
@@ -207,10 +214,11 @@ class Writer:
     def _show(self) -> None:
         """Write what there is to write, and draw the footer if it is time for that."""
         view, screen = self._view, self._screen
-        text = self._taken()
         if not view.has_footer:
-            screen.write(text)
+            for piece in self._taken():
+                screen.write(piece)
             return
+        text = "".join(self._taken())
         now = SYSTEM_CLOCK.now()
         if not text and now < self._drawn_at + _FRAME:
             return
@@ -224,12 +232,18 @@ class Writer:
         self._footer, self._size = footer, size
         screen.write(erased + _frame(text, footer))
 
-    def _taken(self) -> str:
-        """Take what the view wants to be printed."""
-        out = self._view.out
-        text = "".join([part if isinstance(part, str) else part() for part in out])
-        out.clear()
-        return text
+    def _taken(self) -> Iterator[str]:
+        """Take what the view wants to be printed, in pieces that fit in memory."""
+        out, self._view.out = self._view.out, []
+        texts: list[str] = []
+        for part in out:
+            if isinstance(part, str):
+                texts.append(part)
+                continue
+            yield "".join(texts)
+            texts.clear()
+            yield from part
+        yield "".join(texts)
 
     def _end(self) -> None:
         """The last lines, also of what ran outside of a graph or did not end."""
@@ -241,8 +255,10 @@ class Writer:
                 view.end(section, (datetime.now(UTC) - section.moment).total_seconds())
         if self._logs is not None and self._logs.error is not None:
             view.print(f"  the log files are incomplete: {self._logs.error}")
-        text = self._taken()
-        self._screen.write(_frame(text, []) if view.has_footer else text)
+        if view.has_footer:
+            self._screen.write(_frame("".join(self._taken()), []))
+        else:
+            self._show()
 
 
 def _frame(text: str, footer: list[str]) -> str:

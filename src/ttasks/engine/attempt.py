@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from ttasks.engine.retry import Tries
     from ttasks.model.clock import Clock
     from ttasks.model.frames import Frames
+    from ttasks.model.notes import Notes
     from ttasks.model.plan import Decision, Plan
     from ttasks.model.policy import RetryPolicy
     from ttasks.model.redact import Redactor
     from ttasks.model.result import TaskResult
     from ttasks.model.run import Run
     from ttasks.model.task import Task
-    from ttasks.model.timeline import Notes
 
 Handler = Callable[[TaskContext], Any]
 

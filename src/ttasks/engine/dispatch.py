@@ -19,8 +19,8 @@ from ttasks.engine.attempt import Attempt, Handler, Work
 from ttasks.engine.crew import Crew
 from ttasks.engine.deadlock import Deadlock, Parked, refusal_of
 from ttasks.engine.ending import settle
+from ttasks.engine.equals import announce_reused
 from ttasks.engine.pace import LOOK_SECONDS, Pace
-from ttasks.engine.resume import announce_reused
 from ttasks.engine.retry import RetryBudget, Tries
 from ttasks.engine.twins import Twins
 from ttasks.errors import (
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ttasks.backends.base import Backend
     from ttasks.engine.limits import RunPlaces
     from ttasks.engine.scheduler import Scheduler
-    from ttasks.model.timeline import Notes
+    from ttasks.model.notes import Notes
 
 SUPERVISOR = 0
 """The slot of a supervisor that runs tasks itself, because no thread could be started."""

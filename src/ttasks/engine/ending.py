@@ -14,10 +14,10 @@ from ttasks.model.task import lifecycle_of
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
     from ttasks.model.lifecycle import Owner
+    from ttasks.model.notes import Notes
     from ttasks.model.result import TaskResult
     from ttasks.model.run import Run
     from ttasks.model.task import Task
-    from ttasks.model.timeline import Notes
 
 
 class Settlement:

@@ -1,12 +1,22 @@
-"""Equals: whether the result of an earlier task may stand for that of another one."""
+"""Equals: whether the result of an earlier task may stand for that of another one.
+
+Apart from `resume`, which is imported only where there is a store.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ttasks.model.event import TaskEventType, make_event
+from ttasks.model.status import TaskStatus
+
 if TYPE_CHECKING:
+    from ttasks.engine.recorder import Recorder
     from ttasks.model.result import TaskResult
+    from ttasks.model.run import Run
     from ttasks.model.task import Task
 
 
@@ -34,3 +44,15 @@ def reusable(old: Task, task_id: str) -> TaskResult:
     """The result of an earlier task, for another one."""
     assert old.result is not None
     return replace(old.result, task_id=task_id, reused=True)
+
+
+def announce_reused(tasks: Sequence[Task], run: Run | None, recorder: Recorder) -> None:
+    """Announce that tasks, which have been saved, took over a result."""
+    if tasks and recorder.wants(TaskEventType.REUSED):
+        now, status = datetime.now(UTC), TaskStatus.SUCCEEDED
+        pending = TaskStatus.PENDING
+        kind = TaskEventType.REUSED
+        shown = map(recorder.shown, tasks)
+        recorder.report_all(
+            [make_event(kind, task.id, task, now, pending, status, run=run) for task in shown]
+        )

@@ -12,11 +12,12 @@ from weakref import ref
 
 from ttasks.engine.attempt import Work
 from ttasks.engine.ending import settle
+from ttasks.engine.equals import announce_reused
 from ttasks.engine.history import GraphHistory
 from ttasks.engine.interrupted import INTERRUPTED
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.engine.requests import Requests
-from ttasks.engine.resume import announce_reused, prepare_ledger
+from ttasks.engine.resume import prepare_ledger
 from ttasks.engine.run import Run
 from ttasks.engine.run_log import RunRecord
 from ttasks.engine.signals import Signals
@@ -83,9 +84,11 @@ class GraphRun:
         self.ended_at: datetime | None = None
         self._begun = begun
         self._history = GraphHistory(scheduler.services, graph, options, outer, self.cancel)
+        self._history.number = state_of(graph).count + 1  # unless the store counts
         self._public = PublicRun(self._history)
+        log = getattr(store, "runs", None)
         self._record = RunRecord(
-            getattr(store, "runs", None), self._recorder, self._public, self._history
+            log if hasattr(log, "begin") else None, self._recorder, self._public, self._history
         )
         self._reused: list[Task] = []
 
@@ -114,6 +117,7 @@ class GraphRun:
             if self._recorder.redactor is not None:
                 state.title_of = partial(_title_of, self._recorder.redactor)
             state.run = self._public
+            state.count += 1
             self._recorder.save_graph(self._graph)
             self._run = run
             self.started_at = datetime.now(UTC)
@@ -232,9 +236,10 @@ class GraphRun:
                 finished[number] = status
             if task.priority or task.deadline is not None:
                 orders[number] = (task.priority, task.deadline)
-            limited = places.limited(task)
-            if limited:
-                groups[number] = limited
+            if task.group is not None or places.has_types:
+                limited = places.limited(task)
+                if limited:
+                    groups[number] = limited
             if node.finally_:
                 finals.append(number)
         policies = [node.policy for node in nodes]

@@ -11,15 +11,16 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttasks import sync
-from ttasks.model.facts import RunFacts
-from ttasks.model.gather import Child, Seen, gather
 from ttasks.model.ids import new_id
+from ttasks.model.notes import Notes, notes_since
 from ttasks.model.run import OUTCOMES, Opening, Run, source_of
 from ttasks.model.task import lifecycle_of
-from ttasks.model.timeline import Notes, notes_since
 
+# Facts and what makes them are imported when somebody asks, to keep `import ttasks` quick.
 if TYPE_CHECKING:
     from ttasks.engine.attempt import Attempt, Services
+    from ttasks.model.facts import RunFacts
+    from ttasks.model.gather import Seen
     from ttasks.model.graph import Node, TaskGraph
     from ttasks.model.lifecycle import Lifecycle
     from ttasks.model.plan import Plan
@@ -134,6 +135,8 @@ class History:
         return self._services.clock.now() - self.began
 
     def _gathered(self, head: RunFacts, nodes: Sequence[Seen]) -> RunFacts:
+        from ttasks.model.gather import Child, gather
+
         children = [
             Child(task_id, start, history.facts())
             for task_id, start, history in list(self._children or ())
@@ -142,6 +145,8 @@ class History:
 
     def _seen(self, task: Task, notes: Callable[[], Notes]) -> Seen:
         """What there is to see of a task, at one moment."""
+        from ttasks.model.gather import Seen
+
         life = lifecycle_of(task)
         for _ in range(_LOOKS):
             status, error, blocked_by, result = _state(life)
@@ -251,6 +256,8 @@ class GraphHistory(History):
 
     def head(self) -> RunFacts:
         """See `ttasks.model.run.RunSource`."""
+        from ttasks.model.facts import RunFacts
+
         outcome, error, duration, ended_at = self._ending or ("running", None, None, None)
         return RunFacts(
             id=self._id,
@@ -401,6 +408,8 @@ class SingleHistory(History):
         return self._head(self._seen(self._task, self.notes))
 
     def _head(self, seen: Seen) -> RunFacts:
+        from ttasks.model.facts import RunFacts
+
         duration = seen.notes.ended
         # One that was cancelled by hand is over before its turn comes.
         elapsed = self._now() if duration is None else duration
@@ -458,7 +467,8 @@ def _options(options: RunOptions) -> dict[str, Any]:
     found = {item.name: getattr(options, item.name) for item in fields(options)}
     del found["max_workers"]
     if found["limits"] is not None:
-        found["limits"] = dict(found["limits"])
+        named = {getattr(name, "value", name): limit for name, limit in found["limits"].items()}
+        found["limits"] = named
     return found
 
 

@@ -71,6 +71,9 @@ class RunPlaces:
         shared: limits over all runs of the executor.
         held: groups in which the outer task of this run has a place. The run uses that place, one
             task at a time; if it asked for another, it could wait for itself.
+
+    Attributes:
+        has_types: some type has a limit, so tasks without a group may need a place, too.
     """
 
     def __init__(self, own: Places, shared: Places, held: frozenset[str]) -> None:
@@ -78,12 +81,12 @@ class RunPlaces:
         self._shared = shared
         self._held = held
         self._lent = Places(dict.fromkeys(held, 1))
-        self._has_types = own.has_types or shared.has_types
+        self.has_types = own.has_types or shared.has_types
 
     def limited(self, task: Task) -> Groups:
         """The groups of a task that have a limit."""
         groups = groups_of(task)
-        if self._has_types:
+        if self.has_types:
             groups = (*groups, group_of_type(task.type))
         elif not groups:
             return ()

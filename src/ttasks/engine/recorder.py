@@ -15,13 +15,15 @@ from ttasks.model.redact import redacted_graph, redacted_task
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ttasks.model.event import TaskEvent
     from ttasks.model.graph import TaskGraph
+    from ttasks.model.notes import Notes
     from ttasks.model.redact import Redactor
     from ttasks.model.run import Run
     from ttasks.model.store import Store
     from ttasks.model.task import Task
-    from ttasks.model.timeline import Notes
 
 
 class Recorder:
@@ -50,7 +52,9 @@ class Recorder:
         self._store = store
         self._save_task = None if store is None else store.tasks.save
         self._record = getattr(store, "record", None)
-        self.keeps_notes = self._record is not None and hasattr(store, "runs")
+        self.keeps_notes = self._record is not None and hasattr(
+            getattr(store, "runs", None), "begin"
+        )
         self._journal = getattr(store, "events", None)
         self._bus = bus
         self.strict = strict
@@ -128,6 +132,10 @@ class Recorder:
             if event is not None:
                 self._unannounced.setdefault(task.id, []).append(event)
             raise StoreError(f"Task {task.title!r} could not be saved: {error}") from error
+
+    def save_later(self, key: str, save: Callable[[], object]) -> None:
+        """Have a write that failed made again with what else is missing; see `Backlog.add`."""
+        self._backlog.add(key, save)
 
     def catch_up(self) -> None:
         """Save what is missing, if that is possible now."""

@@ -10,14 +10,13 @@ it. All other tasks run as if there had never been an earlier run: there is one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ttasks.engine.equals import has_kept_result, is_same, reusable
+from ttasks.engine.equals import announce_reused, has_kept_result, is_same, reusable
 from ttasks.engine.interrupted import check_not_running, end_interrupted
 from ttasks.errors import GraphError
+from ttasks.model.call import Call
 from ttasks.model.changes import changed_parts
-from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.fingerprint import fingerprint_of
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import lifecycle_of, stamp
@@ -26,7 +25,7 @@ from ttasks.model.topology import in_order
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
     from ttasks.model.graph import Node, TaskGraph
-    from ttasks.model.run import Reason, Run
+    from ttasks.model.run import Reason
     from ttasks.model.store import Store
     from ttasks.model.task import Task
     from ttasks.model.topology import Topology
@@ -191,7 +190,9 @@ def _not_taken_over(task: Task, old: Task | None, missing: Sequence[str]) -> Rea
         return "changed", changed
     if missing:
         return "upstream", tuple(missing)
-    return ("value", ()) if not has_kept_result(old) else ("changed", ("fingerprint",))
+    if not has_kept_result(old):
+        return "value", ()
+    return "changed", ("function" if type(task.payload) is Call else "fingerprint",)
 
 
 def was_skipped(node: Node, old: Node) -> bool:
@@ -259,18 +260,6 @@ def reuse_one(task: Task, upstream: Sequence[Task], store: Store, recorder: Reco
     if taken:
         announce_reused([task], None, recorder)
     return taken
-
-
-def announce_reused(tasks: Sequence[Task], run: Run | None, recorder: Recorder) -> None:
-    """Announce that tasks, which have been saved, took over a result."""
-    if tasks and recorder.wants(TaskEventType.REUSED):
-        now, status = datetime.now(UTC), TaskStatus.SUCCEEDED
-        pending = TaskStatus.PENDING
-        kind = TaskEventType.REUSED
-        shown = map(recorder.shown, tasks)
-        recorder.report_all(
-            [make_event(kind, task.id, task, now, pending, status, run=run) for task in shown]
-        )
 
 
 def take_over_equal(task: Task, finder: Finder) -> bool:

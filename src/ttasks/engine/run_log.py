@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ttasks.errors import GraphError, StoreError, TaskCancelled
@@ -52,6 +53,7 @@ class RunRecord:
             TaskCancelled: the run was cancelled while it waited.
             StoreError: the entry cannot be written, and the executor is strict.
         """
+        self._recorder.catch_up()  # the end of an earlier run may be missing
         while (holder := self._begin()) is not None:
             if wait is None or self._is_inside_itself():
                 raise GraphError(self._refusal(holder))
@@ -124,10 +126,12 @@ class RunRecord:
         """Complete the entry."""
         if self._log is not None:
             elsewhere = self._history.left_over()
+            end = partial(self._log.end, self._run, self._history.head(), elsewhere)
             try:
-                self._log.end(self._run, self._history.head(), elsewhere)
+                end()
             except Exception as error:
                 self._recorder.graph_errors[self._run.graph_id] = error
+                self._recorder.save_later(self._run.id, end)
 
     def _fail(self, error: Exception) -> None:
         self._recorder.graph_errors[self._run.graph_id] = error

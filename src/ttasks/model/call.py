@@ -183,15 +183,20 @@ class Call:
         found = leaves((self.args, self._kwargs))
         return tuple({leaf.id: leaf for leaf in found if isinstance(leaf, Reference)}.values())
 
-    def bind(self, value: Callable[[Any], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments with ``value(task)`` in place of each task; what holds none is shared."""
+    def bind(
+        self, value: Callable[[Any], Any], *, late: bool = True
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with ``value(task)`` in place of each task; what holds none is shared.
+
+        ``late`` puts what other stand-ins stand for in their place, which may import modules.
+        """
         if not self.args and not self._kwargs:
             return (), {}
 
         def change(leaf: Any) -> Any:
             if isinstance(leaf, Reference):
                 return value(leaf)
-            return leaf.resolve() if isinstance(leaf, Standin) else leaf
+            return leaf.resolve() if late and isinstance(leaf, Standin) else leaf
 
         args, kwargs = rebuilt((self.args, self._kwargs), change)
         return args, kwargs

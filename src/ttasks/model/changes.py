@@ -35,7 +35,10 @@ def _changed_payload(new: Any, old: Any) -> list[str]:
     changed = [] if name_of(new.func) == name_of(old.func) else ["function"]
     names: dict[int | str, None] = dict.fromkeys(range(max(len(new.args), len(old.args))))
     names |= dict.fromkeys((*new.kwargs, *old.kwargs))
-    mine, theirs = _arguments(new), _arguments(old)
+    try:
+        mine, theirs = _arguments(new), _arguments(old)
+    except Exception:  # what an old argument was cannot be imported any more
+        return changed
     changed += [
         f"argument {name + 1 if isinstance(name, int) else name}"
         for name in names

@@ -10,8 +10,9 @@ from ttasks.model.call import Call, name_of
 from ttasks.model.facts import AttemptFacts, RunFacts, Span, TaskFacts, WaitReason
 from ttasks.model.frames import short_repr
 from ttasks.model.frozen import fast_maker
+from ttasks.model.notes import Notes
 from ttasks.model.status import TaskStatus
-from ttasks.model.timeline import Notes, Piece, Try, pieces, tries
+from ttasks.model.timeline import Piece, Try, pieces, tries
 
 if TYPE_CHECKING:
     from ttasks.model.redact import Redactor
@@ -169,22 +170,21 @@ def _outcome(result: TaskResult, redactor: Redactor | None) -> dict[str, Any]:
 def _attempts(seen: Seen) -> tuple[AttemptFacts, ...]:
     if seen.notes.started is None:
         return ()
-    found = [_attempt(number, item) for number, item in enumerate(tries(seen.notes), 1)]
-    if found and found[-1].status is TaskStatus.RUNNING and not seen.status.is_active:
-        reason = None if seen.result is None else seen.result.termination_reason
-        found[-1] = replace(
-            found[-1], status=seen.status, error=seen.error, termination_reason=reason
-        )
-    return tuple(found)
+    found = tries(seen.notes)
+    count = len(found)
+    return tuple([_attempt(at, item, seen, at == count) for at, item in enumerate(found, 1)])
 
 
-def _attempt(number: int, item: Try) -> AttemptFacts:
-    """An attempt, RUNNING unless another one was to follow it."""
+def _attempt(number: int, item: Try, seen: Seen, is_last: bool) -> AttemptFacts:
+    """An attempt; what came of the last one is what came of the task."""
     ready, started, ended, slot, outcome = item
-    if outcome is None:
-        return _make_attempt(number, ready, started, ended, TaskStatus.RUNNING, slot)
-    error, reason = outcome
-    return _make_attempt(number, ready, started, ended, TaskStatus.FAILED, slot, error, reason)
+    status, error, reason = TaskStatus.RUNNING, None, None
+    if outcome is not None:
+        status, (error, reason) = TaskStatus.FAILED, outcome
+    elif is_last and not seen.status.is_active:
+        status, error = seen.status, seen.error
+        reason = None if seen.result is None else seen.result.termination_reason
+    return _make_attempt(number, ready, started, ended, status, slot, error, reason)
 
 
 def _spans(seen: Seen, ids: Sequence[str], ends: Sequence[float | None]) -> tuple[Span, ...]:
@@ -229,7 +229,7 @@ def _call(payload: object, redactor: Redactor | None) -> tuple[str | None, str |
     """The function of a Python task, and its arguments as they stand in a call."""
     if type(payload) is not Call:
         return None, None
-    args, kwargs = payload.bind(_Named)
+    args, kwargs = payload.bind(_Named, late=False)
     given = [short_repr(value, redactor) for value in args]
     given += [f"{name}={short_repr(value, redactor)}" for name, value in kwargs.items()]
     return name_of(payload.func), ", ".join(given)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from operator import attrgetter, methodcaller
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from ttasks.errors import (
     CycleError,
@@ -24,7 +24,6 @@ from ttasks.model.checks import (
     check_str,
     wrong_type,
 )
-from ttasks.model.facts import RunFacts
 from ttasks.model.ids import new_id
 from ttasks.model.names import Names
 from ttasks.model.policy import DependencyPolicy
@@ -34,9 +33,12 @@ from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, check_task
 from ttasks.model.topology import Topology, in_order, topology
 
+if TYPE_CHECKING:
+    from ttasks.model.facts import RunFacts
+
 AnyTask = TypeVar("AnyTask", bound=Task)
 Upstream = Task | str
-"""A dependency: a task, or the key or title of one."""
+"""A dependency: a task, or the key, title or id of one."""
 
 GOOD = (TaskStatus.SUCCEEDED, TaskStatus.SKIPPED)
 """What a required task may end as in a graph that is ok."""
@@ -185,8 +187,8 @@ class TaskGraph:
 
         Args:
             task: the task.
-            after: its direct dependencies: tasks, or their keys or titles (a key wins). They may
-                be added to the graph later; names are looked up by ``validate``. Tasks among the
+            after: its direct dependencies: tasks, or their keys, titles or ids (looked for in this
+                order). They may be added to the graph later; ``validate`` looks. Tasks among the
                 arguments of a Python task are dependencies too, before these.
             finally_: run it once all of ``after`` are finished, whatever became of them, also
                 when the run is cancelled. A finally task without ``after`` may start at once.
@@ -333,7 +335,7 @@ class TaskGraph:
         """
         check_str("name", name)
         names = Names(self)
-        found = names.called(name) or [task for task in self if task.id == name]
+        found = names.called(name)
         if len(found) == 1:
             return found[0]
         title = f"Graph {self.title!r}" if self.title else "The graph"

@@ -96,6 +96,11 @@ class LostTask(Reference):
         self.id = task_id
 
     @property
+    def title(self) -> str:
+        """Its id; its title is not known."""
+        return self.id
+
+    @property
     def value(self) -> Any:
         """Not there."""
         raise TaskExecutionError(

@@ -1,4 +1,4 @@
-"""Names: the tasks of a graph by key or title."""
+"""Names: the tasks of a graph by key, title or id."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from ttasks.model.task import Task
 
 
 class Names:
-    """The tasks of a graph by key and by title, as they are now; and names like a wrong one."""
+    """The tasks of a graph by their names as they are now; and names that are like a wrong one."""
 
     def __init__(self, tasks: Iterable[Task]) -> None:
         self._keyed: dict[str, list[Task]] = {}
         self._titled: dict[str, list[Task]] = {}
+        self._ids: dict[str, Task] = {}
         for task in tasks:
+            self._ids[task.id] = task
             self._titled.setdefault(task.title, []).append(task)
             if task.key is not None:
                 self._keyed.setdefault(task.key, []).append(task)
 
     def called(self, name: str) -> list[Task]:
-        """The tasks with this key, or if there is none, with this title."""
-        return self._keyed.get(name) or self._titled.get(name, [])
+        """The tasks with this key, or else with this title, or else the one with this id."""
+        found = self._keyed.get(name) or self._titled.get(name)
+        if found is None:
+            return [self._ids[name]] if name in self._ids else []
+        return found
 
     def near(self, name: str) -> list[str]:
         """Up to three keys and titles that are like a name."""

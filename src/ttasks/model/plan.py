@@ -20,9 +20,9 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Any, NamedTuple
 
+from ttasks.model.notes import Notes, Wait, notes_since
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.status import BLOCKED, CANCELLED, SKIPPED, SUCCEEDED, TaskStatus
-from ttasks.model.timeline import Notes, Wait, notes_since
 from ttasks.model.topology import Topology
 
 Groups = tuple[str, ...]

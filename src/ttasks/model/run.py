@@ -14,7 +14,7 @@ from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
     from ttasks.model.facts import RunFacts
-    from ttasks.model.timeline import Notes
+    from ttasks.model.notes import Notes
 
 OUTCOMES = {
     TaskStatus.SUCCEEDED: "ok",

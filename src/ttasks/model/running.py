@@ -184,6 +184,7 @@ class RunState:
         active: it goes on.
         handle: how to look at it and stop it; None before the first.
         run: the same for users.
+        count: how many there were, in this process.
         error: what ended it as a whole before its time.
         errors: exception by task id.
         title_of: the title of the graph or one of its tasks, without the secrets of the executor.
@@ -193,6 +194,7 @@ class RunState:
     active: bool = False
     handle: RunHandle | None = None
     run: Run | None = None
+    count: int = 0
     error: BaseException | None = None
     errors: dict[str, BaseException] = field(default_factory=dict)
     title_of: Callable[[Any], str] = attrgetter("title")

@@ -48,6 +48,8 @@ class Store(Protocol):
     - ``close()`` releases what the store holds; idempotent, and nothing is lost by not calling it;
     - ``record(task, event)`` saves a task and an event of it in one write; it goes with
       ``events.wants(kind)`` and ``events.append(event)`` for events that are no transition;
+    - ``runs`` remembers runs, see `ttasks.model.run.RunLog`; ``record`` is then also given
+      ``notes=``, what the run has noted of the task, to be kept with the event;
     - ``graphs.keyed(key)`` gives the ids of the graphs of a key, the one saved last first;
     - ``graphs.save_outcome(graph)`` writes the ``run_error`` of a graph that was saved before, and
       nothing of its tasks;

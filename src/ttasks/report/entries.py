@@ -150,6 +150,7 @@ def waits_of(spans: Iterable[Span], until: float) -> Iterator[tuple[Span, float]
 
 def _entry(task: TaskFacts, facts: RunFacts, why: str) -> ReportEntry:
     tail = tail_of(task.output, TAIL_LINES, TAIL_CHARACTERS)
+    function, arguments = _call(task)
     return ReportEntry(
         task.id,
         plain(task.title[:TITLE_CHARACTERS]) if task.title else task.id,
@@ -157,8 +158,8 @@ def _entry(task: TaskFacts, facts: RunFacts, why: str) -> ReportEntry:
         plain(task.type),
         None if task.key is None else plain(task.key),
         tuple([plain(name) for name in task.groups]),
-        None if task.function is None else plain(task.function),
-        None if task.arguments is None else plain(task.arguments),
+        None if function is None else plain(function),
+        None if arguments is None else plain(arguments),
         task.status,
         task.required,
         task.is_finally,
@@ -184,6 +185,15 @@ def _entry(task: TaskFacts, facts: RunFacts, why: str) -> ReportEntry:
     )
 
 
+def _call(task: TaskFacts) -> tuple[str | None, str | None]:
+    """Function and arguments; a ledger may know them only by what the task failed of."""
+    failure = task.failure
+    if task.function is not None or failure is None or not failure.function:
+        return task.function, task.arguments
+    named = [f"{name}={text}" for name, text in failure.kwargs.items()]
+    return failure.function, ", ".join([*failure.args, *named])
+
+
 def _failure(failure: Failure) -> Failure:
     variables = {plain(name): plain(text) for name, text in failure.locals.items()}
     return replace(
@@ -191,6 +201,8 @@ def _failure(failure: Failure) -> Failure:
         message=plain(failure.message),
         traceback=plain(failure.traceback),
         locals=variables,
+        args=tuple([plain(text) for text in failure.args]),
+        kwargs={plain(name): plain(text) for name, text in failure.kwargs.items()},
     )
 
 

@@ -12,9 +12,9 @@ from ttasks.model.run import Holder, Opening, Run, source_of, subject_id
 if TYPE_CHECKING:
     from ttasks.model.facts import RunFacts
     from ttasks.model.graph import TaskGraph
+    from ttasks.model.notes import Notes
     from ttasks.model.run import Reason
     from ttasks.model.task import Task
-    from ttasks.model.timeline import Notes
 
 
 class MemoryRuns(Mapping[str, Run]):

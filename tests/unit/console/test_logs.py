@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from consolekit import Text, executor, script, scripted
+from consolekit import LOGGER, Text, executor, log_a_warning, script, scripted
 from support import WAIT
 from ttasks import RetryPolicy, Task, TaskGraph, TaskLogFilter
 from ttasks.console import TaskLogHandler, console, log_events
@@ -119,7 +119,7 @@ def test_a_hundred_tasks_print_into_their_files_at_once(tmp_path: Path) -> None:
 
 @pytest.fixture
 def logger():
-    made = logging.getLogger("ttasks-test-console")
+    made = logging.getLogger(LOGGER)
     made.setLevel(logging.DEBUG)
     made.propagate = False
     yield made
@@ -164,12 +164,8 @@ def test_records_of_worker_processes_find_their_file(
 ) -> None:
     logger.addHandler(TaskLogHandler(tmp_path))
     with executor() as running:
-        running.execute(Task.python(_logs, title="far away", backend="process"))
+        running.execute(Task.python(log_a_warning, title="far away", backend="process"))
     assert "from a process" in (tmp_path / "far_away.log").read_text()
-
-
-def _logs() -> None:
-    logging.getLogger("ttasks-test-console").warning("from a process")
 
 
 # --- log_events ---------------------------------------------------------------------------------
@@ -227,7 +223,7 @@ def test_a_retry_is_a_warning(logger: logging.Logger) -> None:
             raise error
 
     with executor() as running:
-        stop = log_events(running, logger="ttasks-test-console")
+        stop = log_events(running, logger=LOGGER)
         running.execute(scripted("fetch", flaky, retry=RetryPolicy(max_attempts=2, backoff=0.01)))
         stop()
     (record,) = [r for r in kept.records if r.task_event == "failed"]

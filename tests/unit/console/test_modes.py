@@ -365,4 +365,9 @@ def test_live_without_its_extra_says_what_to_install(monkeypatch) -> None:
     monkeypatch.delitem(sys.modules, "ttasks.console.live", raising=False)
     monkeypatch.setitem(sys.modules, "rich.console", None)
     with executor() as running, pytest.raises(MissingExtraError, match=r"ttasks\[rich\]"):
-        console(running, "live", file=Text())
+        console(running, "live", file=Text(terminal=True))
+
+
+def test_live_without_a_terminal_is_plain() -> None:
+    with executor() as running:
+        assert console(running, "live", file=Text()).mode == "plain"

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from consolekit import Terminal, executor, plain, script, scripted, terminal
+from consolekit import executor, plain, script, scripted, terminal
 from support import WAIT, Gate, wait
 from ttasks import SQLiteStore, Task, TaskGraph
 from ttasks.console import console
@@ -19,11 +19,6 @@ SIZES = [(20, 5), (80, 24), (200, 60)]
 def bound(rows: int) -> int:
     """How many lines the footer may take."""
     return max(0, min(8, rows - 3))
-
-
-def footer_of(screen: Terminal) -> list[str]:
-    """What is below the cursor now."""
-    return [line for line in screen.below() if line]
 
 
 @pytest.mark.parametrize(("columns", "rows"), SIZES)
@@ -38,16 +33,15 @@ def test_what_runs_is_below_and_what_has_ended_above(columns: int, rows: int) ->
             thread.start()
             screen.wait_for("1/2" if columns < 30 else "second")
             gate.wait_reached()
-            lines = screen.wait_for("second")
-            assert any(line.endswith("first") and line.startswith("✓") for line in lines)
-            assert 1 <= len(footer_of(screen)) <= bound(rows)
+            screen.wait_for("s  first")
+            screen.wait_for_footer(1, bound(rows))
             gate.open()
             thread.join(WAIT)
         lines = screen.everything()
         assert sum("second" in line for line in lines) == 1  # no remains of the footer
         assert "2 succeeded" in "".join(lines)
         assert screen.most_below <= bound(rows) + 1
-        assert not footer_of(screen)
+        assert not screen.below()
 
 
 @pytest.mark.parametrize(("columns", "rows"), SIZES)
@@ -86,11 +80,9 @@ def test_the_longest_running_come_first_and_the_rest_is_counted() -> None:
         thread = threading.Thread(target=graph.run, args=(running, 40))
         thread.start()
         barrier.wait(WAIT)
-        lines = screen.wait_for("running")
-        assert any("+35 running" in line for line in lines)
-        assert any("later-0 waits for a worker" in line for line in lines)
-        assert any("0/100" in line for line in lines)
-        assert len(footer_of(screen)) == bound(24)
+        for text in ("+35 running", "later-0 waits for a worker", "0/100"):
+            screen.wait_for(text)
+        screen.wait_for_footer(bound(24), bound(24))
         done.set()
         thread.join(WAIT)
 
@@ -163,7 +155,7 @@ def test_wide_and_combining_titles_never_wrap_the_footer(
             future = running.submit(scripted(title, gate))
             gate.wait_reached()
             screen.wait_for("0/1")
-            assert len(footer_of(screen)) <= bound(rows)
+            screen.wait_for_footer(1, bound(rows))
             gate.open()
             future.result(WAIT)
         assert screen.most_below <= bound(rows) + 1
@@ -220,7 +212,7 @@ def test_prints_of_the_program_stay_above_the_footer(monkeypatch) -> None:
             print("and ", end="")
             print("another")
             screen.wait_for("and another")
-            assert len(footer_of(screen)) == 2
+            screen.wait_for_footer(2, 2)
             gate.open()
             future.result(WAIT)
         text = [line for line in screen.everything() if line]
@@ -240,7 +232,7 @@ def test_log_records_stay_above_the_footer_too(monkeypatch) -> None:
                 screen.wait_for("runs")
                 logging.getLogger("mine").warning("a record")
                 screen.wait_for("a record")
-                assert len(footer_of(screen)) == 2
+                screen.wait_for_footer(2, 2)
                 gate.open()
                 future.result(WAIT)
         finally:
@@ -265,8 +257,8 @@ def test_nested_graphs_count_as_one_and_their_tasks_say_where_they_are() -> None
             outer.add(scripted("other", script()))
             thread = threading.Thread(target=outer.run, args=(running, 1))
             thread.start()
-            lines = screen.wait_for("database / fill waits for database / migrate")
-            assert any("0/4" in line for line in lines)
+            screen.wait_for("database / fill waits for database / migrate")
+            screen.wait_for("0/4")
             gate.open()
             thread.join(WAIT)
         lines = screen.everything()

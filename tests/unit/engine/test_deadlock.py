@@ -95,6 +95,13 @@ def test_a_circle_of_three_is_broken_once() -> None:
     assert len(nest.deadlocks) == 1
 
 
+def test_places_of_a_task_in_several_groups_count_each() -> None:
+    nest = Nest(2, a=1, b=1, c=1)
+    found = nest.run(task("AB", "c", group=["a", "b"]), task("C", "b", group="c"))
+    assert sorted(found.values()) == ["failed", "succeeded"]
+    assert len(nest.deadlocks) == 1
+
+
 def test_groups_with_several_places_are_full_of_tasks_that_wait() -> None:
     nest = Nest(4, a=2, b=2)
     found = nest.run(

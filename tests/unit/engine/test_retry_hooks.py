@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+import callkit
+from callkit import bare_main
 from support import EventRecorder, FakeHandler, bounded, executor_with, make, run
 from ttasks import (
     RetryPolicy,
@@ -17,6 +19,8 @@ from ttasks import (
     TaskResult,
     TaskStatus,
 )
+
+__all__ = ["bare_main"]
 
 FAILED, SUCCEEDED = TaskStatus.FAILED, TaskStatus.SUCCEEDED
 
@@ -205,3 +209,10 @@ def test_a_policy_with_functions_that_have_names_pickles() -> None:
 
 def pickle_me(*args: Any) -> bool:
     return True
+
+
+@pytest.mark.usefixtures("bare_main")
+def test_functions_of_a_policy_need_not_pickle_for_another_process() -> None:
+    with TaskExecutor() as executor:
+        assert executor.attempt(callkit.TriedScale(3)).value == 6
+        assert executor.attempt(callkit.TriedScale(2)).attempts == 2

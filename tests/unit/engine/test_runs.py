@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import threading
 from datetime import UTC, datetime
@@ -423,6 +424,7 @@ def test_a_run_keeps_what_it_did_when_its_graph_runs_again() -> None:
         handler.script["a"] = "fine"
         run(graph, executor)
     assert (first.outcome, the_run(graph).outcome) == ("failed", "ok")
+    assert (first.number, the_run(graph).number) == (1, 2)
     assert first.facts().tasks[task.id].status.value == "failed"
     assert the_run(graph).facts().tasks[task.id].status.value == "succeeded"
     assert first != the_run(graph)
@@ -576,6 +578,29 @@ def test_wait_lets_the_second_graph_of_a_key_run_after_the_first() -> None:
         assert started.wait(WAIT)
         assert waiting.wait(WAIT)
     assert (waiting.ok, waiting.number) == (True, 2)
+
+
+def test_arun_waits_for_the_key_too_and_can_be_cancelled_meanwhile() -> None:
+    gate = Gate()
+
+    async def both() -> None:
+        with pytest.raises(GraphError, match="wait=True"):
+            await keyed().arun(executor)
+        cancelled = asyncio.create_task(keyed().arun(executor, wait=True))
+        second = asyncio.create_task(keyed().arun(executor, wait=True))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        gate.open()
+        assert (await second).ok
+
+    with TaskExecutor.empty(InMemoryStore()) as executor:
+        executor.register(CUSTOM, gate)
+        first = keyed().start(executor)
+        gate.wait_reached()
+        bounded(lambda: asyncio.run(both()))
+        assert first.wait(WAIT)
 
 
 def test_a_run_that_waits_for_its_key_can_be_cancelled() -> None:

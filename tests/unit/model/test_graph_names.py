@@ -42,6 +42,16 @@ def test_dependencies_may_be_named_by_title_or_key_and_added_later() -> None:
     assert graph.ordered().index(build) < graph.ordered().index(test)
 
 
+def test_an_id_is_a_name_unless_it_is_the_title_of_another_task() -> None:
+    graph = TaskGraph()
+    a = graph.add(make("a"))
+    b = graph.add(make("b"), after=a.id)
+    assert graph[b] == (a,)
+    other = graph.add(make(a.id))
+    graph.validate()
+    assert graph[b] == (other,)
+
+
 def test_a_wrong_name_is_answered_with_near_ones() -> None:
     graph = TaskGraph()
     graph.add(make("build"))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from itertools import product
 from threading import Barrier, Thread
+from typing import Any
 
 import pytest
 
@@ -304,3 +305,9 @@ def test_a_cancel_that_races_with_a_success_leaves_one_of_the_two() -> None:
     thread.join()
     for task in tasks:
         assert task.status is (CANCELLED if task.id in refused else SUCCEEDED)
+
+
+@pytest.mark.parametrize("wrong", ["running", None, 5, TaskStatus])
+def test_only_a_status_is_asked_about(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="status must be a TaskStatus"):
+        task_in(TaskStatus.PENDING).can_transition_to(wrong)

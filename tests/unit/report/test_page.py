@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -413,13 +412,12 @@ def test_without_scripts_the_page_can_be_read(tmp_path: Path, browser: Any) -> N
 
 
 @pytest.mark.parametrize(("count", "most_bytes"), [(1_000, 3_000_000), (10_000, 12_000_000)])
-def test_a_large_run_opens_soon_and_scrolls(page: Any, count: int, most_bytes: int) -> None:
-    facts = layered(count)
-    assert len(RunReport(facts).to_html().encode()) <= most_bytes
-    begin = time.monotonic()
-    browser = page(facts)
-    # One second is for a machine that has nothing else to do; benchmarks/reports.py measures it.
-    assert time.monotonic() - begin < 10
+def test_the_page_of_a_large_run_draws_what_can_be_seen_and_scrolls(
+    page: Any, tmp_path: Path, count: int, most_bytes: int
+) -> None:
+    # How long it takes to open is measured by benchmarks/reports.py.
+    browser = page(layered(count))
+    assert (tmp_path / "report.html").stat().st_size <= most_bytes
     assert len(browser.find(".row")) < 100, "only the rows that can be seen are drawn"
     assert len(browser.find("*")) < 12_000
     rows = browser.find(".rows")[0]

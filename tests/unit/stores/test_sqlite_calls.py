@@ -330,3 +330,37 @@ def test_stored_arguments_hide_secrets(tmp_path: Path) -> None:
     assert payload.kwargs["shown"] == "***"
     data = b"".join(item.read_bytes() for item in tmp_path.iterdir())
     assert secret.encode() not in data.replace(b"\x00", b"")
+
+
+def test_facts_of_a_loaded_graph_import_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "import enum\nclass Kind(enum.Enum):\n    A = 1\ndef work(kind, other): return 1\n"
+    module = in_module(monkeypatch, "not_for_readers", source)
+    graph = TaskGraph("g")
+    upstream = graph.add(Task.python(double, (1,), title="up"))
+    task = graph.add(Task.python(module.work, (module.Kind.A, upstream)))
+    with SQLiteStore(tmp_path / "ledger") as store, TaskExecutor(store) as executor:
+        run(graph, executor)
+        monkeypatch.delitem(sys.modules, "not_for_readers")
+        facts = store.runs[next(iter(store.runs))].facts()
+        alone = store.tasks[task.id]
+    assert facts.tasks[task.id].function == "work"
+    assert facts.tasks[task.id].arguments == "<stored enum>, <up>"
+    assert repr(alone.payload.args) == f"(<stored enum>, <value of task {upstream.id}>)"
+    assert "not_for_readers" not in sys.modules
+
+
+def test_a_function_that_changed_is_the_reason_why_it_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons = []
+    for value in (1, 2):
+        module = in_module(monkeypatch, "may_change", f"def work(kind): return {value}")
+        graph = TaskGraph("g", key="g")
+        task = graph.add(Task.python(module.work, (Colour.RED,)))
+        with SQLiteStore(tmp_path / "ledger") as store, TaskExecutor(store) as executor:
+            run(graph, executor, resume=True)
+            reasons.append(graph.facts().tasks[task.id])
+    assert task.value == 2
+    assert reasons[1].changed == ("function",)

@@ -164,6 +164,18 @@ def test_facts_from_the_store_equal_those_of_the_run(store: Store) -> None:
     assert {task.status.value for task in live.tasks.values()} >= {"failed", "blocked", "succeeded"}
 
 
+def test_the_arguments_of_a_run_are_plain_data(store: Store) -> None:
+    graph = graph_of("a")
+    limits = {CUSTOM: 1, "db": 2}
+    with executor_of(store) as executor:
+        run(graph, executor, 3, limits=limits, retry_budget=5, finally_timeout=1.5)
+    live, kept = latest(graph).facts(), store.runs[latest(graph).id].facts()
+    assert kept == live
+    assert kept.workers == 3
+    assert kept.options["limits"] == {CUSTOM.value: 1, "db": 2}
+    assert (kept.options["retry_budget"], kept.options["finally_timeout"]) == (5, 1.5)
+
+
 def test_what_a_resume_took_over_and_why_not_is_told_from_the_store(store: Store) -> None:
     handler = FakeHandler({"c": BOOM})
 

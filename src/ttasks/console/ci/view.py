@@ -46,13 +46,17 @@ class CiView(Grouped):
 
     def print(self, *lines: str) -> None:
         """See `View`. Nothing that is printed here is a command."""
-        super().print(*[self._form.harmless(line) for line in lines])
+        super().print(*map(self.safe, lines))
+
+    def safe(self, line: str) -> str:
+        """See `Grouped`."""
+        return self._form.harmless(line)
 
     def _command(self, *lines: str) -> None:
         super().print(*lines)
 
     def _failure_lines(self, row: Row) -> list[str]:
-        return [self._form.harmless(line) for line in super()._failure_lines(row)]
+        return list(map(self.safe, super()._failure_lines(row)))
 
     def group(self, row: Row, line: str, *, failed: bool) -> None:
         """See `Grouped`."""
@@ -61,7 +65,7 @@ class CiView(Grouped):
             self.print(line)
             return
         self._groups += 1
-        number, title, now = self._groups, form.harmless(line), time()
+        number, title, now = self._groups, self.safe(line), time()
         result = None if row.task is None else row.task.result
         began = now if result is None else now - result.duration
         self._command(*form.open(title, number, began, failed=failed))

@@ -13,10 +13,10 @@ from ttasks.errors import GraphError, StoreError
 from ttasks.model.facts import RunFacts
 from ttasks.model.gather import Child, Seen, gather
 from ttasks.model.graph import Node
+from ttasks.model.notes import Notes
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.run import OUTCOMES, Opening, opening_of
 from ttasks.model.status import TaskStatus
-from ttasks.model.timeline import Notes
 from ttasks.processes import Liveness, ProcessIdentity
 from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.codec import DAMAGE
@@ -144,6 +144,7 @@ class PastRun:
     def __init__(self, runs: RunReader, run_id: str) -> None:
         self._runs = runs
         self.id = run_id
+        self._ended: RunFacts | None = None
 
     @property
     def graph_ids(self) -> frozenset[str]:
@@ -153,7 +154,12 @@ class PastRun:
         return opening_of(self.head())
 
     def head(self) -> RunFacts:
-        return self._head(self._runs.row_of(self.id))
+        if self._ended is not None:
+            return self._ended
+        head = self._head(self._runs.row_of(self.id))
+        if head.ended_at is not None:
+            self._ended = head  # nobody changes that any more
+        return head
 
     def _head(self, row: Row) -> RunFacts:
         facts, ending = from_json(row.facts), from_json(row.ending)

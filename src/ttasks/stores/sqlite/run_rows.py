@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ttasks.model.notes import Notes
 from ttasks.model.status import TaskStatus
-from ttasks.model.timeline import Notes
 from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.plain import from_json, from_optional, to_json
 

@@ -15,9 +15,9 @@ from ttasks.errors import GraphError
 from ttasks.model.checks import check_int, check_optional_str
 from ttasks.model.facts import RunFacts
 from ttasks.model.graph import TaskGraph
+from ttasks.model.notes import Notes
 from ttasks.model.run import Holder, Opening, Run, source_of, subject_id
 from ttasks.model.task import Task
-from ttasks.model.timeline import Notes
 from ttasks.processes import Liveness
 from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.past_run import PastRun, RunReader
@@ -29,7 +29,7 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
-from ttasks.stores.sqlite.run_rows import INSERT, SELECT, checked, checksum_of, run_details
+from ttasks.stores.sqlite.run_rows import INSERT, SELECT, Row, checked, checksum_of, run_details
 
 if TYPE_CHECKING:
     from ttasks.model.run import Reason
@@ -77,6 +77,7 @@ class LedgerRuns(Mapping[str, Run]):
         # By id; set by the thread that begins a run, removed by the one that ends it, each in one
         # operation of the dict.
         self._open: dict[str, _Open] = {}
+        self._unended: dict[str, _Open] = {}  # whose end could not be written yet
         self._reader = RunReader(
             ledger, graphs, tasks, lambda row: row == owners.row, self._open.__contains__
         )
@@ -168,13 +169,9 @@ class LedgerRuns(Mapping[str, Run]):
             return
         if self._reader.liveness(row) is Liveness.ALIVE:
             raise GraphError(f"Run {run_id} goes on in process {row.pid}; it is not interrupted")
-        values = (*row[1:8], "interrupted", *row[9:12])
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "UPDATE runs SET outcome='interrupted', checksum=? WHERE seq=?",
-                (checksum_of(values), row.seq),
-            )
+            _interrupt(connection, row)
             connection.execute(_DISOWN, (row.owner, row.subject, row.subject))
 
         self._ledger.writer.write(work)
@@ -242,7 +239,9 @@ class LedgerRuns(Mapping[str, Run]):
         for found in rows:
             row = checked(found)
             liveness = self._reader.liveness(row)
-            if liveness is not Liveness.GONE:
+            if liveness is Liveness.GONE:
+                _interrupt(connection, row)  # so that nobody has to look at it again
+            else:
                 return Holder(
                     row.id,
                     row.pid or 0,
@@ -271,9 +270,10 @@ class LedgerRuns(Mapping[str, Run]):
 
     def end(self, run: Run, head: RunFacts, elsewhere: Mapping[str, Notes]) -> None:
         """See `ttasks.model.run.RunLog`."""
-        known = self._open.pop(run.id, None)
+        known = self._open.pop(run.id, None) or self._unended.get(run.id)
         if known is None or head.ended_at is None:
             return
+        self._unended[run.id] = known
         ending = {
             "ended": to_micros(head.ended_at),
             "duration": head.duration,
@@ -281,6 +281,7 @@ class LedgerRuns(Mapping[str, Run]):
             "elsewhere": elsewhere,
         }
         self._update(known, head.outcome, ending)
+        del self._unended[run.id]
 
     def _update(self, known: _Open, outcome: str | None, ending: dict[str, Any] | None) -> None:
         def work(connection: sqlite3.Connection) -> None:
@@ -326,3 +327,12 @@ class LedgerRuns(Mapping[str, Run]):
         """Forget the run of a single task, which has ended."""
         if source_of(run).is_single:
             self._open.pop(run.id, None)
+
+
+def _interrupt(connection: sqlite3.Connection, row: Row) -> None:
+    """Note that a run was interrupted."""
+    values = (*row[1:8], "interrupted", *row[9:12])
+    connection.execute(
+        "UPDATE runs SET outcome='interrupted', checksum=? WHERE seq=?",
+        (checksum_of(values), row.seq),
+    )

@@ -201,8 +201,9 @@ CREATE TABLE runs (
     checksum INTEGER NOT NULL,
     after INTEGER NOT NULL
 );
-CREATE INDEX runs_by_subject ON runs(subject);
-CREATE INDEX runs_by_key ON runs(key) WHERE key IS NOT NULL;
+CREATE INDEX runs_by_subject ON runs(subject, number);
+CREATE INDEX runs_by_key ON runs(key, number) WHERE key IS NOT NULL;
+CREATE INDEX runs_unfinished ON runs(key) WHERE key IS NOT NULL AND outcome IS NULL;
 CREATE INDEX runs_by_parent ON runs(parent) WHERE parent IS NOT NULL;
 """
 

@@ -12,8 +12,8 @@ from typing import Any
 from ttasks.errors import StoreError
 from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
 from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.notes import Notes
 from ttasks.model.task import Task, lifecycle_of
-from ttasks.model.timeline import Notes
 from ttasks.processes import Liveness
 from ttasks.stores.sqlite.codec import (
     Row,
