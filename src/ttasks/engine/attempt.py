@@ -66,7 +66,6 @@ class Diary(Protocol):
         """What was noted of it."""
 
 
-@dataclass(slots=True, eq=False)
 class Work:
     """A task of a run, and what its attempts need.
 
@@ -75,33 +74,45 @@ class Work:
         upstream: its direct dependencies.
         retry: its policy; None for one attempt.
         is_finally, is_required: its flags in the graph.
+        is_tried_again: it had ended without success before the run began.
+        run: what it is part of, for events.
         context: context variables of its handler; None for those of the run.
         may_start: called before its first attempt; False if somebody has cancelled it.
         on_end: called with its outcome on the thread that ends it, with no lock held.
+        history: of its run, if that is of this task alone.
         tries: its attempts so far; kept by the run.
         prior: the last attempt, while the task waits for the next one; kept by the run.
-        is_tried_again: it had ended without success before the run began.
         awaited: somebody else was running the task when its turn came; kept by the run.
         decision: why it will not run, unless somebody else runs it to success; kept by the run.
-        run: what it is part of, for events.
-        history: of its run, if that is of this task alone.
     """
 
-    task: Task
-    upstream: tuple[Task, ...] = ()
-    retry: RetryPolicy | None = None
-    is_finally: bool = False
-    is_required: bool = True
+    # Few tasks of a graph have any of these.
     context: Context | None = None
     may_start: Callable[[], bool] | None = None
     on_end: Callable[[TaskStatus, BaseException | None], None] | None = None
+    history: Diary | None = None
     tries: Tries | None = None
     prior: Attempt | None = None
-    is_tried_again: bool = False
-    awaited: bool = False
+    awaited = False
     decision: Decision | None = None
-    run: Run | None = None
-    history: Diary | None = None
+
+    def __init__(
+        self,
+        task: Task,
+        upstream: tuple[Task, ...] = (),
+        retry: RetryPolicy | None = None,
+        is_finally: bool = False,
+        is_required: bool = True,
+        is_tried_again: bool = False,
+        run: Run | None = None,
+    ) -> None:
+        self.task = task
+        self.upstream = upstream
+        self.retry = retry
+        self.is_finally = is_finally
+        self.is_required = is_required
+        self.is_tried_again = is_tried_again
+        self.run = run
 
 
 class Keeper(Protocol):

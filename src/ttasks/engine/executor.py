@@ -397,14 +397,9 @@ class TaskExecutor:
         context = copy_context()
         context.run(CURRENT.set, None)  # it is not part of the task that submits it
         context.run(CALLER_LOOP.set, loop)
-        work = Work(
-            task,
-            tasks,
-            retry,
-            context=context,
-            may_start=promise.may_start,
-            on_end=promise.end,
-        )
+        work = Work(task, tasks, retry)
+        work.context = context
+        work.may_start, work.on_end = promise.may_start, promise.end
         with Signals():
             self._scheduler.enter_alone()
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields, make_dataclass
+from dataclasses import MISSING, fields
 from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
@@ -20,14 +20,7 @@ def fast_maker(frozen: Callable[P, T]) -> Callable[P, T]:
     """
     items = fields(cast(Any, frozen))
     names = [item.name for item in items]
-    twin = make_dataclass(
-        f"_Open{getattr(frozen, '__name__', '')}",
-        names,
-        bases=getattr(frozen, "__orig_bases__", ()),  # Generic[...] of a generic class
-        init=False,
-        eq=False,
-        slots=True,
-    )
+    twin = type(f"_Open{getattr(frozen, '__name__', '')}", (), {"__slots__": tuple(names)})
     scope: dict[str, Any] = {"new": twin.__new__, "twin": twin, "frozen": frozen}
     parameters = []
     for item in items:
