@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from types import new_class
 from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
@@ -20,7 +21,11 @@ def fast_maker(frozen: Callable[P, T]) -> Callable[P, T]:
     """
     items = fields(cast(Any, frozen))
     names = [item.name for item in items]
-    twin = type(f"_Open{getattr(frozen, '__name__', '')}", (), {"__slots__": tuple(names)})
+    twin = new_class(
+        f"_Open{getattr(frozen, '__name__', '')}",
+        getattr(frozen, "__orig_bases__", ()),  # Generic[...] of a generic class
+        exec_body=lambda body: body.update(__slots__=tuple(names)),
+    )
     scope: dict[str, Any] = {"new": twin.__new__, "twin": twin, "frozen": frozen}
     parameters = []
     for item in items:
