@@ -76,7 +76,7 @@ def log_events(
         if target.isEnabledFor(level):
             target.handle(_record(target, level, event))
 
-    return executor.events.subscribe(record)
+    return executor.events.subscribe(record, types=TaskEventType)
 
 
 def _record(logger: logging.Logger, level: int, event: TaskEvent) -> logging.LogRecord:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ttasks import sync
 from ttasks.forks import FORKS, end_copy
 from ttasks.model.checks import check_callable, wrong_type
-from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.event import RUN_EVENTS, TaskEvent, TaskEventType
 from ttasks.model.graph import TaskGraph
 from ttasks.model.run import source_of, subject_id
 
@@ -57,7 +57,8 @@ class EventBus:
         Args:
             callback: called on the thread that caused the event, which waits for it. What it
                 raises is kept in ``errors`` and logged.
-            types: only these kinds of events; None means all.
+            types: only these kinds of events. None means all that are of a task; those of runs,
+                whose ``task`` is None, have to be named. ``types=TaskEventType`` means all.
             graph: only events of runs of this graph, or of the one with this id, and of graphs that
                 run inside of it; None means all.
 
@@ -182,9 +183,12 @@ class _OfGraph:
         return repr(self._callback)
 
 
+_OF_TASKS = frozenset(TaskEventType) - RUN_EVENTS
+
+
 def _check_types(types: object) -> frozenset[TaskEventType]:
     if types is None:
-        return frozenset(TaskEventType)
+        return _OF_TASKS
     if isinstance(types, TaskEventType):
         return frozenset((types,))
     if not isinstance(types, Iterable) or isinstance(types, (str, bytes)):

@@ -39,6 +39,11 @@ class TaskEventType(Enum):
 
 STARTED = TaskEventType.STARTED  # see `ttasks.model.status`
 
+RUN_EVENTS = frozenset(
+    {TaskEventType.RUN_STARTED, TaskEventType.RUN_STOPPING, TaskEventType.RUN_ENDED}
+)
+"""Those that are of no task."""
+
 EVENT_OF_STATUS = {
     TaskStatus.RUNNING: TaskEventType.STARTED,
     TaskStatus.SUCCEEDED: TaskEventType.SUCCEEDED,
@@ -60,11 +65,12 @@ class TaskEvent:
     The first event of the run of a graph is RUN_STARTED, the last is RUN_ENDED. RUN_STOPPING comes
     between them when it is cancelled, interrupted or out of time, or stops because of
     ``fail_fast``, and again if it is killed. They are of no task: ``task`` is None and ``task_id``
-    is empty. A task that is executed or submitted alone has
-    a run, too, but its own events say when that begins and ends.
-    PERSISTENCE_FAILED comes just before the event whose row could
-    not be written, CIRCUIT_OPENED and CIRCUIT_CLOSED just before the end of the attempt that
-    changed the circuit breaker of its group.
+    is empty. Only subscribers that name these types get them. A task that is executed or submitted
+    alone has a run, too, but its own events say when that begins and ends.
+
+    PERSISTENCE_FAILED comes just before the event whose row could not be written, CIRCUIT_OPENED
+    and CIRCUIT_CLOSED just before the end of the attempt that changed the circuit breaker of its
+    group.
 
     Attributes:
         type: what happened.

@@ -44,7 +44,7 @@ RUN_EVENTS = [TaskEventType.RUN_STARTED, TaskEventType.RUN_ENDED]
 
 def listening(executor: TaskExecutor, **options: object) -> list[TaskEvent]:
     events: list[TaskEvent] = []
-    executor.events.subscribe(events.append, **options)  # type: ignore[arg-type]
+    executor.events.subscribe(events.append, **{"types": TaskEventType, **options})  # type: ignore[arg-type]
     return events
 
 
@@ -244,7 +244,7 @@ def test_a_subscriber_may_look_at_the_run_at_each_of_its_events() -> None:
         facts = event.run.facts()
         seen.append((event.type.value, facts.outcome, len(facts.find("a").attempts)))
 
-    executor.events.subscribe(look)
+    executor.events.subscribe(look, types=TaskEventType)
     graph = TaskGraph()
     graph.add(make("a", retry=RetryPolicy(2)))
     with executor:
