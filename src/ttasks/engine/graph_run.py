@@ -21,7 +21,14 @@ from ttasks.engine.resume import prepare_ledger
 from ttasks.engine.run import Run
 from ttasks.engine.run_log import RunRecord
 from ttasks.engine.signals import Signals
-from ttasks.errors import GraphError, TaskCancelled, TaskExecutionError, TaskTimeoutError, describe
+from ttasks.errors import (
+    GraphError,
+    StoreError,
+    TaskCancelled,
+    TaskExecutionError,
+    TaskTimeoutError,
+    describe,
+)
 from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.graph import state_of, topology_of
 from ttasks.model.plan import Plan
@@ -118,8 +125,6 @@ class GraphRun:
                 state.title_of = partial(_title_of, self._recorder.redactor)
             state.run = self._public
             state.count += 1
-            self._recorder.save_graph(self._graph)
-            self._run = run
             self.started_at = datetime.now(UTC)
             self._carry_out(run)
         finally:
@@ -248,21 +253,26 @@ class GraphRun:
         return plan, frozenset(finished)
 
     def _carry_out(self, run: Run) -> None:
-        self._announce(TaskEventType.RUN_STARTED, TaskStatus.PENDING, TaskStatus.RUNNING)
-        announce_reused(self._reused, self._public, self._recorder)
-        self._tell_begun()
-        for task in self._graph:
-            if task.is_running:  # and without an owner: it was interrupted, and is tried again
-                settle(
-                    self._recorder,
-                    task,
-                    TaskStatus.FAILED,
-                    TaskExecutionError(INTERRUPTED),
-                    reason="interrupted",
-                    run=self._public,
-                )
         try:
+            self._recorder.save_graph(self._graph)
+            self._run = run
+            self._announce(TaskEventType.RUN_STARTED, TaskStatus.PENDING, TaskStatus.RUNNING)
+            announce_reused(self._reused, self._public, self._recorder)
+            self._tell_begun()
+            for task in self._graph:
+                if task.is_running:  # without an owner: it was interrupted, and is tried again
+                    settle(
+                        self._recorder,
+                        task,
+                        TaskStatus.FAILED,
+                        TaskExecutionError(INTERRUPTED),
+                        reason="interrupted",
+                        run=self._public,
+                    )
             run.supervise()
+        except StoreError as error:  # of a strict executor
+            run.error = run.error or error
+            raise
         finally:
             self.ended_at = datetime.now(UTC)
             state_of(self._graph).error = run.error
@@ -283,6 +293,8 @@ class GraphRun:
         history.elsewhere = run.elsewhere
         history.end(outcome, None if run.error is None else describe(run.error))
         self._record.end()
+        if self._run is None:
+            return  # its start was not announced either
         self._announce(
             TaskEventType.RUN_ENDED,
             TaskStatus.RUNNING,

@@ -6,50 +6,9 @@ from typing import Any
 
 import pytest
 
+from oddkit import CASES, raise_it
 from support import EventRecorder, bounded, executor_with, make, run
 from ttasks import Task, TaskContext, TaskEventType, TaskExecutor, TaskGraph
-
-
-class Nameless(type):
-    """Raises when its classes are asked for their names."""
-
-    def __getattribute__(cls, name: str) -> Any:
-        if name in ("__name__", "__qualname__", "__module__"):
-            raise SystemExit
-        return super().__getattribute__(name)
-
-
-class Secretive(Exception, metaclass=Nameless):
-    pass
-
-
-class Odd(str):
-    """A text that cannot be asked whether it is empty."""
-
-    __slots__ = ()
-
-    def __len__(self) -> int:
-        raise SystemExit
-
-    def __bool__(self) -> bool:
-        raise SystemExit
-
-
-class Oddly(Exception):
-    def __str__(self) -> str:
-        return Odd("told oddly")
-
-
-class Mute(Exception, metaclass=Nameless):
-    def __str__(self) -> str:
-        raise Secretive
-
-
-CASES: list[tuple[type[Exception], str, str]] = [
-    (Secretive, "Secretive", "Secretive"),
-    (Oddly, "Oddly", "told oddly"),
-    (Mute, "Mute", "Mute (whose text raised Secretive)"),
-]
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))
@@ -87,10 +46,6 @@ def test_a_guard_may_raise_it(number: int) -> None:
         assert bounded(lambda: executor.submit(task).exception()) is not None
     assert task.is_failed
     assert name in (task.error or "")
-
-
-def raise_it(number: int) -> None:
-    raise CASES[number][0]
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))

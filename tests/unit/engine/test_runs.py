@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -28,6 +32,8 @@ from ttasks import (
     InMemoryStore,
     RetryPolicy,
     Run,
+    SQLiteStore,
+    StoreError,
     Task,
     TaskContext,
     TaskEvent,
@@ -658,3 +664,53 @@ def test_started_at_is_the_wall_clock_of_the_beginning() -> None:
     facts = the_run(graph).facts()
     assert facts.ended_at is not None
     assert before <= facts.started_at <= facts.ended_at <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_threads_that_begin_at_once_one_runs_a_key_at_a_time(tmp_path: Path, seed: int) -> None:
+    barrier = Barrier(4)
+    inside: list[int] = []
+    most: list[int] = []
+
+    def work() -> None:
+        inside.append(1)
+        most.append(len(inside))
+        inside.pop()
+
+    def go(executor: TaskExecutor) -> None:
+        graph = TaskGraph("g", key="k")
+        graph.add(Task.python(work))
+        barrier.wait(20)
+        with suppress(GraphError):  # another one is running
+            graph.run(executor)
+
+    with SQLiteStore(tmp_path / "ledger") as store, TaskExecutor(store) as executor:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(go, [executor] * 4))
+        assert {run.outcome for run in store.runs.list()} == {"ok"}
+        assert len(most) == len(store.runs)
+    assert set(most) == {1}
+
+
+def test_a_strict_run_that_cannot_be_saved_ends_and_frees_its_key(tmp_path: Path) -> None:
+    with (
+        SQLiteStore(tmp_path / "ledger") as store,
+        TaskExecutor(store, strict_persistence=True) as executor,
+    ):
+        save = store.graphs.save
+
+        def fail(graph: TaskGraph) -> None:
+            raise StoreError("the disk is full")
+
+        graph = TaskGraph("g", key="k")
+        graph.add(Task.python(abs, (-1,)))
+        store.graphs.save = fail  # type: ignore[method-assign]
+        with pytest.raises(StoreError, match="the disk is full"):
+            graph.run(executor)
+        assert the_run(graph).outcome == "failed"
+        store.graphs.save = save  # type: ignore[method-assign]
+        again = TaskGraph("g", key="k")
+        again.add(Task.python(abs, (-1,)))
+        again.run(executor)
+        assert again.ok
+        assert [run.outcome for run in store.runs.list()] == ["ok", "failed"]

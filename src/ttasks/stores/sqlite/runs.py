@@ -38,10 +38,6 @@ if TYPE_CHECKING:
     from ttasks.stores.sqlite.owners import Owners
     from ttasks.stores.sqlite.tasks import LedgerTasks
 
-POLL_SECONDS = 0.05
-"""How often `Run.wait` looks at a run of another process."""
-
-
 # The owner of a task is part of its checksum, see `checksums.with_owner`. A running task without an
 # owner counts as interrupted.
 _DISOWN = f"""
@@ -189,12 +185,19 @@ class LedgerRuns(Mapping[str, Run]):
                 holder = self._holder(connection, to_text(opening.key))
                 if holder is not None:
                     return holder
-            return self._insert(connection, run, opening, owner, parent)
+            found = self._insert(connection, run, opening, owner, parent)
+            # Before the commit: whoever asks next, even in the same transaction, must not take a
+            # row of this process for one that nobody runs any more.
+            self._open[run.id] = found
+            return found
 
-        found = self._ledger.writer.write(work)
+        try:
+            found = self._ledger.writer.write(work)
+        except BaseException:
+            self._open.pop(run.id, None)
+            raise
         if isinstance(found, Holder):
             return found
-        self._open[run.id] = found
         return cast(int, found.values[2])
 
     def _insert(
