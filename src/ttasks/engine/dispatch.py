@@ -157,7 +157,9 @@ class Dispatch:
         self._stop_reason = "cancelled"
         self._stop_message: str | None = None
         self._stop_all = False
-        self._twins: Twins | None = None  # made for the first task with ``reuse``
+        self._twins: Twins | None = None
+        if any(work.task.reuse for work in works):
+            self._twins = self._new_twins()
         self.errors: dict[str, BaseException] = {}
         self.has_decided = False
         self.must_work = False
@@ -473,15 +475,18 @@ class Dispatch:
         task = work.task
         with self._lock:
             if self._twins is None:
-                scope = None if self.outer is None else self
-                self._twins = Twins(self._scheduler.claims, scope, keeps=not self._is_open)
+                self._twins = self._new_twins()
             twins = self._twins
-        if twins.take_over(node, task):
+        taken, is_leader = twins.take_over(node, task), False
+        if not taken:
+            is_leader = twins.lead(work)
+            taken = is_leader and twins.has_news and self._scheduler.take_over_saved(task)
+        if taken:
             self._release(node)
             self.services.recorder.resave(task)
             announce_reused([task], work.run, self.services.recorder)
             return self._end(work, SUCCEEDED)
-        if twins.lead(work):
+        if is_leader:
             return None
         self._release(node)
         with self._lock:
@@ -492,6 +497,10 @@ class Dispatch:
         if not twins.wait(node, task, partial(self._wake, node, work)):
             self._retake(node)
         return RUNNING
+
+    def _new_twins(self) -> Twins:
+        scope = None if self.outer is None else self
+        return Twins(self._scheduler.claims, scope, keeps=self._is_shared)
 
     def _wake(self, node: int, work: Work) -> None:
         """A twin of a task has ended."""

@@ -184,6 +184,7 @@ class TaskExecutor:
             self._loop.let_go,
             self._close_all,
         )
+        self._scheduler.take_over_saved = self._take_over_saved
         self._max_workers = max_workers
         self._single = SingleTasks(
             self._scheduler, max_workers, getattr(getattr(store, "runs", None), "add", None)
@@ -558,6 +559,17 @@ class TaskExecutor:
         from ttasks.engine.resume import reuse_one
 
         return reuse_one(task, upstream, self._store, self._recorder)
+
+    def _take_over_saved(self, task: Task) -> bool:
+        """See `Scheduler.take_over_saved`."""
+        if self._store is None:
+            return False
+        from ttasks.engine.resume import Finder, take_over_equal
+
+        try:
+            return take_over_equal(task, Finder(self._store))
+        except Exception:  # a store that cannot be read; the task runs
+            return False
 
     def _refuse_loop(self, hint: str) -> None:
         """Raise RuntimeError in a coroutine on our loop, which would wait for itself."""

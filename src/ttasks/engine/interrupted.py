@@ -63,11 +63,36 @@ def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Tas
     return list(tasks.values())
 
 
-def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recorder) -> None:
+def run_inside(interrupted: list[Task], graph: TaskGraph, store: Store) -> list[Task]:
+    """Copies of the tasks that the interrupted ones of a graph were running inside of themselves.
+
+    So it is with graphs without a key of their own, and with tasks that were executed or submitted.
+    What has a key is ended by a resume of its own graph, which may be under way.
+    """
+    runs, look = getattr(store, "runs", None), getattr(store, "running", None)
+    if not interrupted or runs is None or look is None:
+        return []
+    mine = {task.id for task in interrupted}
+    gone = {item.task_id: item.owner for item in look() if item.liveness.value == "gone"}
+    owners = [owner for task_id, owner in gone.items() if task_id in mine]
+    others = [item for item, owner in gone.items() if item not in mine and owner in owners]
+    if not others:
+        return []
+    ended = (run for run in runs.list(graph=graph.id) if run.outcome == "interrupted")
+    latest = next(ended, None)
+    inside = {} if latest is None else latest.facts().tasks
+    alone = [item for item in others if item in inside or runs.latest(graph=item) is not None]
+    return [store.tasks[item] for item in alone if item in store.tasks]
+
+
+def end_interrupted(
+    tasks: list[Task], before: TaskGraph | None, inside: list[Task], recorder: Recorder
+) -> None:
     """End what the commands of interrupted tasks have left running.
 
-    Tasks of the earlier graph become FAILED, which is saved but not announced, because they are not
-    part of this run. Tasks of the graph itself become FAILED, and are announced, when it runs.
+    Tasks of the earlier graph, and those ``inside`` of them, become FAILED, which is saved but not
+    announced, because they are not part of this run. Tasks of the graph itself become FAILED, and
+    are announced, when it runs.
 
     Raises:
         StoreError: a task could not be saved.
@@ -76,10 +101,9 @@ def end_interrupted(tasks: list[Task], before: TaskGraph | None, recorder: Recor
         return
     from ttasks.trees import end_orphans
 
-    end_orphans(task.id for task in tasks)
-    for task in tasks:
-        if before is None or task not in before:
-            continue
+    end_orphans(task.id for task in (*tasks, *inside))
+    earlier = [] if before is None else [task for task in tasks if task in before]
+    for task in (*earlier, *inside):
         now = datetime.now(UTC)
         error = TaskExecutionError(INTERRUPTED)
         timing = outcome.Timing(now, now, 0.0)

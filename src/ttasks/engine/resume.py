@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ttasks.engine.equals import announce_reused, has_kept_result, is_same, reusable
-from ttasks.engine.interrupted import check_not_running, end_interrupted
+from ttasks.engine.interrupted import check_not_running, end_interrupted, run_inside
 from ttasks.errors import GraphError
 from ttasks.model.call import Call
 from ttasks.model.changes import changed_parts
@@ -65,7 +65,8 @@ def prepare_ledger(
     reusing = any(node.task.reuse for node in nodes)
     if graph.key is not None or reusing or keeps_fingerprints(store):
         stamp_all(nodes, topology)
-    end_interrupted(interrupted, before, recorder)
+    inside = run_inside(interrupted, graph if before is None else before, store)
+    end_interrupted(interrupted, before, inside, recorder)
     reasons: dict[int, Reason] = {}
     if before is not None:
         reasons = adopt(nodes, topology, keys, before)

@@ -80,6 +80,8 @@ class Scheduler:
         on_close: called when nothing is under way any more after ``close``; may be called again.
 
     Attributes:
+        take_over_saved: lets a task take over the result of an equal one in the store, if that has
+            one by now.
         ending: cancelled by ``shutdown(cancel=True)``, and by ``cancel_all``, after which there is
             another.
         claims: fingerprints that tasks with ``reuse`` are working at.
@@ -113,6 +115,7 @@ class Scheduler:
         self.working = working
         self.ending = CancelToken()
         self.claims = Claims()
+        self.take_over_saved: Callable[[Task], bool] = lambda task: False
         self._bells: list[sync.Lock] = []  # of those that wait until nothing is under way
         _SCHEDULERS.add(self)
 

@@ -29,11 +29,15 @@ Key = tuple[object, str]
 class Claims:
     """Which fingerprints are being worked at, and who waits for that. Thread-safe.
 
-    Its lock owns the table; callbacks are called without it.
+    Its lock owns its fields; callbacks are called without it.
+
+    Attributes:
+        ended: how many claims have been given up.
     """
 
     def __init__(self) -> None:
         self._lock = sync.Lock()
+        self.ended = 0
         self._claims: dict[Key, tuple[Work, list[Callable[[Task], None]]]] = {}
 
     def take(self, key: Key, work: Work) -> bool:
@@ -54,6 +58,7 @@ class Claims:
         """Give up a claim, because the task has ended."""
         with self._lock:
             work, waiting = self._claims.pop(key)
+            self.ended += 1
         for callback in waiting:
             callback(work.task)
 
@@ -74,6 +79,9 @@ class Twins:
         self._ended: dict[str, Task] = {}  # that SUCCEEDED, by fingerprint
         self._told: dict[int, Task] = {}  # the twin that a node has waited for
         self._leading: dict[Work, Key] = {}  # what this run has claimed
+        # Claims that had ended when the store was asked, and those of this run since then.
+        self._asked = claims.ended if keeps else -1
+        self._mine = 0
 
     def take_over(self, node: int, task: Task) -> bool:
         """Let a task take over the result of a twin that SUCCEEDED; False if there is none."""
@@ -126,3 +134,9 @@ class Twins:
                 on_end(status, error)
         finally:
             self._claims.release(key)
+            self._mine += 1
+
+    @property
+    def has_news(self) -> bool:
+        """True if the store may have the result of a twin that it had not when it was asked."""
+        return self._asked < 0 or self._claims.ended != self._asked + self._mine
