@@ -85,6 +85,10 @@ class Elsewhere(Coroutine[Any, Any, Any]):
             if not ended.done():
                 ended.set_result(None)
 
+        def finish(task: asyncio.Task[Any]) -> None:
+            self._coroutine.close()  # it has ended, or was cancelled before its first step
+            wake(task)
+
         def begin() -> None:
             guarded = self._guarded()
             try:
@@ -95,7 +99,7 @@ class Elsewhere(Coroutine[Any, Any, Any]):
                 self._trouble = error
                 wake(None)
             else:
-                self._task.add_done_callback(wake)
+                self._task.add_done_callback(finish)
 
         try:
             self._loop.call_soon_threadsafe(begin)
