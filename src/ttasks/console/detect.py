@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from io import BufferedIOBase, RawIOBase
 from typing import TextIO
 
 from ttasks.console.style import SYMBOLS
@@ -20,7 +21,7 @@ CI_SYSTEMS = {
 _FALSE = ("", "0", "false", "no", "off")
 
 
-def choose_mode(stream: TextIO, environment: Mapping[str, str]) -> str:
+def choose_mode(stream: TextIO | None, environment: Mapping[str, str]) -> str:
     """What ``auto`` stands for.
 
     CI comes first, since some of the systems run their steps in a terminal.
@@ -33,12 +34,14 @@ def choose_mode(stream: TextIO, environment: Mapping[str, str]) -> str:
     return "plain" if find_spec("rich") is None else "live"
 
 
-def can_draw(stream: TextIO, environment: Mapping[str, str]) -> bool:
+def can_draw(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
     """True if the stream is a terminal whose cursor can be moved."""
     return is_terminal(stream) and not _is_dumb(environment)
 
 
-def choose_colour(colour: bool | None, stream: TextIO, environment: Mapping[str, str]) -> bool:
+def choose_colour(
+    colour: bool | None, stream: TextIO | None, environment: Mapping[str, str]
+) -> bool:
     """Whether to use colours; ``colour`` is the argument of the caller."""
     if colour is not None:
         return colour
@@ -50,7 +53,7 @@ def choose_colour(colour: bool | None, stream: TextIO, environment: Mapping[str,
     return can_draw(stream, environment)
 
 
-def choose_symbols(stream: TextIO, environment: Mapping[str, str]) -> bool:
+def choose_symbols(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
     """Whether symbols beyond ASCII can be shown."""
     if is_terminal(stream) and _is_dumb(environment):
         return False
@@ -64,12 +67,21 @@ def choose_symbols(stream: TextIO, environment: Mapping[str, str]) -> bool:
     return True
 
 
-def is_terminal(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
     """True if the stream is a terminal."""
     try:
-        return stream.isatty()
-    except (AttributeError, ValueError):  # no real file, or closed
+        return stream is not None and stream.isatty()
+    except Exception:  # no real file, closed, or a class of the user's
         return False
+
+
+def is_binary(file: object) -> bool:
+    """True if bytes, and no text, can be written to a file."""
+    # Named temporary files are wrappers of the real one.
+    return any(
+        isinstance(found, (BufferedIOBase, RawIOBase))
+        for found in (file, getattr(file, "file", None))
+    )
 
 
 def _is_dumb(environment: Mapping[str, str]) -> bool:

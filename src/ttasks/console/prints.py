@@ -17,17 +17,24 @@ class Prints:
 
     So they neither hit a footer nor tear a line of a task apart. Lines that a task prints in this
     process are known as its own, and without secrets. Thread-safe; what a thread prints is not
-    mixed with what others do. In a forked child it writes to the file that it stands for.
+    mixed with what others do. In a forked child, and for whoever has kept it after its removal, it
+    writes to the file that it stands for.
+
+    Attributes:
+        original: the file that it stands for.
+        is_open: False once it is removed; set under its lock.
     """
 
     def __init__(self, name: str, take: Callable[[Printed], None]) -> None:
         self._name = name
         self._take = take
         self._pid = os.getpid()
-        # Protects the beginnings of lines, by thread.
+        # Protects the beginnings of lines, by thread, and is_open, so that nothing is taken once
+        # that is False.
         self._lock = sync.Lock()
         self._begun: dict[int, str] = {}
-        self.original: TextIO = getattr(sys, name)
+        self.is_open = True
+        self.original: TextIO | Prints = getattr(sys, name)
 
     def install(self) -> None:
         """Begin to stand for the file, also for handlers of the root logger that write to it."""
@@ -36,13 +43,17 @@ class Prints:
 
     def remove(self) -> None:
         """Give the file back, unless somebody has put another there; pass on what is left."""
+        file = self.original
+        while isinstance(file, Prints) and not file.is_open:  # of a console that has closed before
+            file = file.original
         if getattr(sys, self._name) is self:
-            setattr(sys, self._name, self.original)
-        self._redirect(self, self.original)
+            setattr(sys, self._name, file)
+        self._redirect(self, file)
         with self._lock:
-            begun, self._begun = self._begun, {}
-        for text in begun.values():
-            self._take(Printed((text,)))
+            self.is_open = False
+            for text in self._begun.values():
+                self._take(Printed((text,)))
+            self._begun.clear()
 
     @staticmethod
     def _redirect(before: object, after: Any) -> None:
@@ -59,10 +70,15 @@ class Prints:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         thread = sync.get_ident()
+        lines: list[str] = []
         with self._lock:
-            *lines, rest = (self._begun.pop(thread, "") + text).split("\n")
-            if rest:
-                self._begun[thread] = rest
+            is_open = self.is_open
+            if is_open:
+                *lines, rest = (self._begun.pop(thread, "") + text).split("\n")
+                if rest:
+                    self._begun[thread] = rest
+        if not is_open:
+            return self.original.write(text)
         self._pass_on(lines)
         return len(text)
 
@@ -77,20 +93,25 @@ class Prints:
             self.original.flush()
             return
         with self._lock:
+            is_open = self.is_open
             begun = self._begun.pop(sync.get_ident(), "")
-        if begun:
+        if not is_open:
+            self.original.flush()
+        elif begun:
             self._pass_on([begun])
 
     def _pass_on(self, lines: list[str]) -> None:
         if not lines:
             return
         context = current_context()
-        if context is None:
-            self._take(Printed(tuple(lines)))
-            return
-        if context.redactor is not None:
+        if context is not None and context.redactor is not None:
             lines = context.redactor.text("\n".join(lines)).split("\n")
-        self._take(Printed(tuple(lines), context.id))
+        printed = Printed(tuple(lines), None if context is None else context.id)
+        with self._lock:
+            if self.is_open:
+                self._take(printed)
+                return
+        self.original.write("".join(f"{line}\n" for line in lines))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)

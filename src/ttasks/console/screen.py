@@ -26,8 +26,8 @@ class Screen:
         written: bytes so far.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self.gone = False
+    def __init__(self, stream: TextIO | None) -> None:
+        self.gone = stream is None
         self.written = 0
         self._stopped = False
         self._stream = stream
@@ -35,11 +35,13 @@ class Screen:
         self._fd: int | None = None
         self._poll: select.poll | None = None
         self._piece = _TO_FILE_BYTES
+        if stream is None:
+            return
         try:
             stream.flush()
             self._fd = _own_descriptor(stream.fileno())
-        except (AttributeError, OSError, ValueError):  # StringIO, a test's capture, or closed
-            self.gone = getattr(stream, "closed", False)
+        except Exception:  # StringIO, a test's capture, closed, or a class of the user's
+            self.gone = bool(getattr(stream, "closed", False))
             return
         if not stat.S_ISREG(os.fstat(self._fd).st_mode) and hasattr(select, "poll"):
             self._poll = select.poll()
@@ -48,17 +50,27 @@ class Screen:
 
     def write(self, text: str) -> None:
         """Write all of a text, however long that takes, until somebody calls ``stop``."""
-        if self.gone or not text:
+        if self.gone or self._stream is None or not text:
             return
         try:
             if self._fd is None:
-                self._stream.write(text)
-                self._stream.flush()
-                self.written += len(text)
+                self._write_to(self._stream, text)
             else:
                 self._write(self._fd, memoryview(text.encode(self._encoding, "replace")))
-        except (OSError, ValueError):  # nobody reads, the terminal is gone, the file is closed
+        except BaseException:  # nobody reads, it is closed, or a class of the user's has failed
             self.gone = True
+
+    def _write_to(self, stream: TextIO, text: str) -> None:
+        """Write to a stream without a descriptor, with ``?`` for what it cannot encode."""
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            try:
+                stream.write(_encodable(text, self._encoding))
+            except UnicodeEncodeError:  # it does not say what it encodes to
+                stream.write(_encodable(text, "ascii"))
+        stream.flush()
+        self.written += len(text)
 
     def _write(self, fd: int, rest: memoryview) -> None:
         while rest and not self._stopped:
@@ -100,3 +112,7 @@ def _own_descriptor(fd: int) -> int:
         except (AttributeError, OSError):  # of somebody else, without a name, or on Windows
             pass
     return os.dup(fd)
+
+
+def _encodable(text: str, encoding: str) -> str:
+    return text.encode(encoding, "replace").decode(encoding)

@@ -14,6 +14,7 @@ from ttasks.console.detect import (
     choose_colour,
     choose_mode,
     choose_symbols,
+    is_binary,
     is_terminal,
 )
 from ttasks.console.grouped import Grouped, KeepOrder
@@ -56,7 +57,7 @@ class Console:
         self,
         executor: TaskExecutor,
         mode: str,
-        stream: TextIO,
+        stream: TextIO | None,
         logs: LogFiles | None,
         style: Style,
         rerun: Rerun,
@@ -110,6 +111,8 @@ class Console:
         self._ends.append(events.subscribe(writer.take_output, types=TaskEventType.OUTPUT))
         for name in ("stdout", "stderr"):
             file = getattr(sys, name)
+            if file is None:
+                continue
             if file is self._stream or (self.mode == "live" and is_terminal(file)):
                 self._prints.append(Prints(name, writer.take))
         for prints in self._prints:
@@ -169,7 +172,8 @@ def console(
             it, whatever is shown. None writes none.
         color: whether to use colours; None decides by NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE and
             whether ``file`` is a terminal.
-        file: where to write; None means ``sys.stdout``.
+        file: where to write text; None means ``sys.stdout``, and if that is None, too, nothing is
+            shown. What it cannot encode becomes ``?``.
         rerun: called with a task that failed, gives the command that runs it again, or None. Left
             out, it is the command of Bash and PowerShell tasks.
 
@@ -197,11 +201,13 @@ def console(
         check_bool("color", color)
     if logs is not None and not isinstance(logs, (str, PathLike)):
         raise wrong_type("logs", logs, "a path or None")
+    if logs == "":
+        raise wrong_value("logs", logs, "the path of a folder, or None for no log files")
     if rerun is not None:
         check_callable("rerun", rerun)
-    if file is not None and not callable(getattr(file, "write", None)):
+    if file is not None and (not callable(getattr(file, "write", None)) or is_binary(file)):
         raise wrong_type("file", file, "a text file or None")
-    stream = sys.stdout if file is None else file
+    stream: TextIO | None = sys.stdout if file is None else file
     if mode == "auto":
         mode = choose_mode(stream, os.environ)
     elif mode == "live" and not can_draw(stream, os.environ):

@@ -138,9 +138,10 @@ class Wording:
 
     def _how_again(self, task: Task) -> str | None:
         try:
-            return self._rerun(task)
+            again = self._rerun(task)
         except BaseException:  # the user's own function: it must not end the console
             return None
+        return again if isinstance(again, str) else None
 
     # The end, and what leads to it
 
@@ -184,7 +185,7 @@ class Wording:
             if row.section is section and row.is_finally and row.retry_at is None
         ]
         why = why_stopped(section)
-        lines = [self._line("cancelled", None, style.paint(why.capitalize(), "bold"), "")]
+        lines = [self._line("cancelled", None, style.paint(why[:1].upper() + why[1:], "bold"), "")]
         if ending:
             lines.append(f"  ending {counted(len(ending), 'task')}: {joined(ending)}")
         if cleaning and why != "killed":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 from ttasks import sync
 from ttasks.console.board import OF_RUNS
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ttasks.console.screen import Screen
     from ttasks.console.views import View
     from ttasks.model.store import Store
+
+P = ParamSpec("P")
 
 QUEUE_LIMIT = 64 * 1024 * 1024
 """Characters of output that may wait to be written; what comes beyond them is not shown."""
@@ -51,6 +54,9 @@ class Writer:
     With a footer, the cursor always stands at its beginning. So the next drawing erases all of it,
     whatever became of the width of the window meanwhile, and a program that dies leaves its shell
     there.
+
+    A mistake in a view costs what it was about to show, and nothing else: the first one is told on
+    ``sys.stderr``, and the thread goes on.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class Writer:
         self._footer: list[str] = []
         self._size = (0, 0)
         self._drawn_at = 0.0
+        self._has_told = False
 
     @property
     def take(self) -> Callable[[TaskEvent | Printed], None]:
@@ -131,21 +138,39 @@ class Writer:
                     break
                 self._closing.wait(_TICK)
             self._end()
-        except BaseException:  # a mistake of ours, told at the end: it must cost the run nothing
-            while not self._closing.wait(_TICK):
-                self._items.clear()
-            raise
         finally:
-            self._view.let_go()
-            self._screen.close()
+            self._guard(self._view.let_go)
+            self._guard(self._screen.close)
+
+    def _guard(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call a function, and go on whatever it raises."""
+        try:
+            function(*args, **kwargs)
+        except BaseException as error:
+            self._tell(error)
+
+    def _tell(self, error: BaseException) -> None:
+        """Tell of the first mistake."""
+        if self._has_told:
+            return
+        self._has_told = True
+        import traceback  # only where something is wrong
+
+        try:
+            if sys.stderr is not None:
+                trace = "".join(traceback.format_exception(error))
+                sys.stderr.write(f"ttasks: the console goes on after its first error:\n{trace}")
+                sys.stderr.flush()
+        except BaseException:  # nobody can be told
+            pass
 
     def _drain(self) -> None:
         """Show what is in the queue."""
         while True:
             for _ in range(min(len(self._items), _BATCH)):
-                self._handle(self._items.popleft())
-            self._note_missed()
-            self._show()
+                self._guard(self._handle, self._items.popleft())
+            self._guard(self._note_missed)
+            self._guard(self._show)
             if not self._items:
                 return
 
@@ -186,8 +211,8 @@ class Writer:
             return
         ended = board.end(run, now)
         if ended is not None:
-            view.end(ended, (event.timestamp - ended.moment).total_seconds())
-            self._show()  # what it prints is made now, from rows that are forgotten next
+            self._guard(view.end, ended, (event.timestamp - ended.moment).total_seconds())
+            self._guard(self._show)  # made now, from rows that are forgotten next
             board.forget(ended)
         if self._logs is not None:
             self._logs.forget(run.id)
@@ -224,13 +249,20 @@ class Writer:
             return
         self._drawn_at = now
         size = screen.size()
-        footer = view.footer(*size, now)
+        footer = self._footer_of(*size, now)
         if not text and footer == self._footer and size == self._size:
             return
         # A terminal has folded the lines of the footer before, if it got narrower.
         erased = "" if size == self._size else "\r\x1b[J"
         self._footer, self._size = footer, size
         screen.write(erased + _frame(text, footer))
+
+    def _footer_of(self, columns: int, rows: int, now: float) -> list[str]:
+        try:
+            return self._view.footer(columns, rows, now)
+        except BaseException as error:  # what is above it is shown nevertheless
+            self._tell(error)
+            return []
 
     def _taken(self) -> Iterator[str]:
         """Take what the view wants to be printed, in pieces that fit in memory."""
@@ -242,23 +274,27 @@ class Writer:
                 continue
             yield "".join(texts)
             texts.clear()
-            yield from part
+            try:
+                yield from part
+            except Exception as error:
+                self._tell(error)
         yield "".join(texts)
 
     def _end(self) -> None:
         """The last lines, also of what ran outside of a graph or did not end."""
         view = self._view
-        view.close()
+        self._guard(view.close)
         for section in self._board.sections.values():
             if section.ended is None and section.total:
                 section.ended = SYSTEM_CLOCK.now()
-                view.end(section, (datetime.now(UTC) - section.moment).total_seconds())
+                duration = (datetime.now(UTC) - section.moment).total_seconds()
+                self._guard(view.end, section, duration)
         if self._logs is not None and self._logs.error is not None:
             view.print(f"  the log files are incomplete: {self._logs.error}")
         if view.has_footer:
             self._screen.write(_frame("".join(self._taken()), []))
         else:
-            self._show()
+            self._guard(self._show)
 
 
 def _frame(text: str, footer: list[str]) -> str:

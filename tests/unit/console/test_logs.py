@@ -254,3 +254,26 @@ def test_records_of_any_subscriber_know_the_task_of_its_event(logger: logging.Lo
     }
     logger.info("outside")
     assert kept.records[-1].task_id == ""
+
+
+def test_events_of_runs_are_records_of_no_task_and_in_no_file(
+    tmp_path: Path, logger: logging.Logger
+) -> None:
+    kept, files = Kept(), TaskLogHandler(tmp_path)
+    logger.addHandler(kept)
+    logger.addHandler(files)
+    graph = TaskGraph("checks")
+    graph.add(scripted("lint", script(fails=ValueError("2 errors"))))
+    graph.add(scripted("test", script()))
+    with executor() as running:
+        stop = log_events(running, logger=logger)
+        graph.run(running, 1, fail_fast=True)
+        stop()
+    files.close()
+    told = [(r.levelname, r.task_event, r.task_id) for r in kept.records if "run_" in r.task_event]
+    assert told == [
+        ("INFO", "run_started", ""),
+        ("WARNING", "run_stopping", ""),
+        ("INFO", "run_ended", ""),
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lint.log", "test.log"]

@@ -321,6 +321,7 @@ def test_nothing_is_printed_when_nothing_happened() -> None:
         ({"mode": 3}, TypeError, "mode must be a str"),
         ({"color": "yes"}, TypeError, "color must be a bool"),
         ({"logs": 3}, TypeError, "logs must be a path or None"),
+        ({"logs": ""}, ValueError, "logs must be the path of a folder"),
         ({"rerun": "make"}, TypeError, "rerun must be a callable"),
         ({"file": "out.txt"}, TypeError, "file must be a text file or None"),
     ],
