@@ -482,7 +482,8 @@ class Dispatch:
             is_leader = twins.lead(work)
             taken = is_leader and twins.has_news and self._scheduler.take_over_saved(task)
         if taken:
-            self._release(node)
+            self._refuse(node)
+            self.elsewhere.add(node)  # what is noted of it is saved at the end of the run
             self.services.recorder.resave(task)
             announce_reused([task], work.run, self.services.recorder)
             return self._end(work, SUCCEEDED)
@@ -630,6 +631,14 @@ class Dispatch:
         self._plan.ended[node] = moment
         return True
 
+    def _note_end_elsewhere(self, node: int, work: Work) -> None:
+        """Deal with a task that this run did not end: announce it if nobody else does."""
+        if work.task.status is CANCELLED and self._settle(
+            node, work, CANCELLED, TaskCancelled(), previous=PENDING, by_hand=True
+        ):
+            return
+        self.elsewhere.add(node)
+
     def notes(self, node: int, ended: float | None = None) -> Notes:
         """See `ttasks.engine.attempt.Keeper`."""
         history = self._works[node].history
@@ -661,7 +670,7 @@ class Dispatch:
         task = work.task
         if self._await_owner(node, work, again=again):
             return RUNNING
-        self.elsewhere.add(node)
+        self._note_end_elsewhere(node, work)
         status = task.status
         if status.is_active or not self._is_shared:
             refusal = InvalidTransitionError(task.id, task.title, status.value, RUNNING.value)
@@ -767,12 +776,16 @@ class Dispatch:
                     # Somebody else may have cancelled it, and be announcing that.
                     if lifecycle_of(task).owner is not None and self._await_owner(node, work):
                         return RUNNING
+                    if work.awaited:  # more was noted of it since it ended
+                        self.elsewhere.add(node)
+                    else:
+                        self._plan.ended[node] = work.prior.ended_at
                 elif self._settle(node, work, status, error, reason=self._stop_reason):
                     self.errors[task.id] = error
                 elif self._plan.is_cleaned_up(node) and self._await_owner(node, work):
                     return RUNNING
                 else:
-                    self.elsewhere.add(node)
+                    self._note_end_elsewhere(node, work)
                     if not self._is_shared:
                         self.errors.setdefault(task.id, error)
             elif status is FAILED:
@@ -790,7 +803,7 @@ class Dispatch:
             ):
                 if self._await_owner(node, work):
                     return RUNNING
-                self.elsewhere.add(node)
+                self._note_end_elsewhere(node, work)
         except BaseException as error:
             self._trouble(work, error)
         # It may have been cancelled before, or somebody else may be running it.

@@ -41,6 +41,7 @@ def settle(
     blocked_by: str | None = None,
     owner: Owner | None = None,
     previous: TaskStatus | None = None,
+    by_hand: bool = False,
     run: Run | None = None,
     notes: Notes | None = None,
 ) -> bool:
@@ -56,6 +57,7 @@ def settle(
         blocked_by: id of the task that blocks it.
         owner: the owner of the task; None if it has none.
         previous: the status that was announced last; None means the current one.
+        by_hand: somebody has made it CANCELLED by hand; announce that, unless that was done.
         run: the run that it ends in; None if it is part of none.
         notes: see `Recorder.transition`.
 
@@ -79,7 +81,7 @@ def settle(
             result = _with_attempts(result, task.result)
             message = task.error or message
     mine = owner or Settlement()
-    before = life.settle(mine, status, message, result, blocked_by)
+    before = life.settle(mine, status, message, result, blocked_by, by_hand=by_hand)
     if before is None:
         return False
     try:

@@ -149,7 +149,8 @@ class GraphRun:
                 )
         record = self._record
         wait = self._tell_begun if options.wait else None
-        record.claim(self._requests, scheduler.services.clock, wait)
+        tokens = scheduler.outer_tokens(self._outer)
+        record.claim(self._requests, scheduler.services.clock, wait, tokens)
         try:
             return self._claimed(nodes, topology)
         except BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ttasks.engine.history import GraphHistory
     from ttasks.engine.recorder import Recorder
     from ttasks.engine.requests import Requests
+    from ttasks.model.cancel import CancelToken
     from ttasks.model.clock import Clock
     from ttasks.model.run import Reason, RunLog
 
@@ -40,17 +41,24 @@ class RunRecord:
         self._run = run
         self._history = history
 
-    def claim(self, requests: Requests, clock: Clock, wait: Callable[[], None] | None) -> None:
+    def claim(
+        self,
+        requests: Requests,
+        clock: Clock,
+        wait: Callable[[], None] | None,
+        tokens: Sequence[CancelToken] = (),
+    ) -> None:
         """Begin the entry; of all graphs of a key only one is run at a time.
 
         Args:
             requests: of the run; a request to stop ends the wait.
             clock: of the executor.
             wait: called before waiting for the end of another run; None forbids to wait.
+            tokens: that cancel the run; one that is cancelled ends the wait too.
 
         Raises:
             GraphError: another run has the key.
-            TaskCancelled: the run was cancelled while it waited.
+            TaskCancelled: the run, or what it is part of, was cancelled while it waited.
             StoreError: the entry cannot be written, and the executor is strict.
         """
         self._recorder.catch_up()  # the end of an earlier run may be missing
@@ -58,7 +66,15 @@ class RunRecord:
             if wait is None or self._is_inside_itself():
                 raise GraphError(self._refusal(holder))
             wait()
-            requests.wait_until(clock.now() + WAIT_SECONDS)
+            stops = [token.add_callback(requests.ring) for token in tokens]
+            try:
+                requests.wait_until(clock.now() + WAIT_SECONDS)
+            finally:
+                for remove in stops:
+                    remove()
+            for token in tokens:
+                if token.cancelled:
+                    raise token.error()
             if requests.cancel:
                 raise TaskCancelled(
                     f"The graph run was {requests.reason} while it waited for another run of the "

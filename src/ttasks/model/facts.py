@@ -257,6 +257,13 @@ class _Why:
         if status is TaskStatus.SUCCEEDED:
             return f"{self._name} ran {self._cause()}{self._tries()}."
         if status is TaskStatus.CANCELLED and task.attempts:
+            last = task.attempts[-1]
+            if last.status is TaskStatus.FAILED:
+                stop = "" if task.failure is None else f": {_plain(task.failure.message)}"
+                return (
+                    f"{self._name} was cancelled while it waited for attempt {last.number + 1}"
+                    f"{stop}."
+                )
             return f"{self._name} was cancelled while it ran: {_plain(task.error)}."
         return f"{self._name} did not run: {self._obstacle()}."
 

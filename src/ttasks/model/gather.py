@@ -86,6 +86,37 @@ def gather(
     return replace(head, tasks=tasks)
 
 
+def with_waits(nodes: Sequence[Seen], workers: int) -> list[Seen]:
+    """What is known of the nodes of a run that goes on elsewhere, with what they seem to wait for.
+
+    A ledger hears of a task when that starts. One whose upstreams have all SUCCEEDED waits for a
+    place in its group if another task of that is running and a worker is free, else for a worker.
+    """
+    running = [seen for seen in nodes if seen.status is TaskStatus.RUNNING]
+    busy = {group for seen in running for group in _groups(seen.task)}
+    is_free = len(running) < workers
+    found = []
+    for seen in nodes:
+        ends = [nodes[end] for end in seen.after]
+        is_ready = all(end.status is TaskStatus.SUCCEEDED for end in ends)
+        if seen.notes == _NOTHING and is_ready and not seen.had_ended and _may_run(seen):
+            last = max(seen.after, key=lambda end: nodes[end].notes.ended or 0.0, default=None)
+            moment = 0.0 if last is None else nodes[last].notes.ended or 0.0
+            full = next((group for group in _groups(seen.task) if group in busy), None)
+            waits = ((moment, "group", full),) if is_free and full is not None else ()
+            found.append(seen._replace(notes=Notes(moment, last, waits=waits)))
+        else:
+            found.append(seen)
+    return found
+
+
+_NOTHING = Notes()
+
+
+def _may_run(seen: Seen) -> bool:
+    return seen.status.is_active or _is_to_come(seen)
+
+
 _FRESH: dict[str, Any] = {
     "status": TaskStatus.PENDING,
     "error": None,

@@ -233,16 +233,23 @@ class Lifecycle:
         error: str | None,
         result: TaskResult | None,
         blocked_by: str | None = None,
+        *,
+        by_hand: bool = False,
     ) -> TaskStatus | None:
         """End a task without running it; return the status before, or None if refused.
 
         ``owner`` owns it from now on. This allows more than the public table in one way: what a
         rerun was about to try again (FAILED, BLOCKED, SKIPPED) may end as any of those, as if it
-        had gone through PENDING.
+        had gone through PENDING. With ``by_hand`` the task is one that somebody made CANCELLED by
+        hand, and whose end nobody has announced.
         """
         with self.lock:
             before = self.status
-            if before.is_sink and not (target is CANCELLED is before and self.owner is owner):
+            if by_hand:
+                last = self.result
+                if before is not CANCELLED or (last is not None and last.status is CANCELLED):
+                    return None
+            elif before.is_sink and not (target is CANCELLED is before and self.owner is owner):
                 return None
             if self.owner is not None and self.owner is not owner:
                 return None

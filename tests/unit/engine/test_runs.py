@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -639,6 +641,93 @@ def test_a_graph_inside_of_one_with_its_key_is_refused_even_if_it_would_wait() -
         task = outer.add(make("out"))
         bounded(lambda: outer.run(executor))
     assert "give it another key" in (task.error or "")
+
+
+def waits_inside(
+    way: Callable[[TaskExecutor, TaskGraph, Task], object], **options: Any
+) -> tuple[TaskGraph, Task]:
+    """Stop a handler that waits for a key which somebody else has, in some way."""
+    gate, clock, asked = Gate(), FakeClock(), threading.Event()
+    graph = TaskGraph("outer")
+    task = graph.add(make("waits", **options.pop("task", {})))
+
+    def handler(context: TaskContext) -> object:
+        if context.title != "waits":
+            return gate(context)
+        asked.set()
+        return keyed().run(executor, wait=True)
+
+    with TaskExecutor.empty(InMemoryStore(), clock=clock) as executor:
+        executor.register(CUSTOM, handler)
+        started = keyed().start(executor)
+        gate.wait_reached()
+        running = background(lambda: graph.run(executor, **options))
+        wait(asked)
+        way(executor, graph, task)
+        if "timeout" in options or task.timeout is not None:
+            clock.advance(5)
+        assert running.result(WAIT) is graph
+        if not started.done:
+            gate.open()
+        assert started.wait(WAIT)
+    return graph, task
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda executor, graph, task: executor.cancel(task),
+        lambda executor, graph, task: graph.cancel(),
+    ],
+)
+def test_a_handler_that_waits_for_a_key_can_be_cancelled(way: Any) -> None:
+    _, task = waits_inside(way)
+    assert task.is_cancelled
+
+
+def test_a_handler_that_waits_for_a_key_ends_when_its_time_is_up() -> None:
+    graph, task = waits_inside(lambda *_: None, task={"timeout": 5})
+    assert task.is_failed
+    assert task.result is not None
+    assert task.result.termination_reason == "timeout"
+    graph, task = waits_inside(lambda *_: None, timeout=5)
+    assert task.is_cancelled
+    assert the_run(graph).outcome == "timeout"
+
+
+def test_crossed_keys_end_when_everything_is_cancelled() -> None:
+    both = threading.Barrier(2)
+    graphs = [TaskGraph(key=key) for key in ("k1", "k2")]
+    tasks = [
+        graph.add(make("waits", other)) for graph, other in zip(graphs, ("k2", "k1"), strict=True)
+    ]
+
+    def handler(context: TaskContext) -> None:
+        inner = TaskGraph(key=str(context.payload))
+        inner.add(make("never"))
+        both.wait(WAIT)
+        inner.run(executor, wait=True)
+
+    with TaskExecutor.empty(InMemoryStore()) as executor:
+        executor.register(CUSTOM, handler)
+        started = [graph.start(executor) for graph in graphs]
+        assert not any(item.wait(0.05) for item in started)
+        executor.cancel_all()
+        assert all(item.wait(WAIT) for item in started)
+    assert all(task.is_cancelled for task in tasks)
+
+
+def test_cancel_all_ends_the_wait_for_a_key() -> None:
+    gate = Gate()
+    with TaskExecutor.empty(InMemoryStore()) as executor:
+        executor.register(CUSTOM, gate)
+        keyed().start(executor)
+        gate.wait_reached()
+        waiting = keyed().start(executor, wait=True)
+        executor.cancel_all()
+        gate.open()
+        assert waiting.wait(WAIT)
+    assert waiting.outcome == "cancelled"
 
 
 def test_a_run_that_could_not_begin_leaves_the_key_free() -> None:

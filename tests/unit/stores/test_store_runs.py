@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -22,10 +23,12 @@ from ttasks import (
     StoreError,
     Task,
     TaskContext,
+    TaskEvent,
+    TaskEventType,
     TaskExecutor,
     TaskGraph,
 )
-from ttasks.model.facts import RunFacts
+from ttasks.model.facts import RunFacts, WaitReason
 from ttasks.processes import Liveness, ProcessIdentity
 from ttasks.testing import FakeClock
 
@@ -332,6 +335,141 @@ def test_a_task_cancelled_by_hand_ends_in_the_facts_of_a_ledger_too(ledger: SQLi
     assert a.is_succeeded
     assert ledger.runs[started.id].facts() == started.facts()
     assert ledger.runs[started.id].facts().tasks[b.id].status.value == "cancelled"
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_what_task_cancel_ends_is_saved_and_announced_when_its_turn_comes(
+    stop: bool, ledger: SQLiteStore
+) -> None:
+    gate = Gate()
+    graph = graph_of("a", "b", "c")
+    a, b, c = graph
+    with executor_of(ledger, gate) as executor:
+        events: list[TaskEvent] = []
+        executor.events.subscribe(events.append, types=[TaskEventType.CANCELLED])
+        started = graph.start(executor)
+        gate.wait_reached()
+        b.cancel()
+        b.cancel()
+        if stop:
+            graph.cancel()
+        gate.open()
+        assert started.wait(WAIT)
+    assert [event.task_id for event in events].count(b.id) == 1
+    assert ledger.tasks[b.id].is_cancelled
+    kept = ledger.runs[started.id].facts()
+    assert kept == started.facts()
+    assert kept.why(b) == "'b' did not run: Task was cancelled."
+    if not stop:
+        assert a.is_succeeded
+        assert kept.why(c) == (
+            "'c' did not run: it is blocked by 'b', which was cancelled (Task was cancelled)."
+        )
+
+
+def test_a_task_that_takes_over_the_result_of_its_twin_ends_in_the_ledger(
+    ledger: SQLiteStore,
+) -> None:
+    gate = Gate()
+    graph = TaskGraph()
+    tasks = [graph.add(make(f"t{number}", "work", reuse=True)) for number in range(2)]
+    late = graph.add(make("late", "work", reuse=True), after=tasks)
+    with executor_of(ledger, gate) as executor:
+        started = graph.start(executor, 2)
+        gate.wait_reached()
+        gate.open()
+        assert started.wait(WAIT)
+    kept = ledger.runs[started.id].facts()
+    assert kept == started.facts()
+    print([(t.title, t.attempts, t.spans, t.reused) for t in kept.tasks.values()])
+    assert sorted(len(task.attempts) for task in kept.tasks.values()) == [0, 0, 1]
+    for task in kept.tasks.values():
+        assert task.status.value == "succeeded"
+        assert task.ended is not None
+        assert all(span.end is not None for span in task.spans)
+    assert kept.why(late).endswith("took over the result of an equal task.")
+
+
+def waits_for_retry(ledger: SQLiteStore, clock: Any) -> tuple[TaskExecutor, TaskGraph, Run]:
+    """A run whose only task has failed once and waits for its next attempt."""
+    graph = TaskGraph()
+    graph.add(make("flaky", retry=RetryPolicy(3, backoff=50)))
+    executor = executor_of(ledger, FakeHandler({"flaky": BOOM}), clock=clock)
+    retrying = threading.Event()
+    executor.events.subscribe(lambda event: retrying.set(), types=[TaskEventType.FAILED])
+    started = graph.start(executor)
+    assert retrying.wait(WAIT)
+    for _ in range(int(WAIT * 1000)):
+        if graph.statistics().waiting:
+            break
+        threading.Event().wait(0.001)
+    return executor, graph, started
+
+
+def test_a_task_cancelled_while_it_waits_for_its_retry_says_so(ledger: SQLiteStore) -> None:
+    class Late(FakeClock):
+        """A clock that never says the same twice."""
+
+        def now(self) -> float:
+            self.advance(0.001)
+            return super().now()
+
+    executor, graph, started = waits_for_retry(ledger, Late())
+    with executor:
+        graph.cancel()
+        assert started.wait(WAIT)
+    kept = ledger.runs[started.id].facts()
+    assert kept.tasks == started.facts().tasks
+    assert kept.why("flaky") == (
+        "'flaky' was cancelled while it waited for attempt 2: The graph run was cancelled."
+    )
+
+
+def test_another_store_sees_that_a_task_waits_for_its_retry(ledger: SQLiteStore) -> None:
+    executor, graph, started = waits_for_retry(ledger, FakeClock())
+    with executor, SQLiteStore(ledger.path) as other:
+        (seen,) = other.runs[started.id].facts().tasks.values()
+        (live,) = started.facts().tasks.values()
+        graph.cancel()
+    assert seen == live
+    assert (seen.status.value, seen.spans[-1].reason) == ("pending", WaitReason.RETRY)
+
+
+def test_another_store_sees_that_a_task_waits_for_a_place(ledger: SQLiteStore) -> None:
+    gate = Gate()
+    graph = TaskGraph()
+    first = graph.add(make("first"))
+    graph.add(make("second", group="db"), after=first)
+    graph.add(make("third", group="db"), after=first)
+    graph.add(make("fourth"), after=first)
+    handler = FakeHandler({"second": gate, "fourth": gate})
+    with executor_of(ledger, handler, limits={"db": 1}) as executor:
+        started = graph.start(executor, 3)
+        gate.wait_reached()
+        with SQLiteStore(ledger.path) as other:
+            third = other.runs[started.id].facts().find("third")
+            gate.open()
+        assert started.wait(WAIT)
+    assert third.status.value == "pending"
+    assert third.ready is not None
+    assert third.spans[0].because == (first.id,)
+    assert (third.spans[-1].reason, third.spans[-1].because) == (WaitReason.GROUP, ("db",))
+
+
+def test_another_store_sees_that_a_task_waits_for_a_worker(ledger: SQLiteStore) -> None:
+    gate = Gate()
+    graph = TaskGraph()
+    graph.add(make("a"))
+    graph.add(make("b", group="db"))
+    with executor_of(ledger, gate, limits={"db": 1}) as executor:
+        started = graph.start(executor, 1)
+        gate.wait_reached()
+        with SQLiteStore(ledger.path) as other:
+            why = other.runs[started.id].why("b")
+            live = started.why("b")
+        gate.open()
+        assert started.wait(WAIT)
+    assert why == live == "'b' waits for a free worker; 1 is at work at most."
 
 
 def test_prune_deletes_the_runs_of_what_is_gone(ledger: SQLiteStore) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ttasks import sync
 from ttasks.errors import GraphError, StoreError
 from ttasks.model.facts import RunFacts
-from ttasks.model.gather import Child, Seen, gather
+from ttasks.model.gather import Child, Seen, gather, with_waits
 from ttasks.model.graph import Node
 from ttasks.model.notes import Notes
 from ttasks.model.policy import DependencyPolicy
@@ -228,7 +228,7 @@ class PastRun:
         before = frozenset(told.get("before", ()))
         reasons = told.get("reasons", {})
         number = {node.task.id: at for at, node in enumerate(nodes)}
-        seen = []
+        seen: list[Seen] = []
         for at, node in enumerate(nodes):
             task = node.task
             noted = events.get(task.id, [])
@@ -241,6 +241,8 @@ class PastRun:
             status, error = task.status, task.error
             if not is_latest and at not in before:
                 status, error = (noted[-1].status, noted[-1].error) if noted else _NEVER
+            if noted and noted[-1].is_retried and head.outcome == "running":
+                status = TaskStatus.PENDING  # it waits for its next attempt
             reason = reasons.get(str(at))
             seen.append(
                 Seen(
@@ -257,6 +259,8 @@ class PastRun:
                     None if reason is None else (reason[0], tuple(reason[1])),
                 )
             )
+        if head.outcome == "running":
+            seen = with_waits(seen, head.workers)
         if not head.elapsed and head.outcome == "interrupted":
             head = replace(head, elapsed=_last_moment(seen))
         return gather(head, seen, self._children(row))
