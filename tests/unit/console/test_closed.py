@@ -69,18 +69,14 @@ def test_consoles_closed_in_the_order_of_their_opening_give_stdout_back(
     handler = logging.StreamHandler(stdout)
     root.addHandler(handler)
     try:
-        with executor() as running:
-            first, second = console(running, "plain"), console(running, "plain")
-            with contextlib.ExitStack() as stack:
-                stack.callback(second.close)
-                first.__enter__()
-                stack.callback(first.close)
-                second.__enter__()
-                print("both")
-                first.close()
-                print("second")
-                second.close()
-                print("none")
+        with executor() as running, contextlib.ExitStack() as stack:
+            first = stack.enter_context(console(running, "plain"))
+            second = stack.enter_context(console(running, "plain"))
+            print("both")
+            first.close()
+            print("second")
+            second.close()
+            print("none")
         assert sys.stdout is stdout
         assert handler.stream is stdout
     finally:
@@ -107,24 +103,29 @@ def test_nothing_is_lost_while_other_threads_print_at_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stdout = stdout_of(monkeypatch)
-    halfway, printed = threading.Barrier(5), 2000
+    started, closed = threading.Barrier(5), threading.Event()
+    printed: dict[str, int] = {}
 
     def prints(kept: io.TextIOBase, name: str) -> None:
-        for number in range(printed):
-            if number == printed // 2:
-                halfway.wait(WAIT)
-            kept.write(f"{name}:{number}\n")
+        printed[name] = 0
+        started.wait(WAIT)
+        is_last = False
+        while not is_last:
+            is_last = closed.is_set()
+            kept.write(f"{name}:{printed[name]}\n")
+            printed[name] += 1
 
     with executor() as running:
         with console(running, "plain"):
             threads = [threading.Thread(target=prints, args=(sys.stdout, n)) for n in "abcd"]
             for thread in threads:
                 thread.start()
-            halfway.wait(WAIT)
+            started.wait(WAIT)
+        closed.set()
         for thread in threads:
             thread.join(WAIT)
-    expected = {f"{name}:{number}" for name in "abcd" for number in range(printed)}
-    assert set(stdout.getvalue().split()) == expected
+    expected = {f"{name}:{number}" for name, most in printed.items() for number in range(most)}
+    assert sorted(stdout.getvalue().split()) == sorted(expected)
 
 
 def test_a_program_without_stdout_is_quiet(tmp_path: Path) -> None:
