@@ -633,11 +633,10 @@ class Dispatch:
 
     def _note_end_elsewhere(self, node: int, work: Work) -> None:
         """Deal with a task that this run did not end: announce it if nobody else does."""
-        if work.task.status is CANCELLED and self._settle(
-            node, work, CANCELLED, TaskCancelled(), previous=PENDING, by_hand=True
-        ):
-            return
-        self.elsewhere.add(node)
+        is_cancelled = self._is_shared and work.task.status is CANCELLED
+        how = {"previous": PENDING, "by_hand": True}
+        if not (is_cancelled and self._settle(node, work, CANCELLED, TaskCancelled(), **how)):
+            self.elsewhere.add(node)
 
     def notes(self, node: int, ended: float | None = None) -> Notes:
         """See `ttasks.engine.attempt.Keeper`."""

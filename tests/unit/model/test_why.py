@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -151,7 +151,8 @@ def test_why_it_failed(attempts: tuple[AttemptFacts], reason: str, said: str) ->
 
 
 def test_why_it_was_cancelled() -> None:
-    cancelled = task("t", S.CANCELLED, attempts=(NO,), error="Task was cancelled")
+    ended = replace(NO, status=S.CANCELLED)
+    cancelled = task("t", S.CANCELLED, attempts=(ended,), error="Task was cancelled")
     assert facts(cancelled).why("t") == "'Task t' was cancelled while it ran: Task was cancelled."
 
 
