@@ -153,6 +153,6 @@ def test_preflight_exits_with_130_after_ctrl_c_and_its_cleanup(tmp_path: Path) -
     lines = rest_of(process)
     assert process.returncode == 130, lines
     assert "  then cleaning up: changes" in lines
-    assert any(re.match(r"■ +[0-9.]+s  tests  interrupted$", line) for line in lines)
+    assert any(re.match(r"⊘ +[0-9.]+s  tests  interrupted$", line) for line in lines)
     assert any(re.match(r"! +[0-9.]+s  changes  exit code 128", line) for line in lines)
     assert "preflight interrupted" in lines[-1]

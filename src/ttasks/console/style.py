@@ -14,9 +14,9 @@ _MARKS = {
     "retry": ("↻", "retry", "yellow"),
     "failed": ("✗", "FAIL", "red"),
     "optional": ("!", "fail", "yellow"),
-    "cancelled": ("■", "stop", "yellow"),
-    "blocked": ("⊘", "block", "yellow"),
-    "skipped": ("○", "skip", "dim"),
+    "cancelled": ("⊘", "stop", "yellow"),
+    "blocked": ("■", "block", "yellow"),
+    "skipped": ("↷", "skip", "dim"),
     "note": ("!", "note", "yellow"),
 }
 _SIGNS = {

@@ -44,7 +44,7 @@ def test_plain_is_a_line_per_change_and_the_output_of_what_failed() -> None:
     assert lines[3] == "✗   0.00s  lint  ValueError: 2 errors"
     assert lines[4:6] == ["  │ bad line", "  │ worse"]
     assert "  ╰ blocked deploy" in lines
-    assert "⊘          deploy  blocked by 'lint'" in lines
+    assert "■          deploy  blocked by 'lint'" in lines
     assert not any("fine" in line for line in lines)
 
 

@@ -157,7 +157,7 @@ def test_ctrl_c_says_what_is_ended_and_what_is_cleaned_up(tmp_path: Path) -> Non
         process.send_signal(signal.SIGINT)
         lines = [line.rstrip() for line in process.stdout]
     assert process.returncode == 130
-    assert "■          Interrupted" in lines
+    assert "⊘          Interrupted" in lines
     assert "  ending 1 task: build" in lines
     assert "  then cleaning up: drop" in lines
     assert "  Ctrl-C again to kill what is left" in lines
