@@ -44,6 +44,8 @@ from ttasks import (
     TaskGraph,
 )
 from ttasks.model.facts import Span, WaitReason
+from ttasks.model.run import Holder
+from ttasks.stores.memory_runs import MemoryRuns
 from ttasks.testing import FakeClock
 
 BOOM = ValueError("boom")
@@ -643,26 +645,45 @@ def test_a_graph_inside_of_one_with_its_key_is_refused_even_if_it_would_wait() -
     assert "give it another key" in (task.error or "")
 
 
+class Refusing(MemoryRuns):
+    """Tells that a run was refused its key, so that it waits from now on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = threading.Event()
+
+    def begin(self, *args: Any) -> int | Holder:
+        found = super().begin(*args)
+        if isinstance(found, Holder):
+            self.refused.set()
+        return found
+
+
 def waits_inside(
     way: Callable[[TaskExecutor, TaskGraph, Task], object], **options: Any
 ) -> tuple[TaskGraph, Task]:
     """Stop a handler that waits for a key which somebody else has, in some way."""
-    gate, clock, asked = Gate(), FakeClock(), threading.Event()
+    gate, clock, runs = Gate(), FakeClock(), Refusing()
+
+    class Store(InMemoryStore):
+        @property
+        def runs(self) -> MemoryRuns:
+            return runs
+
     graph = TaskGraph("outer")
     task = graph.add(make("waits", **options.pop("task", {})))
 
     def handler(context: TaskContext) -> object:
         if context.title != "waits":
             return gate(context)
-        asked.set()
         return keyed().run(executor, wait=True)
 
-    with TaskExecutor.empty(InMemoryStore(), clock=clock) as executor:
+    with TaskExecutor.empty(Store(), clock=clock) as executor:
         executor.register(CUSTOM, handler)
         started = keyed().start(executor)
         gate.wait_reached()
         running = background(lambda: graph.run(executor, **options))
-        wait(asked)
+        wait(runs.refused)
         way(executor, graph, task)
         if "timeout" in options or task.timeout is not None:
             clock.advance(5)
