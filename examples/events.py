@@ -33,7 +33,8 @@ def main() -> None:
         executor.events.subscribe(show)
         # Only some kinds of events; what nobody subscribed to is not even built.
         executor.events.subscribe(lambda event: 1 / 0, types=[TaskEventType.FAILED])
-        with executor.events.subscribed(seen.append):
+        # Those of runs have no task, and have to be named; the class of the types names all.
+        with executor.events.subscribed(seen.append, types=TaskEventType):
             graph.run(executor)
         errors = executor.events.errors
 
