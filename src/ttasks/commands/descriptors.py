@@ -45,7 +45,7 @@ class Descriptors:
             any(map(os.close, starmap(mine.pop, _ONCE * len(mine))))
 
     def __del__(self) -> None:
-        if self._fds:
+        if getattr(self, "_fds", None):  # an interrupt may have come before it was made
             self.close()
 
 

@@ -247,7 +247,8 @@ class Run:
         From now on a kill is noticed a little later.
         """
         if self._wake.fd >= 0:
-            self._poll.unregister(self._wake.fd)
+            with contextlib.suppress(KeyError):  # an interrupt came just behind it
+                self._poll.unregister(self._wake.fd)
             self._wake.close()
 
     def _ask(self, tree: Tree) -> bool:

@@ -24,7 +24,10 @@ class RunningCommands:
     """The tokens of all commands that run. Thread-safe."""
 
     def __init__(self) -> None:
-        self._changed = sync.Condition()  # protects the two below
+        # Protects the two below. Taken by itself and not through the condition, whose methods are
+        # Python code: an interrupt in there would leave it locked.
+        self._lock = sync.Lock()
+        self._changed = sync.Condition(self._lock)
         self._tokens: dict[object, CancelToken] = {}
         self._over = False
         self._pid = os.getpid()
@@ -32,7 +35,7 @@ class RunningCommands:
 
     def add(self, command: object, token: CancelToken) -> None:
         """Note a command that begins. During the exit it is cancelled at once."""
-        with self._changed:
+        with self._lock:
             self._tokens[command] = token
             over = self._over
         if over:
@@ -40,7 +43,7 @@ class RunningCommands:
 
     def remove(self, command: object) -> None:
         """Forget a command that has ended."""
-        with self._changed:
+        with self._lock:
             self._tokens.pop(command, None)
             if self._over:
                 self._changed.notify_all()
