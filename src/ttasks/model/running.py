@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
 from ttasks.model.breaker import BreakerStatus
-from ttasks.model.checks import check_bool, check_int, check_seconds, check_str, wrong_type
+from ttasks.model.checks import check_bool, check_int, check_seconds, wrong_type
+from ttasks.model.groups import check_name
 from ttasks.model.status import TaskStatus
 from ttasks.model.task_type import TaskType
 
@@ -57,7 +58,7 @@ def check_limits(limits: object) -> None:
         raise wrong_type("limits", limits, "a mapping from group name or TaskType to int")
     for group, limit in limits.items():
         if not isinstance(group, TaskType):
-            check_str("a group name in limits", group, empty=False)
+            check_name("a group name in limits", group)
         check_int(f"limits[{group!r}]", limit, least=1)
 
 

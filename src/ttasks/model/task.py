@@ -657,7 +657,11 @@ def _checked_settings(cls: type[PythonTask[Any]]) -> dict[str, Any]:
         if name in FUNCTION_SETTINGS:
             settings[name] = value
         elif not (name.startswith("_") or name.isupper() or hasattr(type(value), "__get__")):
-            hint = did_you_mean(meant_by(name, cutoff=0.85))
+            if hasattr(Task, name):
+                raise TypeError(
+                    f"{cls.__qualname__} must not have a class attribute {name!r}: tasks have one"
+                )
+            hint = did_you_mean(meant_by(name, cutoff=0.8))
             if hint:
                 raise TypeError(
                     f"{cls.__qualname__} has an attribute {name!r}, which is no setting of a "

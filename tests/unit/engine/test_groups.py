@@ -20,7 +20,16 @@ from support import (
     run,
     statuses,
 )
-from ttasks import RetryPolicy, SQLiteStore, Task, TaskContext, TaskEvent, TaskGraph, TaskType
+from ttasks import (
+    RetryPolicy,
+    SQLiteStore,
+    Task,
+    TaskContext,
+    TaskEvent,
+    TaskExecutor,
+    TaskGraph,
+    TaskType,
+)
 
 
 def grouped(title: str, group: str, **options: Any) -> Task:
@@ -394,3 +403,10 @@ def test_a_run_may_limit_a_type_too_and_submitted_tasks_keep_to_it() -> None:
         for future in futures:
             future.result(WAIT)
     assert handler.most == 1
+
+
+def test_the_name_of_a_group_must_not_stand_for_a_type() -> None:
+    with pytest.raises(ValueError, match="'type python'"):
+        Task.bash("true", group="type python")
+    with pytest.raises(ValueError, match="'type python'"):
+        TaskExecutor(limits={"type python": 1})

@@ -204,6 +204,8 @@ def grun(self: Any) -> Any:
         ({"payload": 3}, TypeError, ["'payload'"]),
         ({"type": 3}, TypeError, ["'type'"]),
         ({"retries": 2}, TypeError, ["'retries'", "did you mean 'retry'?", "_retries"]),
+        ({"titel": "x"}, TypeError, ["'titel'", "did you mean 'title'?"]),
+        ({"result": 4}, TypeError, ["'result'", "tasks have one"]),
         ({"name": "x"}, TypeError, ["'name'", "did you mean 'title'?"]),
         ({"time_out": 2}, TypeError, ["'time_out'", "did you mean 'timeout'?"]),
         ({"backends": "thread"}, TypeError, ["'backends'", "did you mean 'backend'?"]),
