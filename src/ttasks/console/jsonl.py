@@ -29,6 +29,8 @@ class JsonLines(View):
     def event(self, row: Row, event: TaskEvent) -> None:
         """Print an event of a task, output included."""
         result = None if event.status.is_active else event.task.result
+        if result is not None and result.attempts != event.attempt:
+            result = None  # of another attempt: this line is written later than the event
         self.put(
             event=event.type.value,
             time=event.timestamp.isoformat(),
