@@ -213,7 +213,7 @@ def test_a_daemon_that_holds_no_pipe_is_left_alone(token: str) -> None:
     outcome = bash("nohup sleep 60 >/dev/null 2>&1 & echo $!")
     assert time.monotonic() - begin < SOON
     pid = int(outcome.stdout)
-    assert marked(token) == [pid]
+    wait_until(lambda: marked(token) == [pid])  # it may be just about to become `sleep`
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: marked(token) == [], "the daemon's end")
 
