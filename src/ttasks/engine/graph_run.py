@@ -167,15 +167,9 @@ class GraphRun:
         """Make the run, now that nobody else runs graphs of this key."""
         graph, options, scheduler = self._graph, self._options, self._scheduler
         self._keep_latest()
-        done = [node.task.is_succeeded for node in nodes]
-        reasons = prepare_ledger(
+        self._reused, reasons = prepare_ledger(
             graph, nodes, topology, self._store, self._recorder, options.resume
         )
-        self._reused = [
-            node.task
-            for node, before in zip(nodes, done, strict=True)
-            if node.task.is_succeeded and not before
-        ]
         redactor = self._recorder.redactor
         title = graph.title if redactor is None else redactor.text(graph.title)
         outer = self._outer
