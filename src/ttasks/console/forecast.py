@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,12 @@ from ttasks.model.status import TaskStatus
 if TYPE_CHECKING:
     from ttasks.console.board import Board, Row, Section
     from ttasks.model.facts import RunFacts
+    from ttasks.model.run import Run
     from ttasks.model.store import Store
 
-_RUNS = 5  # earlier ones that are looked at
+RUNS = 5
+"""How many earlier runs are looked at."""
+
 _MOST_TASKS = 2000  # of a graph whose earlier runs are looked at: they are read as a whole
 
 
@@ -72,19 +75,24 @@ def medians(store: Store | None, head: RunFacts, rows: Mapping[str, Row]) -> dic
     runs: Any = getattr(store, "runs", None)
     if runs is None or len(rows) > _MOST_TASKS:
         return {}
-    found: dict[str, list[float]] = {}
     try:
         which = {"key": head.graph_key} if head.graph_key else {"graph": head.graph_id}
-        for run in runs.list(**which, limit=_RUNS + 1):
-            if run.id == head.id:
-                continue
-            for task in run.facts().tasks.values():
-                if task.status is TaskStatus.SUCCEEDED and task.duration and not task.reused:
-                    found.setdefault(task.key or one_line(task.title), []).append(task.duration)
+        latest = runs.list(**which, limit=RUNS + 1)
+        usual = usual_seconds(run for run in latest if run.id != head.id)
     except Exception:
         return {}
     names = {row.task_id: row.key or row.name for row in rows.values()}
-    return {task_id: median(found[name]) for task_id, name in names.items() if name in found}
+    return {task_id: usual[name] for task_id, name in names.items() if name in usual}
+
+
+def usual_seconds(runs: Iterable[Run]) -> dict[str, float]:
+    """Medians of how long tasks took in some runs, by their key, or else by their title."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for task in run.facts().tasks.values():
+            if task.status is TaskStatus.SUCCEEDED and task.duration and not task.reused:
+                found.setdefault(task.key or one_line(task.title), []).append(task.duration)
+    return {name: median(values) for name, values in found.items()}
 
 
 def _in_order(rows: Mapping[str, Row]) -> tuple[list[str], dict[str, list[str]]]:

@@ -181,6 +181,10 @@ class Run:
         """What has happened so far, as plain data that does not change any more."""
         return self._source.facts()
 
+    def head(self) -> RunFacts:
+        """``facts`` without those of its tasks, which makes it quick."""
+        return self._source.head()
+
     def why(self, task: object) -> str:
         """Say in one sentence why a task waits, ran, did not run or failed.
 

@@ -1,0 +1,134 @@
+"""``ttasks run --dry-run``: what would run, in which order, why, and for how long."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ttasks.cli.exits import OK
+from ttasks.cli.output import say_json, say_table
+from ttasks.console.forecast import RUNS, usual_seconds
+from ttasks.console.text import counted, one_line
+from ttasks.engine.resume import adopt, latest, reuse, stamp_all, unique_keys
+from ttasks.model.graph import topology_of
+from ttasks.model.topology import in_order
+from ttasks.report.labels import seconds
+
+if TYPE_CHECKING:
+    from ttasks.model.graph import Node, TaskGraph
+    from ttasks.model.run import Reason
+    from ttasks.model.topology import Topology
+    from ttasks.stores.sqlite import SQLiteStore
+
+_WHY = {
+    "first": "no earlier run has it",
+    "unsuccessful": "it has not succeeded before",
+    "value": "the value of its last success was not kept",
+}
+
+
+def show_plan(
+    graph: TaskGraph, options: Namespace, store: SQLiteStore | None, stdout: TextIO
+) -> int:
+    """Print what a run of this graph would do; its tasks must not be used afterwards."""
+    nodes, topology = graph.nodes(), topology_of(graph)
+    reasons = _prepare(graph, nodes, topology, options, store)
+    usual = {} if store is None else usual_seconds(store.runs.list(key=graph.key, limit=RUNS))
+    order = [at for at in in_order(topology) if not nodes[at].task.is_succeeded]
+    times = {at: usual.get(_name(nodes[at])) for at in order}
+    workers = options.jobs or min(32, (os.cpu_count() or 1) + 4)
+    known = {at: time for at, time in times.items() if time is not None}
+    expected = _expected(order, topology, known, workers) if known else None
+    with redirect_stdout(stdout):
+        if options.json:
+            tasks = [
+                _task_json(nodes[at], times[at], _why(nodes[at], reasons.get(at), options))
+                for at in order
+            ]
+            say_json("plan", {"key": graph.key, "tasks": tasks, "seconds": expected})
+            return OK
+        say_table(
+            ("TASK", "USUALLY", "WHY"),
+            [
+                (
+                    nodes[at].task.title,
+                    seconds(times[at]),
+                    _why(nodes[at], reasons.get(at), options),
+                )
+                for at in order
+            ],
+            right=(1,),
+        )
+    rest = len(nodes) - len(order)
+    text = f"{counted(len(order), 'task')} would run"
+    text += f", {rest:,} would be taken over from the ledger" if rest else ""
+    text += f"; about {seconds(expected)}" if expected is not None else ""
+    print(text, file=sys.stderr)
+    return OK
+
+
+def _prepare(
+    graph: TaskGraph,
+    nodes: Sequence[Node],
+    topology: Topology,
+    options: Namespace,
+    store: SQLiteStore | None,
+) -> Mapping[int, Reason]:
+    """Take over what a run would, and say why of the rest."""
+    if store is None:
+        return {}
+    stamp_all(nodes, topology)
+    reasons: dict[int, Reason] = {}
+    if options.resume or options.failed:
+        before = latest(graph, store)
+        if before is None:
+            reasons = dict.fromkeys(range(len(nodes)), ("first", ()))
+        else:
+            _, reasons = adopt(nodes, topology, unique_keys(graph), before)
+    reuse(nodes, topology, store)
+    return reasons
+
+
+def _name(node: Node) -> str:
+    return node.task.key or one_line(node.task.title)
+
+
+def _why(node: Node, reason: Reason | None, options: Namespace) -> str:
+    """Why a task would run."""
+    if reason is None:
+        if node.finally_:
+            return "it cleans up"
+        is_part = options.only or options.skip or options.from_ or options.until
+        return "it is selected" if is_part else "every task runs"
+    word, names = reason
+    if word == "changed":
+        return f"changed: {', '.join(names)}"
+    if word == "upstream":
+        return f"after {', '.join(map(repr, names))}"
+    return _WHY[word]
+
+
+def _expected(
+    order: Sequence[int], topology: Topology, usual: Mapping[int, float], workers: int
+) -> float:
+    """Seconds that it takes: the work over all workers, or the longest path."""
+    ends: dict[int, float] = {}
+    for at in order:
+        begins = [ends[end] for end in topology.dependencies[at] if end in ends]
+        ends[at] = max(begins, default=0.0) + usual.get(at, 0.0)
+    return max(sum(usual.values()) / workers, max(ends.values(), default=0.0))
+
+
+def _task_json(node: Node, usually: float | None, why: str) -> dict[str, Any]:
+    return {
+        "title": node.task.title,
+        "key": node.task.key,
+        "type": node.task.type.value,
+        "finally": node.finally_,
+        "seconds": usually,
+        "why": why,
+    }
