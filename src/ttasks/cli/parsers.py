@@ -385,6 +385,7 @@ _COMMANDS: Sequence[Callable[[Add], None]] = (
     _add_why,
     _add_report,
     _add_compare,
+    _add_cancel,
     _add_prune,
     _add_check,
 )

@@ -132,16 +132,16 @@ def selected(graph: TaskGraph, options: Namespace, store: SQLiteStore | None) ->
     Raises:
         GraphError: an unknown name, or something is left out that has not succeeded.
     """
-    ids = None
+    again = None
     if options.failed:
         earlier = earlier_tasks(graph, store)
         if not earlier:
             raise GraphError(
                 f"the ledger knows no run of {graph.key!r}, so none that failed; run it first"
             )
-        done = {key for key, old in earlier.items() if old.is_succeeded}
-        ids = {task.id for task in graph if task.id not in done}
-    selection = Selection(options.only, options.skip, options.from_, options.until, ids)
+        good = {key for key, old in earlier.items() if old.is_succeeded or old.is_skipped}
+        again = {task.id for task in graph if task.id not in good}
+    selection = Selection(options.only, options.skip, options.from_, options.until, again)
     if not selection:
         return graph if len(graph) else None
     chosen = select(graph, selection)

@@ -172,8 +172,12 @@ class Run:
     def cancel(self) -> None:
         """Stop the run as `TaskGraph.cancel` does. Does not wait; does nothing after its end.
 
+        A run of a graph in another process is asked by way of the ledger, which that process looks
+        at four times a second.
+
         Raises:
-            GraphError: it belongs to another process.
+            GraphError: it is a copy, or the run of a single task in another process.
+            StoreError: the ledger cannot be written.
         """
         self._source.cancel()
 

@@ -26,17 +26,18 @@ class Selection:
         skip: all but these.
         from_: these, and what comes after them over any number of steps.
         until: these, and what comes before them over any number of steps.
-        ids: those whose id is among them; None means any.
+        again: ids of tasks that have to run again; these, and what comes after them. None means
+            any.
     """
 
     only: Sequence[str] = ()
     skip: Sequence[str] = ()
     from_: Sequence[str] = ()
     until: Sequence[str] = ()
-    ids: Collection[str] | None = None
+    again: Collection[str] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.only or self.skip or self.from_ or self.until or self.ids is not None)
+        return bool(self.only or self.skip or self.from_ or self.until or self.again is not None)
 
 
 def select(graph: TaskGraph, selection: Selection) -> list[Task]:
@@ -68,8 +69,9 @@ def select(graph: TaskGraph, selection: Selection) -> list[Task]:
         chosen &= _reach(find(selection.from_), topology.dependents)
     if selection.until:
         chosen &= _reach(find(selection.until), topology.dependencies)
-    if selection.ids is not None:
-        chosen &= {at for at, node in enumerate(nodes) if node.task.id in selection.ids}
+    if selection.again is not None:
+        start = {at for at, node in enumerate(nodes) if node.task.id in selection.again}
+        chosen &= _reach(start, topology.dependents)
     chosen -= find(selection.skip)
     asked_for = bool(selection.only or selection.from_ or selection.until)
     if not any(asked_for or not nodes[at].finally_ for at in chosen):

@@ -25,6 +25,7 @@ from ttasks.stores.sqlite.run_rows import (
     SELECT,
     Noted,
     Row,
+    ask_cancel,
     checked,
     noted_of,
     notes_of,
@@ -122,6 +123,10 @@ class RunReader:
                         return found
             if len(page) < _PAGE:
                 return found
+
+    def ask_cancel(self, run_id: str) -> None:
+        """Ask the process of a run to stop it; nothing happens if it has ended."""
+        self._ledger.writer.write(lambda connection: ask_cancel(connection, run_id))
 
     def liveness(self, row: Row) -> Liveness:
         """Whether the process of a run still runs it."""
@@ -292,8 +297,13 @@ class PastRun:
         row = self._runs.row_of(self.id)
         if self._head(row).outcome != "running":
             return
-        where = f"process {row.pid} on {from_optional(row.host)!r}"
-        raise GraphError(f"Run {self.id} belongs to {where}; cancel it there, or end that process")
+        if from_json(row.facts)["single"]:
+            where = f"process {row.pid} on {from_optional(row.host)!r}"
+            raise GraphError(
+                f"Run {self.id} is that of a single task in {where}; cancel it there, or end that "
+                "process"
+            )
+        self._runs.ask_cancel(self.id)
 
 
 _NEVER = (TaskStatus.PENDING, None)

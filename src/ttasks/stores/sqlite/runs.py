@@ -29,7 +29,16 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
-from ttasks.stores.sqlite.run_rows import INSERT, SELECT, Row, checked, checksum_of, run_details
+from ttasks.stores.sqlite.run_rows import (
+    INSERT,
+    SELECT,
+    Row,
+    checked,
+    checksum_of,
+    is_cancelled,
+    run_details,
+    with_cancel,
+)
 
 if TYPE_CHECKING:
     from ttasks.model.run import Reason
@@ -292,14 +301,25 @@ class LedgerRuns(Mapping[str, Run]):
             if ending is not None:
                 (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
                 text = to_json(ending | {"events": last})
+            nodes = known.nodes
+            if ending is None:
+                nodes = with_cancel(connection, known.seq, nodes)
             *values, facts = known.values
-            row = (*values, outcome, facts, known.nodes, text)
+            row = (*values, outcome, facts, nodes, text)
             connection.execute(
                 "UPDATE runs SET outcome=?, nodes=?, ending=?, checksum=? WHERE seq=?",
-                (outcome, known.nodes, text, checksum_of(row), known.seq),
+                (outcome, nodes, text, checksum_of(row), known.seq),
             )
 
         self._ledger.writer.write(work)
+
+    def is_cancelled(self, run: Run) -> bool:
+        """True if another process has asked to stop a run of this one."""
+        known = self._open.get(run.id)
+        if known is None:
+            return False
+        with self._ledger.reading() as connection:
+            return is_cancelled(connection, known.seq)
 
     def details(
         self, run: Run, notes: Notes
