@@ -45,8 +45,8 @@ def _change_json(change: TaskChange) -> dict[str, Any]:
         "path": list(change.path),
         "before": change.before,
         "after": change.after,
-        "status_before": change.status_before,
-        "status_after": change.status_after,
+        "status_before": change.status_before and change.status_before.value,
+        "status_after": change.status_after and change.status_after.value,
         "seconds_before": change.seconds_before,
         "seconds_after": change.seconds_after,
     }

@@ -79,7 +79,10 @@ def find_run(store: SQLiteStore, name: str) -> Run:
     runs = store.runs
     if name in runs:
         return runs[name]
-    run = runs.latest(key=None if name == LATEST else name)
+    if name == LATEST:
+        run = runs.latest()
+    else:
+        run = runs.latest(key=name) if name.strip() else None
     if run is not None:
         return run
     if name == LATEST:

@@ -16,13 +16,13 @@ from ttasks.console.text import cells, fit, one_line, padded
 VERSION = 1
 """Of the JSON. It changes when something is removed or gets another meaning."""
 
-_LEAST = 12  # columns that a cell is left at least
+_LEAST = (12, 4)  # columns that a cell is left: as long as that is enough, and at least
 
 
 def say_json(kind: str, content: Mapping[str, Any]) -> None:
     """Print an object as ``cli.schema.json`` describes it, on one line."""
     document = {"format": f"ttasks-{kind}", "version": VERSION, **content}
-    print(json.dumps(document, default=str, allow_nan=False))
+    print(json.dumps(document, allow_nan=False))
 
 
 def moment(value: datetime | None) -> str | None:
@@ -72,9 +72,8 @@ def _narrow(widths: list[int], room: int | None) -> None:
     if room is None:
         return
     excess = sum(widths) + 2 * (len(widths) - 1) - room
-    for number in reversed(range(len(widths))):
-        if excess <= 0:
-            return
-        cut = min(excess, max(0, widths[number] - _LEAST))
-        widths[number] -= cut
-        excess -= cut
+    for least in _LEAST:
+        for number in reversed(range(len(widths))):
+            cut = max(0, min(excess, widths[number] - least))
+            widths[number] -= cut
+            excess -= cut

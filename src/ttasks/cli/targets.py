@@ -26,7 +26,12 @@ EXECUTOR = "build_executor"
 """The function, if a module has one, that makes the executor of a run from its store."""
 
 Imported = TypeVar("Imported")
-_OURS = os.path.dirname(os.path.abspath(__file__))
+_NOT_THEIRS = (
+    os.path.dirname(os.path.abspath(__file__)) + os.sep,
+    os.path.dirname(importlib.__file__) + os.sep,
+    "<frozen importlib",
+)
+"""Where frames of a traceback come from that are not the user's: this package, and the import."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,7 @@ def _own_frames(trace: TracebackType | None) -> TracebackType | None:
     """The traceback from the first frame of the user's program on."""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if not file.startswith((_OURS, "<frozen importlib")) and "importlib" not in file:
+        if not file.startswith(_NOT_THEIRS):
             return trace
         trace = trace.tb_next
     return None
