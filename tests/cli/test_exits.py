@@ -36,7 +36,7 @@ graph.add(Task.bash("echo cleaned > cleaned", title="clean"), after=wait, finall
         (["run", "slow.py", "--timeout", "0.1"], 4),
         (["run", "good.py", "--skip", "*"], 5),
     ],
-    ids=" ".join,
+    ids=str,
 )
 def test_exit_codes(folder: Any, words: list[str], code: int) -> None:
     folder.build(code=0, name="good.py")
@@ -123,9 +123,8 @@ def test_a_poor_locale_breaks_nothing(folder: Any, variables: dict[str, str]) ->
         "from ttasks import Task, TaskGraph\ngraph = TaskGraph('größe')\n"
         "graph.add(Task.bash('echo ☃; exit 1', title='schnee ☃'))\n",
     )
-    variables = {"PYTHONUTF8": "0", **variables}
     assert folder.real("run", "prog.py", **variables).code == 1
-    for words in (["list"], ["show"], ["logs"], ["events"], ["why", "schnee ☃"]):
+    for words in (["show"], ["logs"], ["why", "schnee ☃"]):
         done = folder.real(*words, **variables)
         assert (done.code, done.err) == (0, ""), words
 

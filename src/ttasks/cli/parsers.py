@@ -69,6 +69,7 @@ def parse(argv: list[str]) -> Namespace:
         parser.error(f"there is no command {argv[0]!r}{hint}")
     options: Namespace = parser.parse_args(argv)
     options.words = words
+    options.argv = [*argv, *(["--", *words] if words else [])]
     return options
 
 
@@ -202,6 +203,12 @@ def _add_run(add: Add) -> None:
     _add_selection(parser)
     parser.add_argument(
         "-n", "--dry-run", action="store_true", help="print what would run, in order, and why"
+    )
+    parser.add_argument(
+        "-w",
+        "--watch",
+        action="store_true",
+        help="run again whenever files below this folder or that of TARGET change (extra `watch`)",
     )
     _add_views(parser)
     _add_json(parser, "print the report as JSON to stdout, and everything else to stderr")
@@ -388,4 +395,5 @@ _COMMANDS: Sequence[Callable[[Add], None]] = (
     _add_cancel,
     _add_prune,
     _add_check,
+    _add_completion,
 )

@@ -36,6 +36,10 @@ def execute(options: Namespace) -> int:
     if options.help:
         return _help(load(options.target))
     _check(options)
+    if options.watch:
+        from ttasks.cli.watch import watch
+
+        return watch(options)
     stdout = sys.stdout
     with ExitStack() as stack:
         if options.json:  # what the program prints must not get between
@@ -68,6 +72,9 @@ def _check(options: Namespace) -> None:
         raise CommandError(f"--{needs_ledger[0]} needs a ledger, so it cannot go with --no-store")
     if options.json and options.console == "jsonl":
         raise CommandError("--json prints the report, --console jsonl the events; choose one")
+    if options.watch and (options.json or options.dry_run):
+        other = "--json" if options.json else "--dry-run"
+        raise CommandError(f"--watch runs again and again, so it cannot go with {other}")
     if options.report:
         check_reports(options.report)
 
