@@ -23,9 +23,11 @@ class Parser(ArgumentParser):
     Attributes:
         arguments: in the order in which they were added.
         commands: the parsers of the commands by name, in the order of the help.
+        remarks: what is said of groups of arguments.
     """
 
     def __init__(self, **options: Any) -> None:
+        self.remarks: list[str] = []
         self.arguments: list[Action] = []
         self.commands: dict[str, Parser] = {}
         super().__init__(allow_abbrev=False, **options)
@@ -215,12 +217,13 @@ def _add_run(add: Add) -> None:
 
 
 def _add_selection(parser: Parser) -> None:
-    group = parser.add_argument_group(
-        "a part of the graph",
+    remark = (
         "NAME is a key or title, or a pattern such as 'test-*'; each option may be given again. "
         "What is left out, but needed, must have succeeded in the ledger. Finally tasks of what "
-        "runs come along.",
+        "runs come along."
     )
+    parser.remarks.append(remark)
+    group = parser.add_argument_group("a part of the graph", remark)
     for flag, text in (
         ("--only", "run these tasks"),
         ("--skip", "leave these tasks out"),
