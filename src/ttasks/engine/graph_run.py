@@ -101,16 +101,16 @@ class GraphRun:
 
     def run(self) -> None:
         """Run the graph; see `TaskGraph.run`."""
-        state = state_of(self._graph)
-        with state.lock:
-            if state.active:
-                raise GraphError(f"Graph {self._graph.title!r} is running already")
-            # In this order, so that a request to stop an active graph reaches this run.
-            before, state.handle = state.handle, self
-            state.active = True
-        latest = None if state.run is None else source_of(state.run)
-        history = self._history
+        state, history = state_of(self._graph), self._history
+        is_mine = False
         try:
+            with state.lock:
+                if state.active:
+                    raise GraphError(f"Graph {self._graph.title!r} is running already")
+                # In this order, so that a request to stop an active graph reaches this run.
+                before, state.handle = state.handle, self
+                is_mine = state.active = True
+            latest = None if state.run is None else source_of(state.run)
             try:
                 run = self._prepare()
             except BaseException as error:
@@ -128,7 +128,8 @@ class GraphRun:
             self.started_at = datetime.now(UTC)
             self._carry_out(run)
         finally:
-            state.active = False
+            if is_mine:
+                state.active = False
             history.let_go()
 
     def _prepare(self) -> Run:
