@@ -73,6 +73,7 @@ class History:
         outer: the attempt that the run is part of; None if there is none.
 
     Attributes:
+        id: of the run.
         began: when it began, by the executor's clock.
         parent, graph_ids: see `ttasks.model.run.RunSource`.
         number: see `Run`.
@@ -86,6 +87,7 @@ class History:
     _children: deque[tuple[str, float, History]] | None = None
 
     def __init__(self, services: Services, subject: str, outer: Attempt | None) -> None:
+        self.id = new_id()
         self._services = services
         self._subject = subject
         self._outer = outer
@@ -110,11 +112,6 @@ class History:
             source = source_of(run)
             assert isinstance(source, History)
             source.add_child(task_id, start, self)
-
-    @property
-    def id(self) -> str:
-        """See `Run`."""
-        raise NotImplementedError
 
     @property
     def graph_ids(self) -> frozenset[str]:
@@ -194,7 +191,6 @@ class GraphHistory(History):
         super().__init__(services, graph.id, outer)
         self.start()
         redactor = services.redactor
-        self._id = new_id()
         self._key = graph.key
         self._title = graph.title if redactor is None else redactor.text(graph.title)
         self._options = options
@@ -208,11 +204,6 @@ class GraphHistory(History):
         self._over = sync.Event()
         self._cancel = cancel
         self.elsewhere: set[int] = set()
-
-    @property
-    def id(self) -> str:
-        """See `Run`."""
-        return self._id
 
     def begin(
         self,
@@ -257,7 +248,7 @@ class GraphHistory(History):
 
         outcome, error, duration, ended_at = self._ending or ("running", None, None, None)
         return RunFacts(
-            id=self._id,
+            id=self.id,
             number=self.number,
             graph_id=self._subject,
             graph_key=self._key,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from os import getpid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ttasks.engine.history import History, host
-from ttasks.model.ids import new_id
-from ttasks.model.notes import Notes, notes_since
+from ttasks.model.notes import Notes
 from ttasks.model.run import OUTCOMES, Opening, poll_end
 
 # As in `ttasks.engine.history`.
@@ -36,7 +35,7 @@ class SingleHistory(History):
 
     is_single = True
     _place: tuple[Plan, int] | None = None
-    _kept: tuple[Any, ...] = (None, None, None, 0, None, None)
+    _kept = Notes()
 
     def __init__(
         self,
@@ -51,13 +50,6 @@ class SingleHistory(History):
         self._workers = workers
         self._cancel = cancel
 
-    @property
-    def id(self) -> str:
-        """See `Run`; made when somebody asks for it."""
-        found = self.__dict__.get("_id")
-        # Two threads may make one; the first one counts.
-        return found or self.__dict__.setdefault("_id", new_id())  # type: ignore[no-any-return]
-
     def begin(self, plan: Plan, node: int) -> None:
         """Take down where the task is; its run begins when it is ready."""
         self._place = plan, node
@@ -70,27 +62,14 @@ class SingleHistory(History):
     def keep(self) -> None:
         """Keep what the plan has noted, as it is about to forget."""
         if self._place is not None:
-            self._kept, self._place = self._noted(*self._place), None
-
-    @staticmethod
-    def _noted(plan: Plan, node: int) -> tuple[Any, ...]:
-        """The parts of `Notes`, by the clock: most are never asked for."""
-        return (
-            plan.ready[node],
-            None,
-            plan.started[node],
-            plan.slots[node],
-            plan.waits.get(node),
-            plan.ended[node],
-        )
+            self._kept, self._place = self.notes(), None
 
     def notes(self, ended: float | None = None) -> Notes:
         """What the plan has noted of the task; ``ended`` if its end is still to be noted."""
         place = self._place
-        ready, _, started, slot, waits, noted = self._kept if place is None else self._noted(*place)
-        return notes_since(
-            self.began, ready, None, started, slot, waits, noted if ended is None else ended
-        )
+        if place is not None:
+            return place[0].notes(place[1], ended, self.began)
+        return self._kept if ended is None else self._kept._replace(ended=ended - self.began)
 
     def opening(self) -> Opening:
         """See `ttasks.model.run.RunSource`."""

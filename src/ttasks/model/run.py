@@ -102,15 +102,11 @@ class Run:
         "'echo hello' ran as it depends on nothing."
     """
 
-    __slots__ = ("__weakref__", "_source")
+    __slots__ = ("__weakref__", "_source", "id")
 
     def __init__(self, source: RunSource) -> None:
         self._source = source
-
-    @property
-    def id(self) -> str:
-        """Identity of the run, a uuid4 as str."""
-        return self._source.id
+        self.id = source.id  # an attribute: each event of a ledger asks for it
 
     @property
     def number(self) -> int:
