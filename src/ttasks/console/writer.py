@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ParamSpec
 
 from ttasks import sync
-from ttasks.console.board import OF_RUNS
 from ttasks.engine.history import GraphHistory
 from ttasks.model.clock import SYSTEM_CLOCK
-from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.event import RUN_EVENTS, TaskEvent, TaskEventType
 from ttasks.model.run import source_of
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ class Writer:
             with self._lock:
                 self._queued -= len(item.output_chunk)
         now = SYSTEM_CLOCK.now()
-        if item.type in OF_RUNS:
+        if item.type in RUN_EVENTS:
             self._handle_run(item, now)
             return
         row = self._board.apply(item, now)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ttasks.model.facts import RunFacts, Span, WaitReason
 from ttasks.model.status import TaskStatus
 from ttasks.report.entries import ReportEntry, entries_of
-from ttasks.report.labels import OUTCOMES, count, one_line, percent, plain, seconds
+from ttasks.report.labels import OUTCOMES, count, joined, one_line, percent, plain, seconds
 from ttasks.report.numbers import RunNumbers, numbers_of
 
 STATUS_ORDER = (
@@ -88,10 +88,7 @@ class Content:
 
     def names(self, ids: Iterable[str], most: int = 4) -> str:
         """Titles of tasks for a sentence: ``'a', 'b' and 3 more``."""
-        listed = list(ids)
-        parts = [repr(self.name(task_id)) for task_id in listed[:most]]
-        more = len(listed) - most
-        return ", ".join(parts) + (f" and {more:,} more" if more > 0 else "")
+        return joined([repr(self.name(task_id)) for task_id in ids], most)
 
     def reason(self, span: Span) -> str:
         """What a task waited for in a span, with names; ``running`` if it ran."""
