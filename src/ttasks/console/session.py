@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from ttasks.console.board import Board
 from ttasks.console.detect import (
+    CI_SYSTEMS,
     can_draw,
-    choose_colour,
     choose_mode,
     choose_symbols,
     is_binary,
-    is_terminal,
 )
 from ttasks.console.grouped import Grouped, KeepOrder
 from ttasks.console.logfiles import LogFiles
@@ -27,6 +26,7 @@ from ttasks.console.wording import Rerun, Wording, again
 from ttasks.console.writer import Writer
 from ttasks.model.checks import check_bool, check_callable, wrong_type, wrong_value
 from ttasks.model.event import TaskEventType
+from ttasks.report.terminal import is_terminal, wants_color
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +40,7 @@ _VIEWS: dict[str, type[View]] = {
     "keep-order": KeepOrder,
     "quiet": Quiet,
 }
-_CI = ("github", "gitlab", "azure", "buildkite", "teamcity")
-MODES = ("auto", "live", *_VIEWS, "jsonl", *_CI)
+MODES = ("auto", "live", *_VIEWS, "jsonl", *CI_SYSTEMS.values())
 """What ``mode`` may be."""
 
 
@@ -86,7 +85,7 @@ class Console:
             from ttasks.console.jsonl import JsonLines
 
             return JsonLines(self._board, wording)
-        if self.mode in _CI:
+        if self.mode in CI_SYSTEMS.values():
             from ttasks.console.ci.view import FORMS, CiView
 
             return CiView(self._board, wording, FORMS[self.mode](os.environ))
@@ -213,7 +212,7 @@ def console(
     elif mode == "live" and not can_draw(stream, os.environ):
         mode = "plain"
     style = Style(
-        colour=mode != "jsonl" and choose_colour(color, stream, os.environ),
+        colour=mode != "jsonl" and wants_color(color, stream, os.environ),
         symbols=choose_symbols(stream, os.environ),
     )
     log_files = None if logs is None else LogFiles(logs)

@@ -51,6 +51,7 @@ def test_a_wrong_colour_is_an_error() -> None:
         ({"NO_COLOR": "1"}, True, False),
         ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False, False),
         ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "0"}, False, False),
         ({"CLICOLOR_FORCE": "1"}, False, True),
         ({"CLICOLOR_FORCE": "0"}, False, False),
         ({"TERM": "dumb"}, True, False),
