@@ -124,6 +124,11 @@ def seconds(value: float | None) -> str:
     return f"{minutes // 60}h {minutes % 60:02d}m"
 
 
+def rounded(moment: float | None) -> float | None:
+    """Seconds for programs, down to microseconds."""
+    return None if moment is None else round(moment, 6)
+
+
 def percent(share: float | None) -> str:
     """A share of 1 for people: ``71 %``."""
     return "-" if share is None else f"{100 * share:.0f} %"

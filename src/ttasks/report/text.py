@@ -82,9 +82,7 @@ class _Page:
 
     def _about(self, entry: ReportEntry, room: int) -> str:
         content = self._content
-        title = content.name(entry.id)
-        if len(entry.path) > 1:
-            title = " / ".join((*entry.path[1:], title))
+        title = content.full_name(entry)
         notes = [text for text in (content.flags(entry), content.note(entry)) if text]
         if notes:
             title = shortened(title, max(room // 2, 12)) + f"  ({'; '.join(notes)})"

@@ -78,7 +78,7 @@ function waitWords(span) {
 }
 
 function namesBefore(task) {
-  return task.path.slice(1).map((name) => `${name} / `).join("");
+  return task.path.map((name) => `${name} / `).join("");
 }
 
 function section(title, ...controls) {
