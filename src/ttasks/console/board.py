@@ -227,6 +227,14 @@ class Board:
         if self.current is section:
             self.current = next(iter(self.sections.values()), None)
 
+    def forget_alone(self, row: Row) -> None:
+        """Forget a task without a graph that has ended well, for nothing asks for it any more.
+
+        One that has not is in the summary; if it is run again, it is the same row.
+        """
+        if row.section.run_id == "" and row.status.is_sink and not row.status.is_bad:
+            self.rows.pop(row.task_id, None)
+
     def row_of(self, event: TaskEvent, now: float) -> Row:
         """The row of a task, which is made if it is new."""
         row = self.rows.get(event.task_id)

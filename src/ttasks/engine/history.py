@@ -44,7 +44,8 @@ class Planned(NamedTuple):
     """A task of a graph as it is known when a run begins.
 
     Attributes:
-        task_id, title, key, groups: see `Task`; without secrets.
+        task_id, title, key: see `Task`; without secrets.
+        groups: those of its groups that have a limit.
         after: ids of its direct dependencies.
         required, is_finally: its flags in the graph.
         had_ended: it had ended before the run.
@@ -293,7 +294,7 @@ class GraphHistory(History):
                 node.task.id,
                 shown(node.task).title,
                 node.task.key,
-                _names(node.task.group),
+                () if self._plan is None else self._plan.groups_of(number),
                 tuple([upstream.id for upstream in node.after]),
                 node.required,
                 node.finally_,
