@@ -76,7 +76,7 @@ class Prints:
             if is_open:
                 begun, owner = self._begun.pop(thread, ("", context))
                 is_mine = owner is context
-                *lines, rest = (begun * is_mine + text).split("\n")
+                *lines, rest = ((begun if is_mine else "") + text).split("\n")
                 if rest:
                     self._begun[thread] = rest, context
         if not is_open:

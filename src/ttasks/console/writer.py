@@ -198,6 +198,9 @@ class Writer:
         self._guard(self._note_missed)  # while the row is there, and above its last line
         self._guard(self._view.event, row, item)
         self._board.forget_alone(row)
+        is_alone = item.run is not None and source_of(item.run).is_single
+        if self._logs is not None and is_alone and item.retry_in is None:
+            self._logs.forget(item.run_id or "")
 
     def _handle_run(self, event: TaskEvent, now: float) -> None:
         run, board, view = event.run, self._board, self._view

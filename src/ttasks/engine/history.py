@@ -475,7 +475,3 @@ def _options(options: RunOptions) -> dict[str, Any]:
 
 def _nothing() -> None:
     """There is nothing left to cancel."""
-
-
-def _names(group: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (group,) if isinstance(group, str) else tuple(group or ())
