@@ -10,7 +10,6 @@ from os import getpid
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttasks import sync
-from ttasks.model.groups import groups_of
 from ttasks.model.ids import new_id
 from ttasks.model.notes import Notes
 from ttasks.model.run import Opening, Run, source_of
@@ -41,7 +40,8 @@ class Planned(NamedTuple):
     """A task of a graph as it is known when a run begins.
 
     Attributes:
-        task_id, title, key, groups: see `Task`; without secrets.
+        task_id, title, key: see `Task`; without secrets.
+        groups: those of its groups that have a limit.
         after: ids of its direct dependencies.
         required, is_finally: its flags in the graph.
         had_ended: it had ended before the run.
@@ -281,7 +281,7 @@ class GraphHistory(History):
                 node.task.id,
                 shown(node.task).title,
                 node.task.key,
-                groups_of(node.task),
+                () if self._plan is None else self._plan.groups_of(number),
                 tuple([upstream.id for upstream in node.after]),
                 node.required,
                 node.finally_,
