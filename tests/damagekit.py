@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -30,6 +30,7 @@ from ttasks import (
     TaskContext,
     TaskExecutor,
     TaskGraph,
+    TaskStatus,
     TaskType,
 )
 
@@ -109,8 +110,16 @@ PARTS: tuple[Part, ...] = (
     ("lists", lambda store: list(_pages(store))),
     ("graphs", lambda store: [_graph(store.graphs[key]) for key in store.graphs]),
     ("keyed", lambda store: store.graphs.keyed(KEY)),
+    ("by status", lambda store: [store.tasks.list(one).tasks for one in TaskStatus]),
+    ("counts by graph", lambda store: [store.tasks.counts(key) for key in store.graphs]),
     ("events", lambda store: store.events.read()),
+    ("events by task", lambda store: [store.events.read(task=key) for key in store.tasks]),
+    ("events by graph", lambda store: [store.events.read(graph=key) for key in store.graphs]),
+    ("last event", lambda store: store.events.last),
     ("running", lambda store: store.running()),
+    ("runs", lambda store: [repr(store.runs[key].facts()) for key in store.runs]),
+    ("list of runs", lambda store: ([run.id for run in store.runs.list()], len(store.runs))),
+    ("runs by key", lambda store: [run.id for run in store.runs.list(key=KEY)]),
 )
 
 
@@ -178,7 +187,7 @@ def resume(path: Path) -> tuple[set[str], dict[str, Any]]:
     return ran, values
 
 
-def look(path: Path, expected: Expected) -> tuple[bool, list[str]]:
+def look(path: Path, expected: Expected, *, resumes: bool = True) -> tuple[bool, list[str]]:
     """Read everything and resume; whether anything was refused, and what was wrong."""
     refused, wrong = False, []
 
@@ -215,7 +224,8 @@ def look(path: Path, expected: Expected) -> tuple[bool, list[str]]:
             else:
                 if is_sound and refused:
                     wrong.append("check finds nothing")
-    attempt("resume", lambda: resume(path), (expected.ran, expected.values))
+    if resumes:
+        attempt("resume", lambda: resume(path), (expected.ran, expected.values))
     return refused, wrong
 
 
@@ -227,6 +237,8 @@ TABLES = {
     "results": "task",
     "graphs": "seq",
     "owners": "seq",
+    "events": "seq",
+    "runs": "seq",
 }
 
 
@@ -294,6 +306,60 @@ def swap_rows(path: Path, chosen: random.Random) -> str:
             text = f"UPDATE {table} SET {', '.join(f'{name}=?' for name in some)} WHERE {key}=?"
             connection.execute(text, (*(values[name] for name in some), place))
     return f"rows {one} and {other} of {table}: {some}"
+
+
+class Cell(NamedTuple):
+    """One column of one row, and what stands there."""
+
+    table: str
+    column: str
+    key: dict[str, Any]
+    value: Any
+
+
+def cells(path: Path, chosen: random.Random, most: int) -> list[Cell]:
+    """The columns of ``most`` rows of each table, and those of the first and the last row."""
+    found = []
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'"):
+            about = connection.execute(f"PRAGMA table_info({table})").fetchall()
+            keys = [row["name"] for row in about if row["pk"]] or ["name"]
+            rows = connection.execute(f"SELECT * FROM {table}").fetchall()
+            some = dict.fromkeys(rows[:1] + rows[-1:] + chosen.sample(rows, min(most, len(rows))))
+            for row in some:
+                key = {name: row[name] for name in keys}
+                found += [Cell(table, name, key, row[name]) for name in row.keys()]  # noqa: SIM118
+    return found
+
+
+def others(value: Any) -> list[Any]:
+    """Values that are not this one, of all types, near and far."""
+    found: list[Any] = [None, 0, 1, 10**6, -1, "x", b"x", 1.5, *map(str, TaskStatus)]
+    if isinstance(value, int):
+        found += [value + 1, value - 1, value ^ 1 << 20, value ^ 64, value * 256, -value, ~value]
+    elif isinstance(value, str):
+        found += [value[:-1], value + "a", chr(ord(value[0]) ^ 1) + value[1:], value.encode()]
+    return [one for one in found if type(one) is not type(value) or one != value]
+
+
+def change(path: Path, cell: Cell, value: Any) -> bool:
+    """Write another value, and into the indexes; False if the schema forbids it."""
+    where = " AND ".join(f"{name} IS ?" for name in cell.key)
+    sql = f"UPDATE {cell.table} SET {cell.column}=? WHERE {where}"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        try:
+            connection.execute(sql, (value, *cell.key.values()))
+        except sqlite3.IntegrityError:
+            return False
+        return True
+
+
+def remove(path: Path, cell: Cell) -> None:
+    """Remove the row."""
+    where = " AND ".join(f"{name} IS ?" for name in cell.key)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"DELETE FROM {cell.table} WHERE {where}", [*cell.key.values()])
 
 
 WAYS = (flip_bytes, flip_bytes, flip_bytes, cut, zero_page, swap_pages, swap_rows)

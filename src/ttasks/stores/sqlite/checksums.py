@@ -25,6 +25,11 @@ from ttasks.stores.sqlite.plain import Text
 MASK = 0x7FFF_FFFF
 OWNER_FACTOR = 40_503 << 3
 """The owner of a task may be known to SQLite only, which adds its number, times this."""
+TASK_MODULUS = 257
+"""An event's checksum, less its number, and its task leave the same remainder: SQL can compare.
+
+No byte of a number can change without changing that, as 257 is a prime above 255.
+"""
 STATUS_CODES = {status.value: number for number, status in enumerate(TaskStatus)}
 """The last three bits of the checksum of a row of ``tasks``, so that rows can be counted by SQL."""
 
@@ -80,13 +85,18 @@ def of_event(
     details: str | None,
     chunk: Text | None,
 ) -> int:
-    """The checksum of a row of ``events``, to which its number is added."""
+    """The checksum of a row of ``events``, to which `with_task` and its number are added."""
     text = f"{task_id} {kind} {at} {previous} {status} {attempt}"
     found = crc32(text.encode("utf-8", "surrogatepass"))
     if error is not None or details is not None or chunk is not None:
         rest = repr((error, details, chunk))
         found = crc32(rest.encode("utf-8", "surrogatepass"), found)
     return found >> 1
+
+
+def with_task(checksum: int, number: int) -> int:
+    """The checksum of an event, changed to tell the number of its task by its remainder."""
+    return checksum + (number - checksum) % TASK_MODULUS
 
 
 def of_work(
@@ -120,6 +130,13 @@ def check(kept: object, expected: object, what: str) -> None:
     """Raise StoreError unless a row has the checksum that its columns call for."""
     if kept != expected:
         raise damaged(what, "its checksum does not fit what it holds")
+
+
+def check_status(kept: object, status: str, what: str) -> None:
+    """Raise StoreError unless the checksum of a row of ``tasks`` is of this status."""
+    code = STATUS_CODES.get(status)
+    if not isinstance(kept, int) or code is None or (kept if kept >= 0 else ~kept) & 7 != code:
+        raise damaged(what, f"its status is {status!r}, and its checksum is of another")
 
 
 def damaged(what: str, why: object) -> StoreError:

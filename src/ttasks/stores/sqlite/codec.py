@@ -314,7 +314,9 @@ def insert_events(connection: Connection, rows: Iterable[Sequence[Any]]) -> None
         number = connection.number_of(row[-1])
         if number is None:
             raise StoreError(f"The ledger has no task {row[-1]!r} for an event; save it first")
-        connection.execute(_INSERT_EVENT, (number, *row[:-1]))
+        *columns, checksum, _ = row
+        checksum = checksums.with_task(checksum, number)
+        connection.execute(_INSERT_EVENT, (number, *columns, checksum))
 
 
 def check_state(row: Sequence[Any], result: int | None) -> None:
@@ -331,6 +333,8 @@ def check_state(row: Sequence[Any], result: int | None) -> None:
     what = f"task {task_id!r}"
     if listed not in (0, 1):
         raise checksums.damaged(what, f"listed is {listed!r}")
+    if owner is not None and not isinstance(owner, int):
+        raise checksums.damaged(what, f"its owner is {owner!r}")
     plain = checksums.of_state(task_id, status, updated_at, blocked_by, error, result)
     checksums.check(checksum, checksums.with_owner(plain, owner, bool(listed)), what)
 

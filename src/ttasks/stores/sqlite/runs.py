@@ -47,6 +47,13 @@ WHERE status='running' AND listed AND owner=? AND (
     id=? OR seq IN (SELECT task FROM nodes JOIN graphs ON graphs.seq=graph WHERE graphs.id=?)
 )
 """
+# Numbers are never used again, so that events of a deleted run are of no other.
+_NEXT_RUN = """
+1 + max(
+    (SELECT coalesce(max(seq), 0) FROM runs),
+    coalesce((SELECT seq FROM sqlite_sequence WHERE name='runs'), 0)
+)
+"""
 
 
 class _Open(NamedTuple):
@@ -124,13 +131,18 @@ class LedgerRuns(Mapping[str, Run]):
         if check_optional_str("key", key) is not None:
             where.append("key=?")
             values.append(to_text(cast(str, key)))
-        if not nested:
-            where.append("parent IS NULL")
-        most = -1 if limit is None else check_int("limit", limit, least=1)
-        sql = f"SELECT id FROM runs WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?"
+        if limit is not None:
+            check_int("limit", limit, least=1)
+        sql = f"{SELECT} WHERE {' AND '.join(where)} ORDER BY runs.seq DESC"
+        found: list[str] = []
         with self._ledger.reading() as connection:
-            rows = connection.execute(sql, (*values, most)).fetchall()
-        return tuple(self._run(run_id) for (run_id,) in rows)
+            # Which run is inside of another is known once its row has been checked.
+            for row in map(checked, connection.execute(sql, values)):
+                if nested or row.parent is None:
+                    found.append(row.id)
+                    if len(found) == limit:
+                        break
+        return tuple(map(self._run, found))
 
     def latest(
         self, *, graph: TaskGraph | Task | str | None = None, key: str | None = None
@@ -212,8 +224,9 @@ class LedgerRuns(Mapping[str, Run]):
     ) -> _Open:
         key = to_optional(opening.key)
         column, value = ("subject", opening.subject) if key is None else ("key", key)
-        (number,) = connection.execute(
-            f"SELECT coalesce(max(number), 0) + 1 FROM runs WHERE {column}=?", (value,)
+        number, seq = connection.execute(
+            f"SELECT coalesce(max(number), 0) + 1, {_NEXT_RUN} FROM runs WHERE {column}=?",
+            (value,),
         ).fetchone()
         facts: dict[str, Any] = {
             "title": opening.title,
@@ -230,9 +243,8 @@ class LedgerRuns(Mapping[str, Run]):
         text = to_json(facts)
         values = (run.id, opening.subject, number, key, owner, outer, started_at)
         row = (*values, None, text, None, None)
-        cursor = connection.execute(INSERT, (*row, checksum_of(row)))
-        assert cursor.lastrowid is not None
-        return _Open(run, cursor.lastrowid, (*values, text))
+        connection.execute(INSERT, (seq, *row, checksum_of(seq, row)))
+        return _Open(run, seq, (*values, text))
 
     def _holder(self, connection: sqlite3.Connection, key: Any) -> Holder | None:
         """Who runs the graphs of a key, if anybody does."""
@@ -295,8 +307,8 @@ class LedgerRuns(Mapping[str, Run]):
             *values, facts = known.values
             row = (*values, outcome, facts, known.nodes, text)
             connection.execute(
-                "UPDATE runs SET outcome=?, nodes=?, ending=?, checksum=? WHERE seq=?",
-                (outcome, known.nodes, text, checksum_of(row), known.seq),
+                "UPDATE runs SET outcome=?, nodes=?, ending=?, checksum=? + after WHERE seq=?",
+                (outcome, known.nodes, text, checksum_of(known.seq, row), known.seq),
             )
 
         self._ledger.writer.write(work)
@@ -338,6 +350,6 @@ def _interrupt(connection: sqlite3.Connection, row: Row) -> None:
     """Note that a run was interrupted."""
     values = (*row[1:8], "interrupted", *row[9:12])
     connection.execute(
-        "UPDATE runs SET outcome='interrupted', checksum=? WHERE seq=?",
-        (checksum_of(values), row.seq),
+        "UPDATE runs SET outcome='interrupted', checksum=? + after WHERE seq=?",
+        (checksum_of(row.seq, values), row.seq),
     )

@@ -29,9 +29,9 @@ _GRAPHS = """
 SELECT seq AS number, id, title, key, created_at, updated_at, shape, run_error, saved FROM graphs
 """
 _EVENTS = """
-SELECT events.seq AS number, tasks.id, events.type, at, previous, events.status, attempt,
-    events.error, events.details, chunk
-FROM events JOIN tasks ON tasks.seq=events.task
+SELECT events.seq AS number, events.task, coalesce(tasks.id, deleted.id), events.type, at, previous,
+    events.status, attempt, events.error, events.details, chunk
+FROM events LEFT JOIN tasks ON tasks.seq=events.task LEFT JOIN deleted ON deleted.task=events.task
 """
 _OWNERS = "SELECT seq AS number, host, boot, pid, started, opened_at FROM owners"
 _NODES = """
@@ -59,8 +59,9 @@ def seal(connection: sqlite3.Connection) -> None:
         run("UPDATE graphs SET shape=? WHERE seq=?", (shape, seq))
     for seq, *columns in _rows(connection, _GRAPHS):
         run("UPDATE graphs SET checksum=? WHERE seq=?", (checksums.of_columns(seq, *columns), seq))
-    for seq, *columns in _rows(connection, _EVENTS):
-        run("UPDATE events SET checksum=? WHERE seq=?", (checksums.of_event(*columns) + seq, seq))
+    for seq, task, *columns in _rows(connection, _EVENTS):
+        checksum = checksums.with_task(checksums.of_event(*columns), task) + seq
+        run("UPDATE events SET checksum=? WHERE seq=?", (checksum, seq))
     for seq, *columns in _rows(connection, _OWNERS):
         checksum = checksums.of_columns(seq, *columns)
         run("UPDATE owners SET checksum=? WHERE seq=?", (checksum, seq))

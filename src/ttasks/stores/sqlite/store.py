@@ -36,7 +36,8 @@ from ttasks.stores.sqlite.connection import (
     translated,
 )
 from ttasks.stores.sqlite.details import SECRET_VARIABLES, secret_names
-from ttasks.stores.sqlite.graphs import LedgerGraphs, delete_stray_events, prune
+from ttasks.stores.sqlite.event_rows import delete_stray_events
+from ttasks.stores.sqlite.graphs import LedgerGraphs, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
 from ttasks.stores.sqlite.owners import Owners, RunningTask
@@ -254,7 +255,7 @@ class SQLiteStore:
         if check_moment("before", before) is None:
             raise wrong_type("before", before, "an aware datetime")
         micros = to_micros(before)
-        return int(self._ledger.writer.write(lambda connection: prune(connection, micros)))
+        return int(self._ledger.writer.write(lambda at: prune(at, self._path, micros)))
 
     def check(self) -> list[str]:
         """Read everything, and return what is damaged: a line for each row, or none at all.
@@ -270,7 +271,7 @@ class SQLiteStore:
         """
         from ttasks.stores.sqlite.check import Check
 
-        check = Check(self._ledger, self._decode, self._graphs, self._events, self._runs)
+        check = Check(self._ledger, self._decode, self._graphs, self._runs)
         check.run()
         return check.problems
 
@@ -282,7 +283,7 @@ class SQLiteStore:
         Raises:
             StoreError: there is not enough space, or others are using the file.
         """
-        self._ledger.writer.write(delete_stray_events)
+        self._ledger.writer.write(lambda at: delete_stray_events(at, self._path))
         with self._ledger.writing() as connection, translated(self._path):
             patiently(self._path, lambda: connection.execute("VACUUM"))
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -37,6 +37,7 @@ from ttasks.stores.sqlite.codec import (
     save_task,
 )
 from ttasks.stores.sqlite.connection import Connection
+from ttasks.stores.sqlite.graph_rows import statuses
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
     ABSENT,
@@ -48,10 +49,11 @@ from ttasks.stores.sqlite.plain import (
 )
 
 _FOREVER = 2**62  # fits into an integer of SQLite
+_LEAST = -(2**63)  # damage may make any number of a row
 _IN_SHORT = f"tasks.seq, {STATE}, results.checksum, {WORK_IN_SHORT}"
 _SELECT = f"SELECT {SELECTED} FROM tasks {PARTS} WHERE id=?"
 # Whatever has the fingerprint: a condition on the rest would pass over a damaged row.
-_SAME = f"SELECT {SELECTED} FROM works JOIN tasks ON tasks.seq=works.task {RESULTS}"
+_SAME = f"SELECT {SELECTED} FROM works LEFT JOIN tasks ON tasks.seq=works.task {RESULTS}"
 _SAME += " WHERE works.fingerprint=? ORDER BY works.task DESC"
 # All rows, those of tasks that are not listed, and those of each status, as far as their checksums
 # say the same. GROUP BY would take twice as long.
@@ -138,7 +140,7 @@ class LedgerCollection(MutableMapping[str, Item], Generic[Item]):
         return row is not None and self._is_there(row)
 
     def __iter__(self) -> Iterator[str]:
-        seq, size = -1, 8
+        seq, size = _LEAST, 8
         while True:
             with self._ledger.reading() as connection:
                 rows = connection.execute(self._page, (seq, size)).fetchall()
@@ -278,16 +280,19 @@ class LedgerTasks(LedgerCollection[Task]):
         if not wanted:
             return TaskPage((), None)
         limit = min(limit, _FOREVER)
-        condition = "" if status is None else f"AND status IN ({','.join('?' * len(wanted))})"
+        condition = ""
+        if status is not None:  # by the checksum or by its name: none is passed over
+            codes = ",".join(str(checksums.STATUS_CODES[item.value]) for item in wanted)
+            names = ",".join("?" * len(wanted))
+            condition = f"AND (status IN ({names}) OR checksum & 7 IN ({codes}))"
         sql = _PAGE.format(*(("<", "DESC") if newest_first else (">", "ASC")), condition)
         bounds = (
             0 if first is None else to_micros(first),
             _FOREVER if last is None else to_micros(last),
         )
-        # Without a condition a row whose status is damaged is found as well, and seen to be that.
-        names = [item.value for item in wanted] if status is not None else []
+        values = [item.value for item in wanted] if status is not None else []
         with self._ledger.reading() as connection:
-            rows = connection.execute(sql, (*bounds, *cursor, *names, limit + 1)).fetchall()
+            rows = connection.execute(sql, (*bounds, *cursor, *values, limit + 1)).fetchall()
         page = rows[:limit]
         following = f"{page[-1][_UPDATED_AT]}.{page[-1][0]}" if len(rows) > limit else None
         return TaskPage(tuple(map(_summary, page)), following)
@@ -333,7 +338,11 @@ class LedgerTasks(LedgerCollection[Task]):
         """
         with self._ledger.reading() as connection:
             if graph is not None:
-                return dict.fromkeys(TaskStatus, 0) | _count_graph(connection, graph_id(graph))
+                key = graph_id(graph)
+                found = statuses(connection, key)
+                if found is None:
+                    raise KeyError(key)
+                return {status: found.count(status.value) for status in TaskStatus}
             total, hidden, *numbers = connection.execute(_COUNTS).fetchone()
         if hidden + sum(numbers) != total:
             raise StoreError(
@@ -341,22 +350,6 @@ class LedgerTasks(LedgerCollection[Task]):
                 "fit its checksum; SQLiteStore.check says which"
             )
         return dict(zip(TaskStatus, numbers, strict=True))
-
-
-def _count_graph(connection: Connection, key: str) -> dict[TaskStatus, int]:
-    """The number of tasks of a graph by status; raises KeyError if there is none."""
-    found = connection.execute("SELECT seq FROM graphs WHERE id=?", (to_text(key),)).fetchone()
-    if found is None:
-        raise KeyError(key)
-    rows = connection.execute(
-        "SELECT status, count(*) FROM nodes JOIN tasks ON tasks.seq=nodes.task"
-        " WHERE nodes.graph=? GROUP BY status",
-        found,
-    ).fetchall()
-    try:
-        return {TaskStatus(name): int(number) for name, number in rows}
-    except DAMAGE as problem:
-        raise checksums.damaged(f"a task of graph {key!r}", problem) from problem
 
 
 def delete_task(connection: Connection, key: str) -> bool:
