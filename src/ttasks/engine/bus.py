@@ -207,9 +207,16 @@ def _note(error: BaseException, callback: Callback, event: TaskEvent) -> None:
     """Add a note to an exception that says where it came from, once and if its class allows it."""
     try:
         if not any(str(note).startswith(_NOTE) for note in getattr(error, "__notes__", ())):
-            error.add_note(f"{_NOTE} {callback!r} at {event.type.value} of task {event.task_id}")
+            error.add_note(f"{_NOTE} {callback!r} at {event.type.value} of {_subject(event)}")
     except BaseException:  # the exception may be frozen, a __repr__ may be broken
         pass
+
+
+def _subject(event: TaskEvent) -> str:
+    """What an event is of: a task, or a run as a whole."""
+    if event.run is not None and not event.task_id:
+        return f"run {event.run.id}"
+    return f"task {event.task_id}"
 
 
 def _place(error: BaseException) -> Place:
@@ -228,11 +235,11 @@ def _log(error: BaseException, callback: Callback, event: TaskEvent) -> None:
 
     try:
         logging.getLogger("ttasks").warning(
-            "subscriber %r raised %s at the event %r of task %s",
+            "subscriber %r raised %s at the event %r of %s",
             callback,
             type(error).__name__,
             event.type.value,
-            event.task_id,
+            _subject(event),
             exc_info=error,
         )
     except BaseException:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ttasks.model.event import TaskEventType, make_event
 from ttasks.model.status import TaskStatus
+from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
-    from ttasks.model.result import TaskResult
     from ttasks.model.run import Run
     from ttasks.model.task import Task
 
@@ -40,10 +40,13 @@ def is_kept(value: Any) -> bool:
     return not getattr(type(value), "is_absent", False)
 
 
-def reusable(old: Task, task_id: str) -> TaskResult:
-    """The result of an earlier task, for another one."""
-    assert old.result is not None
-    return replace(old.result, task_id=task_id, reused=True)
+def take_over(task: Task, old: Task) -> bool:
+    """Let a PENDING task take over the result of an earlier one; False if it cannot."""
+    return (
+        is_same(task, old)
+        and old.result is not None
+        and lifecycle_of(task).take_over(replace(old.result, task_id=task.id, reused=True))
+    )
 
 
 def announce_reused(tasks: Sequence[Task], run: Run | None, recorder: Recorder) -> None:

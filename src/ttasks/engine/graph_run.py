@@ -101,16 +101,16 @@ class GraphRun:
 
     def run(self) -> None:
         """Run the graph; see `TaskGraph.run`."""
-        state = state_of(self._graph)
-        with state.lock:
-            if state.active:
-                raise GraphError(f"Graph {self._graph.title!r} is running already")
-            # In this order, so that a request to stop an active graph reaches this run.
-            before, state.handle = state.handle, self
-            state.active = True
-        latest = None if state.run is None else source_of(state.run)
-        history = self._history
+        state, history = state_of(self._graph), self._history
+        is_mine = False
         try:
+            with state.lock:
+                if state.active:
+                    raise GraphError(f"Graph {self._graph.title!r} is running already")
+                # In this order, so that a request to stop an active graph reaches this run.
+                before, state.handle = state.handle, self
+                is_mine = state.active = True
+            latest = None if state.run is None else source_of(state.run)
             try:
                 run = self._prepare()
             except BaseException as error:
@@ -128,7 +128,8 @@ class GraphRun:
             self.started_at = datetime.now(UTC)
             self._carry_out(run)
         finally:
-            state.active = False
+            if is_mine:
+                state.active = False
             history.let_go()
 
     def _prepare(self) -> Run:
@@ -167,15 +168,9 @@ class GraphRun:
         """Make the run, now that nobody else runs graphs of this key."""
         graph, options, scheduler = self._graph, self._options, self._scheduler
         self._keep_latest()
-        done = [node.task.is_succeeded for node in nodes]
-        reasons = prepare_ledger(
+        self._reused, reasons = prepare_ledger(
             graph, nodes, topology, self._store, self._recorder, options.resume
         )
-        self._reused = [
-            node.task
-            for node, before in zip(nodes, done, strict=True)
-            if node.task.is_succeeded and not before
-        ]
         redactor = self._recorder.redactor
         title = graph.title if redactor is None else redactor.text(graph.title)
         outer = self._outer

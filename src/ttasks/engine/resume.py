@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ttasks.engine.equals import announce_reused, has_kept_result, is_same, reusable
+from ttasks.engine.equals import announce_reused, has_kept_result, take_over
 from ttasks.engine.interrupted import check_not_running, end_interrupted, run_inside
 from ttasks.errors import GraphError
 from ttasks.model.call import Call
 from ttasks.model.changes import changed_parts
 from ttasks.model.fingerprint import fingerprint_of
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import lifecycle_of, stamp
+from ttasks.model.task import stamp
 from ttasks.model.topology import in_order
 
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ def prepare_ledger(
     store: Store | None,
     recorder: Recorder,
     resume: bool,
-) -> dict[int, Reason]:
+) -> tuple[list[Task], dict[int, Reason]]:
     """Prepare a run with a store: check who runs what, set fingerprints, reuse earlier results.
 
     Errors are raised before any task of the graph has changed.
 
     Returns:
-        For a resume, why nodes were not taken over.
+        The tasks that took over a result, in the graph's order, and, for a resume, why the other
+        nodes did not.
 
     Raises:
         GraphError: the graph cannot be resumed, or one of its tasks is running elsewhere.
@@ -56,7 +57,7 @@ def prepare_ledger(
         raise GraphError("resume=True needs an executor with a store: TaskExecutor(store)")
     keys = unique_keys(graph) if graph.key is not None else {}
     if store is None:
-        return {}
+        return [], {}
     recorder.catch_up()
     before = latest(graph, store) if resume else None
     interrupted = check_not_running(graph, store, mine=True)
@@ -67,14 +68,15 @@ def prepare_ledger(
         stamp_all(nodes, topology)
     inside = run_inside(interrupted, graph if before is None else before, store)
     end_interrupted(interrupted, before, inside, recorder)
+    taken: list[int] = []
     reasons: dict[int, Reason] = {}
     if before is not None:
-        reasons = adopt(nodes, topology, keys, before)
+        taken, reasons = adopt(nodes, topology, keys, before)
     elif resume:
         reasons = dict.fromkeys(range(len(nodes)), ("first", ()))
     if reusing:
-        reuse(nodes, topology, store)
-    return {
+        taken += reuse(nodes, topology, store)
+    return [nodes[number].task for number in sorted(taken)], {
         number: reason for number, reason in reasons.items() if not nodes[number].task.is_succeeded
     }
 
@@ -146,14 +148,15 @@ def unique_keys(tasks: Iterable[Task]) -> dict[str, Task]:
 
 def adopt(
     nodes: Sequence[Node], topology: Topology, keys: dict[str, Task], before: TaskGraph
-) -> dict[int, Reason]:
+) -> tuple[list[int], dict[int, Reason]]:
     """Take over the results of tasks that SUCCEEDED in an earlier graph.
 
     The tasks become SUCCEEDED with that result, marked as ``reused``; nothing is announced.
 
     Returns:
-        Why the others were not taken over.
+        The nodes whose tasks did so, and why the others did not.
     """
+    taken: list[int] = []
     reasons: dict[int, Reason] = {}
     mine = {task.id: key for key, task in keys.items()}
     places = {node.task.id: node for node in before.nodes()}
@@ -170,14 +173,14 @@ def adopt(
         if old is None or missing:
             ends = [nodes[end].task.title for end in missing]
             reasons[number] = _not_taken_over(task, None if old is None else old.task, ends)
-        elif is_same(task, old.task):
-            if lifecycle_of(task).take_over(reusable(old.task, task.id)):
-                settled.add(number)
+        elif take_over(task, old.task):
+            settled.add(number)
+            taken.append(number)
         elif was_skipped(node, old):
             settled.add(number)
         else:
             reasons[number] = _not_taken_over(task, old.task, ())
-    return reasons
+    return taken, reasons
 
 
 def _not_taken_over(task: Task, old: Task | None, missing: Sequence[str]) -> Reason:
@@ -233,18 +236,25 @@ class Finder:
         return self._found.get(fingerprint)
 
 
-def reuse(nodes: Sequence[Node], topology: Topology, store: Store) -> None:
-    """Take over the results of SUCCEEDED tasks of the store that are the same work."""
+def reuse(nodes: Sequence[Node], topology: Topology, store: Store) -> list[int]:
+    """Take over the results of SUCCEEDED tasks of the store that are the same work.
+
+    Returns:
+        The nodes whose tasks did so.
+    """
+    taken: list[int] = []
     finder = Finder(store)
     for number in in_order(topology):
         task = nodes[number].task
         ends = topology.dependencies[number]
-        if task.reuse and all(nodes[end].task.is_succeeded for end in ends):
-            take_over_equal(task, finder)
+        ready = all(nodes[end].task.is_succeeded for end in ends)
+        if task.reuse and ready and take_over_equal(task, finder):
+            taken.append(number)
+    return taken
 
 
 def reuse_one(task: Task, upstream: Sequence[Task], store: Store, recorder: Recorder) -> bool:
-    """Do the same for a single task; True if it took over a result."""
+    """Let a task that is run by itself take over a result of the store; False if it did not."""
     if task.is_terminal and not task.can_transition_to(TaskStatus.RUNNING):
         return False
     if not (task.reuse or keeps_fingerprints(store)):
@@ -268,8 +278,4 @@ def take_over_equal(task: Task, finder: Finder) -> bool:
     if task.fingerprint is None or not task.is_pending:
         return False
     old = finder.find(task.fingerprint)
-    return (
-        old is not None
-        and is_same(task, old)
-        and lifecycle_of(task).take_over(reusable(old, task.id))
-    )
+    return old is not None and take_over(task, old)

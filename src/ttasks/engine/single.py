@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from ttasks import sync
 from ttasks.engine.attempt import Work
-from ttasks.engine.history import SingleHistory
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.engine.requests import Requests
 from ttasks.engine.run import Run
+from ttasks.engine.single_history import SingleHistory
 from ttasks.errors import InvalidTransitionError
 from ttasks.model.plan import Plan
 from ttasks.model.run import Run as PublicRun

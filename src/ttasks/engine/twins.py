@@ -14,9 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ttasks import sync
-from ttasks.engine.equals import is_same, reusable
+from ttasks.engine.equals import is_same, take_over
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import lifecycle_of
 
 if TYPE_CHECKING:
     from ttasks.engine.attempt import Work
@@ -91,11 +90,7 @@ class Twins:
             return False
         if twin is None or not is_same(task, twin):
             twin = self._ended.get(fingerprint)
-        return (
-            twin is not None
-            and is_same(task, twin)
-            and lifecycle_of(task).take_over(reusable(twin, task.id))
-        )
+        return twin is not None and take_over(task, twin)
 
     def lead(self, work: Work) -> bool:
         """Claim the fingerprint of a task until its end; False if a twin is under way."""

@@ -10,6 +10,7 @@ from ttasks.model.call import Call, name_of
 from ttasks.model.facts import AttemptFacts, RunFacts, Span, TaskFacts, WaitReason
 from ttasks.model.frames import short_repr
 from ttasks.model.frozen import fast_maker
+from ttasks.model.groups import groups_of
 from ttasks.model.notes import Notes
 from ttasks.model.status import TaskStatus
 from ttasks.model.timeline import Piece, Try, pieces, tries
@@ -93,7 +94,7 @@ def with_waits(nodes: Sequence[Seen], workers: int) -> list[Seen]:
     place in its group if another task of that is running and a worker is free, else for a worker.
     """
     running = [seen for seen in nodes if seen.status is TaskStatus.RUNNING]
-    busy = {group for seen in running for group in _groups(seen.task)}
+    busy = {group for seen in running for group in groups_of(seen.task)}
     is_free = len(running) < workers
     found = []
     for seen in nodes:
@@ -102,7 +103,7 @@ def with_waits(nodes: Sequence[Seen], workers: int) -> list[Seen]:
         if seen.notes == _NOTHING and is_ready and not seen.had_ended and _may_run(seen):
             last = max(seen.after, key=lambda end: nodes[end].notes.ended or 0.0, default=None)
             moment = 0.0 if last is None else nodes[last].notes.ended or 0.0
-            full = next((group for group in _groups(seen.task) if group in busy), None)
+            full = next((group for group in groups_of(seen.task) if group in busy), None)
             waits = ((moment, "group", full),) if is_free and full is not None else ()
             found.append(seen._replace(notes=Notes(moment, last, waits=waits)))
         else:
@@ -156,7 +157,7 @@ def _task_facts(
         path=path,
         type=task.type.value,
         key=task.key,
-        groups=_groups(task),
+        groups=groups_of(task),
         status=seen.status,
         required=seen.is_required,
         is_finally=seen.is_finally,
@@ -247,13 +248,6 @@ def _because(
 def _is_missing(upstream: float | None, end: float | None) -> bool:
     """True if an upstream had not ended when its dependent ended, or has not ended yet."""
     return upstream is None or (end is not None and upstream >= end)
-
-
-def _groups(task: Task) -> tuple[str, ...]:
-    group: Any = task.group
-    if group is None:
-        return ()
-    return (group,) if isinstance(group, str) else tuple(group)
 
 
 def _call(payload: object, redactor: Redactor | None) -> tuple[str | None, str | None]:

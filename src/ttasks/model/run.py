@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from importlib import import_module
 from operator import attrgetter
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ttasks import sync
 from ttasks.errors import GraphError
 from ttasks.model.checks import check_seconds, wrong_type
 from ttasks.model.status import TaskStatus
@@ -44,7 +46,7 @@ class Opening(NamedTuple):
 
 
 class RunSource(Protocol):
-    """Where a `Run` has from what it knows: an executor, or a ledger. Thread-safe.
+    """What a `Run` asks: the executor that carries it out, or a ledger. Thread-safe.
 
     Attributes:
         id: of the run.
@@ -100,15 +102,11 @@ class Run:
         "'echo hello' ran as it depends on nothing."
     """
 
-    __slots__ = ("__weakref__", "_source")
+    __slots__ = ("__weakref__", "_source", "id")
 
     def __init__(self, source: RunSource) -> None:
         self._source = source
-
-    @property
-    def id(self) -> str:
-        """Identity of the run, a uuid4 as str."""
-        return self._source.id
+        self.id = source.id  # an attribute: each event of a ledger asks for it
 
     @property
     def number(self) -> int:
@@ -312,8 +310,28 @@ class RunLog(Protocol):
     def __len__(self) -> int: ...
 
 
+def poll_end(source: RunSource, timeout: float | None, every: float) -> bool:
+    """Wait for the end of a run by looking at it again and again.
+
+    Args:
+        source: the run.
+        timeout: seconds; None waits for as long as it takes.
+        every: seconds between two looks.
+
+    Returns:
+        True if it has ended, False if the time was up.
+    """
+    give_up = None if timeout is None else monotonic() + timeout
+    while source.head().outcome == "running":
+        left = every if give_up is None else min(every, give_up - monotonic())
+        if left <= 0.0:
+            return False
+        sync.sleep(left)
+    return True
+
+
 source_of: Callable[[Run], RunSource] = attrgetter("_source")
-"""Where a run has from what it knows; for the engine and for stores."""
+"""What a run asks for all that it tells; for the engine and for stores."""
 
 
 def subject_id(graph: object) -> str:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from resumekit import BROKEN, Build, Script, abc, script
-from support import CUSTOM, FakeHandler, Gate, background, make, run, statuses
+from resumekit import BROKEN, BareCollection, BareStore, Build, Script, abc, script
+from support import (
+    CUSTOM,
+    EventRecorder,
+    FakeHandler,
+    Gate,
+    background,
+    bounded,
+    make,
+    run,
+    statuses,
+)
 from ttasks import (
     DependencyPolicy,
     GraphError,
@@ -400,3 +411,26 @@ def test_resumed_events_come_only_from_what_runs(script: Script) -> None:
     assert kinds[:3] == [("a", "reused"), ("b", "reused"), ("d", "reused")]
     assert kinds[3:] == [("c", "started"), ("c", "succeeded")]
     assert isinstance(script.recorder.events[0].task, Task)
+
+
+def test_a_task_that_another_run_ends_meanwhile_took_over_nothing() -> None:
+    class Slow(BareCollection):
+        """Lets another run have a task while a resume looks for earlier graphs."""
+
+        def __iter__(self) -> Iterator[str]:
+            if task.is_pending:
+                bounded(lambda: executor.execute(task))
+            return super().__iter__()
+
+    store = BareStore()
+    store.graphs = Slow(store.graphs)
+    executor = TaskExecutor.empty(store)
+    executor.register(CUSTOM, FakeHandler())
+    recorder = EventRecorder(executor)
+    graph = TaskGraph("shared", key="shared")
+    task = graph.add(make("a"))
+    with executor:
+        run(graph, executor, resume=True)
+    assert recorder.titles(TaskEventType.STARTED) == ["a"]
+    assert recorder.titles(TaskEventType.REUSED) == []
+    recorder.check(graph)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from time import monotonic, time_ns
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from ttasks import sync
 from ttasks.errors import GraphError, StoreError
 from ttasks.model.facts import RunFacts
 from ttasks.model.gather import Child, Seen, gather, with_waits
 from ttasks.model.graph import Node
 from ttasks.model.notes import Notes
 from ttasks.model.policy import DependencyPolicy
-from ttasks.model.run import OUTCOMES, Opening, opening_of
+from ttasks.model.run import OUTCOMES, Opening, opening_of, poll_end
 from ttasks.model.status import TaskStatus
 from ttasks.processes import Liveness, ProcessIdentity
 from ttasks.stores.sqlite import checksums, event_rows
@@ -283,13 +282,7 @@ class PastRun:
         return children
 
     def wait(self, timeout: float | None) -> bool:
-        give_up = None if timeout is None else monotonic() + timeout
-        while self.head().outcome == "running":
-            left = POLL_SECONDS if give_up is None else min(POLL_SECONDS, give_up - monotonic())
-            if left <= 0.0:
-                return False
-            sync.sleep(left)
-        return True
+        return poll_end(self, timeout, POLL_SECONDS)
 
     def cancel(self) -> None:
         row = self._runs.row_of(self.id)
