@@ -107,7 +107,9 @@ def test_columns(
 @pytest.mark.parametrize("table", ["events", "nodes", "owners", "results", "works"])
 def test_a_missing_row_is_noticed(sound: tuple[Path, Expected], tmp_path: Path, table: str) -> None:
     path, expected = sound
-    found = {str(cell.key): cell for cell in cells(path, random.Random(3), 3) if cell.table == table}
+    found = {
+        str(cell.key): cell for cell in cells(path, random.Random(3), 3) if cell.table == table
+    }
     if table == "events":  # without the last it is as if that had never been saved
         last = max(found.values(), key=lambda cell: int(cell.key["seq"]))
         del found[str(last.key)]

@@ -323,7 +323,8 @@ class Dispatch:
         """See `ttasks.engine.scheduler.Sharer`."""
         also: set[int] = set()
         if awaited and self._is_open:  # only submitted tasks have futures
-            also = {node for node, work in enumerate(self._works) if work.task.id in awaited}
+            works = enumerate(self._works)
+            also = {at for at, work in works if work is not _NOTHING and work.task.id in awaited}
         return [
             Parked(node, self._works[node].task, group, limit)
             for node, group in self._plan.parked(also)
