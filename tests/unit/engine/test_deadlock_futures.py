@@ -1,4 +1,4 @@
-"""Tasks that wait for the futures of tasks which they have submitted, and that need their places."""
+"""Tasks that wait for the futures of tasks they have submitted, which need their places."""
 
 from __future__ import annotations
 
