@@ -7,7 +7,7 @@ takes the next one itself, so a chain of tasks needs no hand-off between threads
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextvars import Context
 from functools import partial
 from math import inf
@@ -319,13 +319,24 @@ class Dispatch:
         groups = self._plan.groups_of(attempt.node)
         return [group for group in groups if self._places.shared_limit_of(group) is not None]
 
-    def parked(self) -> list[Parked]:
+    def parked(self, awaited: Collection[str] = ()) -> list[Parked]:
         """See `ttasks.engine.scheduler.Sharer`."""
+        also: set[int] = set()
+        if awaited and self._is_open:  # only submitted tasks have futures
+            works = enumerate(self._works)
+            also = {at for at, work in works if work is not _NOTHING and work.task.id in awaited}
         return [
             Parked(node, self._works[node].task, group, limit)
-            for node, group in self._plan.parked()
+            for node, group in self._plan.parked(also)
             if (limit := self._places.shared_limit_of(group)) is not None
         ]
+
+    def refuse_deadlock(self) -> None:
+        """See `ttasks.engine.scheduler.Sharer`."""
+        with self._lock:
+            decisions = self._refuse_deadlock()
+        if decisions:
+            self._carry_out_all(decisions)
 
     def provide_worker(self) -> None:
         """Wake or start a worker if anything is queued."""
@@ -359,7 +370,7 @@ class Dispatch:
         """Take nodes and run them until none is left."""
         lock, plan, crew, now = self._lock, self._plan, self._crew, self._clock.now
         take_place, is_open, held = self._places.take, self._is_open, self._held
-        pace, taken = self._pace, now()
+        pace, taken, awaits = self._pace, now(), self._scheduler.awaits
         me = _Worker(sync.current_thread())
         wake = sync.Lock()
         wake.acquire()
@@ -392,7 +403,7 @@ class Dispatch:
                     rests = pace.holds(slot)
                     taken = moment
                 node = None if decisions or rests else plan.take(take_place, moment, slot)
-                if held and node is None and not (decisions or rests):
+                if node is None and (held or awaits) and not (decisions or rests):
                     decisions.extend(self._refuse_deadlock())
                 if plan.queue and not crew.all_work and (pace is None or pace.runner is None):
                     helper = crew.helper()
@@ -810,7 +821,7 @@ class Dispatch:
         return self._end(work, status if now.is_active else now)
 
     def _refuse_deadlock(self) -> list[Decision]:
-        """Decide that a node which waits for the end of this run fails; with the lock held."""
+        """Decide that a node which waits for what waits for it fails; with the lock held."""
         found = self._scheduler.find_deadlock(self)
         if found is None:
             return []

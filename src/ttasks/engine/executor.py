@@ -394,7 +394,7 @@ class TaskExecutor:
         from ttasks.engine.bridge import Promise
 
         tasks, retry = self._check(task, upstream, retry_policy)
-        promise = Promise(task, self.cancel)
+        promise = Promise(task, self.cancel, self._scheduler.awaiting)
         context = copy_context()
         context.run(CURRENT.set, None)  # it is not part of the task that submits it
         context.run(CALLER_LOOP.set, loop)

@@ -13,7 +13,7 @@ A whole run costs O((V + E) log V).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
 from heapq import heappop, heappush
@@ -265,14 +265,17 @@ class Plan:
                 return True
         return False
 
-    def parked(self) -> list[tuple[int, str]]:
-        """For each group that is full, a node that it holds back."""
+    def parked(self, also: Collection[int] = ()) -> list[tuple[int, str]]:
+        """For each group that is full, a node that it holds back, and those of ``also``."""
         found = []
         for group, entries in self._parked.items():
             nodes = entries if self._keys is None else [entry[-1] for entry in entries]
             ready = next((node for node in nodes if self._state[node] is READY), None)
             if ready is not None:
                 found.append((ready, group))
+            if also:
+                wanted = (node for node in nodes if node in also and self._state[node] is READY)
+                found += [(node, group) for node in wanted if node != ready]
         return found
 
     def fail_parked(self, node: int) -> Decision:

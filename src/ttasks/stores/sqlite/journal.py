@@ -30,6 +30,7 @@ from ttasks.stores.sqlite.plain import (
     from_text,
     to_text,
 )
+from ttasks.stores.sqlite.tasks import check_absent
 from ttasks.stores.sqlite.transitions import encode_event, insert_events
 
 LIFECYCLE = frozenset(TaskEventType) - {
@@ -52,10 +53,7 @@ _LAST = f"SELECT {event_rows.COLUMNS} FROM {event_rows.TABLES} WHERE events.seq=
 _ORDER = " ORDER BY events.seq LIMIT ?"
 _OF_TASK = "events.task = (SELECT seq FROM tasks WHERE id=?)"
 _OF_GRAPH = """
-EXISTS (
-    SELECT 1 FROM nodes WHERE nodes.task = events.task
-        AND nodes.graph = (SELECT seq FROM graphs WHERE id=?)
-)
+events.task IN (SELECT task FROM nodes WHERE graph = (SELECT seq FROM graphs WHERE id=?))
 """
 _TASK = f"""
 SELECT {STATE}, results.checksum, {WORK_IN_SHORT} FROM tasks {PARTS} WHERE id=?
@@ -216,15 +214,18 @@ class Journal:
 
     def _check(self, where: _Filter) -> None:
         """Check the rows that say which events are those of a task and of a graph."""
+        row = None
         with self._ledger.reading() as connection:
             if where.task is not None:
                 row = connection.execute(_TASK, (where.task,)).fetchone()
-                if row is not None:
-                    state, result, work = row[:9], row[9], row[10:]
-                    check_state(state, result)
-                    check_work(state[0], state[2], work)
             if where.graph is not None:
                 graph_rows.statuses(connection, where.graph)
+        if row is not None:
+            state, result, work = row[:9], row[9], row[10:]
+            check_state(state, result)
+            check_work(state[0], state[2], work)
+        elif where.task is not None:
+            check_absent(self._ledger, where.task)
 
     def _page(self, where: _Filter, after: int, limit: int) -> tuple[list[JournalEntry], int, bool]:
         """Events, the number up to which there are no others, and whether there may be more."""
