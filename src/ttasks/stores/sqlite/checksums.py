@@ -8,7 +8,8 @@ without its long columns, those have a checksum of their own, which the first on
     nodes -> graphs.shape -> graphs.checksum
 
 They are the upper 31 bits of a CRC-32, which SQLite keeps in 4 bytes: a row keeps its size when
-its checksum changes. They notice accidents, not people who change a row and its checksum.
+its checksum changes. They notice accidents, not people who change a row and its checksum. Those of
+the rows that every transition writes are made in `transitions`, beside what writes them.
 """
 
 from __future__ import annotations
@@ -41,62 +42,7 @@ def of_columns(*columns: object) -> int:
 
 def of_body(payload: Text | None, details: Text | None) -> int:
     """The checksum of what a task works on."""
-    return _of_texts(f"{payload is None} {details is None} ", (payload, details))
-
-
-def of_result(
-    task_id: str,
-    kind: str,
-    facts: str,
-    output: Text | None,
-    value: Text | None,
-    error: Text | None,
-) -> int:
-    """The checksum of a row of ``results``."""
-    head = f"{task_id} {kind} {facts} {value is None} {error is None} "
-    return _of_texts(head, (output, value, error))
-
-
-def of_state(
-    task_id: str,
-    status: str,
-    updated_at: int,
-    blocked_by: str | None,
-    error: Text | None,
-    result: int | None,
-) -> int:
-    """The checksum of a row of ``tasks``, but for its owner; its last three bits say the status.
-
-    Args:
-        result: the checksum of the task's row in ``results``; None if it has none.
-    """
-    text = f"{task_id} {status} {updated_at} {blocked_by} {result} {error!r}"
-    return crc32(text.encode("utf-8", "surrogatepass")) >> 4 << 3 | STATUS_CODES.get(status, 7)
-
-
-def of_event(
-    task_id: str,
-    kind: str,
-    at: int,
-    previous: str,
-    status: str,
-    attempt: int,
-    error: Text | None,
-    details: str | None,
-    chunk: Text | None,
-) -> int:
-    """The checksum of a row of ``events``, to which `with_task` and its number are added."""
-    text = f"{task_id} {kind} {at} {previous} {status} {attempt}"
-    found = crc32(text.encode("utf-8", "surrogatepass"))
-    if error is not None or details is not None or chunk is not None:
-        rest = repr((error, details, chunk))
-        found = crc32(rest.encode("utf-8", "surrogatepass"), found)
-    return found >> 1
-
-
-def with_task(checksum: int, number: int) -> int:
-    """The checksum of an event, changed to tell the number of its task by its remainder."""
-    return checksum + (number - checksum) % TASK_MODULUS
+    return of_texts(f"{payload is None} {details is None} ", (payload, details))
 
 
 def of_work(
@@ -144,7 +90,8 @@ def damaged(what: str, why: object) -> StoreError:
     return StoreError(f"The ledger's row of {what} is damaged: {why}")
 
 
-def _of_texts(head: str, texts: Iterable[Text | None]) -> int:
+def of_texts(head: str, texts: Iterable[Text | None]) -> int:
+    """The checksum of texts that may be long."""
     found = crc32(head.encode("utf-8", "surrogatepass"))
     for text in texts:
         if text:

@@ -15,6 +15,7 @@ from typing import Any
 from ttasks.errors import StoreError
 from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.plain import from_json
+from ttasks.stores.sqlite.transitions import of_event, with_task
 
 COLUMNS = """
 events.seq, events.checksum, events.task, tasks.id, deleted.id,
@@ -64,8 +65,8 @@ def check_event(row: Sequence[Any]) -> str | None:
     known = deleted_id if task_id is None else task_id
     if known is None or not isinstance(number, int):
         raise checksums.damaged(what, f"there is no task {number!r}")
-    found = checksums.of_event(known, *columns)
-    checksums.check(checksum, checksums.with_task(found, number) + seq, what)
+    found = of_event(known, *columns)
+    checksums.check(checksum, with_task(found, number) + seq, what)
     return None if task_id is None else str(task_id)
 
 

@@ -21,8 +21,6 @@ from ttasks.stores.sqlite.codec import (
     WORK_IN_SHORT,
     check_state,
     check_work,
-    encode_event,
-    insert_events,
 )
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
@@ -33,6 +31,7 @@ from ttasks.stores.sqlite.plain import (
     to_text,
 )
 from ttasks.stores.sqlite.tasks import check_absent
+from ttasks.stores.sqlite.transitions import encode_event, insert_events
 
 LIFECYCLE = frozenset(TaskEventType) - {
     TaskEventType.OUTPUT,

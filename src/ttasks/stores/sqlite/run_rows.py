@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ttasks.model.notes import Notes
 from ttasks.model.status import TaskStatus
 from ttasks.stores.sqlite import checksums
-from ttasks.stores.sqlite.plain import from_json, from_optional, to_json
+from ttasks.stores.sqlite.plain import from_json, from_optional
 
 COLUMNS = (
     *("id", "subject", "number", "key", "owner", "parent", "started_at"),
@@ -82,29 +82,6 @@ def noted_of(columns: Sequence[Any], names: tuple[int, str]) -> Noted | None:
     if name not in names:
         return None
     return Noted(TaskStatus(columns[3]), from_optional(columns[5]), "retry_in" in told, notes)
-
-
-def run_details(name: int | str, notes: Notes) -> str:
-    """JSON of an event's run and notes, as a list.
-
-    The run's number in the ledger or its id, the moment; then, unless the event ends a task that
-    was started and never waited: when it was ready, its first start and slot, the number of the
-    upstream that unlocked it, and what else happened to it.
-    """
-    shown = name if type(name) is int else f'"{name}"'
-    ready, unlocked_by, started, slot, waits, ended = notes
-    if ended is not None and started is not None and not waits:
-        return f"[{shown},{ended!r}]"
-    if ended is None and not waits and ready is not None and started is not None:
-        # The start of most tasks; this takes a third of the time.
-        by = "null" if unlocked_by is None else unlocked_by
-        return f"[{shown},null,{ready!r},{started!r},{slot},{by},[]]"
-    facts = [_or_null(value) for value in (ended, ready, started, slot, unlocked_by)]
-    return f"[{shown},{','.join(facts)},{to_json(waits) if waits else '[]'}]"
-
-
-def _or_null(value: float | None) -> str:
-    return "null" if value is None else repr(value)
 
 
 def notes_of(noted: Sequence[Noted], reason: str | None) -> Notes:

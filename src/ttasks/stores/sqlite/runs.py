@@ -29,7 +29,7 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
-from ttasks.stores.sqlite.run_rows import INSERT, SELECT, Row, checked, checksum_of, run_details
+from ttasks.stores.sqlite.run_rows import INSERT, SELECT, Row, checked, checksum_of
 
 if TYPE_CHECKING:
     from ttasks.model.run import Reason
@@ -56,13 +56,14 @@ _NEXT_RUN = """
 """
 
 
-class _Open(NamedTuple):
+class UnderWay(NamedTuple):
     """A run that this store is writing."""
 
     run: Run
     seq: int
     values: tuple[Any, ...]  # of its row, from ``id`` to ``facts``
     nodes: str | None = None
+    is_single: bool = False
 
 
 class LedgerRuns(Mapping[str, Run]):
@@ -79,10 +80,10 @@ class LedgerRuns(Mapping[str, Run]):
         self._owners = owners
         # By id; set by the thread that begins a run, removed by the one that ends it, each in one
         # operation of the dict.
-        self._open: dict[str, _Open] = {}
-        self._unended: dict[str, _Open] = {}  # whose end could not be written yet
+        self.under_way: dict[str, UnderWay] = {}
+        self._unended: dict[str, UnderWay] = {}  # whose end could not be written yet
         self._reader = RunReader(
-            ledger, graphs, tasks, lambda row: row == owners.row, self._open.__contains__
+            ledger, graphs, tasks, lambda row: row == owners.row, self.under_way.__contains__
         )
 
     # Reading
@@ -151,7 +152,7 @@ class LedgerRuns(Mapping[str, Run]):
         return next(iter(self.list(graph=graph, key=key, limit=1)), None)
 
     def _run(self, run_id: str) -> Run:
-        known = self._open.get(run_id)
+        known = self.under_way.get(run_id)
         return Run(PastRun(self._reader, run_id)) if known is None else known.run
 
     def mark_interrupted(self, run: Run | str) -> None:
@@ -192,7 +193,7 @@ class LedgerRuns(Mapping[str, Run]):
         """See `ttasks.model.run.RunLog`."""
         owner = self._owners.mine()
 
-        def work(connection: sqlite3.Connection) -> Holder | _Open:
+        def work(connection: sqlite3.Connection) -> Holder | UnderWay:
             if opening.key is not None:
                 holder = self._holder(connection, to_text(opening.key))
                 if holder is not None:
@@ -200,13 +201,13 @@ class LedgerRuns(Mapping[str, Run]):
             found = self._insert(connection, run, opening, owner, parent)
             # Before the commit: whoever asks next, even in the same transaction, must not take a
             # row of this process for one that nobody runs any more.
-            self._open[run.id] = found
+            self.under_way[run.id] = found
             return found
 
         try:
             found = self._ledger.writer.write(work)
         except BaseException:
-            self._open.pop(run.id, None)
+            self.under_way.pop(run.id, None)
             raise
         if isinstance(found, Holder):
             return found
@@ -221,7 +222,7 @@ class LedgerRuns(Mapping[str, Run]):
         parent: tuple[Run, str, float] | None = None,
         *,
         single: bool = False,
-    ) -> _Open:
+    ) -> UnderWay:
         key = to_optional(opening.key)
         column, value = ("subject", opening.subject) if key is None else ("key", key)
         number, seq = connection.execute(
@@ -236,7 +237,7 @@ class LedgerRuns(Mapping[str, Run]):
         }
         outer = None
         if parent is not None:
-            known = self._open.get(parent[0].id)
+            known = self.under_way.get(parent[0].id)
             outer = None if known is None else known.seq
             facts |= {"parent": parent[0].id, "task": parent[1], "start": parent[2]}
         started_at = to_micros(opening.started_at)
@@ -244,7 +245,7 @@ class LedgerRuns(Mapping[str, Run]):
         values = (run.id, opening.subject, number, key, owner, outer, started_at)
         row = (*values, None, text, None, None)
         connection.execute(INSERT, (seq, *row, checksum_of(seq, row)))
-        return _Open(run, seq, (*values, text))
+        return UnderWay(run, seq, (*values, text), is_single=single)
 
     def _holder(self, connection: sqlite3.Connection, key: Any) -> Holder | None:
         """Who runs the graphs of a key, if anybody does."""
@@ -268,16 +269,16 @@ class LedgerRuns(Mapping[str, Run]):
 
     def describe(self, run: Run, before: frozenset[int], reasons: dict[int, Reason]) -> None:
         """See `ttasks.model.run.RunLog`."""
-        known = self._open.get(run.id)
+        known = self.under_way.get(run.id)
         if known is None or not (before or reasons):
             return
         known = known._replace(nodes=to_json({"before": sorted(before), "reasons": reasons}))
-        self._open[run.id] = known
+        self.under_way[run.id] = known
         self._update(known, None, None)
 
     def discard(self, run: Run) -> None:
         """See `ttasks.model.run.RunLog`."""
-        known = self._open.pop(run.id, None)
+        known = self.under_way.pop(run.id, None)
         if known is not None:
             self._ledger.writer.write(
                 lambda connection: connection.execute("DELETE FROM runs WHERE seq=?", (known.seq,))
@@ -285,7 +286,7 @@ class LedgerRuns(Mapping[str, Run]):
 
     def end(self, run: Run, head: RunFacts, elsewhere: Mapping[str, Notes]) -> None:
         """See `ttasks.model.run.RunLog`."""
-        known = self._open.pop(run.id, None) or self._unended.get(run.id)
+        known = self.under_way.pop(run.id, None) or self._unended.get(run.id)
         if known is None or head.ended_at is None:
             return
         self._unended[run.id] = known
@@ -298,7 +299,7 @@ class LedgerRuns(Mapping[str, Run]):
         self._update(known, head.outcome, ending)
         del self._unended[run.id]
 
-    def _update(self, known: _Open, outcome: str | None, ending: dict[str, Any] | None) -> None:
+    def _update(self, known: UnderWay, outcome: str | None, ending: dict[str, Any] | None) -> None:
         def work(connection: sqlite3.Connection) -> None:
             text = None
             if ending is not None:
@@ -313,37 +314,23 @@ class LedgerRuns(Mapping[str, Run]):
 
         self._ledger.writer.write(work)
 
-    def details(
-        self, run: Run, notes: Notes
-    ) -> tuple[str, Callable[[sqlite3.Connection], None] | None]:
-        """What the details of an event say of the run, and work that comes before the event.
-
-        The run of a single task gets its row with the first event.
-        """
-        run_id = run.id
-        known = self._open.get(run_id)
-        if known is not None:
-            return run_details(known.seq, notes), None
-        text, source = run_details(run_id, notes), source_of(run)
+    def beginning(self, run: Run) -> Callable[[sqlite3.Connection], None] | None:
+        """What writes the run of a single task, before its first event; None for other runs."""
+        source = source_of(run)
         if not source.is_single:
-            return text, None
+            return None
         owner, opening = self._owners.mine(), source.opening()
 
         def insert(connection: sqlite3.Connection) -> None:
-            self._open[run.id] = self._insert(
+            self.under_way[run.id] = self._insert(
                 connection, run, opening, owner, source.parent, single=True
             )
 
-        return text, insert
+        return insert
 
     def let_go(self, run: Run) -> None:
-        """Forget a run that could not be written."""
-        self._open.pop(run.id, None)
-
-    def let_go_single(self, run: Run) -> None:
-        """Forget the run of a single task, which has ended."""
-        if source_of(run).is_single:
-            self._open.pop(run.id, None)
+        """Forget the run of a single task that has ended, or a run that could not be written."""
+        self.under_way.pop(run.id, None)
 
 
 def _interrupt(connection: sqlite3.Connection, row: Row) -> None:
