@@ -154,7 +154,7 @@ class SingleTasks:
             is_shared=False,
             is_open=True,
         )
-        # Stopped by the end of all work, but not by that of the task that submits the first task.
+        # The executor stops it, but not the task that submits the first of them.
         return Run(scheduler, assignment, Requests(scheduler.services.clock), (scheduler.ending,))
 
     def _supervise(self, run: Run) -> None:
