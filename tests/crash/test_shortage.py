@@ -204,8 +204,5 @@ def test_a_task_without_enough_processes_ends_and_says_so(kind: str, tmp_path: P
     for free, status, _, said in told:
         known = "limit of processes" in said or "no thread could be started" in said
         assert (status, said) == ("succeeded", "1") or known, free
-    if os.getuid() == 0:  # nobody else starts or ends threads of that user meanwhile
-        assert told[0][1:3] == ["cancelled", "cancelled"]
-        assert {last for _, _, last, _ in told[1:]} == {"succeeded"}
-        assert told[-1][1] == "succeeded"
-        assert kind != "bash" or "failed" in {status for _, status, *_ in told}
+    assert kind != "bash" or told[0][1] != "succeeded"
+    assert told[-1][1] == "succeeded"
