@@ -841,7 +841,8 @@ class Dispatch:
         title = self.services.recorder.shown(upstream).title
         if decision.status is BLOCKED:
             return f"blocked by {title!r}"
-        return f"skipped: {title!r} was {upstream.status.value}"
+        was = "" if upstream.status in (FAILED, SUCCEEDED) else "was "
+        return f"skipped: {title!r} {was}{upstream.status.value}"
 
     def _is_stopped(self, work: Work) -> bool:
         return self._stop_all or not work.is_finally

@@ -124,7 +124,7 @@ def test_why_it_did_not_run() -> None:
     first = task("first", S.BLOCKED, blocked_by="bad", error="blocked by 'Task bad'")
     second = task("second", S.BLOCKED, blocked_by="first", error="blocked by 'Task first'")
     third = task("third", S.BLOCKED, blocked_by="gone")
-    skipped = task("skipped", S.SKIPPED, error="skipped: 'Task a' was succeeded")
+    skipped = task("skipped", S.SKIPPED, error="skipped: 'Task bad' failed")
     lost = task("lost", S.BLOCKED, blocked_by="nobody", error="blocked by task nobody")
     run = facts(a, bad, gone, reused, before, first, second, third, skipped, lost, outcome="failed")
     assert [run.why(item.id) for item in list(run.tasks.values())[2:]] == [
@@ -136,7 +136,7 @@ def test_why_it_did_not_run() -> None:
         "'Task bad', which failed (exit code 3).",
         "'Task third' did not run: it is blocked by 'Task gone', which was cancelled "
         "(The graph run was cancelled).",
-        "'Task skipped' did not run: skipped: 'Task a' was succeeded.",
+        "'Task skipped' did not run: skipped: 'Task bad' failed.",
         "'Task lost' did not run: blocked by task nobody.",
     ]
 
