@@ -8,11 +8,11 @@ from ttasks import sync
 
 
 class KeyWaits:
-    """Runs that wait until others give back their keys. Thread-safe."""
+    """Runs that wait for a key that another run holds. Thread-safe."""
 
     def __init__(self) -> None:
-        # Protects ``_waits``; by the id of a run that waits: those that it is part of, which cannot
-        # end before, and the one that has the key.
+        # Protects ``_waits``: by the id of a waiting run, the runs that it is part of, which cannot
+        # end before it, and the run that has the key.
         self._lock = sync.Lock()
         self._waits: dict[str, tuple[Sequence[str], str]] = {}
 
@@ -44,4 +44,4 @@ class KeyWaits:
 
 
 KEY_WAITS = KeyWaits()
-"""Those of all executors of this process, as they may share a store."""
+"""The waits of all executors of this process, which may share a store."""
