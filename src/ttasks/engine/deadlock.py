@@ -1,10 +1,9 @@
-"""Deadlocks: tasks that have places in groups and wait for tasks which wait for each other's.
+"""Deadlocks: tasks that hold places in groups while they wait for each other's.
 
-A task of group a that runs a graph with a task of group b, while a task of group b does it the
-other way round, would wait for ever. So would a task that waits for the future of one that it has
-submitted, if that one needs its place. Whenever a worker of an inner run has nothing to do, or a
-task begins to wait for a future, it looks for that here, and the task that cannot get its place is
-refused.
+If a task of group a runs a graph with a task of group b, while a task of group b runs one with a
+task of group a, both would wait for ever. So would a task that waits for the future of a task that
+needs its place. When a worker of a nested run has nothing to do, or a task begins to wait for a
+future, it looks for such a deadlock here. The task that can never get its place fails.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class Deadlock(NamedTuple):
 
     Attributes:
         parked: the node.
-        chain: who has the place that the one before waits for, and what that one waits for in
+        chain: who has the place that the previous one waits for, and what that holder waits for in
             turn, in a run of its own ("runs") or by a future ("waits for"); the last of them waits
             for the node.
     """
@@ -80,7 +79,7 @@ class Link(NamedTuple):
 
 
 def find_deadlock(run: Holder, runs: Iterable[Holder], awaits: Awaits) -> Deadlock | None:
-    """A node of this run that waits for one that waits for the node; None if there is none."""
+    """Return a node of this run that can never get its place; None if there is none."""
     if run.outer is None and not awaits:
         return None
     awaited = {task_id for ids in awaits.values() for task_id in ids}

@@ -89,7 +89,7 @@ class Assignment(NamedTuple):
 
 
 class _Worker:
-    """What a worker thread knows of itself."""
+    """The state of a worker thread."""
 
     __slots__ = ("handler_seconds", "thread")
 
@@ -361,7 +361,7 @@ class Dispatch:
             self._begin(helper)
 
     def _begin(self, helper: sync.Lock | sync.Thread) -> None:
-        """Wake or start a helper; if no thread can be started, make do with those there are."""
+        """Wake or start a helper; if no thread can be started, go on with the existing ones."""
         if Crew.begin(helper):
             return
         assert isinstance(helper, sync.Thread)
@@ -797,7 +797,7 @@ class Dispatch:
                 assert error is not None
                 if work.prior is not None:
                     work.prior.cancel(self._stop_reason, message=self._stop_message)
-                    # Somebody else may have cancelled it, and be announcing that.
+                    # Another thread may have cancelled it, and be announcing that.
                     if lifecycle_of(task).owner is not None and self._await_owner(node, work):
                         return RUNNING
                     if work.awaited:  # more was noted of it since it ended
@@ -835,7 +835,7 @@ class Dispatch:
         return self._end(work, status if now.is_active else now)
 
     def _refuse_deadlock(self) -> list[Decision]:
-        """Decide that a node which waits for what waits for it fails; with the lock held."""
+        """Decide that a deadlocked node fails, if there is one; with the lock held."""
         found = self._scheduler.find_deadlock(self)
         if found is None:
             return []
@@ -855,7 +855,8 @@ class Dispatch:
         title = self.services.recorder.shown(upstream).title
         if decision.status is BLOCKED:
             return f"blocked by {title!r}"
-        return f"skipped: {title!r} was {upstream.status.value}"
+        was = "" if upstream.status in (FAILED, SUCCEEDED) else "was "
+        return f"skipped: {title!r} {was}{upstream.status.value}"
 
     def _is_stopped(self, work: Work) -> bool:
         return self._stop_all or not work.is_finally

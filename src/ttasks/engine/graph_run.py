@@ -134,7 +134,7 @@ class GraphRun:
             history.let_go()
 
     def _prepare(self) -> Run:
-        """Check the graph, bring it in line with the store, and make the run.
+        """Check the graph, compare it with the store, and make the run.
 
         Errors are raised before anything has started.
         """
@@ -160,7 +160,7 @@ class GraphRun:
             raise
 
     def _tell_begun(self) -> None:
-        """Let `TaskGraph.start` return; what goes wrong from now on, the run itself tells."""
+        """Let `TaskGraph.start` return; later errors are errors of the run."""
         begun, self._begun = self._begun, None
         if begun is not None:
             begun(self._public)
@@ -207,7 +207,8 @@ class GraphRun:
         return Run(scheduler, assignment, self._requests, follows, self._tell_stop)
 
     def _keep_latest(self) -> None:
-        """Have the latest run keep what it did, if anybody looks at it: the tasks change now."""
+        """Have the previous run keep its facts, if it is still referred to: its tasks change
+        now."""
         state = state_of(self._graph)
         if state.run is not None:
             latest = ref(state.run)
@@ -277,7 +278,7 @@ class GraphRun:
         self._announce(TaskEventType.RUN_STOPPING, running, running, message)
 
     def _end(self, run: Run) -> None:
-        """Take down and announce how the run has ended."""
+        """Record and announce how the run has ended."""
         outcome, history = self._outcome(run), self._history
         history.elsewhere = run.elsewhere
         history.end(outcome, None if run.error is None else describe(run.error))
@@ -310,7 +311,7 @@ class GraphRun:
     ) -> None:
         """Announce something of the run itself."""
         if self._recorder.wants(kind):
-            none: Any = None  # such an event is of no task
+            none: Any = None  # such an event has no task
             now = datetime.now(UTC)
             self._recorder.report(
                 make_event(kind, "", none, now, previous, status, error, run=self._public)

@@ -1,4 +1,4 @@
-"""History: what the runs of this process did, for whoever asks a `Run`."""
+"""History: what the runs of this process did; the source of a `Run`."""
 
 from __future__ import annotations
 

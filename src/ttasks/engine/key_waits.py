@@ -58,4 +58,4 @@ def _after(wait: _Wait, waits: list[_Wait]) -> list[_Wait]:
 
 
 KEY_WAITS = KeyWaits()
-"""Those of all executors of this process, as they may share a store."""
+"""The waits of all executors of this process, which may share a store."""

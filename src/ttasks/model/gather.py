@@ -1,4 +1,4 @@
-"""Gather: makes the facts of a run from what is known of its nodes, in memory or in a ledger."""
+"""Gather: make the facts of a run from what memory or a ledger knows of its nodes."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _make_span = fast_maker(Span)
 
 
 class Seen(NamedTuple):
-    """What is known of a node.
+    """What is known about a node.
 
     Attributes:
         task: its task, without secrets.
         after: numbers of its direct dependencies.
-        notes: of the plan.
+        notes: what the plan noted.
         is_finally, is_required: its flags.
         status, error, blocked_by, result: as of this run.
-        had_ended: it had ended before this run.
-        reason: why it was not taken over; None if nobody asked.
+        had_ended: whether it ended before this run.
+        reason: why its earlier result was not reused; None if the run did not resume.
         progress: percentage and message.
     """
 
@@ -57,7 +57,7 @@ class Seen(NamedTuple):
 
 
 class Child(NamedTuple):
-    """A run inside of another: the task that ran it, the moment, and its facts."""
+    """A nested run: the task that ran it, when it started, and its facts."""
 
     task_id: str
     start: float
@@ -88,10 +88,11 @@ def gather(
 
 
 def with_waits(nodes: Sequence[Seen], workers: int) -> list[Seen]:
-    """What is known of the nodes of a run that goes on elsewhere, with what they seem to wait for.
+    """Add what the ready tasks of a run in another process seem to wait for.
 
-    A ledger hears of a task when that starts. One whose upstreams have all SUCCEEDED waits for a
-    place in its group if another task of that is running and a worker is free, else for a worker.
+    A ledger learns of a task only when the task starts. A task whose upstreams have all SUCCEEDED
+    waits for its group if a worker is free and another task of the group is running. Otherwise it
+    waits for a worker.
     """
     running = [seen for seen in nodes if seen.status is TaskStatus.RUNNING]
     busy = {group for seen in running for group in groups_of(seen.task)}
@@ -208,7 +209,7 @@ def _attempts(seen: Seen) -> tuple[AttemptFacts, ...]:
 
 
 def _attempt(number: int, item: Try, seen: Seen, is_last: bool) -> AttemptFacts:
-    """An attempt; what came of the last one is what came of the task."""
+    """The facts of an attempt; the last one ended as the task did."""
     ready, started, ended, slot, outcome = item
     status, error, reason = TaskStatus.RUNNING, None, None
     if outcome is not None:
@@ -231,7 +232,7 @@ def _spans(seen: Seen, ids: Sequence[str], ends: Sequence[float | None]) -> tupl
 def _because(
     piece: Piece, seen: Seen, ids: Sequence[str], ends: Sequence[float | None]
 ) -> tuple[str, ...]:
-    """What a piece is the fault of."""
+    """The ids or names of what the task waited for; see `Span`."""
     match piece.reason:
         case WaitReason.GROUP:
             return (piece.detail,)
@@ -251,7 +252,7 @@ def _is_missing(upstream: float | None, end: float | None) -> bool:
 
 
 def _call(payload: object, redactor: Redactor | None) -> tuple[str | None, str | None]:
-    """The function of a Python task, and its arguments as they stand in a call."""
+    """The function of a Python task, and its arguments as written in a call."""
     if type(payload) is not Call:
         return None, None
     args, kwargs = payload.bind(_Named, late=False)
@@ -261,7 +262,7 @@ def _call(payload: object, redactor: Redactor | None) -> tuple[str | None, str |
 
 
 class _Named:
-    """Stands for a task among arguments, by its title."""
+    """Stands for a task among arguments; its repr has the title."""
 
     def __init__(self, task: Any) -> None:
         self._title = task.title
@@ -271,7 +272,7 @@ class _Named:
 
 
 def _moved(child: Child, path: tuple[str, ...]) -> dict[str, TaskFacts]:
-    """The tasks of a run inside of another, in the time and under the path of that."""
+    """The tasks of a nested run, with the moments and the path of the outer run."""
     shift = child.start
     before = Span(0.0, shift, WaitReason.DEPENDENCY, (child.task_id,))
     return {

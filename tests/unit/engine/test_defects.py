@@ -671,7 +671,7 @@ def test_each_cause_names_all_that_did_not_run_because_of_it_and_each_of_those_s
     run(graph, executor)
     assert sorted(downstream(first)) == ["both", "far"]
     assert sorted(downstream(second)) == ["below", "both", "far", "skipped"]
-    assert skipped.error == "skipped: 'second' was failed"
+    assert skipped.error == "skipped: 'second' failed"
     assert below.error == "skipped: 'skipped' was skipped"
     assert fallback.is_skipped
     assert fallback.error

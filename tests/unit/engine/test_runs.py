@@ -539,7 +539,7 @@ def test_a_submitted_task_that_waits_can_be_asked_and_cancelled_through_its_run(
         executor.submit(make("second"))
         waiting = store.runs.latest()
         assert waiting is not None
-        assert waiting.why("second") == ("'second' waits for a free worker; 1 is at work at most.")
+        assert waiting.why("second") == "'second' waits for a free worker (the run has 1)."
         waiting.cancel()
         assert waiting.outcome == "cancelled"
         gate.open()

@@ -470,7 +470,7 @@ def test_another_store_sees_that_a_task_waits_for_a_worker(ledger: SQLiteStore) 
             live = started.why("b")
         gate.open()
         assert started.wait(WAIT)
-    assert why == live == "'b' waits for a free worker; 1 is at work at most."
+    assert why == live == "'b' waits for a free worker (the run has 1)."
 
 
 def test_prune_deletes_the_runs_of_what_is_gone(ledger: SQLiteStore) -> None:

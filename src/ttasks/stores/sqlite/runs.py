@@ -1,7 +1,7 @@
 """The runs of a ledger: who ran what, when, and how it ended.
 
-A run has a row of its own, written when it begins and when it ends. What the plan noted of its
-tasks (`ttasks.model.timeline.Notes`) goes into the details of their events, so it costs no further
+A run has a row of its own, written when it begins and when it ends. What the plan noted about
+its tasks (`ttasks.model.notes.Notes`) goes into the details of their events, so it costs no further
 commit. A run whose process is gone without having written an end reads as interrupted.
 """
 
