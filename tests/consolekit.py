@@ -23,7 +23,7 @@ from ttasks import Task, TaskContext, TaskExecutor, TaskGraph
 from ttasks.console import console
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-TIMES = re.compile(r" *\b\d+\.\d+s| *\b\d+m \d\ds")
+TIMES = re.compile(r" *\b\d+\.\d+m?s| *\b\d+m \d\ds")
 
 
 LOGGER = "ttasks-test-console"

@@ -1,8 +1,10 @@
 """A ledger with something of everything in it, ways to damage it, and all that can be read of it.
 
-    python damagekit.py PATH
+    python damagekit.py PATH VARIANT
 
-writes the ledger, and ends by SIGKILL while a task is running.
+writes the ledger, and ends by SIGKILL while a task is running. The ledgers of the variants differ:
+"killed" has only what every one has, "pruned" also has gaps in its events and events of deleted
+tasks, "wide" has so many rows that most trees have several levels.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -30,6 +32,7 @@ from ttasks import (
     TaskContext,
     TaskExecutor,
     TaskGraph,
+    TaskStatus,
     TaskType,
 )
 
@@ -44,16 +47,17 @@ VALUES: dict[str, Any] = {
     "absent": object(),
     "odd": "\udcff",
 }
-STEPS = [f"step {at}" for at in range(18)]
-ROWS = 30
+VARIANTS = ("killed", "pruned", "wide")
+STEPS = {"killed": 18, "pruned": 12, "wide": 150}
+ROWS = 24
 
 
-def build() -> TaskGraph:
+def build(variant: str) -> TaskGraph:
     """Tasks that succeed, fail once or always, are blocked and skipped; and the last one."""
     graph = TaskGraph("everything", key=KEY)
     made = {title: graph.add(Task(title, f"do {title}", KIND)) for title in VALUES}
     above = made["json"]
-    for title in STEPS:
+    for title in [f"step {at}" for at in range(STEPS[variant])]:
         above = graph.add(Task(title, {"of": [title]}, KIND, group="db"), after=above)
     failed = graph.add(
         Task("failed", ["a", 1], KIND, key="own", retry=RetryPolicy(2)), after=made["json"]
@@ -78,7 +82,7 @@ def work(context: TaskContext) -> Any:
     return VALUES.get(context.title, context.title)
 
 
-def write(path: Path) -> None:
+def write(path: Path, variant: str) -> None:
     """Fill a ledger, and die."""
 
     def die(context: TaskContext) -> Any:
@@ -95,7 +99,16 @@ def write(path: Path) -> None:
         for number in range(3):
             store.tasks.save(Task.bash(f"exit {number}", title=f"bash {number}", env={"A": "b"}))
         executor.register(KIND, die)
-        build().run(executor, 2)
+        if variant == "pruned":
+            for turn in range(3):
+                tasks = [Task("gone", "", KIND), Task("stays", "", KIND), Task("gone", "", KIND)]
+                for task in tasks:
+                    executor.execute(task)
+                del store.tasks[tasks[0].id]
+                if turn < 2:
+                    store.vacuum()  # its events go, too
+                del store.tasks[tasks[2].id]
+        build(variant).run(executor, 2)
 
 
 # Reading
@@ -109,8 +122,16 @@ PARTS: tuple[Part, ...] = (
     ("lists", lambda store: list(_pages(store))),
     ("graphs", lambda store: [_graph(store.graphs[key]) for key in store.graphs]),
     ("keyed", lambda store: store.graphs.keyed(KEY)),
+    ("by status", lambda store: [store.tasks.list(one).tasks for one in TaskStatus]),
+    ("counts by graph", lambda store: [store.tasks.counts(key) for key in store.graphs]),
     ("events", lambda store: store.events.read()),
+    ("events by task", lambda store: [store.events.read(task=key) for key in store.tasks]),
+    ("events by graph", lambda store: [store.events.read(graph=key) for key in store.graphs]),
+    ("last event", lambda store: store.events.last),
     ("running", lambda store: store.running()),
+    ("runs", lambda store: [repr(store.runs[key].facts()) for key in store.runs]),
+    ("list of runs", lambda store: ([run.id for run in store.runs.list()], len(store.runs))),
+    ("runs by key", lambda store: [run.id for run in store.runs.list(key=KEY)]),
 )
 
 
@@ -144,7 +165,8 @@ class Expected:
         values: of all tasks after it, by title.
     """
 
-    def __init__(self, path: Path, copy: Path) -> None:
+    def __init__(self, path: Path, copy: Path, variant: str) -> None:
+        self.variant = variant
         with SQLiteStore(path) as store:
             self.parts = {name: read(store) for name, read in PARTS}
             tasks = list(store.tasks.values())
@@ -155,12 +177,12 @@ class Expected:
             }
             assert store.check() == []
         copy.write_bytes(path.read_bytes())
-        self.ran, self.values = resume(copy)
+        self.ran, self.values = resume(copy, variant)
         assert len(tasks) >= ROWS
         assert {"kills", "failed", "last", "absent"} <= self.ran < {task.title for task in tasks}
 
 
-def resume(path: Path) -> tuple[set[str], dict[str, Any]]:
+def resume(path: Path, variant: str) -> tuple[set[str], dict[str, Any]]:
     """Run the graph again with ``resume=True``; the titles that ran, and all values."""
     ran: set[str] = set()
 
@@ -170,7 +192,7 @@ def resume(path: Path) -> tuple[set[str], dict[str, Any]]:
 
     with SQLiteStore(path) as store, TaskExecutor(store) as executor:
         executor.register(KIND, record)
-        graph = build().run(executor, 2, resume=True)
+        graph = build(variant).run(executor, 2, resume=True)
     values = {}
     for task in graph:
         result = task.result
@@ -178,7 +200,7 @@ def resume(path: Path) -> tuple[set[str], dict[str, Any]]:
     return ran, values
 
 
-def look(path: Path, expected: Expected) -> tuple[bool, list[str]]:
+def look(path: Path, expected: Expected, *, resumes: bool = True) -> tuple[bool, list[str]]:
     """Read everything and resume; whether anything was refused, and what was wrong."""
     refused, wrong = False, []
 
@@ -215,7 +237,8 @@ def look(path: Path, expected: Expected) -> tuple[bool, list[str]]:
             else:
                 if is_sound and refused:
                     wrong.append("check finds nothing")
-    attempt("resume", lambda: resume(path), (expected.ran, expected.values))
+    if resumes:
+        attempt("resume", lambda: resume(path, expected.variant), (expected.ran, expected.values))
     return refused, wrong
 
 
@@ -227,6 +250,8 @@ TABLES = {
     "results": "task",
     "graphs": "seq",
     "owners": "seq",
+    "events": "seq",
+    "runs": "seq",
 }
 
 
@@ -296,6 +321,60 @@ def swap_rows(path: Path, chosen: random.Random) -> str:
     return f"rows {one} and {other} of {table}: {some}"
 
 
+class Cell(NamedTuple):
+    """One column of one row, and what stands there."""
+
+    table: str
+    column: str
+    key: dict[str, Any]
+    value: Any
+
+
+def cells(path: Path, chosen: random.Random, most: int) -> list[Cell]:
+    """The columns of ``most`` rows of each table, and those of the first and the last row."""
+    found = []
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'"):
+            about = connection.execute(f"PRAGMA table_info({table})").fetchall()
+            keys = [row["name"] for row in about if row["pk"]] or ["name"]
+            rows = connection.execute(f"SELECT * FROM {table}").fetchall()
+            some = dict.fromkeys(rows[:1] + rows[-1:] + chosen.sample(rows, min(most, len(rows))))
+            for row in some:
+                key = {name: row[name] for name in keys}
+                found += [Cell(table, name, key, row[name]) for name in row.keys()]  # noqa: SIM118
+    return found
+
+
+def others(value: Any) -> list[Any]:
+    """Values that are not this one, of all types, near and far."""
+    found: list[Any] = [None, 0, 1, 10**6, -1, "x", b"x", 1.5, *map(str, TaskStatus)]
+    if isinstance(value, int):
+        found += [value + 1, value - 1, value ^ 1 << 20, value ^ 64, value * 256, -value, ~value]
+    elif isinstance(value, str):
+        found += [value[:-1], value + "a", chr(ord(value[0]) ^ 1) + value[1:], value.encode()]
+    return [one for one in found if type(one) is not type(value) or one != value]
+
+
+def change(path: Path, cell: Cell, value: Any) -> bool:
+    """Write another value, and into the indexes; False if the schema forbids it."""
+    where = " AND ".join(f"{name} IS ?" for name in cell.key)
+    sql = f"UPDATE {cell.table} SET {cell.column}=? WHERE {where}"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        try:
+            connection.execute(sql, (value, *cell.key.values()))
+        except sqlite3.IntegrityError:
+            return False
+        return True
+
+
+def remove(path: Path, cell: Cell) -> None:
+    """Remove the row."""
+    where = " AND ".join(f"{name} IS ?" for name in cell.key)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"DELETE FROM {cell.table} WHERE {where}", [*cell.key.values()])
+
+
 WAYS = (flip_bytes, flip_bytes, flip_bytes, cut, zero_page, swap_pages, swap_rows)
 
 
@@ -305,4 +384,4 @@ def _page_size(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]), sys.argv[2])

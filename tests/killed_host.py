@@ -25,7 +25,7 @@ from ttasks.commands.spawn import Child
 from ttasks.engine import resume
 from ttasks.engine.bus import EventBus
 from ttasks.engine.recorder import Recorder
-from ttasks.stores.sqlite import codec, ledger, store
+from ttasks.stores.sqlite import ledger, store, transitions
 from ttasks.stores.sqlite.graphs import LedgerGraphs
 from ttasks.stores.sqlite.writer import Writer
 
@@ -37,7 +37,7 @@ POINTS: dict[str, tuple[Any, str, int]] = {
     "graph-saved": (LedgerGraphs, "save", 1),
     "committed": (Writer, "_commit", 90),
     "task-written": (store, "update_state", 86),
-    "event-written": (codec, "insert_events", 86),
+    "event-written": (transitions, "insert_events", 86),
     "recorded": (store.SQLiteStore, "record", 86),
     "delivered": (EventBus, "deliver", 86),
     "command-started": (Child, "start", 43),

@@ -1,4 +1,4 @@
-"""The error tree: every exception of this library derives from ``TTasksError``.
+"""The error tree: every exception class of this library derives from ``TTasksError``.
 
 Each class keeps structured attributes and computes its message from them. All of them survive
 pickling, so that they can cross a process boundary.
@@ -169,7 +169,7 @@ class UnknownDependencyError(GraphError):
     Attributes:
         task: the task (`ttasks.Task`) that names it.
         dependency: the task that is missing, or the key or title that no task has.
-        near: keys and titles of the graph that are like that one.
+        near: similar keys and titles of the graph.
     """
 
     def __init__(self, task: Any, dependency: Any, near: Sequence[str] = ()) -> None:
@@ -198,12 +198,11 @@ class GraphFailedError(TTasksError):
 
     Attributes:
         title: the graph's title.
-        failures: title of each such task that is not CANCELLED with the text of its error, in
-            insertion order.
-        run_error: text of the error of the run as a whole (a timeout, say), or None.
+        failures: title and error text of each such task that is not CANCELLED, in insertion order.
+        run_error: text of the error of the whole run, such as a timeout, or None.
         cancelled: titles of the required tasks that are CANCELLED, in insertion order.
         exceptions: what the FAILED tasks raised, in the order in which they failed; empty for a
-            graph that came out of a store. One that does not pickle is replaced when this is.
+            graph from a store. When this error is pickled, those that cannot be are replaced.
     """
 
     def __init__(
@@ -366,7 +365,7 @@ def describe(error: BaseException) -> str:
 
 
 def did_you_mean(near: Sequence[str]) -> str:
-    """The end of a message about an unknown name: the known ones that are like it."""
+    """The end of a message about an unknown name: similar known names."""
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

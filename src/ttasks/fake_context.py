@@ -1,4 +1,4 @@
-"""FakeContext: what a handler is given in a test of its own; use it from `ttasks.testing`."""
+"""FakeContext: the context for a test of a handler; see `ttasks.testing.make_context`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ttasks.model.task import Task, check_task
 
 
 class FakeContext(TaskContext):
-    """A context for one call of a handler, which keeps what the handler reports. Thread-safe.
+    """A context for one call of a handler; it records what the handler reports. Thread-safe.
 
     Made by `make_context`.
     """
@@ -128,8 +128,8 @@ def make_context(
 
     Args:
         task: what the handler is to work on.
-        upstream: the tasks before it, as a mapping from id or one after the other. Give them
-            results with an executor, or use `ttasks.testing.FakeHandler`.
+        upstream: its upstream tasks, as a mapping from id or an iterable. Run them first to give
+            them results, for example with `ttasks.testing.FakeHandler`.
         attempt: number of the attempt, at least 1.
         clock: for ``remaining`` and ``wait_cancelled``; None means the system's.
         redact: as for the executor.

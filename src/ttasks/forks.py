@@ -1,14 +1,14 @@
-"""Forks: the copy of the program that user code makes with ``os.fork`` must not run the tasks too.
+"""Forks: a child process that user code makes with ``os.fork`` must not run the tasks too.
 
-The new process has one thread, which goes on in the user's code: a handler, a guard, a subscriber.
-If that code does not end the process, it ends where it comes back to the library::
+The child has one thread, in user code: a handler, a guard or a subscriber. If that code does not
+end the child, the library ends it when the code returns::
 
     before = FORKS.count
     value = handler(context)
     if FORKS.count != before:
         end_copy("A handler")
 
-A program that forks outside of its tasks, and uses the library in the new process, is not affected.
+A program that forks outside of tasks, and uses the library in the child, is not affected.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def end_copy(what: str, error: BaseException | None = None) -> NoReturn:
-    """End this process at once, without any clean-up, as that belongs to the original.
+    """End this process at once, without any clean-up, which belongs to the parent.
 
     Args:
         what: whose code has forked, for the message on standard error.

@@ -124,11 +124,11 @@ def test_preflight_exits_with_0_although_an_optional_task_fails(tmp_path: Path) 
     process = preflight(tmp_path, "def test_passes():\n    pass\n", "--report", "made.html")
     lines = rest_of(process)
     assert process.returncode == 0, lines
-    assert any(re.match(r"✓ +[0-9.]+s  tests$", line) for line in lines)
+    assert any(re.match(r"✓ +[0-9.]+m?s  tests$", line) for line in lines)
     assert any(
-        re.match(r"! +[0-9.]+s  changes  exit code 128 \(optional\)$", line) for line in lines
+        re.match(r"! +[0-9.]+m?s  changes  exit code 128 \(optional\)$", line) for line in lines
     )
-    assert re.match(r"✓ +[0-9.]+s  preflight  1 failed \(optional\), 1 succeeded$", lines[-2])
+    assert re.match(r"✓ +[0-9.]+m?s  preflight  1 failed \(optional\), 1 succeeded$", lines[-2])
     assert lines[-1] == "Wrote made.html"
     assert "preflight" in (tmp_path / "made.html").read_text(encoding="utf-8")
 
@@ -137,10 +137,10 @@ def test_preflight_exits_with_1_and_shows_the_tail_of_what_failed(tmp_path: Path
     process = preflight(tmp_path, "def test_fails():\n    assert 'this' == 'that'\n")
     lines = rest_of(process)
     assert process.returncode == 1, lines
-    assert re.match(r"✗ +[0-9.]+s  preflight  1 failed, 1 failed \(optional\)$", lines[-1])
+    assert re.match(r"✗ +[0-9.]+m?s  preflight  1 failed, 1 failed \(optional\)$", lines[-1])
     failures = next(at for at, line in enumerate(lines) if "Failures" in line)
     for part in (lines[:failures], lines[failures:]):
-        assert any(re.match(r"✗ +[0-9.]+s  tests  exit code 1$", line) for line in part)
+        assert any(re.match(r"✗ +[0-9.]+m?s  tests  exit code 1$", line) for line in part)
         assert any("assert 'this' == 'that'" in line for line in part)
         assert any("again" in line and line.endswith("--only tests") for line in part)
 
@@ -153,6 +153,6 @@ def test_preflight_exits_with_130_after_ctrl_c_and_its_cleanup(tmp_path: Path) -
     lines = rest_of(process)
     assert process.returncode == 130, lines
     assert "  then cleaning up: changes" in lines
-    assert any(re.match(r"⊘ +[0-9.]+s  tests  interrupted$", line) for line in lines)
-    assert any(re.match(r"! +[0-9.]+s  changes  exit code 128", line) for line in lines)
+    assert any(re.match(r"⊘ +[0-9.]+m?s  tests  interrupted$", line) for line in lines)
+    assert any(re.match(r"! +[0-9.]+m?s  changes  exit code 128", line) for line in lines)
     assert "preflight interrupted" in lines[-1]

@@ -5,11 +5,24 @@ a ledger find it and its runs by ``ledgers``; those that take a TARGET load it b
 ``parameters``; all print by ``output``.
 """
 
-from importlib import resources
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from ttasks.cli.app import main
 
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    SCHEMA: Traversable
+    """The JSON Schema of what ``--json`` prints, a file of the package: ``SCHEMA.read_text()``."""
+
 __all__ = ["SCHEMA", "main"]
 
-SCHEMA = resources.files(__name__) / "cli.schema.json"
-"""The JSON Schema of what ``--json`` prints, a file of the package: ``SCHEMA.read_text()``."""
+
+def __getattr__(name: str) -> Any:
+    if name == "SCHEMA":
+        from importlib import resources  # takes as long as the rest of this package
+
+        return resources.files(__name__) / "cli.schema.json"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

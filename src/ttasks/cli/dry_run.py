@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ttasks.cli.exits import OK
 from ttasks.cli.output import say_json, say_table
-from ttasks.console.forecast import RUNS, usual_seconds
-from ttasks.console.text import counted, one_line
+from ttasks.console.text import counted, seconds
 from ttasks.engine.resume import adopt, latest, reuse, stamp_all, unique_keys
 from ttasks.model.graph import topology_of
 from ttasks.model.topology import in_order
-from ttasks.report.labels import seconds
+from ttasks.report.numbers import medians_of, name_of
 
 if TYPE_CHECKING:
     from ttasks.model.graph import Node, TaskGraph
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from ttasks.model.topology import Topology
     from ttasks.stores.sqlite import SQLiteStore
 
+_RUNS = 5  # earlier ones, whose medians are told
 _WHY = {
     "first": "no earlier run has it",
     "unsuccessful": "it has not succeeded before",
@@ -37,9 +37,11 @@ def show_plan(
     """Print what a run of this graph would do; its tasks must not be used afterwards."""
     nodes, topology = graph.nodes(), topology_of(graph)
     reasons = _prepare(graph, nodes, topology, options, store)
-    usual = {} if store is None else usual_seconds(store.runs.list(key=graph.key, limit=RUNS))
+    earlier = () if store is None else store.runs.list(key=graph.key, limit=_RUNS)
+    usual = medians_of(run.facts() for run in earlier)
     order = [at for at in in_order(topology) if not nodes[at].task.is_succeeded]
-    times = {at: usual.get(_name(nodes[at])) for at in order}
+    path = (graph.title,) if graph.title else ()
+    times = {at: usual.get(name_of(nodes[at].task.key, path, nodes[at].task.title)) for at in order}
     workers = options.jobs or min(32, (os.cpu_count() or 1) + 4)
     known = {at: time for at, time in times.items() if time is not None}
     expected = _expected(order, topology, known, workers) if known else None
@@ -56,7 +58,7 @@ def show_plan(
             [
                 (
                     nodes[at].task.title,
-                    seconds(times[at]),
+                    None if times[at] is None else seconds(times[at]),
                     _why(nodes[at], reasons.get(at), options),
                 )
                 for at in order
@@ -91,10 +93,6 @@ def _prepare(
             _, reasons = adopt(nodes, topology, unique_keys(graph), before)
     reuse(nodes, topology, store)
     return reasons
-
-
-def _name(node: Node) -> str:
-    return node.task.key or one_line(node.task.title)
 
 
 def _why(node: Node, reason: Reason | None, options: Namespace) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ttasks.cli import ledgers
 from ttasks.cli.exits import OK, CommandError
 from ttasks.cli.output import moment, say_json, say_table, shown
+from ttasks.console.text import seconds
 from ttasks.errors import GraphError
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ def execute(options: Namespace) -> int:
 
 
 def _list_runs(options: Namespace) -> int:
-    from ttasks.report.labels import seconds
-
     with ledgers.open_existing(options.store) as store:
         runs = store.runs.list(key=options.key, limit=options.limit)
         heads = [run.head() for run in runs]

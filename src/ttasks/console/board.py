@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ttasks.console.text import joined, one_line, ticking
-from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.console.text import ticking
+from ttasks.model.event import EVENT_OF_STATUS, TaskEvent, TaskEventType
 from ttasks.model.status import TaskStatus
+from ttasks.report.labels import joined, one_line
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,19 +20,8 @@ if TYPE_CHECKING:
     from ttasks.model.run import Run
     from ttasks.model.task import Task
 
-ENDS = frozenset(
-    {
-        TaskEventType.SUCCEEDED,
-        TaskEventType.FAILED,
-        TaskEventType.CANCELLED,
-        TaskEventType.BLOCKED,
-        TaskEventType.SKIPPED,
-        TaskEventType.REUSED,
-    }
-)
-OF_RUNS = frozenset(
-    {TaskEventType.RUN_STARTED, TaskEventType.RUN_STOPPING, TaskEventType.RUN_ENDED}
-)
+ENDS = frozenset({*EVENT_OF_STATUS.values(), TaskEventType.REUSED}) - {TaskEventType.STARTED}
+"""Events that end an attempt, or a task that never started."""
 
 
 class Row:
@@ -40,6 +30,8 @@ class Row:
     Attributes:
         name: its title, in a nested graph after the titles around it; clean, one line.
         section: the run that it belongs to.
+        key, title, after, groups, required, is_finally: see `Planned`; of a task without a graph
+            they have nothing to say.
         since: when its attempt started.
         retry_at: when the next attempt is due; None if none is.
         status, attempt, error, percent, message: of the latest event that told them.
@@ -72,6 +64,7 @@ class Row:
         "status",
         "task",
         "task_id",
+        "title",
     )
 
     def __init__(self, task_id: str, name: str, section: Section) -> None:
@@ -79,6 +72,7 @@ class Row:
         self.name = name
         self.section = section
         self.key: str | None = None
+        self.title = ""
         self.after: tuple[str, ...] = ()
         self.groups: tuple[str, ...] = ()
         self.required = True
@@ -194,7 +188,7 @@ class Board:
 
     def _expect(self, planned: Planned, section: Section, around: str) -> None:
         row = Row(planned.task_id, around + one_line(planned.title), section)
-        row.key = planned.key
+        row.key, row.title = planned.key, planned.title
         row.after, row.groups = planned.after, planned.groups
         row.required, row.is_finally = planned.required, planned.is_finally
         section.total += 1
@@ -232,6 +226,14 @@ class Board:
         self._around = {key: around for key, around in self._around.items() if key in self.sections}
         if self.current is section:
             self.current = next(iter(self.sections.values()), None)
+
+    def forget_alone(self, row: Row) -> None:
+        """Forget a task without a graph that has ended well, for nothing asks for it any more.
+
+        One that has not is in the summary; if it is run again, it is the same row.
+        """
+        if row.section.run_id == "" and row.status.is_sink and not row.status.is_bad:
+            self.rows.pop(row.task_id, None)
 
     def row_of(self, event: TaskEvent, now: float) -> Row:
         """The row of a task, which is made if it is new."""

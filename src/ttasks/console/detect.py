@@ -1,4 +1,4 @@
-"""Which mode, which colours and which symbols fit the place that the output goes to."""
+"""Which mode and which symbols fit the place that the output goes to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from io import BufferedIOBase, RawIOBase
 from typing import TextIO
 
 from ttasks.console.style import SYMBOLS
+from ttasks.report.terminal import is_dumb, is_set, is_terminal
 
 CI_SYSTEMS = {
     "GITHUB_ACTIONS": "github",
@@ -16,9 +17,7 @@ CI_SYSTEMS = {
     "BUILDKITE": "buildkite",
     "TEAMCITY_VERSION": "teamcity",
 }
-"""Environment variable to mode."""
-
-_FALSE = ("", "0", "false", "no", "off")
+"""Environment variable to mode, of all CI systems."""
 
 
 def choose_mode(stream: TextIO | None, environment: Mapping[str, str]) -> str:
@@ -27,35 +26,21 @@ def choose_mode(stream: TextIO | None, environment: Mapping[str, str]) -> str:
     CI comes first, since some of the systems run their steps in a terminal.
     """
     for variable, mode in CI_SYSTEMS.items():
-        if _is_set(environment, variable):
+        if is_set(environment, variable):
             return mode
-    if _is_set(environment, "CI") or not can_draw(stream, environment):
+    if is_set(environment, "CI") or not can_draw(stream, environment):
         return "plain"
     return "plain" if find_spec("rich") is None else "live"
 
 
 def can_draw(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
     """True if the stream is a terminal whose cursor can be moved."""
-    return is_terminal(stream) and not _is_dumb(environment)
-
-
-def choose_colour(
-    colour: bool | None, stream: TextIO | None, environment: Mapping[str, str]
-) -> bool:
-    """Whether to use colours; ``colour`` is the argument of the caller."""
-    if colour is not None:
-        return colour
-    if environment.get("NO_COLOR"):
-        return False
-    for variable in ("FORCE_COLOR", "CLICOLOR_FORCE"):
-        if _is_set(environment, variable):
-            return True
-    return can_draw(stream, environment)
+    return is_terminal(stream) and not is_dumb(environment)
 
 
 def choose_symbols(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
     """Whether symbols beyond ASCII can be shown."""
-    if is_terminal(stream) and _is_dumb(environment):
+    if is_terminal(stream) and is_dumb(environment):
         return False
     # Python takes UTF-8 in this locale, but who asks for it in so many words means ASCII.
     if (environment.get("LC_ALL") or environment.get("LANG")) in ("C", "POSIX"):
@@ -67,14 +52,6 @@ def choose_symbols(stream: TextIO | None, environment: Mapping[str, str]) -> boo
     return True
 
 
-def is_terminal(stream: TextIO | None) -> bool:
-    """True if the stream is a terminal."""
-    try:
-        return stream is not None and stream.isatty()
-    except Exception:  # no real file, closed, or a class of the user's
-        return False
-
-
 def is_binary(file: object) -> bool:
     """True if bytes, and no text, can be written to a file."""
     # Named temporary files are wrappers of the real one.
@@ -82,11 +59,3 @@ def is_binary(file: object) -> bool:
         isinstance(found, (BufferedIOBase, RawIOBase))
         for found in (file, getattr(file, "file", None))
     )
-
-
-def _is_dumb(environment: Mapping[str, str]) -> bool:
-    return environment.get("TERM", "dumb") in ("", "dumb")
-
-
-def _is_set(environment: Mapping[str, str], variable: str) -> bool:
-    return environment.get(variable, "").lower() not in _FALSE

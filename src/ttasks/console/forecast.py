@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from ttasks.console.text import one_line
-from ttasks.model.status import TaskStatus
+from ttasks.model.topology import in_order
+from ttasks.report.history import earlier_runs
+from ttasks.report.numbers import edges_of, longest, medians_of, name_of
 
 if TYPE_CHECKING:
     from ttasks.console.board import Board, Row, Section
     from ttasks.model.facts import RunFacts
-    from ttasks.model.run import Run
     from ttasks.model.store import Store
 
-RUNS = 5
-"""How many earlier runs are looked at."""
-
+_RUNS = 5  # earlier ones that are looked at
 _MOST_TASKS = 2000  # of a graph whose earlier runs are looked at: they are read as a whole
 
 
@@ -48,10 +45,10 @@ class Forecast:
         if len(self._usual) * 2 < len(rows):
             self._usual = {}
             return
-        order, dependents = _in_order(rows)
-        for task_id in reversed(order):
-            after = [self._path[name] for name in dependents.get(task_id, ())]
-            self._path[task_id] = self._usual.get(task_id, 0.0) + max(after, default=0.0)
+        edges = edges_of({task_id: row.after for task_id, row in rows.items()})
+        seconds = [self._usual.get(task_id, 0.0) for task_id in rows]
+        paths = longest(list(in_order(edges))[::-1], edges.dependents, seconds)
+        self._path = dict(zip(rows, paths, strict=True))
 
     def left(self, board: Board, section: Section, now: float) -> float | None:
         """Seconds that the run will still take; None if nobody knows."""
@@ -69,45 +66,19 @@ class Forecast:
 def medians(store: Store | None, head: RunFacts, rows: Mapping[str, Row]) -> dict[str, float]:
     """Seconds that the tasks of a run took in the latest runs of its graph, by their id.
 
-    Tasks are known by their key, or else by their title. Whatever goes wrong with the store, there
-    is just no estimate.
+    Whatever goes wrong with the store, there is just no estimate.
+
+    Args:
+        store: with runs, or else there is no estimate.
+        head: facts of the run.
+        rows: its tasks, without those of nested graphs.
     """
-    runs: Any = getattr(store, "runs", None)
-    if runs is None or len(rows) > _MOST_TASKS:
+    if getattr(store, "runs", None) is None or len(rows) > _MOST_TASKS:
         return {}
     try:
-        which = {"key": head.graph_key} if head.graph_key else {"graph": head.graph_id}
-        latest = runs.list(**which, limit=RUNS + 1)
-        usual = usual_seconds(run for run in latest if run.id != head.id)
+        usual = medians_of(earlier_runs(store, head, _RUNS))
     except Exception:
         return {}
-    names = {row.task_id: row.key or row.name for row in rows.values()}
+    path = (head.title,) if head.title else ()
+    names = {row.task_id: name_of(row.key, path, row.title) for row in rows.values()}
     return {task_id: usual[name] for task_id, name in names.items() if name in usual}
-
-
-def usual_seconds(runs: Iterable[Run]) -> dict[str, float]:
-    """Medians of how long tasks took in some runs, by their key, or else by their title."""
-    found: dict[str, list[float]] = {}
-    for run in runs:
-        for task in run.facts().tasks.values():
-            if task.status is TaskStatus.SUCCEEDED and task.duration and not task.reused:
-                found.setdefault(task.key or one_line(task.title), []).append(task.duration)
-    return {name: median(values) for name, values in found.items()}
-
-
-def _in_order(rows: Mapping[str, Row]) -> tuple[list[str], dict[str, list[str]]]:
-    """Ids, each after those that it depends on; and the ids of those that depend on each."""
-    missing: dict[str, int] = {}
-    dependents: dict[str, list[str]] = {}
-    for row in rows.values():
-        upstreams = [name for name in row.after if name in rows]
-        missing[row.task_id] = len(upstreams)
-        for name in upstreams:
-            dependents.setdefault(name, []).append(row.task_id)
-    order = [task_id for task_id, number in missing.items() if not number]
-    for task_id in order:  # grows meanwhile
-        for name in dependents.get(task_id, ()):
-            missing[name] -= 1
-            if not missing[name]:
-                order.append(name)
-    return order, dependents

@@ -133,6 +133,19 @@ class KeepOrder(Grouped):
         if is_last:
             self._next_turn(row)
 
+    def close(self) -> None:
+        """See `View`. The live task has not ended, so the others come now."""
+        for row in self._turns.values():
+            if self.has_output(row):
+                self.print(f"{row.name}:")
+                self.print_output(row)
+            line, is_failure = self._ended.get(row.task_id, ("", False))
+            if line:
+                self.print(line)
+            if is_failure:
+                self.failure(row)
+        super().close()
+
     def _next_turn(self, row: Row) -> None:
         """The live task has ended: it is the turn of those that started after it."""
         self._turns.pop(row.task_id, None)

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from ttasks import sync
 from ttasks.console.writer import Printed
-from ttasks.model.context import current_context
+from ttasks.model.context import TaskContext, current_context
 
 
 class Prints:
@@ -29,10 +29,10 @@ class Prints:
         self._name = name
         self._take = take
         self._pid = os.getpid()
-        # Protects the beginnings of lines, by thread, and is_open, so that nothing is taken once
-        # that is False.
+        # Protects the beginnings of lines with the tasks that printed them, by thread, and is_open,
+        # so that nothing but these is taken once that is False.
         self._lock = sync.Lock()
-        self._begun: dict[int, str] = {}
+        self._begun: dict[int, tuple[str, TaskContext | None]] = {}
         self.is_open = True
         self.original: TextIO | Prints = getattr(sys, name)
 
@@ -51,9 +51,9 @@ class Prints:
         self._redirect(self, file)
         with self._lock:
             self.is_open = False
-            for text in self._begun.values():
-                self._take(Printed((text,)))
-            self._begun.clear()
+            begun, self._begun = self._begun, {}
+        for text, context in begun.values():
+            self._take(_printed([text], context))
 
     @staticmethod
     def _redirect(before: object, after: Any) -> None:
@@ -69,17 +69,21 @@ class Prints:
             return self.original.write(text)
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        thread = sync.get_ident()
+        thread, context = sync.get_ident(), current_context()
         lines: list[str] = []
         with self._lock:
             is_open = self.is_open
             if is_open:
-                *lines, rest = (self._begun.pop(thread, "") + text).split("\n")
+                begun, owner = self._begun.pop(thread, ("", context))
+                is_mine = owner is context
+                *lines, rest = ((begun if is_mine else "") + text).split("\n")
                 if rest:
-                    self._begun[thread] = rest
+                    self._begun[thread] = rest, context
         if not is_open:
             return self.original.write(text)
-        self._pass_on(lines)
+        if not is_mine:  # a task that has ended, or that this one runs inside of
+            self._pass_on([begun], owner)
+        self._pass_on(lines, context)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -94,24 +98,30 @@ class Prints:
             return
         with self._lock:
             is_open = self.is_open
-            begun = self._begun.pop(sync.get_ident(), "")
+            begun, context = self._begun.pop(sync.get_ident(), ("", None))
         if not is_open:
             self.original.flush()
         elif begun:
-            self._pass_on([begun])
+            self._pass_on([begun], context)
 
-    def _pass_on(self, lines: list[str]) -> None:
+    def _pass_on(self, lines: list[str], context: TaskContext | None) -> None:
         if not lines:
             return
-        context = current_context()
-        if context is not None and context.redactor is not None:
-            lines = context.redactor.text("\n".join(lines)).split("\n")
-        printed = Printed(tuple(lines), None if context is None else context.id)
+        printed = _printed(lines, context)
         with self._lock:
             if self.is_open:
                 self._take(printed)
                 return
-        self.original.write("".join(f"{line}\n" for line in lines))
+        self.original.write("".join(f"{line}\n" for line in printed.lines))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.original, name)
+
+
+def _printed(lines: list[str], context: TaskContext | None) -> Printed:
+    """Lines of a task, without its secrets; or of the program, as they are."""
+    if context is None:
+        return Printed(tuple(lines))
+    if context.redactor is not None:
+        lines = context.redactor.text("\n".join(lines)).split("\n")
+    return Printed(tuple(lines), context.id)

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ttasks.console.board import OF_RUNS
-from ttasks.console.text import seconds
 from ttasks.model.checks import wrong_type
-from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.event import RUN_EVENTS, TaskEvent, TaskEventType
+from ttasks.report.labels import seconds
 
 if TYPE_CHECKING:
     from ttasks.engine.executor import TaskExecutor
@@ -80,7 +79,7 @@ def log_events(
 
 
 def _record(logger: logging.Logger, level: int, event: TaskEvent) -> logging.LogRecord:
-    is_of_run = event.type in OF_RUNS
+    is_of_run = event.type in RUN_EVENTS
     made = logger.makeRecord(
         logger.name,
         level,

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from ttasks.console.board import Board
 from ttasks.console.detect import (
+    CI_SYSTEMS,
     can_draw,
-    choose_colour,
     choose_mode,
     choose_symbols,
     is_binary,
-    is_terminal,
 )
 from ttasks.console.grouped import Grouped, KeepOrder
 from ttasks.console.logfiles import LogFiles
@@ -27,6 +26,7 @@ from ttasks.console.wording import Rerun, Wording, again
 from ttasks.console.writer import Writer
 from ttasks.model.checks import check_bool, check_callable, wrong_type, wrong_value
 from ttasks.model.event import TaskEventType
+from ttasks.report.terminal import is_terminal, wants_color
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +40,7 @@ _VIEWS: dict[str, type[View]] = {
     "keep-order": KeepOrder,
     "quiet": Quiet,
 }
-_CI = ("github", "gitlab", "azure", "buildkite", "teamcity")
-MODES = ("auto", "live", *_VIEWS, "jsonl", *_CI)
+MODES = ("auto", "live", *_VIEWS, "jsonl", *CI_SYSTEMS.values())
 """What ``mode`` may be."""
 
 
@@ -86,7 +85,7 @@ class Console:
             from ttasks.console.jsonl import JsonLines
 
             return JsonLines(self._board, wording)
-        if self.mode in _CI:
+        if self.mode in CI_SYSTEMS.values():
             from ttasks.console.ci.view import FORMS, CiView
 
             return CiView(self._board, wording, FORMS[self.mode](os.environ))
@@ -103,6 +102,16 @@ class Console:
         self._writer = writer = Writer(
             Screen(self._stream), self._board, self._view, self._executor.store, self._log_files
         )
+        try:
+            self._open(writer)
+        except BaseException:  # an interrupt, which leaves nothing of this behind
+            self.close()
+            raise
+        return self
+
+    def _open(self, writer: Writer) -> None:
+        """Take what happens from now on, and begin to write."""
+        writer.start()
         events = self._executor.events
         if self._log_files is not None:  # first, so that a failure knows its file
             self._ends.append(events.subscribe(self._log_files, types=LogFiles.TYPES))
@@ -114,11 +123,9 @@ class Console:
             if file is None:
                 continue
             if file is self._stream or (self.mode == "live" and is_terminal(file)):
-                self._prints.append(Prints(name, writer.take))
-        for prints in self._prints:
-            prints.install()
-        writer.start()
-        return self
+                prints = Prints(name, writer.take)
+                self._prints.append(prints)  # first, so that `close` finds it
+                prints.install()
 
     def close(self) -> None:
         """Show what is left and the last lines, and let go of everything. Idempotent.
@@ -190,6 +197,24 @@ def console(
         >>> with TaskExecutor() as executor, console(executor, "quiet"):
         ...     result = executor.execute(Task.bash("echo hello", title="greet"))
     """
+    _check(executor, mode, logs, color, file, rerun)
+    stream: TextIO | None = sys.stdout if file is None else file
+    if mode == "auto":
+        mode = choose_mode(stream, os.environ)
+    elif mode == "live" and not can_draw(stream, os.environ):
+        mode = "plain"
+    style = Style(
+        colour=mode != "jsonl" and wants_color(color, stream, os.environ),
+        symbols=choose_symbols(stream, os.environ),
+    )
+    log_files = None if logs is None else LogFiles(logs)
+    return Console(executor, mode, stream, log_files, style, rerun or again)
+
+
+def _check(
+    executor: object, mode: object, logs: object, color: object, file: object, rerun: object
+) -> None:
+    """Check the arguments of `console`."""
     for name in ("events", "store"):
         if not hasattr(executor, name):
             raise wrong_type("executor", executor, "a TaskExecutor")
@@ -207,14 +232,3 @@ def console(
         check_callable("rerun", rerun)
     if file is not None and (not callable(getattr(file, "write", None)) or is_binary(file)):
         raise wrong_type("file", file, "a text file or None")
-    stream: TextIO | None = sys.stdout if file is None else file
-    if mode == "auto":
-        mode = choose_mode(stream, os.environ)
-    elif mode == "live" and not can_draw(stream, os.environ):
-        mode = "plain"
-    style = Style(
-        colour=mode != "jsonl" and choose_colour(color, stream, os.environ),
-        symbols=choose_symbols(stream, os.environ),
-    )
-    log_files = None if logs is None else LogFiles(logs)
-    return Console(executor, mode, stream, log_files, style, rerun or again)

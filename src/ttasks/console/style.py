@@ -5,18 +5,20 @@ from __future__ import annotations
 from zlib import crc32
 
 from ttasks.console.text import RESET
+from ttasks.model.status import TaskStatus
+from ttasks.report.labels import SYMBOLS as OF_STATUSES
 
 # name: symbol, the word that stands for it in ASCII, colour
 _MARKS = {
     "started": ("▸", "start", "dim"),
-    "succeeded": ("✓", "ok", "green"),
+    "succeeded": (OF_STATUSES[TaskStatus.SUCCEEDED], "ok", "green"),
     "reused": ("↺", "reuse", "cyan"),
     "retry": ("↻", "retry", "yellow"),
-    "failed": ("✗", "FAIL", "red"),
+    "failed": (OF_STATUSES[TaskStatus.FAILED], "FAIL", "red"),
     "optional": ("!", "fail", "yellow"),
-    "cancelled": ("⊘", "stop", "yellow"),
-    "blocked": ("■", "block", "yellow"),
-    "skipped": ("↷", "skip", "dim"),
+    "cancelled": (OF_STATUSES[TaskStatus.CANCELLED], "stop", "yellow"),
+    "blocked": (OF_STATUSES[TaskStatus.BLOCKED], "block", "yellow"),
+    "skipped": (OF_STATUSES[TaskStatus.SKIPPED], "skip", "dim"),
     "note": ("!", "note", "yellow"),
 }
 _SIGNS = {

@@ -1,24 +1,22 @@
-"""Text of tasks, made safe for one line of a terminal or a log; widths; durations."""
+"""Text in a terminal: lines that are safe to print, widths, and durations that go on."""
 
 from __future__ import annotations
 
 import re
 from unicodedata import category, east_asian_width
 
+from ttasks.report.labels import ESCAPES, last_writing, seconds
+
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
-_CODES = re.compile(
-    r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # titles, links, …
-    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, movements, erasures
-    r"|\x1b[ -/]*[0-~]?"
-    r"|[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
-)
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]")  # but for that of colours
 RESET = "\x1b[0m"
 
 
 def clean(line: str, *, colour: bool = False) -> str:
     """A line without what would move the cursor, hide text or reach into the next line.
 
-    Of a line that was written over and over with ``\\r``, what it said in the end.
+    It is what `ttasks.report.labels.plain` makes of it, but control characters are left out, as a
+    terminal shows nothing for them.
 
     Args:
         line: without its newline.
@@ -26,24 +24,13 @@ def clean(line: str, *, colour: bool = False) -> str:
     """
     if line.isprintable():
         return line
-    line = line.rstrip("\r\n")
-    if "\r" in line:
-        line = line.rpartition("\r")[2]
-    if not colour:
-        return _CODES.sub("", line)
-    line = _CODES.sub(lambda code: code[0] if _COLOUR.fullmatch(code[0]) else "", line)
+    line = ESCAPES.sub(_colour_of if colour else "", last_writing(line.rstrip("\r\n")))
+    line = _CONTROLS.sub("", line)
     return line + RESET if "\x1b" in line else line
 
 
-def one_line(text: str) -> str:
-    """Any text as one clean line: its first line that is not blank."""
-    if text.isprintable():
-        return text
-    for line in text.splitlines():
-        cleaned = clean(line).strip()
-        if cleaned:
-            return cleaned.replace("\t", " ")
-    return ""
+def _colour_of(code: re.Match[str]) -> str:
+    return code[0] if _COLOUR.fullmatch(code[0]) else ""
 
 
 def cells(text: str) -> int:
@@ -78,32 +65,8 @@ def padded(text: str, width: int) -> str:
     return text + " " * (width - cells(text))
 
 
-def seconds(value: float) -> str:
-    """A duration for people: ``0.42s``, ``12.3s``, ``4m 02s``, ``1h 05m``."""
-    if value < 9.995:
-        return f"{value:.2f}s"
-    if value < 59.95:
-        return f"{value:.1f}s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes}m {rest:02}s"
-    return f"{minutes // 60}h {minutes % 60:02}m"
-
-
 def ticking(value: float, *, whole: bool = False) -> str:
     """A duration that goes on, without digits that nobody can read: ``0.4s``, ``12s``."""
     if value < 10 and not whole:
         return f"{value:.1f}s"
     return f"{max(1, round(value))}s" if value < 59.5 else seconds(value)
-
-
-def joined(names: list[str], most: int = 3) -> str:
-    """Names in a sentence: ``a, b and 4 more``."""
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: ``1 task``, ``1,200 tasks``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from ttasks.console.board import ENDS
 from ttasks.console.output import TAIL_LINES
 from ttasks.console.style import Style, colour_of_mark
-from ttasks.console.text import clean, counted, joined, one_line, seconds
+from ttasks.console.text import clean
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
+from ttasks.report.labels import count, joined, one_line, seconds, shortened
 
 if TYPE_CHECKING:
     from ttasks.console.board import Board, Row, Section
@@ -28,6 +29,7 @@ _NOTES = {
     TaskEventType.CIRCUIT_CLOSED: "circuit closed",
 }
 _TIME = 7  # columns
+_LONGEST_COMMAND = 4_000  # characters
 _STOPPED = ("The graph run was ", "stopped: ")  # how reasons begin that say nothing yet
 
 
@@ -130,10 +132,10 @@ class Wording:
         if row.blocks:
             found.append(("blocked", joined(row.blocks, 5)))
         if row.log_file is not None:
-            found.append(("log", one_line(row.log_file)))
+            found.append(("log", clean(row.log_file)))
         again = None if row.task is None else self._how_again(row.task)
         if again:
-            found.append(("again", one_line(again)))
+            found.append(("again", one_line(again, _LONGEST_COMMAND)))
         return found
 
     def _how_again(self, task: Task) -> str | None:
@@ -187,7 +189,7 @@ class Wording:
         why = why_stopped(section)
         lines = [self._line("cancelled", None, style.paint(why[:1].upper() + why[1:], "bold"), "")]
         if ending:
-            lines.append(f"  ending {counted(len(ending), 'task')}: {joined(ending)}")
+            lines.append(f"  ending {count(len(ending), 'task')}: {joined(ending)}")
         if cleaning and why != "killed":
             lines.append(f"  {'then ' if ending else ''}cleaning up: {joined(cleaning)}")
         if why != "killed":
@@ -204,7 +206,7 @@ class Wording:
         """A line for output that was dropped."""
         return self.style.paint(
             self.style.tell(
-                f"  … {counted(row.missed, 'line')} of {row.name} not shown: "
+                f"  … {count(row.missed, 'line')} of {row.name} not shown: "
                 "they came faster than they could be written"
             ),
             "yellow",
@@ -238,7 +240,7 @@ def reason(row: Row, result: TaskResult | None) -> str:
     text = one_line(row.error or "")
     for start in (f"{row.status.value}: ", "Task ", *_STOPPED):
         text = text.removeprefix(start)
-    return text if len(text) <= 160 else f"{text[:160]}…"
+    return shortened(text, 160)
 
 
 def _signal_name(number: int) -> str:

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ParamSpec
 
 from ttasks import sync
-from ttasks.console.board import OF_RUNS
+from ttasks.console.board import ENDS
 from ttasks.engine.history import GraphHistory
 from ttasks.model.clock import SYSTEM_CLOCK
-from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.event import RUN_EVENTS, TaskEvent, TaskEventType
 from ttasks.model.run import source_of
 
 if TYPE_CHECKING:
@@ -111,21 +111,24 @@ class Writer:
         if fits:
             self._items.append(event)
 
-    def close(self) -> bool:
-        """Write what was taken and end the thread; False if the reader stopped reading."""
+    def close(self) -> None:
+        """Write what was taken and end the thread, unless the reader stops reading before that."""
         self._closing.set()
+        if self._thread.ident is None:  # an interrupt came before its start
+            self._screen.close()
+            return
         before, since = (-1, -1), SYSTEM_CLOCK.now()
         while True:
             self._thread.join(_TICK)
             if not self._thread.is_alive():
-                return True
+                return
             state = (self._screen.written, self._handled)
             if state != before:
                 before, since = state, SYSTEM_CLOCK.now()
             elif SYSTEM_CLOCK.now() > since + PATIENCE:
                 self._screen.stop()
                 self._thread.join(PATIENCE)
-                return False
+                return
 
     # On its own thread
 
@@ -183,13 +186,21 @@ class Writer:
             with self._lock:
                 self._queued -= len(item.output_chunk)
         now = SYSTEM_CLOCK.now()
-        if item.type in OF_RUNS:
+        if item.type in RUN_EVENTS:
             self._handle_run(item, now)
             return
         row = self._board.apply(item, now)
         if self._logs is not None and item.type is TaskEventType.FAILED:
             row.log_file = self._logs.path_of(item)
-        self._view.event(row, item)
+        if item.type not in ENDS:
+            self._view.event(row, item)
+            return
+        self._guard(self._note_missed)  # while the row is there, and above its last line
+        self._guard(self._view.event, row, item)
+        self._board.forget_alone(row)
+        is_alone = item.run is not None and source_of(item.run).is_single
+        if self._logs is not None and is_alone and item.retry_in is None:
+            self._logs.forget(item.run_id or "")
 
     def _handle_run(self, event: TaskEvent, now: float) -> None:
         run, board, view = event.run, self._board, self._view

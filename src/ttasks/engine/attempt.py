@@ -54,7 +54,7 @@ _NO_REASON = TaskCancelled().args[:1]
 
 
 class Diary(Protocol):
-    """What the run of a single task keeps; see `ttasks.engine.history.SingleHistory`."""
+    """What the run of a single task keeps; see `ttasks.engine.single_history.SingleHistory`."""
 
     def begin(self, plan: Plan, node: int) -> None:
         """The task has this number in a plan."""

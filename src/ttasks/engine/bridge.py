@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import asyncio
 
 T = TypeVar("T")
+Awaiting = Callable[[Task], AbstractContextManager[None]]
+"""Entered while the future of a task is waited for; see `Scheduler.awaiting`."""
 
 
 class TaskFuture(Future[TaskResult[R_co]]):
@@ -40,15 +42,33 @@ class TaskFuture(Future[TaskResult[R_co]]):
         'hello\\n'
     """
 
-    def __init__(self, task: Task, cancel: Callable[[Task], object]) -> None:
+    def __init__(self, task: Task, cancel: Callable[[Task], object], awaiting: Awaiting) -> None:
         super().__init__()
         self._task = task
         self._cancel_task = cancel
+        self._awaiting = awaiting
+
+    def result(self, timeout: float | None = None) -> TaskResult[R_co]:
+        """See `concurrent.futures.Future.result`."""
+        with self._waiting(timeout):
+            return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """See `concurrent.futures.Future.exception`."""
+        with self._waiting(timeout):
+            return super().exception(timeout)
 
     def __await__(self) -> Generator[Any, Any, TaskResult[R_co]]:
-        return wait_submitted(
-            self, lambda: self.cancel() or self._cancel_task(self._task)
-        ).__await__()
+        return self._wait().__await__()
+
+    async def _wait(self) -> TaskResult[R_co]:
+        with self._waiting(None):
+            return await wait_submitted(
+                self, lambda: self.cancel() or self._cancel_task(self._task)
+            )
+
+    def _waiting(self, timeout: float | None) -> AbstractContextManager[None]:
+        return nullcontext() if timeout is not None or self.done() else self._awaiting(self._task)
 
 
 class Promise:
@@ -57,10 +77,10 @@ class Promise:
     Whoever runs the task calls ``may_start`` and ``end``, never at the same time.
     """
 
-    def __init__(self, task: Task, cancel: Callable[[Task], object]) -> None:
+    def __init__(self, task: Task, cancel: Callable[[Task], object], awaiting: Awaiting) -> None:
         self._task = task
         self._is_started: bool | None = None
-        self.future = TaskFuture(task, cancel)
+        self.future = TaskFuture(task, cancel, awaiting)
         self.future.add_done_callback(lambda done: cancel(task) if done.cancelled() else None)
 
     def may_start(self) -> bool:

@@ -24,8 +24,8 @@ class EventBus:
     """Delivers each event to its subscribers, one after the other, on the publishing thread.
 
     Thread-safe. A subscriber that is removed while an event is being delivered may still receive
-    that one. What a subscriber raises harms nobody: it is kept in ``errors``, and logged as a
-    warning of the logger ``ttasks``, once for each callback, class of exception and line.
+    that one. An exception in a subscriber affects nobody else: it is kept in ``errors``, and logged
+    as a warning of the logger ``ttasks``, once for each callback, class of exception and line.
 
     Attributes:
         subscriptions: by type of event; for use by the library.
@@ -57,8 +57,8 @@ class EventBus:
         Args:
             callback: called on the thread that caused the event, which waits for it. What it
                 raises is kept in ``errors`` and logged.
-            types: only these kinds of events. None means all that are of a task; those of runs,
-                whose ``task`` is None, have to be named. ``types=TaskEventType`` means all.
+            types: only these kinds of events. None means all events of tasks; those of runs, whose
+                ``task`` is None, must be named. ``types=TaskEventType`` means all.
             graph: only events of runs of this graph, or of the one with this id, and of graphs that
                 run inside of it; None means all.
 
@@ -102,7 +102,7 @@ class EventBus:
             unsubscribe()
 
     def emit(self, event: TaskEvent) -> None:
-        """Deliver an event of your own making, as the events of the library are delivered.
+        """Deliver an event that you made, like the events of the library.
 
         For tests of subscribers and for tools. No store or journal sees it.
 
@@ -207,13 +207,20 @@ def _note(error: BaseException, callback: Callback, event: TaskEvent) -> None:
     """Add a note to an exception that says where it came from, once and if its class allows it."""
     try:
         if not any(str(note).startswith(_NOTE) for note in getattr(error, "__notes__", ())):
-            error.add_note(f"{_NOTE} {callback!r} at {event.type.value} of task {event.task_id}")
+            error.add_note(f"{_NOTE} {callback!r} at {event.type.value} of {_subject(event)}")
     except BaseException:  # the exception may be frozen, a __repr__ may be broken
         pass
 
 
+def _subject(event: TaskEvent) -> str:
+    """What an event is of: a task, or a run as a whole."""
+    if event.run is not None and not event.task_id:
+        return f"run {event.run.id}"
+    return f"task {event.task_id}"
+
+
 def _place(error: BaseException) -> Place:
-    """What tells one bug from another: class and line, since messages name tasks."""
+    """What distinguishes bugs: class and line, since messages name tasks."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -228,11 +235,11 @@ def _log(error: BaseException, callback: Callback, event: TaskEvent) -> None:
 
     try:
         logging.getLogger("ttasks").warning(
-            "subscriber %r raised %s at the event %r of task %s",
+            "subscriber %r raised %s at the event %r of %s",
             callback,
             type(error).__name__,
             event.type.value,
-            event.task_id,
+            _subject(event),
             exc_info=error,
         )
     except BaseException:

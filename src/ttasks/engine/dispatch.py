@@ -7,11 +7,11 @@ takes the next one itself, so a chain of tasks needs no hand-off between threads
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextvars import Context
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ttasks import sync
 from ttasks.engine.agenda import Agenda
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ttasks.engine.limits import RunPlaces
     from ttasks.engine.scheduler import Scheduler
     from ttasks.model.notes import Notes
+    from ttasks.model.running import RunOptions
 
 SUPERVISOR = 0
 """The slot of a supervisor that runs tasks itself, because no thread could be started."""
@@ -58,8 +59,37 @@ _NOTHING: Any = None
 """In an open run, in place of a task that has ended."""
 
 
+class Assignment(NamedTuple):
+    """What a run is to do, and how.
+
+    Attributes:
+        works: the tasks, by node.
+        plan: what may run; belongs to the run from now on.
+        places: in groups.
+        options: how to run it.
+        context: context variables that handlers see.
+        name: prefix for the names of the threads.
+        outer: the attempt that the run is part of; None if there is none.
+        label: the subject of messages such as "The graph run was cancelled"; None for a run of
+            single tasks.
+        is_shared: wait for a task that somebody else is running; otherwise that is an error.
+        is_open: accept more tasks until all have ended (see `Dispatch.add`).
+    """
+
+    works: list[Work]
+    plan: Plan
+    places: RunPlaces
+    options: RunOptions
+    context: Context
+    name: str
+    outer: Attempt | None = None
+    label: str | None = None
+    is_shared: bool = True
+    is_open: bool = False
+
+
 class _Worker:
-    """What a worker thread knows of itself."""
+    """The state of a worker thread."""
 
     __slots__ = ("handler_seconds", "thread")
 
@@ -93,17 +123,9 @@ class Dispatch:
 
     Args:
         scheduler: of the executor.
-        works: the tasks, by node.
-        plan: what may run; belongs to the dispatch from now on.
-        places: in groups.
-        max_workers: threads at most.
-        context: context variables that handlers see.
-        name: prefix for the names of the threads.
+        assignment: what to do.
         budget: of retries.
         watcher: the supervisor.
-        outer: the attempt that the run is part of; None if there is none.
-        is_shared: wait for a task that somebody else is running; otherwise that is an error.
-        is_open: accept more tasks until all have ended (see ``add``).
 
     Attributes:
         errors: exception by task id.
@@ -115,19 +137,11 @@ class Dispatch:
     def __init__(
         self,
         scheduler: Scheduler,
-        works: list[Work],
-        plan: Plan,
-        places: RunPlaces,
-        max_workers: int,
-        context: Context,
-        name: str,
+        assignment: Assignment,
         budget: RetryBudget,
         watcher: Watcher,
-        *,
-        outer: Attempt | None = None,
-        is_shared: bool = True,
-        is_open: bool = False,
     ) -> None:
+        works, plan, places, options, context, name, outer, _, is_shared, is_open = assignment
         self._scheduler = scheduler
         self.services = scheduler.services  # see `ttasks.engine.attempt.Keeper`
         self._handlers = scheduler.handlers
@@ -146,11 +160,11 @@ class Dispatch:
         self._closed = False
         self._grouped = plan.grouped
         self._held = places.held_by(())
-        self._crew = Crew(self._serve, max_workers, name)
+        self._crew = Crew(self._serve, options.max_workers, name)
         self._agenda: Agenda[int | Attempt] = Agenda()
         self._deadlocks: dict[int, Deadlock] = {}  # by the node that was refused
         # Whether others would have to wait is told by real time only.
-        is_paced = max_workers > 1 and self._clock is SYSTEM_CLOCK
+        is_paced = options.max_workers > 1 and self._clock is SYSTEM_CLOCK
         self._pace = Pace() if is_paced else None
         self._live: dict[int, tuple[Attempt, sync.Thread]] = {}
         self._stop_error: BaseException | None = None
@@ -319,13 +333,24 @@ class Dispatch:
         groups = self._plan.groups_of(attempt.node)
         return [group for group in groups if self._places.shared_limit_of(group) is not None]
 
-    def parked(self) -> list[Parked]:
+    def parked(self, awaited: Collection[str] = ()) -> list[Parked]:
         """See `ttasks.engine.scheduler.Sharer`."""
+        also: set[int] = set()
+        if awaited and self._is_open:  # only submitted tasks have futures
+            works = enumerate(self._works)
+            also = {at for at, work in works if work is not _NOTHING and work.task.id in awaited}
         return [
             Parked(node, self._works[node].task, group, limit)
-            for node, group in self._plan.parked()
+            for node, group in self._plan.parked(also)
             if (limit := self._places.shared_limit_of(group)) is not None
         ]
+
+    def refuse_deadlock(self) -> None:
+        """See `ttasks.engine.scheduler.Sharer`."""
+        with self._lock:
+            decisions = self._refuse_deadlock()
+        if decisions:
+            self._carry_out_all(decisions)
 
     def provide_worker(self) -> None:
         """Wake or start a worker if anything is queued."""
@@ -336,7 +361,7 @@ class Dispatch:
             self._begin(helper)
 
     def _begin(self, helper: sync.Lock | sync.Thread) -> None:
-        """Wake or start a helper; if no thread can be started, make do with those there are."""
+        """Wake or start a helper; if no thread can be started, go on with the existing ones."""
         if Crew.begin(helper):
             return
         assert isinstance(helper, sync.Thread)
@@ -359,7 +384,7 @@ class Dispatch:
         """Take nodes and run them until none is left."""
         lock, plan, crew, now = self._lock, self._plan, self._crew, self._clock.now
         take_place, is_open, held = self._places.take, self._is_open, self._held
-        pace, taken = self._pace, now()
+        pace, taken, awaits = self._pace, now(), self._scheduler.awaits
         me = _Worker(sync.current_thread())
         wake = sync.Lock()
         wake.acquire()
@@ -392,7 +417,7 @@ class Dispatch:
                     rests = pace.holds(slot)
                     taken = moment
                 node = None if decisions or rests else plan.take(take_place, moment, slot)
-                if held and node is None and not (decisions or rests):
+                if node is None and (held or awaits) and not (decisions or rests):
                     decisions.extend(self._refuse_deadlock())
                 if plan.queue and not crew.all_work and (pace is None or pace.runner is None):
                     helper = crew.helper()
@@ -772,7 +797,7 @@ class Dispatch:
                 assert error is not None
                 if work.prior is not None:
                     work.prior.cancel(self._stop_reason, message=self._stop_message)
-                    # Somebody else may have cancelled it, and be announcing that.
+                    # Another thread may have cancelled it, and be announcing that.
                     if lifecycle_of(task).owner is not None and self._await_owner(node, work):
                         return RUNNING
                     if work.awaited:  # more was noted of it since it ended
@@ -810,7 +835,7 @@ class Dispatch:
         return self._end(work, status if now.is_active else now)
 
     def _refuse_deadlock(self) -> list[Decision]:
-        """Decide that a node which waits for the end of this run fails; with the lock held."""
+        """Decide that a deadlocked node fails, if there is one; with the lock held."""
         found = self._scheduler.find_deadlock(self)
         if found is None:
             return []
@@ -830,7 +855,8 @@ class Dispatch:
         title = self.services.recorder.shown(upstream).title
         if decision.status is BLOCKED:
             return f"blocked by {title!r}"
-        return f"skipped: {title!r} was {upstream.status.value}"
+        was = "" if upstream.status in (FAILED, SUCCEEDED) else "was "
+        return f"skipped: {title!r} {was}{upstream.status.value}"
 
     def _is_stopped(self, work: Work) -> bool:
         return self._stop_all or not work.is_finally

@@ -57,7 +57,7 @@ def settle(
         blocked_by: id of the task that blocks it.
         owner: the owner of the task; None if it has none.
         previous: the status that was announced last; None means the current one.
-        by_hand: somebody has made it CANCELLED by hand; announce that, unless that was done.
+        by_hand: user code has made it CANCELLED; announce that, unless it was announced.
         run: the run that it ends in; None if it is part of none.
         notes: see `Recorder.transition`.
 

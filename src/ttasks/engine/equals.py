@@ -1,6 +1,6 @@
-"""Equals: whether the result of an earlier task may stand for that of another one.
+"""Equals: whether a task may take over the result of an earlier one.
 
-Apart from `resume`, which is imported only where there is a store.
+Separate from `resume`, which is imported only with a store.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def take_over(task: Task, old: Task) -> bool:
 
 
 def announce_reused(tasks: Sequence[Task], run: Run | None, recorder: Recorder) -> None:
-    """Announce that tasks, which have been saved, took over a result."""
+    """Announce that tasks took over a result; they have been saved."""
     if tasks and recorder.wants(TaskEventType.REUSED):
         now, status = datetime.now(UTC), TaskStatus.SUCCEEDED
         pending = TaskStatus.PENDING

@@ -9,6 +9,7 @@ from inspect import iscoroutinefunction
 from re import Pattern
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
+from warnings import warn
 
 from ttasks.backends.call import call_python
 from ttasks.backends.loop import CALLER_LOOP, LoopBackend
@@ -85,35 +86,34 @@ class TaskExecutor:
     manager (``with`` or ``async with``), or call `shutdown` at the end.
 
     Args:
-        store: where every transition is saved before it is announced: whatever has the methods of
-            `Store`. None keeps nothing.
-        max_workers: threads for ``submit``, and for each run of a graph that names no number of its
-            own; at least 1. None means the number of CPUs plus 4, at most 32.
+        store: where every transition is saved before it is announced: any object with the methods
+            of `Store`. None keeps nothing.
+        max_workers: threads for ``submit``, and for each run of a graph that does not set its own
+            number; at least 1. None means the number of CPUs plus 4, at most 32.
         limits: group name or TaskType to how many of its tasks run at once, at least 1, over all
             work of this executor. ``execute`` waits for a place as all others do.
         breakers: group name or TaskType to a CircuitBreaker, over all work of this executor. While
-            it is open, attempts of these tasks fail with CircuitOpenError. That of ``"*"`` gives
-            each group that is not named a circuit of its own.
+            it is open, attempts of these tasks fail with CircuitOpenError. The breaker for ``"*"``
+            gives every other group a circuit of its own.
         guards: called in turn with the `TaskContext` of each attempt before its handler. One that
             raises makes the attempt fail with TaskRejectedError; it is not tried again.
         redact: strs and compiled patterns that are replaced by ``***`` in output, errors,
             failures, titles and payloads before events, results and the store see them.
-        redact_env: shell patterns for names of environment variables, such as ``"*_TOKEN"``. The
-            values that these have in this process now are secrets like those in ``redact``, if they
-            have at least 6 characters.
-        capture_locals: keep reprs of the local variables where a handler failed: with True those
-            of the innermost frame of your own code, which is not in the standard library or an
-            installed package; with part of the name of a module or file, of the innermost frame
-            there.
+        redact_env: shell patterns for names of environment variables, such as ``"*_TOKEN"``. Their
+            current values in this process are secrets like those in ``redact``, if they have at
+            least 6 characters.
+        capture_locals: keep reprs of the local variables where a handler failed. True means those
+            of the innermost frame of your own code, outside of the standard library and installed
+            packages. A str means those of the innermost frame whose module or file name contains
+            it.
         strict_persistence: stop the run if a write to the store fails, and announce nothing that
-            was not saved; finally tasks run all the same. Otherwise the work goes on. In either
+            was not saved; finally tasks still run. Otherwise the work goes on. In either
             case the error is kept in ``persistence_errors`` and announced, and the next transition
             saves what is missing.
-        retry: for tasks that have no policy of their own, also as the number of attempts; None
-            means one attempt.
-        timeout: seconds per attempt, above 0, for tasks that have no timeout; None means no limit.
-        backend: "thread" or "process", for Python tasks that name none and are no coroutines; None
-            means "thread".
+        retry: policy, or number of attempts, for tasks without a policy; None means one attempt.
+        timeout: seconds per attempt, above 0, for tasks without a timeout; None means no limit.
+        backend: "thread" or "process", for plain functions that name no backend; None means
+            "thread".
         clock: where times come from; None means the system's. Tests use `ttasks.testing.FakeClock`.
 
     Raises:
@@ -197,6 +197,8 @@ class TaskExecutor:
             "asyncio": self._loop,
         }
         self._handlers.update(self._first_handlers())
+        self._is_awaited = False  # somebody waits for the end of all work, or has
+        self._told: str | None = None
         self._replaced: list[Handler] = []  # to be closed by `shutdown` as well
 
     def _first_handlers(self) -> dict[TaskType, tuple[Backend | None, Handler]]:
@@ -240,7 +242,7 @@ class TaskExecutor:
     # Handlers
 
     def register(self, type: TaskType, handler: Handler) -> None:
-        """Let ``handler`` run all tasks of a type, instead of any handler before.
+        """Let ``handler`` run all tasks of a type; it replaces an earlier handler.
 
         Args:
             type: the type.
@@ -252,7 +254,7 @@ class TaskExecutor:
                 must then finish its current calls, and may still be called for queued work.
 
         Raises:
-            TypeError: the type is no TaskType, or the handler cannot be called.
+            TypeError: the type is not a TaskType, or the handler cannot be called.
         """
         check_task_type("type", type)
         check_callable("handler", handler)
@@ -309,10 +311,10 @@ class TaskExecutor:
             task: any task that can start: not RUNNING, SUCCEEDED or CANCELLED, and not between two
                 attempts of another execution.
             upstream: id to task; what the handler sees as ``context.upstream``.
-            retry_policy: instead of the task's own, also as the number of attempts; None means that
-                one, or else the executor's.
-            check: raise what made the task FAILED or CANCELLED; otherwise return the result that
-                says so, as ``subprocess.run`` does. The last four errors below are raised anyway.
+            retry_policy: policy or number of attempts that replaces the task's own; None means the
+                task's own, or else the executor's.
+            check: raise what made the task FAILED or CANCELLED. If false, return the result
+                instead, as ``subprocess.run`` does; the last four errors below are still raised.
 
         Raises:
             TaskExecutionError, TaskTimeoutError, TaskCancelled, or whatever else the handler
@@ -331,7 +333,7 @@ class TaskExecutor:
         self._refuse_loop("use await executor.aexecute(task) in a coroutine")
         scheduler, requests = self._scheduler, Requests(self._clock)
         error = None
-        # Outermost, so that Ctrl-C strikes before or after all this, and is only noted within.
+        # Outermost, so that Ctrl-C takes effect before or after all this, and is only noted within.
         with Signals(requests.interrupt):
             outer = scheduler.enter()
             try:
@@ -353,7 +355,7 @@ class TaskExecutor:
         *,
         retry_policy: RetryPolicy | int | None = None,
     ) -> TaskResult[R]:
-        """``execute(check=False)``: return the result also of a task that FAILED.
+        """Run a task like ``execute(check=False)``: return its result even if it FAILED.
 
         Example:
             >>> with TaskExecutor() as executor:
@@ -394,7 +396,7 @@ class TaskExecutor:
         from ttasks.engine.bridge import Promise
 
         tasks, retry = self._check(task, upstream, retry_policy)
-        promise = Promise(task, self.cancel)
+        promise = Promise(task, self.cancel, self._scheduler.awaiting)
         context = copy_context()
         context.run(CURRENT.set, None)  # it is not part of the task that submits it
         context.run(CALLER_LOOP.set, loop)
@@ -592,7 +594,7 @@ class TaskExecutor:
     def breaker_states(self) -> dict[str | TaskType, BreakerStatus]:
         """State of each circuit breaker, now, by the name of its group or by its type.
 
-        Groups that have one by ``"*"`` are there once a task of theirs has run.
+        Groups that use the breaker for ``"*"`` are listed once one of their tasks has run.
         """
         return self._breakers.states()
 
@@ -641,8 +643,12 @@ class TaskExecutor:
             wait: return when everything that is queued or running has ended. On a thread that works
                 for this executor (in a handler or subscriber) the call never waits.
             cancel: cancel everything that is queued or running; finally tasks of graphs still run.
-            timeout: seconds, at least 0, that it may go on; then cancel what is left, and wait for
-                the end of that. None means no limit.
+            timeout: seconds, at least 0, after which what is left is cancelled and waited for. None
+                means no limit.
+
+        Warns:
+            RuntimeWarning: the store still refuses what it could not save before, which is lost
+                when the process ends. Without ``wait`` this comes when the last work has ended.
 
         Raises:
             TypeError, ValueError: an argument is wrong, or there is a timeout without a wait.
@@ -663,6 +669,7 @@ class TaskExecutor:
             ):
                 with Signals():
                     self._scheduler.ending.cancel()
+            self._is_awaited = True
             self._scheduler.wait_idle()
         self._recorder.catch_up()
         for handler in [*self._replaced, *(handler for _, handler in self._handlers.values())]:
@@ -670,11 +677,23 @@ class TaskExecutor:
             if close is not None:
                 close()
         self._scheduler.close_when_idle()
+        if self._is_awaited:
+            self._tell_unsaved()
 
     def _close_all(self) -> None:
         """Close the backends, when nothing runs any more."""
         for backend in list(self._backends.values()):
             backend.close()
+        if not self._is_awaited:
+            self._recorder.catch_up()
+            self._tell_unsaved()
+
+    def _tell_unsaved(self) -> None:
+        """Warn of what could not be saved, once."""
+        unsaved = self._recorder.unsaved()
+        if unsaved is not None and unsaved != self._told:
+            self._told = unsaved
+            warn(f"The executor is shut down, and {unsaved}", RuntimeWarning, stacklevel=3)
 
     def close(self) -> None:
         """Call ``shutdown()``."""
@@ -700,7 +719,7 @@ class TaskExecutor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Shut down without blocking the event loop; a cancellation cancels what is left."""
+        """Shut down without blocking the event loop; if this is cancelled, cancel all work."""
         from asyncio import CancelledError
 
         from ttasks.engine.bridge import run_off_loop
@@ -712,7 +731,7 @@ class TaskExecutor:
 
 
 def _is_outcome(error: BaseException, task: Task) -> bool:
-    """True if an error is why the task ended as its result says; False if it could not run."""
+    """True if an error explains the result of the task; False if the task could not run."""
     result = task.result
     if result is None or result.status is TaskStatus.SUCCEEDED:
         return False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from ttasks.engine.attempt import Work
+from ttasks.engine.dispatch import Assignment
 from ttasks.engine.ending import settle
 from ttasks.engine.equals import announce_reused
 from ttasks.engine.history import GraphHistory
@@ -102,16 +103,16 @@ class GraphRun:
 
     def run(self) -> None:
         """Run the graph; see `TaskGraph.run`."""
-        state = state_of(self._graph)
-        with state.lock:
-            if state.active:
-                raise GraphError(f"Graph {self._graph.title!r} is running already")
-            # In this order, so that a request to stop an active graph reaches this run.
-            before, state.handle = state.handle, self
-            state.active = True
-        latest = None if state.run is None else source_of(state.run)
-        history = self._history
+        state, history = state_of(self._graph), self._history
+        is_mine = False
         try:
+            with state.lock:
+                if state.active:
+                    raise GraphError(f"Graph {self._graph.title!r} is running already")
+                # In this order, so that a request to stop an active graph reaches this run.
+                before, state.handle = state.handle, self
+                is_mine = state.active = True
+            latest = None if state.run is None else source_of(state.run)
             try:
                 run = self._prepare()
             except BaseException as error:
@@ -129,11 +130,12 @@ class GraphRun:
             self.started_at = datetime.now(UTC)
             self._carry_out(run)
         finally:
-            state.active = False
+            if is_mine:
+                state.active = False
             history.let_go()
 
     def _prepare(self) -> Run:
-        """Check the graph, bring it in line with the store, and make the run.
+        """Check the graph, compare it with the store, and make the run.
 
         Errors are raised before anything has started.
         """
@@ -159,7 +161,7 @@ class GraphRun:
             raise
 
     def _tell_begun(self) -> None:
-        """Let `TaskGraph.start` return; what goes wrong from now on, the run itself tells."""
+        """Let `TaskGraph.start` return; later errors are errors of the run."""
         begun, self._begun = self._begun, None
         if begun is not None:
             begun(self._public)
@@ -198,25 +200,18 @@ class GraphRun:
             reasons = {at: (why, tuple(map(hide, names))) for at, (why, names) in reasons.items()}
         self._history.begin(plan, topology.dependencies, before, reasons)
         self._record.describe(before, reasons)
-        return Run(
-            scheduler,
-            works,
-            plan,
-            places,
-            options,
-            copy_context(),
-            f"ttasks-{title or 'graph'}",
-            self._requests,
-            scheduler.outer_tokens(outer),
-            outer=outer,
-            label="The graph run",
-            on_stop=self._tell_stop,
-            # A clock that tests move must not know of moments that they did not ask for.
-            asked=self._record.asked if scheduler.services.clock is SYSTEM_CLOCK else None,
+        name = f"ttasks-{title or 'graph'}"
+        assignment = Assignment(
+            works, plan, places, options, copy_context(), name, outer, "The graph run"
         )
+        follows = scheduler.outer_tokens(outer)
+        # A clock that tests move must not know of moments that they did not ask for.
+        asked = self._record.asked if scheduler.services.clock is SYSTEM_CLOCK else None
+        return Run(scheduler, assignment, self._requests, follows, self._tell_stop, asked)
 
     def _keep_latest(self) -> None:
-        """Have the latest run keep what it did, if anybody looks at it: the tasks change now."""
+        """Have the previous run keep its facts, if it is still referred to: its tasks change
+        now."""
         state = state_of(self._graph)
         if state.run is not None:
             latest = ref(state.run)
@@ -286,7 +281,7 @@ class GraphRun:
         self._announce(TaskEventType.RUN_STOPPING, running, running, message)
 
     def _end(self, run: Run) -> None:
-        """Take down and announce how the run has ended."""
+        """Record and announce how the run has ended."""
         outcome, history = self._outcome(run), self._history
         history.elsewhere = run.elsewhere
         history.end(outcome, None if run.error is None else describe(run.error))
@@ -319,7 +314,7 @@ class GraphRun:
     ) -> None:
         """Announce something of the run itself."""
         if self._recorder.wants(kind):
-            none: Any = None  # such an event is of no task
+            none: Any = None  # such an event has no task
             now = datetime.now(UTC)
             self._recorder.report(
                 make_event(kind, "", none, now, previous, status, error, run=self._public)

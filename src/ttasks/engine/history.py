@@ -1,19 +1,18 @@
-"""History: what the runs of this process did, for whoever asks a `Run`."""
+"""History: what the runs of this process did; the source of a `Run`."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from os import getpid
-from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttasks import sync
 from ttasks.model.ids import new_id
-from ttasks.model.notes import Notes, notes_since
-from ttasks.model.run import OUTCOMES, Opening, Run, source_of
+from ttasks.model.notes import Notes
+from ttasks.model.run import Opening, Run, source_of
 from ttasks.model.task import lifecycle_of
 
 # Facts and what makes them are imported when somebody asks, to keep `import ttasks` quick.
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 CHILDREN_KEPT = 1000
 """Runs inside of a run that are remembered, the latest ones."""
 
-POLL_SECONDS = 0.01
-"""How often to look whether a single task has ended."""
-
 _LOOKS = 5
 """How often to look at a task that changes meanwhile."""
 
@@ -44,7 +40,8 @@ class Planned(NamedTuple):
     """A task of a graph as it is known when a run begins.
 
     Attributes:
-        task_id, title, key, groups: see `Task`; without secrets.
+        task_id, title, key: see `Task`; without secrets.
+        groups: those of its groups that have a limit.
         after: ids of its direct dependencies.
         required, is_finally: its flags in the graph.
         had_ended: it had ended before the run.
@@ -76,6 +73,7 @@ class History:
         outer: the attempt that the run is part of; None if there is none.
 
     Attributes:
+        id: of the run.
         began: when it began, by the executor's clock.
         parent, graph_ids: see `ttasks.model.run.RunSource`.
         number: see `Run`.
@@ -89,6 +87,7 @@ class History:
     _children: deque[tuple[str, float, History]] | None = None
 
     def __init__(self, services: Services, subject: str, outer: Attempt | None) -> None:
+        self.id = new_id()
         self._services = services
         self._subject = subject
         self._outer = outer
@@ -113,11 +112,6 @@ class History:
             source = source_of(run)
             assert isinstance(source, History)
             source.add_child(task_id, start, self)
-
-    @property
-    def id(self) -> str:
-        """See `Run`."""
-        raise NotImplementedError
 
     @property
     def graph_ids(self) -> frozenset[str]:
@@ -197,7 +191,6 @@ class GraphHistory(History):
         super().__init__(services, graph.id, outer)
         self.start()
         redactor = services.redactor
-        self._id = new_id()
         self._key = graph.key
         self._title = graph.title if redactor is None else redactor.text(graph.title)
         self._options = options
@@ -211,11 +204,6 @@ class GraphHistory(History):
         self._over = sync.Event()
         self._cancel = cancel
         self.elsewhere: set[int] = set()
-
-    @property
-    def id(self) -> str:
-        """See `Run`."""
-        return self._id
 
     def begin(
         self,
@@ -260,7 +248,7 @@ class GraphHistory(History):
 
         outcome, error, duration, ended_at = self._ending or ("running", None, None, None)
         return RunFacts(
-            id=self._id,
+            id=self.id,
             number=self.number,
             graph_id=self._subject,
             graph_key=self._key,
@@ -270,7 +258,7 @@ class GraphHistory(History):
             duration=duration,
             outcome=outcome,
             error=error,
-            host=_host(),
+            host=host(),
             pid=getpid(),
             workers=self._options.max_workers,
             options=_options(self._options),
@@ -293,7 +281,7 @@ class GraphHistory(History):
                 node.task.id,
                 shown(node.task).title,
                 node.task.key,
-                _names(node.task.group),
+                () if self._plan is None else self._plan.groups_of(number),
                 tuple([upstream.id for upstream in node.after]),
                 node.required,
                 node.finally_,
@@ -330,128 +318,8 @@ class GraphHistory(History):
         self._cancel()
 
 
-class SingleHistory(History):
-    """What the run of a single task did. Thread-safe.
-
-    Args:
-        services, outer: see `History`.
-        task: the task.
-        workers: of the run that it shares with others.
-        cancel: cancels the task.
-    """
-
-    is_single = True
-    _place: tuple[Plan, int] | None = None
-    _kept: tuple[Any, ...] = (None, None, None, 0, None, None)
-
-    def __init__(
-        self,
-        services: Services,
-        task: Task,
-        outer: Attempt | None,
-        workers: int,
-        cancel: Callable[[Task], object],
-    ) -> None:
-        super().__init__(services, task.id, outer)
-        self._task = task
-        self._workers = workers
-        self._cancel = cancel
-
-    @property
-    def id(self) -> str:
-        """See `Run`; made when somebody asks for it."""
-        found = self.__dict__.get("_id")
-        # Two threads may make one; the first one counts.
-        return found or self.__dict__.setdefault("_id", new_id())  # type: ignore[no-any-return]
-
-    def begin(self, plan: Plan, node: int) -> None:
-        """Take down where the task is; its run begins when it is ready."""
-        self._place = plan, node
-        if self._outer is None:
-            self.began = plan.ready[node] or 0.0
-        else:
-            self._begin(plan.ready[node] or 0.0)
-            self.join()
-
-    def keep(self) -> None:
-        """Keep what the plan has noted, as it is about to forget."""
-        if self._place is not None:
-            self._kept, self._place = self._noted(*self._place), None
-
-    @staticmethod
-    def _noted(plan: Plan, node: int) -> tuple[Any, ...]:
-        """The parts of `Notes`, by the clock: most are never asked for."""
-        return (
-            plan.ready[node],
-            None,
-            plan.started[node],
-            plan.slots[node],
-            plan.waits.get(node),
-            plan.ended[node],
-        )
-
-    def notes(self, ended: float | None = None) -> Notes:
-        """What the plan has noted of the task; ``ended`` if its end is still to be noted."""
-        place = self._place
-        ready, _, started, slot, waits, noted = self._kept if place is None else self._noted(*place)
-        return notes_since(
-            self.began, ready, None, started, slot, waits, noted if ended is None else ended
-        )
-
-    def opening(self) -> Opening:
-        """See `ttasks.model.run.RunSource`."""
-        title = self._services.recorder.shown(self._task).title
-        return Opening(self._subject, None, title, self._started_at, self._workers, {})
-
-    def head(self) -> RunFacts:
-        """See `ttasks.model.run.RunSource`."""
-        return self._head(self._seen(self._task, self.notes))
-
-    def _head(self, seen: Seen) -> RunFacts:
-        from ttasks.model.facts import RunFacts
-
-        duration = seen.notes.ended
-        # One that was cancelled by hand is over before its turn comes.
-        elapsed = self._now() if duration is None else duration
-        is_over = duration is not None or (seen.status.is_sink and seen.notes.started is None)
-        return RunFacts(
-            id=self.id,
-            number=self.number,
-            graph_id=self._subject,
-            graph_key=None,
-            title=seen.task.title,
-            started_at=self._started_at,
-            ended_at=self._started_at + timedelta(seconds=elapsed) if is_over else None,
-            duration=elapsed if is_over else None,
-            outcome=OUTCOMES[seen.status] if is_over else "running",
-            host=_host(),
-            pid=getpid(),
-            workers=self._workers,
-            elapsed=elapsed,
-            parent_id=None if self.parent is None else self.parent[0].id,
-        )
-
-    def facts(self) -> RunFacts:
-        """See `ttasks.model.run.RunSource`."""
-        seen = self._seen(self._task, self.notes)
-        return self._gathered(self._head(seen), [seen])
-
-    def wait(self, timeout: float | None) -> bool:
-        """See `ttasks.model.run.RunSource`."""
-        give_up = None if timeout is None else monotonic() + timeout
-        while self.head().outcome == "running":
-            left = POLL_SECONDS if give_up is None else min(POLL_SECONDS, give_up - monotonic())
-            if left <= 0.0:
-                return False
-            sync.sleep(left)
-        return True
-
-    def cancel(self) -> None:
-        """See `ttasks.model.run.RunSource`."""
-        self._cancel(self._task)
-
-
-def _host() -> str:
+def host() -> str:
+    """Name of this machine."""
     from ttasks.processes import host_name  # imports modules that a run does not need
 
     return host_name()
@@ -474,7 +342,3 @@ def _options(options: RunOptions) -> dict[str, Any]:
 
 def _nothing() -> None:
     """There is nothing left to cancel."""
-
-
-def _names(group: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (group,) if isinstance(group, str) else tuple(group or ())

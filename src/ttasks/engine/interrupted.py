@@ -25,15 +25,15 @@ INTERRUPTED = "Task was interrupted: whoever ran it is gone"
 
 
 def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Task]:
-    """The tasks of a graph that are RUNNING although nobody runs them.
+    """Return the tasks of a graph that are RUNNING although nothing runs them.
 
     Args:
         graph: the graph that is about to run, or an earlier one.
-        store: knows who runs what.
+        store: knows which process runs which task.
         mine: whether it is the graph that is about to run.
 
     Raises:
-        GraphError: the graph, or one of its tasks, is run by somebody else.
+        GraphError: another run or process is running the graph or one of its tasks.
         StoreError: the store cannot be read.
     """
     if state_of(graph).active and not mine:
@@ -52,7 +52,7 @@ def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Tas
         for item in look():
             if item.task_id not in tasks or item.liveness.value == "gone":
                 continue
-            # Its end could not be saved, if this very process does not run it any more.
+            # If this process owns it but does not run it any more, its end could not be saved.
             if item.owner != ProcessIdentity.current() or is_running_here(item.task_id):
                 where = f"process {item.owner.pid} on {item.owner.host!r}"
                 raise GraphError(
@@ -64,10 +64,10 @@ def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Tas
 
 
 def run_inside(interrupted: list[Task], graph: TaskGraph, store: Store) -> list[Task]:
-    """Copies of the tasks that the interrupted ones of a graph were running inside of themselves.
+    """Return copies of the tasks that interrupted tasks were running inside themselves.
 
-    So it is with graphs without a key of their own, and with tasks that were executed or submitted.
-    What has a key is ended by a resume of its own graph, which may be under way.
+    These are tasks of graphs without a key, and tasks that were executed or submitted. A nested
+    graph with a key is left to its own resume, which may be under way.
     """
     runs, look = getattr(store, "runs", None), getattr(store, "running", None)
     if not interrupted or runs is None or look is None:
@@ -88,7 +88,7 @@ def run_inside(interrupted: list[Task], graph: TaskGraph, store: Store) -> list[
 def end_interrupted(
     tasks: list[Task], before: TaskGraph | None, inside: list[Task], recorder: Recorder
 ) -> None:
-    """End what the commands of interrupted tasks have left running.
+    """End the processes of interrupted tasks, and save that the tasks FAILED.
 
     Tasks of the earlier graph, and those ``inside`` of them, become FAILED, which is saved but not
     announced, because they are not part of this run. Tasks of the graph itself become FAILED, and

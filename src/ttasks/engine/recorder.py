@@ -34,7 +34,7 @@ class Recorder:
     The error of a failed write is kept by id and announced as PERSISTENCE_FAILED, and the work
     goes on; the next transition of any task writes what is missing. A strict recorder also raises
     the error from ``transition`` and ``save_graph``, and announces nothing that was not saved: the
-    event follows when it is, before the next event of any task.
+    event follows when it is, before the next event of its task.
 
     Attributes:
         strict: see above.
@@ -62,8 +62,7 @@ class Recorder:
         # Items are assigned and the dicts copied, each an atomic operation; so they need no lock.
         self.task_errors: dict[str, Exception] = {}
         self.graph_errors: dict[str, Exception] = {}
-        self._backlog = Backlog()
-        self._unannounced: dict[str, list[TaskEvent]] = {}  # of a strict recorder, by task
+        self._backlog = Backlog(bus.publish)
 
     def transition(
         self,
@@ -107,10 +106,9 @@ class Recorder:
                     self._save_task(task)
             except BaseException as raised:
                 self._missed(task, event, notes, _kept(raised))
-            else:
-                if self._unannounced:
-                    self._announce_saved()
         if subscriptions and event is not None:
+            if self._backlog.late and self._backlog.follow(event):
+                return
             self._bus.deliver(event, subscriptions)
 
     def _missed(
@@ -122,15 +120,14 @@ class Recorder:
             StoreError: the recorder is strict.
         """
         assert self._save_task is not None
-        if self._record is not None:
-            noted = {} if notes is None else {"notes": notes}
-            self._backlog.add(task.id, partial(self._record, task, event, **noted))
+        late = event if self.strict else None
+        if self._record is None:
+            self._backlog.add(task.id, partial(self._save_task, task), late)
         else:
-            self._backlog.add(task.id, partial(self._save_task, task))
+            noted = {} if notes is None else {"notes": notes}
+            self._backlog.add(task.id, partial(self._record, task, event, **noted), late)
         self._note(task, error)
         if self.strict:
-            if event is not None:
-                self._unannounced.setdefault(task.id, []).append(event)
             raise StoreError(f"Task {task.title!r} could not be saved: {error}") from error
 
     def save_later(self, key: str, save: Callable[[], object]) -> None:
@@ -141,15 +138,18 @@ class Recorder:
         """Save what is missing, if that is possible now."""
         if self._backlog.calls:
             self._backlog.catch_up(at_once=True)
-        if self._unannounced:
-            self._announce_saved()
 
-    def _announce_saved(self) -> None:
-        """Publish the events that were saved late."""
-        for task_id in list(self._unannounced):
-            if task_id not in self._backlog.calls:
-                for event in self._unannounced.pop(task_id, ()):
-                    self._bus.publish(event)
+    def unsaved(self) -> str | None:
+        """What is missing in the store, as a sentence; None if nothing is."""
+        missing = set(self._backlog.calls)
+        if not missing:
+            return None
+        tasks = len(missing & self.task_errors.keys())
+        parts = [f"{tasks} {'task' if tasks == 1 else 'tasks'}"] if tasks else []
+        if rest := len(missing) - tasks:
+            parts.append(f"{rest} {'graph or run' if rest == 1 else 'graphs or runs'}")
+        last = [*self.graph_errors.values(), *self.task_errors.values()][-1]
+        return f"{' and '.join(parts)} could not be saved in {self._store!r}: {last}"
 
     def write(self, task: Task, event: TaskEvent) -> None:
         """Save a task with an event for the journal, without announcing it.
@@ -176,7 +176,7 @@ class Recorder:
 
         Nothing is published of a task whose start was not.
         """
-        if event.task_id in self._unannounced:
+        if self.strict and event.task_id in self._backlog.calls:
             return
         if self._journal is not None and self._journal.wants(event.type):
             try:

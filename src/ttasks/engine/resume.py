@@ -254,7 +254,7 @@ def reuse(nodes: Sequence[Node], topology: Topology, store: Store) -> list[int]:
 
 
 def reuse_one(task: Task, upstream: Sequence[Task], store: Store, recorder: Recorder) -> bool:
-    """Let a task that is run by itself take over a result of the store; False if it did not."""
+    """Let a task without a graph reuse a result from the store; True if it did."""
     if task.is_terminal and not task.can_transition_to(TaskStatus.RUNNING):
         return False
     if not (task.reuse or keeps_fingerprints(store)):

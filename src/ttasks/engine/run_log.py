@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ttasks.engine.key_waits import KEY_WAITS
 from ttasks.errors import GraphError, StoreError, TaskCancelled
 from ttasks.model.run import Holder, Run, source_of
 
@@ -62,9 +63,24 @@ class RunRecord:
             StoreError: the entry cannot be written, and the executor is strict.
         """
         self._recorder.catch_up()  # the end of an earlier run may be missing
+        try:
+            self._claim(requests, clock, wait, tokens)
+        finally:
+            KEY_WAITS.end(self._run.id)
+
+    def _claim(
+        self,
+        requests: Requests,
+        clock: Clock,
+        wait: Callable[[], None] | None,
+        tokens: Sequence[CancelToken],
+    ) -> None:
+        outer = self._outer_runs()
         while (holder := self._begin()) is not None:
-            if wait is None or self._is_inside_itself():
+            if wait is None or any(run.graph_key == self._run.graph_key for run in outer):
                 raise GraphError(self._refusal(holder))
+            if not KEY_WAITS.begin(self._run.id, [run.id for run in outer], holder.run_id):
+                raise GraphError(self._refusal(holder, is_circle=True))
             wait()
             stops = [token.add_callback(requests.ring) for token in tokens]
             try:
@@ -96,16 +112,16 @@ class RunRecord:
         self._history.number = found
         return None
 
-    def _is_inside_itself(self) -> bool:
-        """True if this run is part of one of the same key, whose end it must not wait for."""
-        parent, key = self._history.parent, self._run.graph_key
+    def _outer_runs(self) -> list[Run]:
+        """The runs that this one is part of, the innermost first."""
+        found: list[Run] = []
+        parent = self._history.parent
         while parent is not None:
-            if parent[0].graph_key == key:
-                return True
+            found.append(parent[0])
             parent = source_of(parent[0]).parent
-        return False
+        return found
 
-    def _refusal(self, holder: Holder) -> str:
+    def _refusal(self, holder: Holder, *, is_circle: bool = False) -> str:
         """Why the graph cannot run now."""
         head = self._history.head()
         text = (
@@ -113,7 +129,12 @@ class RunRecord:
             f"running since {holder.since:%Y-%m-%d %H:%M:%S} UTC in process {holder.pid} on "
             f"{holder.host!r}"
         )
-        if self._is_inside_itself():
+        if is_circle:
+            return (
+                f"{text}, and that waits for the end of a run which this one is part of; both "
+                "would wait for ever, so do not run graphs of these keys inside of each other"
+            )
+        if any(run.graph_key == head.graph_key for run in self._outer_runs()):
             return f"{text}, and this run is part of that; give it another key"
         if holder.is_certain:
             return f"{text}; wait for its end, or run this graph with wait=True"

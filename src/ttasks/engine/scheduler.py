@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
@@ -34,6 +35,9 @@ class Sharer(Holder, Protocol):
 
     def provide_worker(self) -> None:
         """Wake or start a worker if anything is queued."""
+
+    def refuse_deadlock(self) -> None:
+        """Fail a task that waits for a place which it will never get, if there is one."""
 
 
 class Working:
@@ -86,6 +90,7 @@ class Scheduler:
             another.
         claims: fingerprints that tasks with ``reuse`` are working at.
         abandoned: threads that were left behind with a handler and still run.
+        awaits: ids of the submitted tasks for whose futures an attempt waits; with the lock held.
     """
 
     def __init__(
@@ -116,6 +121,7 @@ class Scheduler:
         self.ending = CancelToken()
         self.claims = Claims()
         self.take_over_saved: Callable[[Task], bool] = lambda task: False
+        self.awaits: dict[Attempt, list[str]] = {}
         self._bells: list[sync.Lock] = []  # of those that wait until nothing is under way
         _SCHEDULERS.add(self)
 
@@ -266,8 +272,31 @@ class Scheduler:
             run.provide_worker()
 
     def find_deadlock(self, run: Sharer) -> Deadlock | None:
-        """A node of this run that waits for the end of the run itself; with the lock held."""
-        return find_deadlock(run, self._runs)
+        """A node of this run that waits for what waits for it; with the lock held."""
+        return find_deadlock(run, self._runs, self.awaits)
+
+    @contextmanager
+    def awaiting(self, task: Task) -> Iterator[None]:
+        """Meanwhile the caller waits for the future of a submitted task, without a time limit.
+
+        If it is a handler, and the task waits for its place in a group, the task is refused.
+        """
+        outer = self.ambient()
+        if outer is None:
+            yield
+            return
+        with self.lock:
+            self.awaits.setdefault(outer, []).append(task.id)
+            runs = list(self._runs)
+        try:
+            for run in runs:
+                run.refuse_deadlock()
+            yield
+        finally:
+            with self.lock:
+                self.awaits[outer].remove(task.id)
+                if not self.awaits[outer]:
+                    del self.awaits[outer]
 
     def cancel(self, task: Task) -> bool:
         """See `TaskExecutor.cancel`."""

@@ -30,13 +30,13 @@ class WaitReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of the time of a task, in which it ran or waited for one thing.
+    """A stretch of time in which a task ran, or waited for one thing.
 
     Attributes:
         start: a moment.
         end: a moment; None while it goes on.
         reason: what the task waited for; None if it ran.
-        because: ids of tasks for DEPENDENCY (those that were missing last) and DUPLICATE, names
+        because: ids of tasks for DEPENDENCY (the last that it waited for) and DUPLICATE, names
             of groups for GROUP, else empty.
     """
 
@@ -92,7 +92,7 @@ class TaskFacts:
         duration: seconds of the last attempt; None if it never ended one.
         failure, output, output_truncated, returncode, termination_reason, reused: see `TaskResult`.
         value: repr of the value of a Python or custom task, cut if it is long; None without one.
-        progress_percent, progress_message: latest report of an attempt that runs in this process.
+        progress_percent, progress_message: latest report, if an attempt runs in this process.
         downstream: title and id of each task that did not run because of this one.
         log_file: path of a file with all of its output; None if there is none.
         not_reused: why a run with ``resume=True`` did not take over an earlier result: "first",
@@ -143,8 +143,8 @@ class RunFacts:
 
     Attributes:
         id: of the run, a uuid4 as str.
-        number: of the run among those of its graph key (or graph, or task, without one), from 1.
-        graph_id: id of the graph; of the task for a run of one.
+        number: from 1, among the runs of the graph key; without a key, of the graph or task.
+        graph_id: id of the graph, or of the only task.
         graph_key: key of the graph.
         title: of the graph, or the task.
         started_at: aware UTC; moment 0.0.
@@ -153,10 +153,9 @@ class RunFacts:
         outcome: "running", "ok", "failed", "cancelled", "timeout" or "interrupted".
         error: what ended the run as a whole before its time; None if nothing did.
         host, pid: where it ran.
-        workers: threads at most.
+        workers: the maximum number of worker threads.
         options: the other arguments of `TaskGraph.run`.
         tasks: by id, in insertion order; tasks of nested graphs come after the task that runs them.
-        schedule, slot: of the schedule that started it; None if there was none.
         elapsed: ``duration``, or seconds so far.
         parent_id: id of the run that this one is part of; None if there is none.
     """
@@ -176,8 +175,6 @@ class RunFacts:
     workers: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     tasks: Mapping[str, TaskFacts] = field(default_factory=dict)
-    schedule: str | None = None
-    slot: datetime | None = None
     elapsed: float = 0.0
     parent_id: str | None = None
 
@@ -187,12 +184,12 @@ class RunFacts:
         return self.outcome == "ok"
 
     def find(self, task: object) -> TaskFacts:
-        """The facts of a task, given as such, or by its id, key or title.
+        """Return the facts of a task, given by itself or by its id, key or title.
 
         Raises:
             TypeError: it is neither a task nor a str.
-            LookupError: the run has no such task, or several of that title; the message names the
-                near ones.
+            LookupError: the run has no such task (the message suggests similar names), or several
+                with that title.
         """
         name = task if isinstance(task, str) else getattr(task, "id", None)
         if not isinstance(name, str):
@@ -225,17 +222,17 @@ class RunFacts:
         return _Why(self, self.find(task), {}).sentence()
 
     def whys(self) -> dict[str, str]:
-        """The sentence of `why` for every task by its id, in linear time."""
+        """Return the sentence of `why` for every task, by id, in linear time."""
         causes: _Causes = {}
         return {task.id: _Why(self, task, causes).sentence() for task in self.tasks.values()}
 
 
 _Causes = dict[str, tuple[TaskFacts, int]]
-_NAMED = 5  # blockers that are named, of a longer chain
+_NAMED = 5  # how many blockers of a longer chain are named
 
 
 class _Why:
-    """Makes the sentence on one task; ``causes`` is what the sentences of a run share."""
+    """Makes the sentence about one task; the sentences of a run share ``causes``."""
 
     def __init__(self, run: RunFacts, task: TaskFacts, causes: _Causes) -> None:
         self._run = run
@@ -274,7 +271,8 @@ class _Why:
         """Why it waits, or why it is running."""
         span = self._task.spans[-1] if self._task.spans else Span(0.0, None)
         if self._run.outcome != "running":
-            return f"{self._name} did not end: the run was {self._run.outcome} before."
+            ended = _RUN_ENDED[self._run.outcome]
+            return f"{self._name} did not end before the run {ended}."
         if span.reason is None:
             number = len(self._task.attempts)
             return f"{self._name} is running, attempt {number}, {self._cause()}{self._tries()}."
@@ -294,40 +292,41 @@ class _Why:
                 return f"{self._names(span.because)}, which does the same work"
             case WaitReason.DUPLICATE:
                 return "another run, which executes it"
-        busy = self._run.workers
-        return f"a free worker; {busy} {'is' if busy == 1 else 'are'} at work at most"
+        return f"a free worker (the run has {self._run.workers})"
 
     def _cause(self) -> str:
         """Why it ran."""
         task = self._task
         match task.not_reused:
             case "first":
-                return "because no earlier run has a task of its key"
+                return "because there was no earlier result to reuse"
             case "unsuccessful":
-                return "because it has not succeeded before"
+                return "because it did not succeed in the previous run"
             case "changed":
                 return f"because its {_and(task.changed)} changed since it last succeeded"
             case "upstream":
                 names = _and(map(repr, task.changed))
-                return f"because its upstream {names} did not stay as it was"
+                results = "result" if len(task.changed) == 1 else "results"
+                was = "was" if len(task.changed) == 1 else "were"
+                return f"because the {results} of {names} {was} not reused"
             case "value":
-                return "because the value of its last success was not kept"
+                return "because its earlier value was not stored"
         ends = [self._run.tasks[end] for end in task.after if end in self._run.tasks]
         bad = [end for end in ends if end.status is not TaskStatus.SUCCEEDED]
         if bad:
             states = [f"{end.title!r} {_BECAME.get(end.status, end.status.value)}" for end in bad]
-            return f"{'to clean up:' if task.is_finally else 'although'} {_and(states)}"
+            return f"{'to clean up after' if task.is_finally else 'although'} {_and(states)}"
         if ends:
             last = self._run.tasks.get(next(iter(self._last_missing()), ""))
             return f"after {last.title!r} ended" if last else "after its dependencies"
-        return "as it depends on nothing"
+        return "because it has no dependencies"
 
     def _last_missing(self) -> tuple[str, ...]:
         spans = self._task.spans
         return spans[0].because if spans and spans[0].reason is WaitReason.DEPENDENCY else ()
 
     def _tries(self) -> str:
-        """How often it was tried before."""
+        """Why there is another attempt."""
         failed = [item for item in self._task.attempts if item.status is TaskStatus.FAILED]
         if not failed:
             return ""
@@ -384,10 +383,17 @@ class _Why:
 
 
 _REASONS = {
-    "timeout": " as its time was up",
-    "interrupted": " because whoever ran it was interrupted",
-    "circuit_open": " because the circuit of its group was open",
+    "timeout": " because it timed out",
+    "interrupted": " because it was interrupted",
+    "circuit_open": " because its circuit breaker was open",
     "rejected": " because a guard rejected it",
+}
+_RUN_ENDED = {
+    "ok": "succeeded",
+    "failed": "failed",
+    "cancelled": "was cancelled",
+    "timeout": "timed out",
+    "interrupted": "was interrupted",
 }
 _BECAME = {
     TaskStatus.BLOCKED: "was blocked",
@@ -403,7 +409,7 @@ def _plain(text: str | None) -> str:
 
 
 def _and(names: Iterable[str], word: str = "and", most: int = 5) -> str:
-    """The names as in a sentence; only the first few of many."""
+    """The names joined for a sentence; only the first few of many."""
     items = list(names)
     if len(items) > most:
         items = [*items[: most - 1], f"{len(items) - most + 1} more"]

@@ -1,4 +1,4 @@
-"""Gather: makes the facts of a run from what is known of its nodes, in memory or in a ledger."""
+"""Gather: make the facts of a run from what memory or a ledger knows of its nodes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ttasks.model.call import Call, name_of
 from ttasks.model.facts import AttemptFacts, RunFacts, Span, TaskFacts, WaitReason
 from ttasks.model.frames import short_repr
 from ttasks.model.frozen import fast_maker
+from ttasks.model.groups import groups_of
 from ttasks.model.notes import Notes
 from ttasks.model.status import TaskStatus
 from ttasks.model.timeline import Piece, Try, pieces, tries
@@ -28,16 +29,16 @@ _make_span = fast_maker(Span)
 
 
 class Seen(NamedTuple):
-    """What is known of a node.
+    """What is known about a node.
 
     Attributes:
         task: its task, without secrets.
         after: numbers of its direct dependencies.
-        notes: of the plan.
+        notes: what the plan noted.
         is_finally, is_required: its flags.
         status, error, blocked_by, result: as of this run.
-        had_ended: it had ended before this run.
-        reason: why it was not taken over; None if nobody asked.
+        had_ended: whether it ended before this run.
+        reason: why its earlier result was not reused; None if the run did not resume.
         progress: percentage and message.
     """
 
@@ -56,7 +57,7 @@ class Seen(NamedTuple):
 
 
 class Child(NamedTuple):
-    """A run inside of another: the task that ran it, the moment, and its facts."""
+    """A nested run: the task that ran it, when it started, and its facts."""
 
     task_id: str
     start: float
@@ -87,13 +88,14 @@ def gather(
 
 
 def with_waits(nodes: Sequence[Seen], workers: int) -> list[Seen]:
-    """What is known of the nodes of a run that goes on elsewhere, with what they seem to wait for.
+    """Add what the ready tasks of a run in another process seem to wait for.
 
-    A ledger hears of a task when that starts. One whose upstreams have all SUCCEEDED waits for a
-    place in its group if another task of that is running and a worker is free, else for a worker.
+    A ledger learns of a task only when the task starts. A task whose upstreams have all SUCCEEDED
+    waits for its group if a worker is free and another task of the group is running. Otherwise it
+    waits for a worker.
     """
     running = [seen for seen in nodes if seen.status is TaskStatus.RUNNING]
-    busy = {group for seen in running for group in _groups(seen.task)}
+    busy = {group for seen in running for group in groups_of(seen.task)}
     is_free = len(running) < workers
     found = []
     for seen in nodes:
@@ -102,7 +104,7 @@ def with_waits(nodes: Sequence[Seen], workers: int) -> list[Seen]:
         if seen.notes == _NOTHING and is_ready and not seen.had_ended and _may_run(seen):
             last = max(seen.after, key=lambda end: nodes[end].notes.ended or 0.0, default=None)
             moment = 0.0 if last is None else nodes[last].notes.ended or 0.0
-            full = next((group for group in _groups(seen.task) if group in busy), None)
+            full = next((group for group in groups_of(seen.task) if group in busy), None)
             waits = ((moment, "group", full),) if is_free and full is not None else ()
             found.append(seen._replace(notes=Notes(moment, last, waits=waits)))
         else:
@@ -156,7 +158,7 @@ def _task_facts(
         path=path,
         type=task.type.value,
         key=task.key,
-        groups=_groups(task),
+        groups=groups_of(task),
         status=seen.status,
         required=seen.is_required,
         is_finally=seen.is_finally,
@@ -187,7 +189,7 @@ def _outcome(result: TaskResult, redactor: Redactor | None) -> dict[str, Any]:
     return {
         "duration": result.duration,
         "failure": result.failure,
-        "value": short_repr(value, redactor) if is_shown else None,
+        "value": (result.shown_value or short_repr(value, redactor)) if is_shown else None,
         "output": result.output,
         "output_truncated": result.output_truncated,
         "returncode": result.returncode,
@@ -207,7 +209,7 @@ def _attempts(seen: Seen) -> tuple[AttemptFacts, ...]:
 
 
 def _attempt(number: int, item: Try, seen: Seen, is_last: bool) -> AttemptFacts:
-    """An attempt; what came of the last one is what came of the task."""
+    """The facts of an attempt; the last one ended as the task did."""
     ready, started, ended, slot, outcome = item
     status, error, reason = TaskStatus.RUNNING, None, None
     if outcome is not None:
@@ -230,7 +232,7 @@ def _spans(seen: Seen, ids: Sequence[str], ends: Sequence[float | None]) -> tupl
 def _because(
     piece: Piece, seen: Seen, ids: Sequence[str], ends: Sequence[float | None]
 ) -> tuple[str, ...]:
-    """What a piece is the fault of."""
+    """The ids or names of what the task waited for; see `Span`."""
     match piece.reason:
         case WaitReason.GROUP:
             return (piece.detail,)
@@ -249,15 +251,8 @@ def _is_missing(upstream: float | None, end: float | None) -> bool:
     return upstream is None or (end is not None and upstream >= end)
 
 
-def _groups(task: Task) -> tuple[str, ...]:
-    group: Any = task.group
-    if group is None:
-        return ()
-    return (group,) if isinstance(group, str) else tuple(group)
-
-
 def _call(payload: object, redactor: Redactor | None) -> tuple[str | None, str | None]:
-    """The function of a Python task, and its arguments as they stand in a call."""
+    """The function of a Python task, and its arguments as written in a call."""
     if type(payload) is not Call:
         return None, None
     args, kwargs = payload.bind(_Named, late=False)
@@ -267,7 +262,7 @@ def _call(payload: object, redactor: Redactor | None) -> tuple[str | None, str |
 
 
 class _Named:
-    """Stands for a task among arguments, by its title."""
+    """Stands for a task among arguments; its repr has the title."""
 
     def __init__(self, task: Any) -> None:
         self._title = task.title
@@ -277,7 +272,7 @@ class _Named:
 
 
 def _moved(child: Child, path: tuple[str, ...]) -> dict[str, TaskFacts]:
-    """The tasks of a run inside of another, in the time and under the path of that."""
+    """The tasks of a nested run, with the moments and the path of the outer run."""
     shift = child.start
     before = Span(0.0, shift, WaitReason.DEPENDENCY, (child.task_id,))
     return {

@@ -613,10 +613,10 @@ class TaskGraph:
             TaskCancelled: the caller is a handler that was left behind, or the run was cancelled
                 while it waited for the key; nothing has started.
         """
-        if not hasattr(executor, "run_graph"):
-            raise wrong_type("executor", executor, "a TaskExecutor")
-        options = RunOptions(
-            executor.max_workers if max_workers is None else max_workers,
+        options = _options(
+            executor,
+            "run_graph",
+            max_workers,
             fail_fast,
             timeout,
             finally_timeout,
@@ -650,10 +650,10 @@ class TaskGraph:
         as for ``run``; with ``handle_sigterm``, a KeyboardInterrupt ends the event loop once the
         finally tasks have run.
         """
-        if not hasattr(executor, "arun_graph"):
-            raise wrong_type("executor", executor, "a TaskExecutor")
-        options = RunOptions(
-            executor.max_workers if max_workers is None else max_workers,
+        options = _options(
+            executor,
+            "arun_graph",
+            max_workers,
             fail_fast,
             timeout,
             finally_timeout,
@@ -688,10 +688,10 @@ class TaskGraph:
         Returns:
             The run, to wait for it, cancel it and look at it.
         """
-        if not hasattr(executor, "start_graph"):
-            raise wrong_type("executor", executor, "a TaskExecutor")
-        options = RunOptions(
-            executor.max_workers if max_workers is None else max_workers,
+        options = _options(
+            executor,
+            "start_graph",
+            max_workers,
             fail_fast,
             timeout,
             finally_timeout,
@@ -811,6 +811,16 @@ class _Edges(NamedTuple):
 
     given: tuple[Upstream, ...]
     tasks: tuple[Task, ...]
+
+
+def _options(
+    executor: object, needed: str, max_workers: int | None, *others: Any, **named: Any
+) -> RunOptions:
+    """How to run a graph, checked; ``needed`` is what the executor must have for that."""
+    if not hasattr(executor, needed):
+        raise wrong_type("executor", executor, "a TaskExecutor")
+    most = executor.max_workers if max_workers is None else max_workers  # type: ignore[attr-defined]
+    return RunOptions(most, *others, **named)
 
 
 def _edges(task: Task, after: Iterable[Upstream] | Upstream) -> _Edges:

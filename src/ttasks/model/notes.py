@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 Wait = tuple[float, str, Any]
@@ -27,23 +26,3 @@ class Notes(NamedTuple):
     slot: int = 0
     waits: tuple[Wait, ...] = ()
     ended: float | None = None
-
-
-def notes_since(
-    began: float,
-    ready: float | None,
-    unlocked_by: int | None,
-    started: float | None,
-    slot: int,
-    waits: Sequence[Wait] | None,
-    ended: float | None,
-) -> Notes:
-    """Notes in seconds since ``began``, from moments by the clock."""
-    return Notes(
-        None if ready is None else ready - began,
-        unlocked_by,
-        None if started is None else started - began,
-        slot,
-        tuple([(at - began, what, detail) for at, what, detail in waits]) if waits else (),
-        None if ended is None else ended - began,
-    )

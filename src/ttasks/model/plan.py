@@ -13,14 +13,14 @@ A whole run costs O((V + E) log V).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
 from heapq import heappop, heappush
 from math import inf
 from typing import Any, NamedTuple
 
-from ttasks.model.notes import Notes, Wait, notes_since
+from ttasks.model.notes import Notes, Wait
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.status import BLOCKED, CANCELLED, SKIPPED, SUCCEEDED, TaskStatus
 from ttasks.model.topology import Topology
@@ -265,14 +265,17 @@ class Plan:
                 return True
         return False
 
-    def parked(self) -> list[tuple[int, str]]:
-        """For each group that is full, a node that it holds back."""
+    def parked(self, also: Collection[int] = ()) -> list[tuple[int, str]]:
+        """For each group that is full, a node that it holds back, and those of ``also``."""
         found = []
         for group, entries in self._parked.items():
             nodes = entries if self._keys is None else [entry[-1] for entry in entries]
             ready = next((node for node in nodes if self._state[node] is READY), None)
             if ready is not None:
                 found.append((ready, group))
+            if also:
+                wanted = (node for node in nodes if node in also and self._state[node] is READY)
+                found += [(node, group) for node in wanted if node != ready]
         return found
 
     def fail_parked(self, node: int) -> Decision:
@@ -380,16 +383,26 @@ class Plan:
         self._parked.clear()
         return decisions
 
-    def notes(self, node: int, ended: float | None = None) -> Notes:
-        """What was noted of a node; ``ended`` if its end has not been noted yet."""
-        return notes_since(
-            self.began,
-            self.ready[node],
+    def notes(self, node: int, ended: float | None = None, began: float | None = None) -> Notes:
+        """What was noted of a node.
+
+        Args:
+            node: the node.
+            ended: when it ended, if that has not been noted yet.
+            began: the moment from which to count; None means that of the run.
+        """
+        if began is None:
+            began = self.began
+        if ended is None:
+            ended = self.ended[node]
+        ready, started, waits = self.ready[node], self.started[node], self.waits.get(node)
+        return Notes(
+            None if ready is None else ready - began,
             self.unlocked_by[node],
-            self.started[node],
+            None if started is None else started - began,
             self.slots[node],
-            self.waits.get(node),
-            self.ended[node] if ended is None else ended,
+            tuple([(at - began, what, detail) for at, what, detail in waits]) if waits else (),
+            None if ended is None else ended - began,
         )
 
     def state(self, node: int) -> State:

@@ -1,4 +1,4 @@
-"""Run: one run of a graph, or of a single task, as users see it."""
+"""Run: one run of a graph or of a single task, as users see it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from importlib import import_module
 from operator import attrgetter
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ttasks import sync
 from ttasks.errors import GraphError
 from ttasks.model.checks import check_seconds, wrong_type
 from ttasks.model.status import TaskStatus
@@ -23,14 +25,14 @@ OUTCOMES = {
     TaskStatus.BLOCKED: "failed",
     TaskStatus.SKIPPED: "ok",
 }
-"""The outcome of the run of a single task, by what became of that."""
+"""The outcome of the run of a single task, by the status of the task."""
 
 Reason = tuple[str, tuple[str, ...]]
 """``not_reused`` and ``changed`` of `TaskFacts`."""
 
 
 class Opening(NamedTuple):
-    """What a store keeps of a run that begins; see `RunFacts`.
+    """What a store keeps when a run begins; see `RunFacts`.
 
     ``subject`` is the id of its graph, or of its only task.
     """
@@ -44,14 +46,14 @@ class Opening(NamedTuple):
 
 
 class RunSource(Protocol):
-    """Where a `Run` has from what it knows: an executor, or a ledger. Thread-safe.
+    """Where a `Run` gets its data: a live executor, or a ledger. Thread-safe.
 
     Attributes:
         id: of the run.
         is_single: it is the run of a single task.
-        parent: the run that it is part of, the id of the task that runs it, and the moment there
-            when it began; None if there is none.
-        graph_ids: ids of its graph, and of those around it.
+        parent: the outer run, the id of the task there that runs this one, and the moment of the
+            outer run when this one began; None if there is no outer run.
+        graph_ids: ids of its graph and of the graphs around it.
     """
 
     @property
@@ -67,13 +69,13 @@ class RunSource(Protocol):
         """How it began."""
 
     def head(self) -> RunFacts:
-        """Its facts without those of its tasks."""
+        """Its facts, without tasks."""
 
     def facts(self) -> RunFacts:
         """Its facts as of now."""
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait for its end, at most that many seconds; False if it has not ended."""
+        """Wait at most ``timeout`` seconds for its end; False if it has not ended."""
 
     def cancel(self) -> None:
         """Stop it."""
@@ -82,8 +84,8 @@ class RunSource(Protocol):
 class Run:
     """One run of a graph, or of a single task: what happens in it, and why. Thread-safe.
 
-    `TaskGraph.start`, `TaskGraph.latest_run`, events and ``store.runs`` give them. One that comes
-    out of a ledger may belong to another process: it can be watched while it goes on.
+    `TaskGraph.start`, `TaskGraph.latest_run`, events and ``store.runs`` return runs. A run from a
+    ledger may belong to another process, and can be watched while it goes on.
 
     Attributes:
         id: a uuid4 as str.
@@ -97,18 +99,14 @@ class Run:
         ...     run.wait(), run.ok
         (True, True)
         >>> run.why(hello)
-        "'echo hello' ran as it depends on nothing."
+        "'echo hello' ran because it has no dependencies."
     """
 
-    __slots__ = ("__weakref__", "_source")
+    __slots__ = ("__weakref__", "_source", "id")
 
     def __init__(self, source: RunSource) -> None:
         self._source = source
-
-    @property
-    def id(self) -> str:
-        """Identity of the run, a uuid4 as str."""
-        return self._source.id
+        self.id = source.id  # an attribute: each event of a ledger asks for it
 
     @property
     def number(self) -> int:
@@ -137,12 +135,12 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """True once it has ended, also because its process has gone."""
+        """True once it has ended, or its process is gone."""
         return self.outcome != "running"
 
     @property
     def outcome(self) -> str:
-        """The word "running", "ok", "failed", "cancelled", "timeout" or "interrupted"."""
+        """One of "running", "ok", "failed", "cancelled", "timeout" and "interrupted"."""
         return self._source.head().outcome
 
     @property
@@ -152,7 +150,7 @@ class Run:
 
     @property
     def error(self) -> str | None:
-        """What ended the run as a whole before its time (a time limit, say), or None."""
+        """What ended the whole run early, for example a time limit, or None."""
         return self._source.head().error
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -182,7 +180,7 @@ class Run:
         self._source.cancel()
 
     def facts(self) -> RunFacts:
-        """What has happened so far, as plain data that does not change any more."""
+        """Return what has happened so far, as plain data that no longer changes."""
         return self._source.facts()
 
     def head(self) -> RunFacts:
@@ -197,17 +195,17 @@ class Run:
 
         Raises:
             TypeError: it is of another type.
-            LookupError: the run has no such task.
+            LookupError: the run has no such task, or several with that title.
         """
         return self._source.facts().why(task)
 
     def report(self) -> Any:
-        """The run as a `RunReport`."""
+        """Return a `RunReport` of the run as it is now."""
         # By name: reports are made from the model, so the model must not import them.
         return import_module("ttasks.report").RunReport(self.facts())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What leaves the process is what is known now, without the tasks.
+        # A copy knows what is known now, without the tasks.
         return _remembered, (self._source.head(),)
 
     def __eq__(self, other: object) -> bool:
@@ -222,7 +220,7 @@ class Run:
 
 
 class _Memory:
-    """What is left of a run in another process, or in a copy: a `RunSource`."""
+    """The source of a copied or pickled run: its head, as it was then."""
 
     is_single = False
     parent = None
@@ -286,15 +284,12 @@ class Holder(NamedTuple):
 
 
 class RunLog(Protocol):
-    """What a store does to remember runs: its ``runs``. Thread-safe.
-
-    Runs are told apart by their ``id``.
-    """
+    """What the ``runs`` of a store must do. Thread-safe; runs are identified by their ``id``."""
 
     def begin(
         self, run: Run, opening: Opening, parent: tuple[Run, str, float] | None
     ) -> int | Holder:
-        """Remember a run that begins.
+        """Record that a run begins, unless another run has the key of its graph.
 
         Args:
             run: the run.
@@ -302,17 +297,17 @@ class RunLog(Protocol):
             parent: see `RunSource`.
 
         Returns:
-            Its number; or, with nothing remembered, who has the key of its graph.
+            Its number; or, with nothing recorded, the run that has the key.
         """
 
     def describe(self, run: Run, before: frozenset[int], reasons: dict[int, Reason]) -> None:
-        """Remember which nodes had ended before, and why others were not taken over."""
+        """Record which nodes had ended before, and why the others were not reused."""
 
     def discard(self, run: Run) -> None:
         """Forget a run that could not begin after all."""
 
     def end(self, run: Run, head: RunFacts, elsewhere: Mapping[str, Notes]) -> None:
-        """Remember how a run has ended, and what was noted of tasks whose end it did not record."""
+        """Record how a run ended, and the notes of tasks whose end is not recorded yet."""
 
     def __getitem__(self, key: str) -> Run: ...
     def __contains__(self, key: object) -> bool: ...
@@ -320,12 +315,32 @@ class RunLog(Protocol):
     def __len__(self) -> int: ...
 
 
+def poll_end(source: RunSource, timeout: float | None, every: float) -> bool:
+    """Wait for the end of a run by polling.
+
+    Args:
+        source: the run.
+        timeout: seconds; None waits for as long as it takes.
+        every: seconds between two polls.
+
+    Returns:
+        True if it has ended, False if the time was up.
+    """
+    give_up = None if timeout is None else monotonic() + timeout
+    while source.head().outcome == "running":
+        left = every if give_up is None else min(every, give_up - monotonic())
+        if left <= 0.0:
+            return False
+        sync.sleep(left)
+    return True
+
+
 source_of: Callable[[Run], RunSource] = attrgetter("_source")
-"""Where a run has from what it knows; for the engine and for stores."""
+"""The source of a run; for the engine and for stores."""
 
 
 def subject_id(graph: object) -> str:
-    """The id of what a run is of: a graph or a task, given as such or by its id."""
+    """Return the id of a graph or task, given by itself or by its id."""
     found = graph if isinstance(graph, str) else getattr(graph, "id", None)
     if isinstance(found, str):
         return found

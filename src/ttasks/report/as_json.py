@@ -11,8 +11,8 @@ from ttasks.model.facts import Span
 from ttasks.model.result import Failure
 from ttasks.model.status import TaskStatus
 from ttasks.report.content import Content
-from ttasks.report.entries import ReportAttempt, ReportEntry
-from ttasks.report.labels import encodable
+from ttasks.report.entries import ReportAttempt, ReportEntry, waits_of
+from ttasks.report.labels import encodable, rounded
 
 VERSION = 1
 """Of the format. It changes when something is removed or gets another meaning."""
@@ -37,7 +37,7 @@ def document(content: Content) -> dict[str, Any]:
         "version": VERSION,
         "run": _run(content),
         "numbers": _numbers(content),
-        "tasks": [_task(entry) for entry in content.entries.values()],
+        "tasks": [_task(entry, content.until) for entry in content.entries.values()],
     }
 
 
@@ -56,14 +56,12 @@ def _run(content: Content) -> dict[str, Any]:
         "error": facts.error,
         "started_at": facts.started_at.isoformat(),
         "ended_at": None if facts.ended_at is None else facts.ended_at.isoformat(),
-        "duration": _rounded(facts.duration),
-        "elapsed": _rounded(facts.elapsed),
+        "duration": rounded(facts.duration),
+        "elapsed": rounded(facts.elapsed),
         "host": facts.host,
         "pid": facts.pid,
         "workers": facts.workers,
         "options": dict(facts.options),
-        "schedule": facts.schedule,
-        "slot": None if facts.slot is None else facts.slot.isoformat(),
     }
 
 
@@ -73,28 +71,28 @@ def _numbers(content: Content) -> dict[str, Any]:
         "tasks": len(content.facts.tasks),
         "counts": {status.value: number for status, number in content.counts()},
         "reused": numbers.reused,
-        "wall": _rounded(numbers.wall),
-        "work": _rounded(numbers.work),
-        "utilisation": _rounded(numbers.utilisation),
-        "waited": {reason.value: _rounded(length) for reason, length in numbers.waited.items()},
+        "wall": rounded(numbers.wall),
+        "work": rounded(numbers.work),
+        "utilisation": rounded(numbers.utilisation),
+        "waited": {reason.value: rounded(length) for reason, length in numbers.waited.items()},
         "critical_path": list(numbers.critical_path),
-        "critical_share": _rounded(numbers.critical_share),
-        "bound": _rounded(numbers.bound),
+        "critical_share": rounded(numbers.critical_share),
+        "bound": rounded(numbers.bound),
         "savings": [
-            {"task_id": item.task_id, "seconds": _rounded(item.seconds)} for item in numbers.savings
+            {"task_id": item.task_id, "seconds": rounded(item.seconds)} for item in numbers.savings
         ],
         "slower": [
             {
                 "task_id": item.task_id,
-                "seconds": _rounded(item.seconds),
-                "median": _rounded(item.median),
+                "seconds": rounded(item.seconds),
+                "median": rounded(item.median),
             }
             for item in numbers.slower
         ],
     }
 
 
-def _task(entry: ReportEntry) -> dict[str, Any]:
+def _task(entry: ReportEntry, until: float) -> dict[str, Any]:
     return {
         "id": entry.id,
         "title": entry.title,
@@ -108,12 +106,12 @@ def _task(entry: ReportEntry) -> dict[str, Any]:
         "required": entry.required,
         "finally": entry.is_finally,
         "after": list(entry.after),
-        "attempts": [_attempt(attempt) for attempt in entry.attempts],
+        "attempts": [_attempt(attempt, until) for attempt in entry.attempts],
         "spans": [_span(span) for span in entry.spans],
-        "started": _rounded(entry.started),
-        "ended": _rounded(entry.ended),
-        "duration": _rounded(entry.duration),
-        "waited": _rounded(entry.waited),
+        "started": rounded(entry.started),
+        "ended": rounded(entry.ended),
+        "duration": rounded(entry.duration),
+        "waited": rounded(entry.waited),
         "value": entry.value,
         "error": entry.error,
         "failure": None if entry.failure is None else _failure(entry.failure),
@@ -129,14 +127,14 @@ def _task(entry: ReportEntry) -> dict[str, Any]:
     }
 
 
-def _attempt(attempt: ReportAttempt) -> dict[str, Any]:
+def _attempt(attempt: ReportAttempt, until: float) -> dict[str, Any]:
     return {
         "number": attempt.number,
         "status": _STATUSES[attempt.status],
-        "started": _rounded(attempt.started),
-        "ended": _rounded(attempt.ended),
-        "duration": _rounded(attempt.duration),
-        "waited": _rounded(sum([(span.end or span.start) - span.start for span in attempt.waits])),
+        "started": rounded(attempt.started),
+        "ended": rounded(attempt.ended),
+        "duration": rounded(attempt.duration),
+        "waited": rounded(sum([length for _, length in waits_of(attempt.waits, until)])),
         "slot": attempt.slot,
         "error": attempt.error,
         "termination_reason": attempt.termination_reason,
@@ -145,15 +143,11 @@ def _attempt(attempt: ReportAttempt) -> dict[str, Any]:
 
 def _span(span: Span) -> dict[str, Any]:
     return {
-        "start": _rounded(span.start),
-        "end": _rounded(span.end),
+        "start": rounded(span.start),
+        "end": rounded(span.end),
         "state": span.reason or "running",
         "because": list(span.because),
     }
-
-
-def _rounded(moment: float | None) -> float | None:
-    return None if moment is None else round(moment, 6)
 
 
 def _failure(failure: Failure) -> dict[str, Any]:

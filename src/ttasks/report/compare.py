@@ -130,7 +130,7 @@ def _by_name(facts: RunFacts) -> Mapping[tuple[object, ...], TaskFacts]:
     found: dict[tuple[object, ...], TaskFacts] = {}
     seen: dict[tuple[str, ...], int] = {}
     for task in facts.tasks.values():
-        name = name_of(task)
+        name = name_of(task.key, task.path, task.title)
         number = seen[name] = seen.get(name, 0) + 1
         found[(*name, number)] = task
     return found

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ttasks.model.facts import RunFacts, Span, WaitReason
 from ttasks.model.status import TaskStatus
 from ttasks.report.entries import ReportEntry, entries_of
-from ttasks.report.labels import OUTCOMES, count, one_line, percent, plain, seconds
-from ttasks.report.numbers import RunNumbers, numbers_of
+from ttasks.report.labels import OUTCOMES, count, joined, one_line, percent, plain, seconds
+from ttasks.report.numbers import RunNumbers, depth_of, numbers_of
 
 STATUS_ORDER = (
     TaskStatus.FAILED,
@@ -34,12 +34,14 @@ class Content:
         entries: by id, in the order of the graph; some may have been left out.
         numbers: of the whole run.
         titles: of each task of the run, in one line and never empty.
+        depth: how many titles are in the path of what is not in a nested graph.
     """
 
     facts: RunFacts
     entries: Mapping[str, ReportEntry]
     numbers: RunNumbers
     titles: Mapping[str, str]
+    depth: int
 
     @property
     def title(self) -> str:
@@ -67,10 +69,18 @@ class Content:
         return [(status, counts[status]) for status in STATUS_ORDER if counts.get(status)]
 
     def counts_text(self) -> str:
-        """The same as one line: ``1 failed, 2 blocked, 8 succeeded (1 reused)``."""
-        parts = [f"{number:,} {status.value}" for status, number in self.counts()]
-        reused = self.numbers.reused
-        return (", ".join(parts) or "no tasks") + (f" ({reused:,} reused)" if reused else "")
+        """The same as one line: ``1 failed (optional), 2 blocked, 8 succeeded, 1 reused``."""
+        tasks = self.facts.tasks.values()
+        optional = sum(task.status is TaskStatus.FAILED and not task.required for task in tasks)
+        apart = {
+            TaskStatus.FAILED: (optional, "failed (optional)"),
+            TaskStatus.SUCCEEDED: (self.numbers.reused, "reused"),
+        }
+        parts = []
+        for status, number in self.counts():
+            of_these, word = apart.get(status, (0, ""))
+            parts += [(number - of_these, status.value), (of_these, word)]
+        return ", ".join(f"{number:,} {word}" for number, word in parts if number) or "no tasks"
 
     def left_out(self) -> str:
         """A line for a report of some tasks only, else an empty str."""
@@ -86,12 +96,27 @@ class Content:
         """Title of a task of the run, in one line."""
         return self.titles.get(task_id, UNNAMED)
 
+    def full_name(self, entry: ReportEntry) -> str:
+        """Title of an entry, after the titles of the nested graphs around it."""
+        return " / ".join((*entry.path[self.depth :], self.name(entry.id)))
+
+    def graphs(self) -> Iterable[tuple[tuple[str, ...], list[ReportEntry]]]:
+        """The entries of each graph, with the titles of the nested ones that lead to it."""
+        found: dict[tuple[str, ...], list[ReportEntry]] = {}
+        for entry in self.entries.values():
+            found.setdefault(entry.path[self.depth :], []).append(entry)
+        return found.items()
+
+    def edges(self) -> Iterator[tuple[str, ReportEntry]]:
+        """Each dependency between entries: the id of the upstream, and what depends on it."""
+        for entry in self.entries.values():
+            for upstream in entry.after:
+                if upstream in self.entries:
+                    yield upstream, entry
+
     def names(self, ids: Iterable[str], most: int = 4) -> str:
         """Titles of tasks for a sentence: ``'a', 'b' and 3 more``."""
-        listed = list(ids)
-        parts = [repr(self.name(task_id)) for task_id in listed[:most]]
-        more = len(listed) - most
-        return ", ".join(parts) + (f" and {more:,} more" if more > 0 else "")
+        return joined([repr(self.name(task_id)) for task_id in ids], most)
 
     def reason(self, span: Span) -> str:
         """What a task waited for in a span, with names; ``running`` if it ran."""
@@ -157,7 +182,8 @@ class Content:
 def content_of(facts: RunFacts, history: Iterable[RunFacts] = ()) -> Content:
     """The content of a report on all tasks of a run."""
     titles = {task.id: one_line(task.title) or task.id for task in facts.tasks.values()}
-    return Content(facts, entries_of(facts), numbers_of(facts, history), titles)
+    numbers = numbers_of(facts, history)
+    return Content(facts, entries_of(facts), numbers, titles, depth_of(facts))
 
 
 def _needs_a_look(entry: ReportEntry) -> bool:

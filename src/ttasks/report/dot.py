@@ -33,31 +33,24 @@ def _lines(content: Content) -> Iterator[str]:
     yield "  rankdir=LR;"
     yield '  node [shape=box, style="rounded,filled", fontname="Helvetica", fontsize=11];'
     yield '  edge [color="#68727f"];'
-    entries = content.entries
-    number = {task_id: f"t{index}" for index, task_id in enumerate(entries)}
-    depth = min((len(entry.path) for entry in entries.values()), default=0)
-    nested: dict[tuple[str, ...], list[ReportEntry]] = {}
-    for entry in entries.values():
-        nested.setdefault(entry.path, []).append(entry)
-    for index, (path, members) in enumerate(nested.items()):
+    number = {task_id: f"t{index}" for index, task_id in enumerate(content.entries)}
+    for index, (path, members) in enumerate(content.graphs()):
         indent = "  "
-        if len(path) > depth:
-            title = " / ".join(one_line(part, TITLE_CHARACTERS) for part in path[depth:])
+        if path:
+            title = " / ".join(one_line(part, TITLE_CHARACTERS) for part in path)
             yield f"  subgraph cluster_{index} {{"
             yield f"    label={_quoted(title)};"
             indent = "    "
         for entry in members:
             yield f"{indent}{number[entry.id]} [{_attributes(entry, content)}];"
-        if len(path) > depth:
+        if path:
             yield "  }"
     critical = set(pairwise(content.numbers.critical_path))
-    for entry in entries.values():
-        for upstream in entry.after:
-            if upstream in number:
-                style = " [style=dashed]" if entry.is_finally else ""
-                if (upstream, entry.id) in critical:
-                    style = " [penwidth=2.5]"
-                yield f"  {number[upstream]} -> {number[entry.id]}{style};"
+    for upstream, entry in content.edges():
+        style = " [style=dashed]" if entry.is_finally else ""
+        if (upstream, entry.id) in critical:
+            style = " [penwidth=2.5]"
+        yield f"  {number[upstream]} -> {number[entry.id]}{style};"
     yield "}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 from ttasks.model.checks import wrong_type
@@ -35,15 +34,20 @@ def find_run(store: Any, run: str | None, key: str | None) -> RunFacts:
     raise LookupError(f"the store knows no run of a graph with the key {key!r}{_known(runs)}")
 
 
-def earlier_runs(store: Any, run: RunFacts) -> Iterator[RunFacts]:
-    """The facts of the runs of the same graph before this one, the latest first."""
+def earlier_runs(store: Any, run: RunFacts, most: int = EARLIER_RUNS) -> Iterator[RunFacts]:
+    """The facts of the runs of the same graph before this one, the latest first.
+
+    Args:
+        store: with runs. It may not know the run yet, if that has just begun.
+        run: its facts.
+        most: how many runs.
+    """
     about = {"graph": run.graph_id} if run.graph_key is None else {"key": run.graph_key}
-    listed = iter(store.runs.list(**about))
-    for item in listed:
-        if item.id == run.id:
-            break
+    listed = store.runs.list(**about)
+    later = [at for at, item in enumerate(listed) if item.id == run.id]
+    before = listed[later[0] + 1 :] if later else listed
     tasks = 0
-    for item in islice(listed, EARLIER_RUNS):
+    for item in before[:most]:
         facts = item.facts()
         yield facts
         tasks += len(facts.tasks)

@@ -272,10 +272,10 @@ def _plain_table(content: Content) -> Iterator[str]:
     yield '<table class="plain"><thead><tr><th>Status<th>Task<th>Duration<th>Waited<th>'
     yield "</thead><tbody>"
     for entry in entries:
-        path = " / ".join((*entry.path[1:], content.name(entry.id)))
         duration = "" if entry.duration is None else seconds(entry.duration)
         yield (
-            f'<tr><td class="{entry.status.value}">{entry.status.value}<td>{escape(path)}'
+            f'<tr><td class="{entry.status.value}">{entry.status.value}'
+            f"<td>{escape(content.full_name(entry))}"
             f"<td>{duration}<td>{seconds(entry.waited) if entry.spans else ''}"
             f"<td>{escape(content.note(entry))}"
         )

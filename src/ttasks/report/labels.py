@@ -1,8 +1,9 @@
-"""Words and texts that all formats share: durations, symbols, and text that is safe to show."""
+"""Words and texts that all formats and the console share: durations, symbols, text that is safe."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ttasks.model.status import TaskStatus
@@ -27,10 +28,14 @@ OUTCOMES = {
 }
 """What a run did, by its outcome."""
 
-# What a terminal obeys: CSI, OSC (a link, a title), and the short sequences.
-_ESCAPES = re.compile(
-    "\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[ -/]*[0-~])"
+ESCAPES = re.compile(
+    r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\n\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # links, …
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, movements, erasures
+    r"|\x1b[ -/]*[0-~]?"
+    r"|[\u2028-\u202e\u2066-\u2069]"  # lines and directions that only some programs see
 )
+"""What a terminal obeys, and what makes text look like another."""
+
 _OTHER_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
@@ -46,19 +51,20 @@ class Tail(NamedTuple):
 def plain(text: str) -> str:
     """The text without what a terminal obeys and XML forbids.
 
-    Escape sequences go. A line that was written over with a carriage return keeps what was written
-    last. Other control characters, and halves of surrogate pairs, become U+FFFD.
+    Escape sequences go, and marks that turn the direction of text. A line that was written over
+    with a carriage return keeps what was written last. Other control characters, and halves of
+    surrogate pairs, become U+FFFD.
     """
     if text.isprintable() or text.replace("\n", "").replace("\t", "").isprintable():
         return text  # as nearly all is
-    if "\x1b" in text:
-        text = _ESCAPES.sub("", text)
+    text = ESCAPES.sub("", text)
     if "\r" in text:
-        text = "\n".join(_last_writing(line) for line in text.replace("\r\n", "\n").split("\n"))
+        text = "\n".join(last_writing(line) for line in text.replace("\r\n", "\n").split("\n"))
     return _OTHER_CONTROLS.sub(_REPLACEMENT, text)
 
 
-def _last_writing(line: str) -> str:
+def last_writing(line: str) -> str:
+    """What a line says in the end that was written over and over with ``\\r``."""
     return line.rstrip("\r").rpartition("\r")[2]
 
 
@@ -68,12 +74,12 @@ def encodable(text: str) -> str:
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """The first line that is not blank, at most ``limit`` characters of it."""
+    """The first line that is not blank, `plain` and without tabs, up to ``limit`` characters."""
     if len(text) <= limit and text.isprintable():
         return text.strip()
     # A million characters need not be looked at for the first 200.
     lines = plain(text[: 20 * limit]).strip().splitlines()
-    return shortened(lines[0].strip(), limit) if lines else ""
+    return shortened(lines[0].strip().replace("\t", " "), limit) if lines else ""
 
 
 def shortened(text: str, limit: int) -> str:
@@ -103,19 +109,24 @@ def tail_of(text: str, lines: int, characters: int) -> Tail:
 
 
 def seconds(value: float | None) -> str:
-    """A duration for people: ``7.3 ms``, ``0.42 s``, ``12.3 s``, ``2 min 05 s``, ``1 h 02 min``."""
+    """A duration for people: ``7.3ms``, ``0.42s``, ``12.3s``, ``2m 05s``, ``1h 02m``."""
     if value is None:
         return "-"
     if value < 0.00995:
-        return f"{1000 * value:.1f} ms" if value else "0 s"
+        return f"{1000 * value:.1f}ms" if value else "0s"
     if value < 9.995:
-        return f"{value:.2f} s"
+        return f"{value:.2f}s"
     if value < 59.95:
-        return f"{value:.1f} s"
+        return f"{value:.1f}s"
     minutes, rest = divmod(round(value), 60)
     if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+        return f"{minutes}m {rest:02d}s"
+    return f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def rounded(moment: float | None) -> float | None:
+    """Seconds for programs, down to microseconds."""
+    return None if moment is None else round(moment, 6)
 
 
 def percent(share: float | None) -> str:
@@ -126,3 +137,10 @@ def percent(share: float | None) -> str:
 def count(number: int, noun: str) -> str:
     """A number with its noun: ``1 task``, ``2 tasks``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def joined(names: Sequence[str], most: int = 3) -> str:
+    """Names in a sentence: ``a``, ``a and b``, ``a, b and 1,200 more``."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most:,} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

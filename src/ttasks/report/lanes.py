@@ -44,7 +44,6 @@ def lanes_of(content: Content) -> list[Lane]:
     behind) gets a further lane of that worker.
     """
     until = content.until
-    depth = min((len(entry.path) for entry in content.entries.values()), default=0)
     bars: list[tuple[float, int, _Worker, Bar]] = []
     for entry in content.entries.values():
         for attempt in entry.attempts:
@@ -52,7 +51,7 @@ def lanes_of(content: Content) -> list[Lane]:
             if start is None:
                 continue
             end = max(until if attempt.ended is None else attempt.ended, start)
-            worker = (len(entry.path) - depth, entry.path, attempt.slot or _NO_WORKER)
+            worker = (len(entry.path) - content.depth, entry.path, attempt.slot or _NO_WORKER)
             bars.append((start, len(bars), worker, Bar(entry, attempt, start, end)))
     bars.sort(key=lambda item: item[:2])
     lanes: dict[_Worker, list[Lane]] = {}

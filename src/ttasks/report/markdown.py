@@ -143,12 +143,12 @@ def _table(content: Content, rows: Sequence[str], room: _Room) -> list[str]:
 
 
 def _row(entry: ReportEntry, content: Content) -> str:
-    title = " / ".join((*entry.path[1:], content.name(entry.id)))
+    title = one_line(content.full_name(entry))
     notes = [text for text in (content.flags(entry), content.note(entry)) if text]
     duration = "" if entry.duration is None else seconds(entry.duration)
     waited = "" if not entry.spans else seconds(entry.waited)
     return (
-        f"| {_ICONS[entry.status]} | {escaped(one_line(title))} | {duration} | {waited} "
+        f"| {_ICONS[entry.status]} | {escaped(title)} | {duration} | {waited} "
         f"| {escaped('; '.join(notes))} |"
     )
 

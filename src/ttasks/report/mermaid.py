@@ -33,26 +33,18 @@ def to_mermaid(content: Content) -> str:
 
 def _lines(content: Content) -> Iterator[str]:
     yield "flowchart LR"
-    entries = content.entries
-    number = {task_id: f"t{index}" for index, task_id in enumerate(entries)}
-    depth = min((len(entry.path) for entry in entries.values()), default=0)
-    nested: dict[tuple[str, ...], list[ReportEntry]] = {}
-    for entry in entries.values():
-        nested.setdefault(entry.path, []).append(entry)
-    for index, (path, members) in enumerate(nested.items()):
-        is_nested = len(path) > depth
-        if is_nested:
-            title = " / ".join(one_line(part, TITLE_CHARACTERS) for part in path[depth:])
+    number = {task_id: f"t{index}" for index, task_id in enumerate(content.entries)}
+    for index, (path, members) in enumerate(content.graphs()):
+        if path:
+            title = " / ".join(one_line(part, TITLE_CHARACTERS) for part in path)
             yield f'  subgraph g{index}["{escaped(title)}"]'
         for entry in members:
             yield f"  {number[entry.id]}{_node(entry, content)}:::{entry.status.value}"
-        if is_nested:
+        if path:
             yield "  end"
-    for entry in entries.values():
-        for upstream in entry.after:
-            if upstream in number:
-                arrow = "-.->" if entry.is_finally else "-->"
-                yield f"  {number[upstream]} {arrow} {number[entry.id]}"
+    for upstream, entry in content.edges():
+        arrow = "-.->" if entry.is_finally else "-->"
+        yield f"  {number[upstream]} {arrow} {number[entry.id]}"
     for status, _ in content.counts():
         yield f"  classDef {status.value} {_STYLES[status]}"
 

@@ -15,14 +15,13 @@ from statistics import median
 
 from ttasks.model.facts import RunFacts, TaskFacts, WaitReason
 from ttasks.model.status import TaskStatus
+from ttasks.model.topology import Topology, in_order
 
 SAVINGS = 5
 """How many tasks whose halving saves most are named."""
 
 SLOWER_RATIO = 1.25
 SLOWER_SECONDS = 0.05
-
-Edges = list[list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +88,9 @@ class RunNumbers:
 
 def numbers_of(facts: RunFacts, history: Iterable[RunFacts] = ()) -> RunNumbers:
     """The numbers of a run; ``history`` is earlier runs of the same graph."""
-    depth = min((len(task.path) for task in facts.tasks.values()), default=0)
+    depth = depth_of(facts)
     outer = [task for task in facts.tasks.values() if len(task.path) == depth]
-    wall = facts.elapsed if facts.duration is None else facts.duration
+    wall = facts.elapsed
     counts: dict[TaskStatus, int] = {}
     waited: dict[WaitReason, float] = {}
     for task in facts.tasks.values():
@@ -126,9 +125,48 @@ def numbers_of(facts: RunFacts, history: Iterable[RunFacts] = ()) -> RunNumbers:
     )
 
 
-def name_of(task: TaskFacts) -> tuple[str, ...]:
+def depth_of(facts: RunFacts) -> int:
+    """How many titles are in the path of the tasks that are not in a nested graph."""
+    return min((len(task.path) for task in facts.tasks.values()), default=0)
+
+
+def name_of(key: str | None, path: tuple[str, ...], title: str) -> tuple[str, ...]:
     """What is the same for a task in several runs of a graph: its key, or path and title."""
-    return (task.key,) if task.key is not None else (*task.path, task.title, "")
+    return (key,) if key is not None else (*path, title, "")
+
+
+def edges_of(after: Mapping[str, Iterable[str]]) -> Topology:
+    """The edges between tasks, numbered in their order; those to other tasks are left out.
+
+    Args:
+        after: ids of the direct dependencies by id of the task.
+    """
+    number = {task_id: at for at, task_id in enumerate(after)}
+    dependencies = [
+        tuple([number[task_id] for task_id in upstreams if task_id in number])
+        for upstreams in after.values()
+    ]
+    dependents: list[list[int]] = [[] for _ in number]
+    for at, upstreams in enumerate(dependencies):
+        for upstream in upstreams:
+            dependents[upstream].append(at)
+    return Topology(dependencies, dependents)
+
+
+def longest(
+    order: Iterable[int], ends: Sequence[Sequence[int]], weights: list[float]
+) -> list[float]:
+    """The weight of the longest path that ends in each node, this included.
+
+    Args:
+        order: the nodes, each after those in ``ends`` of it.
+        ends: what comes before each node.
+        weights: of each node.
+    """
+    found = [0.0] * len(weights)
+    for node in order:
+        found[node] = weights[node] + max([found[end] for end in ends[node]], default=0.0)
+    return found
 
 
 def _busy(tasks: Iterable[TaskFacts], until: float) -> float:
@@ -170,15 +208,10 @@ def _critical(
         busy: seconds in which workers had something to do.
         workers: of the run.
     """
-    number = {task.id: index for index, task in enumerate(tasks)}
-    after = [[number[key] for key in task.after if key in number] for task in tasks]
-    before: Edges = [[] for _ in tasks]
-    for index, upstreams in enumerate(after):
-        for upstream in upstreams:
-            before[upstream].append(index)
-    order = _topological(after, before)
-    heads = _longest(order, after, weights)
-    tails = _longest(order[::-1], before, weights)
+    edges = edges_of({task.id: task.after for task in tasks})
+    after, order = edges.dependencies, list(in_order(edges))
+    heads = longest(order, after, weights)
+    tails = longest(order[::-1], edges.dependents, weights)
     bound = max(heads, default=0.0)
     path = _walk(heads, after, bound)
     avoiding = _avoiding(path, order, after, heads, tails)
@@ -200,27 +233,7 @@ def _critical(
     )
 
 
-def _topological(after: Edges, before: Edges) -> list[int]:
-    """The nodes in an order in which each comes after its upstreams."""
-    missing = [len(upstreams) for upstreams in after]
-    order = [node for node, count in enumerate(missing) if not count]
-    for node in order:  # grows
-        for dependent in before[node]:
-            missing[dependent] -= 1
-            if not missing[dependent]:
-                order.append(dependent)
-    return order
-
-
-def _longest(order: Iterable[int], ends: Edges, weights: list[float]) -> list[float]:
-    """The weight of the longest path that ends in each node, this included."""
-    longest = [0.0] * len(weights)
-    for node in order:
-        longest[node] = weights[node] + max([longest[end] for end in ends[node]], default=0.0)
-    return longest
-
-
-def _walk(heads: list[float], after: Edges, bound: float) -> list[int]:
+def _walk(heads: list[float], after: Sequence[Sequence[int]], bound: float) -> list[int]:
     """The nodes of the longest path, from its first to its last."""
     if not bound:
         return []
@@ -233,7 +246,11 @@ def _walk(heads: list[float], after: Edges, bound: float) -> list[int]:
 
 
 def _avoiding(
-    path: list[int], order: list[int], after: Edges, heads: list[float], tails: list[float]
+    path: list[int],
+    order: list[int],
+    after: Sequence[Sequence[int]],
+    heads: list[float],
+    tails: list[float],
 ) -> list[float]:
     """For each node of the path the weight of the longest path without it.
 
@@ -279,7 +296,8 @@ def medians_of(history: Iterable[RunFacts]) -> dict[tuple[str, ...], float]:
     for run in history:
         for task in run.tasks.values():
             if _has_run_well(task) and task.duration is not None:
-                durations.setdefault(name_of(task), []).append(task.duration)
+                name = name_of(task.key, task.path, task.title)
+                durations.setdefault(name, []).append(task.duration)
     return {name: median(values) for name, values in durations.items()}
 
 
@@ -291,14 +309,13 @@ def _slower(facts: RunFacts, history: Iterable[RunFacts]) -> tuple[SlowerTask, .
     usual = medians_of(history)
     if not usual:
         return ()
-    found = [
-        SlowerTask(task.id, task.duration, usual[name_of(task)])
-        for task in facts.tasks.values()
-        if _has_run_well(task)
-        and task.duration is not None
-        and name_of(task) in usual
-        and is_slower(task.duration, usual[name_of(task)])
-    ]
+    found = []
+    for task in facts.tasks.values():
+        before = usual.get(name_of(task.key, task.path, task.title))
+        if before is None or task.duration is None or not _has_run_well(task):
+            continue
+        if is_slower(task.duration, before):
+            found.append(SlowerTask(task.id, task.duration, before))
     return tuple(sorted(found, key=_ratio, reverse=True))
 
 

@@ -1,7 +1,8 @@
 """The data that the scripts of the HTML page work on, as small as it can be.
 
 Tasks are known by their place in the list, statuses and reasons by theirs in the enumerations,
-which `page/base.js` repeats. What most tasks lack stands in ``more``.
+which `page/base.js` repeats. A path has the titles of nested graphs only. What
+most tasks lack stands in ``more``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ttasks.model.facts import WaitReason
 from ttasks.model.status import TaskStatus
 from ttasks.report.content import Content
 from ttasks.report.entries import ReportEntry
-from ttasks.report.labels import one_line, plain, shortened, tail_of
+from ttasks.report.labels import one_line, plain, rounded, shortened, tail_of
 from ttasks.report.lanes import Lane, lanes_of
 
 _PLACES = {status: place for place, status in enumerate(TaskStatus)}
@@ -23,8 +24,6 @@ OUTPUT_BUDGET = 1_400_000
 
 MESSAGE_BUDGET = 400_000
 """Characters of errors and tracebacks that all tasks of a page have together."""
-
-_DIGITS = 6  # of seconds
 
 
 def page_data(content: Content) -> dict[str, Any]:
@@ -45,22 +44,22 @@ def page_data(content: Content) -> dict[str, Any]:
         tasks.append(
             [
                 content.name(entry.id),
-                paths.setdefault(entry.path, len(paths)),
+                paths.setdefault(entry.path[content.depth :], len(paths)),
                 types.setdefault(entry.type, len(types)),
                 _PLACES[entry.status],
                 flags,
                 [place[key] for key in entry.after if key in place],
-                _rounded(entry.started),
-                _rounded(entry.ended),
-                _rounded(entry.duration),
-                _rounded(entry.waited),
+                rounded(entry.started),
+                rounded(entry.ended),
+                rounded(entry.duration),
+                rounded(entry.waited),
                 _spans(entry, content, place),
                 content.note(entry),
                 _more(entry, content, place, room),
             ]
         )
     return {
-        "wall": _rounded(content.until),
+        "wall": rounded(content.until),
         "workers": content.facts.workers,
         "paths": [list(path) for path in paths],
         "types": list(types),
@@ -95,7 +94,7 @@ def _spans(entry: ReportEntry, content: Content, place: dict[str, int]) -> list[
         end = content.until if span.end is None else span.end
         if end <= span.start:
             continue
-        part: list[Any] = [-1 if span.reason is None else _REASONS[span.reason], _rounded(end)]
+        part: list[Any] = [-1 if span.reason is None else _REASONS[span.reason], rounded(end)]
         if span.because:
             part.append([place.get(name, plain(name)) for name in span.because[:5]])
         spans.append(part)
@@ -130,8 +129,8 @@ def _more(
         more["attempts"] = [
             [
                 _PLACES[attempt.status],
-                _rounded(attempt.started),
-                _rounded(attempt.ended),
+                rounded(attempt.started),
+                rounded(attempt.ended),
                 one_line(attempt.error or ""),
             ]
             for attempt in entry.attempts
@@ -151,13 +150,9 @@ def _lane(lane: Lane, place: dict[str, int]) -> list[Any]:
             [
                 place[bar.entry.id],
                 _PLACES[bar.attempt.status],
-                _rounded(bar.start),
-                _rounded(bar.end),
+                rounded(bar.start),
+                rounded(bar.end),
             ]
             for bar in lane.bars
         ],
     ]
-
-
-def _rounded(moment: float | None) -> float | None:
-    return None if moment is None else round(moment, _DIGITS)

@@ -183,8 +183,8 @@ class RunReport:
             entries = {key: entry for key, entry in entries.items() if key in wanted}
         if only_failures:
             entries = {key: entry for key, entry in entries.items() if entry.is_failure}
-        selected = copy(self)
-        object.__setattr__(selected, "_content", replace(self._content, entries=entries))
+        selected: RunReport = copy(self)
+        selected._content = replace(self._content, entries=entries)
         return selected
 
     def _ids_of(self, titles: Iterable[str]) -> set[str]:

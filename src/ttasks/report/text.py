@@ -11,6 +11,7 @@ from ttasks.model.status import TaskStatus
 from ttasks.report.content import Content
 from ttasks.report.entries import ReportEntry
 from ttasks.report.labels import SYMBOLS, seconds, shortened, tail_of
+from ttasks.report.terminal import wants_color
 
 LEAST_WIDTH = 40
 WIDE = 70
@@ -37,21 +38,10 @@ def to_text(content: Content, width: int | None = None, color: bool | None = Non
         width = max(shutil.get_terminal_size((100, 24)).columns, LEAST_WIDTH)
     else:
         check_int("width", width, least=LEAST_WIDTH)
-    if color is None:
-        color = wants_color()
-    else:
+    if color is not None:
         check_bool("color", color)
-    return "\n".join(_Page(content, width, color).lines()) + "\n"
-
-
-def wants_color() -> bool:
-    """Whether standard output is to be coloured: NO_COLOR, FORCE_COLOR, then what it is."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR") or os.environ.get("CLICOLOR_FORCE", "0") != "0":
-        return True
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    return is_terminal and os.environ.get("TERM") != "dumb"
+    painted = wants_color(color, sys.stdout, os.environ)
+    return "\n".join(_Page(content, width, painted).lines()) + "\n"
 
 
 class _Page:
@@ -92,9 +82,7 @@ class _Page:
 
     def _about(self, entry: ReportEntry, room: int) -> str:
         content = self._content
-        title = content.name(entry.id)
-        if len(entry.path) > 1:
-            title = " / ".join((*entry.path[1:], title))
+        title = content.full_name(entry)
         notes = [text for text in (content.flags(entry), content.note(entry)) if text]
         if notes:
             title = shortened(title, max(room // 2, 12)) + f"  ({'; '.join(notes)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ttasks import sync
@@ -21,7 +21,7 @@ class MemoryRuns(Mapping[str, Run]):
     """Runs by id, the live ones; iteration goes from the latest to the first. Thread-safe."""
 
     def __init__(self) -> None:
-        # Appending is one operation of the list, so runs of single tasks need no lock.
+        # Runs are added, removed and copied in one operation of the list each: no lock.
         self._runs: list[Run] = []
         # Protects ``_numbers`` and ``_holders``.
         self._lock = sync.Lock()
@@ -29,17 +29,17 @@ class MemoryRuns(Mapping[str, Run]):
         self._holders: dict[str, tuple[Run, Holder]] = {}
 
     def __getitem__(self, key: str) -> Run:
-        for run in reversed(self._runs):
+        for run in self._latest_first():
             if run.id == key:
                 return run
         raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
         name = key.id if isinstance(key, Run) else key
-        return any(run.id == name for run in list(self._runs))
+        return any(run.id == name for run in self._latest_first())
 
     def __iter__(self) -> Iterator[str]:
-        return iter([run.id for run in reversed(self._runs)])
+        return iter([run.id for run in self._latest_first()])
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -69,7 +69,7 @@ class MemoryRuns(Mapping[str, Run]):
             check_int("limit", limit, least=1)
         found = [
             run
-            for run in reversed(self._runs)
+            for run in self._latest_first()
             if (nested or source_of(run).parent is None)
             and (subject is None or run.graph_id == subject)
             and (key is None or run.graph_key == key)
@@ -81,6 +81,10 @@ class MemoryRuns(Mapping[str, Run]):
     ) -> Run | None:
         """The run that began last, of a graph or a key if they are given; None if there is none."""
         return next(iter(self.list(graph=graph, key=key, limit=1)), None)
+
+    def _latest_first(self) -> Sequence[Run]:
+        """A copy, made in one operation: others may add and remove runs meanwhile."""
+        return self._runs[::-1]
 
     # For the engine; see `ttasks.model.run.RunLog`
 
@@ -94,11 +98,12 @@ class MemoryRuns(Mapping[str, Run]):
         """See `ttasks.model.run.RunLog`."""
         key = opening.key
         name = opening.subject if key is None else f"key {key}"
+        holder = _holder(run)
         with self._lock:
             if key is not None:
                 if key in self._holders:
                     return self._holders[key][1]
-                self._holders[key] = run, _holder(run)
+                self._holders[key] = run, holder
             number = self._numbers[name] = self._numbers.get(name, 0) + 1
         self._runs.append(run)
         return number

@@ -13,8 +13,8 @@ import pytest
 
 from consolekit import Text, executor, script, scripted, shown, timeless
 from ttasks import RetryPolicy, Task, TaskGraph
-from ttasks.console.ci.form import LIMITS
 from ttasks.console.ci.view import FORMS, place_of
+from ttasks.console.detect import CI_SYSTEMS
 
 SYSTEMS = sorted(FORMS)
 GOLDEN = Path(__file__).parents[2] / "fixtures" / "console"
@@ -203,13 +203,19 @@ def test_what_failed_is_open(system: str) -> None:
 # --- annotations --------------------------------------------------------------------------------
 
 
+def test_each_system_that_is_detected_has_a_form() -> None:
+    assert sorted(FORMS) == sorted(CI_SYSTEMS.values())
+
+
 def annotations(text: str) -> list[str]:
     return [
-        line for line in text.splitlines() if re.match(r"::(error|warning) |##vso\[task.log", line)
+        line
+        for line in text.splitlines()
+        if re.match(r"::(error|warning) |##vso\[task.log|##teamcity\[(buildProblem|message) ", line)
     ]
 
 
-@pytest.mark.parametrize("system", ["github", "azure"])
+@pytest.mark.parametrize("system", ["github", "azure", "teamcity"])
 def test_annotations_stay_within_the_limits_and_root_causes_come_first(system: str) -> None:
     graph = TaskGraph("many")
     for number in range(15):
@@ -219,10 +225,10 @@ def test_annotations_stay_within_the_limits_and_root_causes_come_first(system: s
     for number in range(5):
         graph.add(scripted(f"needs-{number}", script()), after=root)
     found = annotations(shown(graph, system, executor()))
-    errors = [line for line in found if "error" in line[:40]]
-    warnings = [line for line in found if "warning" in line[:40]]
-    assert len(errors) == LIMITS[system].errors == 10
-    assert len(warnings) == LIMITS[system].warnings == 10
+    errors = [line for line in found if re.search("::error|type=error|buildProblem", line)]
+    warnings = [line for line in found if re.search("::warning|type=warning|WARNING", line)]
+    assert len(errors) == FORMS[system].limits.errors == 10
+    assert len(warnings) == FORMS[system].limits.warnings == 10
     assert "root" in errors[0]
     assert "7 more failed" in errors[-1]
     assert not any("needs-" in line for line in found)  # what is blocked is no cause
@@ -251,7 +257,7 @@ def test_a_long_message_is_cut() -> None:
     graph = TaskGraph("long")
     graph.add(Task.bash("printf 'x%.0s' {1..20000}; exit 1", title="long"))
     (line,) = annotations(shown(graph, "github", executor()))
-    assert len(line) < LIMITS["github"].message + 200
+    assert len(line) < FORMS["github"].limits.message + 200
     assert line.endswith("…")
 
 
@@ -271,11 +277,12 @@ def _with_python_failure() -> TaskGraph:
     return graph
 
 
-def test_a_traceback_outside_of_the_checkout_has_no_place(monkeypatch, tmp_path) -> None:
+def test_a_place_outside_of_the_checkout_or_in_a_library_is_none(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
-    trace = f'  File "{tmp_path}/site-packages/x.py", line 3, in f\n  File "/y.py", line 4, in g\n'
-    assert place_of(trace) == (None, None)
-    assert place_of(f'  File "{tmp_path}/a/b.py", line 7, in f\n{trace}') == ("a/b.py", 7)
+    assert place_of("") == (None, None)
+    assert place_of("/y.py:4 in g") == (None, None)
+    assert place_of(f"{tmp_path}/site-packages/x.py:3 in f") == (None, None)
+    assert place_of(f"{tmp_path}/a/b.py:7 in some.<locals>.f") == ("a/b.py", 7)
 
 
 # --- summaries ----------------------------------------------------------------------------------
@@ -290,9 +297,9 @@ def test_the_summary_of_a_step_is_written_beside_what_is_there(step: Path) -> No
 
 
 def test_the_summary_fits_in_what_is_left_of_its_limit(step: Path) -> None:
-    step.write_text("x" * (LIMITS["github"].summary_bytes - 3000))
+    step.write_text("x" * (FORMS["github"].limits.summary_bytes - 3000))
     shown(the_checks(), "github", executor())
-    assert step.stat().st_size <= LIMITS["github"].summary_bytes
+    assert step.stat().st_size <= FORMS["github"].limits.summary_bytes
 
 
 def test_a_summary_that_cannot_be_written_is_a_line_and_no_more(monkeypatch, tmp_path) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from consolekit import Text
 from ttasks.console import detect
-from ttasks.console.detect import choose_colour, choose_mode, choose_symbols
+from ttasks.console.detect import choose_mode, choose_symbols
+from ttasks.report.terminal import is_terminal, wants_color
 
 XTERM = {"TERM": "xterm-256color"}
 
@@ -49,6 +50,7 @@ def test_auto_is_live_on_a_terminal_that_can_and_plain_elsewhere(monkeypatch) ->
         (None, XTERM, True, True),
         (None, XTERM, False, False),
         (None, {"TERM": "dumb"}, True, False),
+        (None, {}, True, False),
         (None, {**XTERM, "NO_COLOR": "1"}, True, False),
         (None, {**XTERM, "NO_COLOR": ""}, True, True),
         (None, {"FORCE_COLOR": "1"}, False, True),
@@ -63,7 +65,7 @@ def test_auto_is_live_on_a_terminal_that_can_and_plain_elsewhere(monkeypatch) ->
 def test_colours_by_the_order_of_the_rules(
     argument: bool | None, environment: dict[str, str], terminal: bool, expected: bool
 ) -> None:
-    assert choose_colour(argument, Text(terminal=terminal), environment) is expected
+    assert wants_color(argument, Text(terminal=terminal), environment) is expected
 
 
 def test_symbols_where_they_can_be_shown() -> None:
@@ -81,4 +83,4 @@ def test_symbols_where_they_can_be_shown() -> None:
 def test_a_closed_file_is_no_terminal() -> None:
     file = Text()
     file.close()
-    assert not detect.is_terminal(file)
+    assert not is_terminal(file)

@@ -191,6 +191,36 @@ def test_what_a_python_task_prints_is_its_output(monkeypatch: pytest.MonkeyPatch
     assert "says   │ password ***" in file.getvalue().splitlines()
 
 
+@pytest.mark.parametrize(
+    ("mode", "line"),
+    [
+        ("plain", "password ***"),
+        ("quiet", "password ***"),
+        ("stream", "says   │ password ***"),
+        ("grouped", "  │ password ***"),
+        ("keep-order", "  │ password ***"),
+        ("github", "  │ password ***"),
+        ("jsonl", '{"event": "printed", "text": "password ***"}'),
+    ],
+)
+def test_each_mode_has_its_place_for_what_a_python_task_prints(
+    mode: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, stderr = Text(), Text()
+    monkeypatch.setattr("sys.stdout", file)
+    monkeypatch.setattr("sys.stderr", stderr)
+
+    def says() -> None:
+        print("password hunter2")
+        print("elsewhere", file=sys.stderr)
+
+    with executor(redact=["hunter2"]) as running, console(running, mode):
+        result = running.execute(Task.python(says, title="says"))
+    assert line in file.getvalue().splitlines()
+    assert stderr.getvalue() == "elsewhere\n"
+    assert result.output == ""
+
+
 def test_a_file_of_ones_own_leaves_stdout_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     stdout, file = Text(), io.StringIO()
     monkeypatch.setattr("sys.stdout", stdout)

@@ -200,7 +200,7 @@ class FakeRun:
     def groups_held_by(self, attempt: Any) -> list[str]:
         return [] if attempt.group is None else [attempt.group]
 
-    def parked(self) -> list[Parked]:
+    def parked(self, awaited: Any = ()) -> list[Parked]:
         return self.waits
 
 
@@ -213,14 +213,14 @@ def found(*, cancelled: bool = False, present: int = 2, other: str = "a") -> Dea
         *(FakeRun(one, parked="b") for one in firsts),
         *(FakeRun(one, parked=other) for one in seconds),
     ]
-    return find_deadlock(runs[1], runs)
+    return find_deadlock(runs[1], runs, {})
 
 
 def test_who_waits_for_whom() -> None:
     deadlock = found()
     assert deadlock is not None
     assert deadlock.parked.node == 7
-    assert [(who.task.title, then.group) for who, then in deadlock.chain] == [
+    assert [(who.task.title, then.group) for who, _, then in deadlock.chain] == [
         ("B0", "a"),
         ("A0", "b"),
     ]
@@ -249,9 +249,9 @@ def test_the_run_that_looks_must_be_part_of_it() -> None:
         *(FakeRun(one, parked="a") for one in seconds),
         FakeRun(me, FakeAttempt("works")),
     ]
-    assert find_deadlock(runs[-1], runs) is None
-    assert find_deadlock(runs[0], runs) is None
-    assert find_deadlock(runs[1], runs) is not None
+    assert find_deadlock(runs[-1], runs, {}) is None
+    assert find_deadlock(runs[0], runs, {}) is None
+    assert find_deadlock(runs[1], runs, {}) is not None
 
 
 def test_a_refused_task_is_not_tried_again() -> None:

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 import callkit
-from callkit import bare_main
 from support import (
     WAIT,
     FailingStore,
@@ -48,8 +47,6 @@ from ttasks import (
     TaskTimeoutError,
 )
 from ttasks.testing import FakeClock
-
-__all__ = ["bare_main"]
 
 SECRET = "s3cr3t-t0ken"
 CUT = "x" * 50 + SECRET
@@ -671,7 +668,7 @@ def test_each_cause_names_all_that_did_not_run_because_of_it_and_each_of_those_s
     run(graph, executor)
     assert sorted(downstream(first)) == ["both", "far"]
     assert sorted(downstream(second)) == ["below", "both", "far", "skipped"]
-    assert skipped.error == "skipped: 'second' was failed"
+    assert skipped.error == "skipped: 'second' failed"
     assert below.error == "skipped: 'skipped' was skipped"
     assert fallback.is_skipped
     assert fallback.error

@@ -539,7 +539,7 @@ def test_a_submitted_task_that_waits_can_be_asked_and_cancelled_through_its_run(
         executor.submit(make("second"))
         waiting = store.runs.latest()
         assert waiting is not None
-        assert waiting.why("second") == ("'second' waits for a free worker; 1 is at work at most.")
+        assert waiting.why("second") == "'second' waits for a free worker (the run has 1)."
         waiting.cancel()
         assert waiting.outcome == "cancelled"
         gate.open()
@@ -645,6 +645,37 @@ def test_a_graph_inside_of_one_with_its_key_is_refused_even_if_it_would_wait() -
     assert "give it another key" in (task.error or "")
 
 
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("shared", [True, False])
+def test_of_runs_that_wait_for_each_others_keys_one_is_told(count: int, shared: bool) -> None:
+    """Also if each has an executor of its own."""
+    barrier, store = threading.Barrier(count, timeout=WAIT), InMemoryStore()
+    executors: list[TaskExecutor] = []
+
+    def handler(context: TaskContext) -> None:
+        if context.payload is None:
+            return
+        barrier.wait()
+        at = int(context.payload)
+        inner = TaskGraph("inner", key=f"k{(at + 1) % count}")
+        inner.add(make("inner"))
+        inner.run(executors[at], wait=True)
+
+    for _ in range(1 if shared else count):
+        executors.append(TaskExecutor.empty(store))
+        executors[-1].register(CUSTOM, handler)
+    executors *= count if shared else 1
+    graphs = [TaskGraph("outer", key=f"k{at}") for at in range(count)]
+    tasks = [graph.add(make("waits", at)) for at, graph in enumerate(graphs)]
+    runs = [graph.start(executor) for graph, executor in zip(graphs, executors, strict=True)]
+    assert all(run.wait(WAIT) for run in runs)
+    for executor in executors:
+        executor.shutdown()
+    (refused,) = [task.error or "" for task in tasks if not task.is_succeeded]
+    assert "would wait for ever" in refused
+    assert [run.outcome for run in runs].count("ok") == count - 1
+
+
 class Refusing(MemoryRuns):
     """Tells that a run was refused its key, so that it waits from now on."""
 
@@ -714,28 +745,6 @@ def test_a_handler_that_waits_for_a_key_ends_when_its_time_is_up() -> None:
     graph, task = waits_inside(lambda *_: None, timeout=5)
     assert task.is_cancelled
     assert the_run(graph).outcome == "timeout"
-
-
-def test_crossed_keys_end_when_everything_is_cancelled() -> None:
-    both = threading.Barrier(2)
-    graphs = [TaskGraph(key=key) for key in ("k1", "k2")]
-    tasks = [
-        graph.add(make("waits", other)) for graph, other in zip(graphs, ("k2", "k1"), strict=True)
-    ]
-
-    def handler(context: TaskContext) -> None:
-        inner = TaskGraph(key=str(context.payload))
-        inner.add(make("never"))
-        both.wait(WAIT)
-        inner.run(executor, wait=True)
-
-    with TaskExecutor.empty(InMemoryStore()) as executor:
-        executor.register(CUSTOM, handler)
-        started = [graph.start(executor) for graph in graphs]
-        assert not any(item.wait(0.05) for item in started)
-        executor.cancel_all()
-        assert all(item.wait(WAIT) for item in started)
-    assert all(task.is_cancelled for task in tasks)
 
 
 def test_cancel_all_ends_the_wait_for_a_key() -> None:

@@ -56,7 +56,7 @@ gone = task("gone", S.CANCELLED, error="The graph run was cancelled")
 WAITS = [
     (waits(WaitReason.DEPENDENCY, "a", "bad"), (), "waits for 'Task a' and 'Task bad'"),
     (waits(WaitReason.DEPENDENCY, *"cdefghi"), (), "waits for c, d, e, f and 3 more"),
-    (waits(WaitReason.WORKER), (), "waits for a free worker; 4 are at work at most"),
+    (waits(WaitReason.WORKER), (), "waits for a free worker (the run has 4)"),
     (waits(WaitReason.GROUP, "db"), (), "waits for a place in the group 'db'"),
     (waits(WaitReason.RETRY), (NO,), "waits for attempt 2: attempt 1 failed (no)"),
     (waits(WaitReason.DUPLICATE, "t"), (), "waits for another run, which executes it"),
@@ -71,27 +71,27 @@ def test_why_it_waits(spans: tuple[Span, ...], attempts: tuple[AttemptFacts], sa
 
 
 RAN_BECAUSE: list[tuple[dict[str, Any], str]] = [
-    ({}, "ran as it depends on nothing"),
+    ({}, "ran because it has no dependencies"),
     (
         {"after": ("a",), "spans": (Span(0.0, 0.5, WaitReason.DEPENDENCY, ("a",)), WHOLE)},
         "ran after 'Task a' ended",
     ),
     ({"after": ("a", "bad")}, "ran although 'Task bad' failed"),
-    ({"after": ("bad",), "is_finally": True}, "ran to clean up: 'Task bad' failed"),
-    ({"not_reused": "first"}, "ran because no earlier run has a task of its key"),
-    ({"not_reused": "unsuccessful"}, "ran because it has not succeeded before"),
+    ({"after": ("bad",), "is_finally": True}, "ran to clean up after 'Task bad' failed"),
+    ({"not_reused": "first"}, "ran because there was no earlier result to reuse"),
+    ({"not_reused": "unsuccessful"}, "ran because it did not succeed in the previous run"),
     (
         {"not_reused": "changed", "changed": ("env CC", "payload")},
         "ran because its env CC and payload changed since it last succeeded",
     ),
     (
         {"not_reused": "upstream", "changed": ("Task a",)},
-        "ran because its upstream 'Task a' did not stay as it was",
+        "ran because the result of 'Task a' was not reused",
     ),
-    ({"not_reused": "value"}, "ran because the value of its last success was not kept"),
+    ({"not_reused": "value"}, "ran because its earlier value was not stored"),
     (
         {"attempts": (NO, AttemptFacts(2, 1.0, 1.0, 2.0, S.SUCCEEDED, 1))},
-        "ran as it depends on nothing, again because attempt 1 failed (no)",
+        "ran because it has no dependencies, again because attempt 1 failed (no)",
     ),
 ]
 
@@ -104,10 +104,18 @@ def test_why_it_ran(more: dict[str, Any], said: str) -> None:
 
 def test_why_it_is_running() -> None:
     running = task("t", S.RUNNING, attempts=(RUNS,), spans=(Span(0.0, None),))
-    assert facts(running).why("t") == "'Task t' is running, attempt 1, as it depends on nothing."
-    assert facts(running, outcome="interrupted").why("t") == (
-        "'Task t' did not end: the run was interrupted before."
+    assert facts(running).why("t") == (
+        "'Task t' is running, attempt 1, because it has no dependencies."
     )
+    for outcome, said in [
+        ("ok", "succeeded"),
+        ("failed", "failed"),
+        ("cancelled", "was cancelled"),
+        ("timeout", "timed out"),
+        ("interrupted", "was interrupted"),
+    ]:
+        ended = facts(running, outcome=outcome)
+        assert ended.why("t") == f"'Task t' did not end before the run {said}."
 
 
 def test_why_it_did_not_run() -> None:
@@ -116,7 +124,7 @@ def test_why_it_did_not_run() -> None:
     first = task("first", S.BLOCKED, blocked_by="bad", error="blocked by 'Task bad'")
     second = task("second", S.BLOCKED, blocked_by="first", error="blocked by 'Task first'")
     third = task("third", S.BLOCKED, blocked_by="gone")
-    skipped = task("skipped", S.SKIPPED, error="skipped: 'Task a' was succeeded")
+    skipped = task("skipped", S.SKIPPED, error="skipped: 'Task bad' failed")
     lost = task("lost", S.BLOCKED, blocked_by="nobody", error="blocked by task nobody")
     run = facts(a, bad, gone, reused, before, first, second, third, skipped, lost, outcome="failed")
     assert [run.why(item.id) for item in list(run.tasks.values())[2:]] == [
@@ -128,17 +136,17 @@ def test_why_it_did_not_run() -> None:
         "'Task bad', which failed (exit code 3).",
         "'Task third' did not run: it is blocked by 'Task gone', which was cancelled "
         "(The graph run was cancelled).",
-        "'Task skipped' did not run: skipped: 'Task a' was succeeded.",
+        "'Task skipped' did not run: skipped: 'Task bad' failed.",
         "'Task lost' did not run: blocked by task nobody.",
     ]
 
 
 FAILED_BECAUSE = [
     ((NO,), "exit_code", "failed: boom"),
-    ((NO,), "timeout", "failed as its time was up: boom"),
+    ((NO,), "timeout", "failed because it timed out: boom"),
     ((NO, NO), "handler", "failed in the last of 2 attempts: boom"),
-    ((NO,), "interrupted", "failed because whoever ran it was interrupted: boom"),
-    ((NO,), "circuit_open", "failed because the circuit of its group was open: boom"),
+    ((NO,), "interrupted", "failed because it was interrupted: boom"),
+    ((NO,), "circuit_open", "failed because its circuit breaker was open: boom"),
     ((NO,), "rejected", "failed because a guard rejected it: boom"),
     ((), "handler", "failed before it started: boom"),
 ]

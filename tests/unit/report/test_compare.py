@@ -45,7 +45,7 @@ def test_slower_and_faster_by_ratio_and_by_seconds() -> None:
     assert changes(found.slower) == ["a"]
     assert changes(found.faster) == ["b"]
     assert found.slower[0].ratio == pytest.approx(1.3)
-    assert "a: 1.00 s → 1.30 s (1.30 times)" in found.to_text()
+    assert "a: 1.00s → 1.30s (1.30 times)" in found.to_text()
     assert changes(compared(before, after, ratio=1.1, least_seconds=0).slower) == ["a", "c", "d"]
 
 
@@ -61,7 +61,7 @@ def test_tasks_are_known_by_key_or_by_title_and_those_of_one_title_by_their_orde
 def test_equal_runs_compare_to_nothing() -> None:
     found = compared([work("a")], [work("a")])
     assert not found
-    assert found.to_text() == "1.00 s before, 1.00 s now\n\nNothing has changed.\n"
+    assert found.to_text() == "1.00s before, 1.00s now\n\nNothing has changed.\n"
 
 
 def test_a_reused_result_is_neither_slower_nor_faster() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reportkit import check_json, golden, hostile, release, reported, simulate, work
 from ttasks import TaskStatus
+from ttasks.model.facts import AttemptFacts, Span, WaitReason
 from ttasks.report import SCHEMA
 
 
@@ -39,3 +41,18 @@ def test_any_text_fits_the_schema(title: str, output: str, error: str) -> None:
     facts = simulate([work(title, output=output, error=error, outcome=failed)], title=title)
     (found,) = check_json(reported(facts))["tasks"]
     assert found["status"] == "failed"
+
+
+def test_a_wait_of_an_attempt_that_goes_on_counts_up_to_now() -> None:
+    facts = simulate([work("a")])
+    (task,) = facts.tasks.values()
+    task = replace(
+        task,
+        status=TaskStatus.PENDING,
+        attempts=(AttemptFacts(1, 1.5),),
+        spans=(Span(0.5, None, WaitReason.WORKER),),
+        duration=None,
+    )
+    facts = replace(facts, tasks={task.id: task}, outcome="running", duration=None, elapsed=4.0)
+    (found,) = check_json(reported(facts))["tasks"]
+    assert found["attempts"][0]["waited"] == found["waited"] == 3.5

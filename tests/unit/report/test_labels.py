@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ttasks.report.labels import one_line, percent, plain, seconds, tail_of
+from ttasks.report.labels import joined, one_line, percent, plain, seconds, tail_of
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,9 @@ from ttasks.report.labels import one_line, percent, plain, seconds, tail_of
         ("plain\ttext\n", "plain\ttext\n"),
         ("\x1b[1;31mred\x1b[0m", "red"),
         ("\x1b]8;;http://x\x07link\x1b]8;;\x1b\\", "link"),
-        ("\x1b]0;never ended", ""),
+        ("\x1b]0;never ended\nnext line\x07", "0;never ended\nnext line\ufffd"),
+        ("\x9b2Jgone", "gone"),
+        ("line\u2028separator \u202eright to left", "lineseparator right to left"),
         ("10 %\r50 %\r100 %\n", "100 %\n"),
         ("dos\r\nlines\r\n", "dos\nlines\n"),
         ("nul \x00 bell \x07", "nul \ufffd bell \ufffd"),
@@ -30,16 +32,16 @@ def test_plain_text_has_no_escapes_and_no_controls(raw: str, shown: str) -> None
     ("value", "shown"),
     [
         (None, "-"),
-        (0.0, "0 s"),
-        (0.0073, "7.3 ms"),
-        (0.00994, "9.9 ms"),
-        (0.00996, "0.01 s"),
-        (9.994, "9.99 s"),
-        (9.996, "10.0 s"),
-        (59.94, "59.9 s"),
-        (59.96, "1 min 00 s"),
-        (3599.6, "1 h 00 min"),
-        (90_000, "25 h 00 min"),
+        (0.0, "0s"),
+        (0.0073, "7.3ms"),
+        (0.00994, "9.9ms"),
+        (0.00996, "0.01s"),
+        (9.994, "9.99s"),
+        (9.996, "10.0s"),
+        (59.94, "59.9s"),
+        (59.96, "1m 00s"),
+        (3599.6, "1h 00m"),
+        (90_000, "25h 00m"),
     ],
 )
 def test_seconds_for_people(value: float | None, shown: str) -> None:
@@ -66,3 +68,15 @@ def test_one_line_is_the_first_that_is_not_blank() -> None:
     assert one_line("\n\n  first \nsecond") == "first"
     assert one_line("x" * 500, 10) == "x" * 9 + "…"
     assert one_line(" \n ") == ""
+    assert one_line("\n  first\x1b[31m\tline\nsecond") == "first line"
+
+
+def test_names_are_joined_as_in_a_sentence() -> None:
+    assert joined([]) == ""
+    assert [joined(["a"]), joined(["a", "b"]), joined(["a", "b", "c"])] == [
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
+    assert joined(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+    assert joined(["a"] * 1202, 2) == "a, a and 1,200 more"

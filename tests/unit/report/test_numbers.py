@@ -152,7 +152,7 @@ def test_what_took_longer_than_its_median_is_named_the_greatest_ratio_first() ->
         ("id-c", 6.0, 1.2),
         ("id-a", 2.4, 1.2),
     ]
-    assert "'c' took 6.00 s; its median is 1.20 s." in report.to_text(100, False)
+    assert "'c' took 6.00s; its median is 1.20s." in report.to_text(100, False)
 
 
 def test_failed_and_reused_tasks_tell_nothing_of_what_is_usual() -> None:

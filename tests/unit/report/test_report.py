@@ -131,7 +131,7 @@ def test_a_running_task_counts_up_to_now() -> None:
     assert report.numbers.work == 2.5
     assert report.entries["id-b"].waited == 3.0
     assert report.exit_code == 1
-    assert "release is running in 3.00 s" in report.to_text(100, False)
+    assert "release is running in 3.00s" in report.to_text(100, False)
     for suffix in SUFFIXES:
         assert report._format_of(Path(f"x{suffix}"))(report)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,7 @@ def test_a_wrong_colour_is_an_error() -> None:
         ({"NO_COLOR": "1"}, True, False),
         ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False, False),
         ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "0"}, False, False),
         ({"CLICOLOR_FORCE": "1"}, False, True),
         ({"CLICOLOR_FORCE": "0"}, False, False),
         ({"TERM": "dumb"}, True, False),
@@ -73,3 +75,11 @@ def test_the_width_is_that_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("COLUMNS", "60")
     report = reported(simulate([work("x" * 200)]))
     assert report.to_text(color=False) == report.to_text(60, False)
+
+
+def test_a_nested_task_is_named_after_its_graph_also_in_a_run_without_a_title() -> None:
+    outer = simulate([work("a")], title="", path=())
+    inner = simulate([work("b")], title="inner", path=("inner",))
+    report = reported(replace(outer, tasks={**outer.tasks, **inner.tasks}))
+    for text in (report.to_text(100, False), report.to_markdown(), report.to_html()):
+        assert "inner / b" in text

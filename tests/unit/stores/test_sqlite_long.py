@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ttasks import SQLiteStore, Task, TaskContext, TaskExecutor, TaskGraph, TaskType
-from ttasks.stores.sqlite import NotStored, codec, plain
+from ttasks.stores.sqlite import NotStored, plain, transitions
 
 KIND = TaskType("long")
 LIMIT = 1000
@@ -22,7 +22,7 @@ def work(context: TaskContext) -> object:
 
 @pytest.fixture(autouse=True)
 def limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (codec, plain):
+    for module in (transitions, plain):
         monkeypatch.setattr(module, "LONGEST", LIMIT)
 
 

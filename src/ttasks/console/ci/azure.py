@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 
-from ttasks.console.ci.form import Form, Problem
+from ttasks.console.ci.form import Form, Limits, Problem
 
 
 class Azure(Form):
     """Groups are collapsed, so what failed stands outside of them."""
 
-    name = "azure"
+    limits = Limits(errors=10, warnings=10, summary_bytes=1024 * 1024)
 
     def open(self, title: str, number: int, now: float, *, failed: bool) -> list[str]:
         """See `Form`."""

@@ -8,7 +8,6 @@ from ttasks.console.ci.form import Form
 class Buildkite(Form):
     """``---`` is collapsed, ``+++`` is open."""
 
-    name = "buildkite"
     groups_everything = True
 
     def open(self, title: str, number: int, now: float, *, failed: bool) -> list[str]:

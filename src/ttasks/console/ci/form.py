@@ -1,4 +1,4 @@
-"""Form: how one CI system wants its log; and the limits of all of them."""
+"""Form: how one CI system wants its log, and how much it shows."""
 
 from __future__ import annotations
 
@@ -21,15 +21,6 @@ class Limits:
     warnings: int = 0
     message: int = 4000
     summary_bytes: int = 0
-
-
-LIMITS = {
-    "github": Limits(errors=10, warnings=10, summary_bytes=1024 * 1024),
-    "gitlab": Limits(),
-    "azure": Limits(errors=10, warnings=10, summary_bytes=1024 * 1024),
-    "buildkite": Limits(),
-    "teamcity": Limits(errors=10, message=3900),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +57,11 @@ class Form:
             the next one begins.
     """
 
-    name = ""
+    limits = Limits()
     groups_everything = False
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
-        self.limits = LIMITS.get(self.name, Limits())
 
     def open(self, title: str, number: int, now: float, *, failed: bool) -> list[str]:
         """Lines that begin a group.

@@ -10,8 +10,6 @@ _ERASE = "\x1b[0K"
 class GitLab(Form):
     """A section says at its start whether it is collapsed; what failed is not."""
 
-    name = "gitlab"
-
     def open(self, title: str, number: int, now: float, *, failed: bool) -> list[str]:
         """See `Form`."""
         option = "" if failed else "[collapsed=true]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from ttasks.console.ci.form import Form, Problem
+from ttasks.console.ci.form import Form, Limits, Problem
 from ttasks.console.text import clean
 
 _ESCAPES = {"|": "||", "'": "|'", "\n": "|n", "\r": "|r", "[": "|[", "]": "|]"}
@@ -13,7 +13,7 @@ _ESCAPES = {"|": "||", "'": "|'", "\n": "|n", "\r": "|r", "[": "|[", "]": "|]"}
 class TeamCity(Form):
     """A block for each task; what failed is told by build problems as well."""
 
-    name = "teamcity"
+    limits = Limits(errors=10, warnings=10, message=3900)
 
     def open(self, title: str, number: int, now: float, *, failed: bool) -> list[str]:
         """See `Form`."""

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from ttasks.model.run import Run
 
 FORMS: dict[str, type[Form]] = {
-    form.name: form for form in (GitHub, GitLab, Azure, Buildkite, TeamCity)
+    form.__name__.lower(): form for form in (GitHub, GitLab, Azure, Buildkite, TeamCity)
 }
-_PLACE = re.compile(r'^ +File "(.+)", line (\d+)', re.MULTILINE)
+"""Mode to form."""
+
+_LOCATION = re.compile(r"(.+):(\d+) in ")
 _MESSAGE_LINES = 10
 
 
@@ -124,15 +126,17 @@ class CiView(Grouped):
         if len(message) > limit:
             message = f"{message[: limit - 1]}…"
         failure = None if result is None else result.failure
-        file, line = place_of("" if failure is None else failure.traceback)
+        file, line = place_of("" if failure is None else failure.location)
         return Problem(row.name, message, row.is_optional_failure, file, line)
 
 
-def place_of(traceback: str) -> tuple[str | None, int | None]:
-    """The innermost line of a traceback that belongs to the checkout, and not to a library."""
+def place_of(location: str) -> tuple[str | None, int | None]:
+    """File and line of the location of a failure, if it lies in the checkout, and in no library."""
+    found = _LOCATION.match(location)
+    if found is None:
+        return None, None
     root = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd())
-    for file, line in reversed(_PLACE.findall(traceback)):
-        path = Path(file)
-        if path.is_relative_to(root) and "site-packages" not in path.parts:
-            return path.relative_to(root).as_posix(), int(line)
-    return None, None
+    path = Path(found[1])
+    if not path.is_relative_to(root) or "site-packages" in path.parts:
+        return None, None
+    return path.relative_to(root).as_posix(), int(found[2])

@@ -56,14 +56,14 @@ function fill(element, attributes, children) {
 
 function seconds(value) {
   if (value === null || value === undefined) return "–";
-  if (value === 0) return "0 s";
-  if (value < 0.00995) return `${(1000 * value).toFixed(1)} ms`;
-  if (value < 9.995) return `${value.toFixed(2)} s`;
-  if (value < 59.95) return `${value.toFixed(1)} s`;
+  if (value === 0) return "0s";
+  if (value < 0.00995) return `${(1000 * value).toFixed(1)}ms`;
+  if (value < 9.995) return `${value.toFixed(2)}s`;
+  if (value < 59.95) return `${value.toFixed(1)}s`;
   const whole = Math.round(value);
   const minutes = Math.floor(whole / 60);
-  if (minutes < 60) return `${minutes} min ${String(whole % 60).padStart(2, "0")} s`;
-  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+  if (minutes < 60) return `${minutes}m ${String(whole % 60).padStart(2, "0")}s`;
+  return `${Math.floor(minutes / 60)}h ${String(minutes % 60).padStart(2, "0")}m`;
 }
 
 function cut(text, characters) {
@@ -78,7 +78,7 @@ function waitWords(span) {
 }
 
 function namesBefore(task) {
-  return task.path.slice(1).map((name) => `${name} / `).join("");
+  return task.path.map((name) => `${name} / `).join("");
 }
 
 function section(title, ...controls) {

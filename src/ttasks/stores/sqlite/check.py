@@ -8,19 +8,19 @@ from typing import Any
 
 from ttasks.errors import StoreError
 from ttasks.model.task import Task
-from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite import checksums, event_rows
 from ttasks.stores.sqlite.codec import PARTS, SELECTED
 from ttasks.stores.sqlite.graphs import LedgerGraphs
-from ttasks.stores.sqlite.journal import Journal
+from ttasks.stores.sqlite.journal import SELECT_EVENTS, decode_event
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.runs import LedgerRuns
 
 _PAGE = 500
+_LEAST = -(2**63)  # damage may make any number of a row
 _STRUCTURE = "PRAGMA integrity_check(100)"
 _TASKS = f"SELECT tasks.seq, {SELECTED} FROM tasks {PARTS} WHERE tasks.seq>? ORDER BY tasks.seq"
 _GRAPHS = "SELECT seq, id FROM graphs WHERE seq>? ORDER BY seq"
 _RUNS = "SELECT seq, id FROM runs WHERE seq>? ORDER BY seq"
-_EVENTS = "SELECT seq FROM events WHERE seq>? ORDER BY seq"
 _OWNERS = "SELECT seq, host, boot, pid, started, opened_at, checksum FROM owners WHERE seq>?"
 
 Row = tuple[Any, ...]
@@ -38,13 +38,11 @@ class Check:
         ledger: Ledger,
         decode: Callable[[Sequence[Any]], Task],
         graphs: LedgerGraphs,
-        events: Journal,
         runs: LedgerRuns,
     ) -> None:
         self._ledger = ledger
         self._decode = decode
         self._graphs = graphs
-        self._events = events
         self._runs = runs
         self.problems: list[str] = []
 
@@ -56,8 +54,9 @@ class Check:
         self._read_all(_OWNERS, _check_owner)
         self._read_all(_TASKS, lambda row: self._decode(row[1:]))
         self._read_all(_GRAPHS, self._read_graph)
-        self._read_events()
-        self._read_all(_RUNS, lambda row: self._runs[row[1]].facts())
+        self._try(self._count_events)
+        self._read_all(f"{SELECT_EVENTS} ORDER BY events.seq", lambda row: decode_event(row, {}))
+        self._read_all(_RUNS, self._read_run)
 
     def _read_all(self, select: str, read: Callable[[Row], object]) -> None:
         """Read the rows of a table; one that cannot even be selected hides those after it."""
@@ -65,17 +64,16 @@ class Check:
             for row in page:
                 self._try(partial(read, row))
 
-    def _read_events(self) -> None:
-        for page in self._pages(_EVENTS):
-            before, count = page[0][0] - 1, len(page)
-            try:
-                self._events.read(after=before, limit=count)
-            except StoreError:  # of which row?
-                for (seq,) in page:
-                    self._try(partial(self._events.read, after=seq - 1, limit=1))
+    def _count_events(self) -> None:
+        path = self._ledger.path
+        with self._ledger.reading() as connection:
+            connection.execute("BEGIN")  # both statements see the same state
+            last = event_rows.last_event(connection, path)
+            event_rows.check_complete(connection, path, 0, last)
+            connection.execute("COMMIT")
 
     def _pages(self, select: str) -> Iterator[list[Row]]:
-        last = -1
+        last = _LEAST
         while page := self._fetch(f"{select} LIMIT {_PAGE}", last):
             yield page
             last = page[-1][0]
@@ -85,6 +83,12 @@ class Check:
             read()
         except StoreError as error:
             self.problems.append(str(error))
+
+    def _read_run(self, row: Row) -> None:
+        try:
+            self._runs[row[1]].facts()
+        except KeyError:
+            raise checksums.damaged(f"run {row[1]!r}", "it is not found by its id") from None
 
     def _read_graph(self, row: Row) -> None:
         try:

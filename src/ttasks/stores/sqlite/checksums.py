@@ -8,7 +8,8 @@ without its long columns, those have a checksum of their own, which the first on
     nodes -> graphs.shape -> graphs.checksum
 
 They are the upper 31 bits of a CRC-32, which SQLite keeps in 4 bytes: a row keeps its size when
-its checksum changes. They notice accidents, not people who change a row and its checksum.
+its checksum changes. They notice accidents, not people who change a row and its checksum. Those of
+the rows that every transition writes are made in `transitions`, beside what writes them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ from ttasks.stores.sqlite.plain import Text
 MASK = 0x7FFF_FFFF
 OWNER_FACTOR = 40_503 << 3
 """The owner of a task may be known to SQLite only, which adds its number, times this."""
+TASK_MODULUS = 257
+"""An event's checksum, less its number, and its task leave the same remainder: SQL can compare.
+
+No byte of a number can change without changing that, as 257 is a prime above 255.
+"""
 STATUS_CODES = {status.value: number for number, status in enumerate(TaskStatus)}
 """The last three bits of the checksum of a row of ``tasks``, so that rows can be counted by SQL."""
 
@@ -36,57 +42,7 @@ def of_columns(*columns: object) -> int:
 
 def of_body(payload: Text | None, details: Text | None) -> int:
     """The checksum of what a task works on."""
-    return _of_texts(f"{payload is None} {details is None} ", (payload, details))
-
-
-def of_result(
-    task_id: str,
-    kind: str,
-    facts: str,
-    output: Text | None,
-    value: Text | None,
-    error: Text | None,
-) -> int:
-    """The checksum of a row of ``results``."""
-    head = f"{task_id} {kind} {facts} {value is None} {error is None} "
-    return _of_texts(head, (output, value, error))
-
-
-def of_state(
-    task_id: str,
-    status: str,
-    updated_at: int,
-    blocked_by: str | None,
-    error: Text | None,
-    result: int | None,
-) -> int:
-    """The checksum of a row of ``tasks``, but for its owner; its last three bits say the status.
-
-    Args:
-        result: the checksum of the task's row in ``results``; None if it has none.
-    """
-    text = f"{task_id} {status} {updated_at} {blocked_by} {result} {error!r}"
-    return crc32(text.encode("utf-8", "surrogatepass")) >> 4 << 3 | STATUS_CODES.get(status, 7)
-
-
-def of_event(
-    task_id: str,
-    kind: str,
-    at: int,
-    previous: str,
-    status: str,
-    attempt: int,
-    error: Text | None,
-    details: str | None,
-    chunk: Text | None,
-) -> int:
-    """The checksum of a row of ``events``, to which its number is added."""
-    text = f"{task_id} {kind} {at} {previous} {status} {attempt}"
-    found = crc32(text.encode("utf-8", "surrogatepass"))
-    if error is not None or details is not None or chunk is not None:
-        rest = repr((error, details, chunk))
-        found = crc32(rest.encode("utf-8", "surrogatepass"), found)
-    return found >> 1
+    return of_texts(f"{payload is None} {details is None} ", (payload, details))
 
 
 def of_work(
@@ -122,12 +78,20 @@ def check(kept: object, expected: object, what: str) -> None:
         raise damaged(what, "its checksum does not fit what it holds")
 
 
+def check_status(kept: object, status: str, what: str) -> None:
+    """Raise StoreError unless the checksum of a row of ``tasks`` is of this status."""
+    code = STATUS_CODES.get(status)
+    if not isinstance(kept, int) or code is None or (kept if kept >= 0 else ~kept) & 7 != code:
+        raise damaged(what, f"its status is {status!r}, and its checksum is of another")
+
+
 def damaged(what: str, why: object) -> StoreError:
     """The error for a row that cannot be what was written."""
     return StoreError(f"The ledger's row of {what} is damaged: {why}")
 
 
-def _of_texts(head: str, texts: Iterable[Text | None]) -> int:
+def of_texts(head: str, texts: Iterable[Text | None]) -> int:
+    """The checksum of texts that may be long."""
     found = crc32(head.encode("utf-8", "surrogatepass"))
     for text in texts:
         if text:

@@ -52,15 +52,18 @@ class Connection(sqlite3.Connection):
     Five statements write a task twice, and each would look up the number that its id has: 25 us of
     the 110 that they take. A number is never given to another task (``tasks.seq``), unless the
     transaction that gave it is rolled back; `forget` them then.
+
+    Attributes:
+        numbers: those that it remembers, by id; `number_of` looks up others.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._numbers: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}
 
     def number_of(self, task_id: str) -> int | None:
         """The number of a task; None if the ledger has no such task."""
-        number = self._numbers.get(task_id)
+        number = self.numbers.get(task_id)
         if number is None:
             row = self.execute("SELECT seq FROM tasks WHERE id=?", (task_id,)).fetchone()
             if row is None:
@@ -71,16 +74,16 @@ class Connection(sqlite3.Connection):
 
     def remember(self, task_id: str, number: int) -> None:
         """Note the number of a task that was just found or inserted."""
-        if len(self._numbers) >= _NUMBERS:
-            self._numbers.clear()
-        self._numbers[task_id] = number
+        if len(self.numbers) >= _NUMBERS:
+            self.numbers.clear()
+        self.numbers[task_id] = number
 
     def forget(self, task_id: str | None = None) -> None:
         """Look up the number of a task again, or those of all."""
         if task_id is None:
-            self._numbers.clear()
+            self.numbers.clear()
         else:
-            self._numbers.pop(task_id, None)
+            self.numbers.pop(task_id, None)
 
 
 def connect(path: str, options: str = "mode=rwc") -> Connection:

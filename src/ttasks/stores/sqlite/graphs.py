@@ -13,9 +13,12 @@ from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
 from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.calls import connect
-from ttasks.stores.sqlite.codec import COLUMNS, DAMAGE, PARTS, SELECTED, Row, save_task
+from ttasks.stores.sqlite.codec import COLUMNS as TASK_COLUMNS
+from ttasks.stores.sqlite.codec import DAMAGE, PARTS, SELECTED, Row, save_task
 from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.details import decode_error, encode_error
+from ttasks.stores.sqlite.event_rows import delete_stray_events
+from ttasks.stores.sqlite.graph_rows import COLUMNS, FIND_GRAPH, NODE, check_graph, check_nodes
 from ttasks.stores.sqlite.plain import (
     from_json,
     from_micros,
@@ -29,9 +32,7 @@ from ttasks.stores.sqlite.run_rows import prune_runs
 from ttasks.stores.sqlite.schema import check_structure
 from ttasks.stores.sqlite.tasks import LedgerCollection
 
-_COLUMNS = "seq, id, title, key, created_at, updated_at, shape, run_error, saved, checksum"
-_WRITE_GRAPH = f"INSERT OR REPLACE INTO graphs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_FIND_GRAPH = f"SELECT {_COLUMNS} FROM graphs WHERE id=?"
+_WRITE_GRAPH = f"INSERT OR REPLACE INTO graphs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _NEW_GRAPH = "SELECT coalesce(max(seq), 0) + 1 FROM graphs"
 # What was saved last is told by a number: the clock may have been set back.
 _LAST_SAVED = "SELECT coalesce(max(saved), 0) FROM graphs WHERE key IS ?"
@@ -40,7 +41,7 @@ INSERT INTO nodes (graph, task, position, member, finally, required, policy, aft
 SELECT ?, seq, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
 """
 _SELECT_NODES = f"""
-SELECT {SELECTED}, position, member, finally, required, policy, after, tasks.id
+SELECT {SELECTED}, {", ".join(NODE)}
 FROM nodes JOIN tasks ON tasks.seq=nodes.task {PARTS}
 WHERE graph=? ORDER BY position
 """
@@ -57,7 +58,7 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
     """
 
     _type, _number = TaskGraph, "seq"
-    _select = f"SELECT {_COLUMNS} FROM graphs"
+    _select = f"SELECT {COLUMNS} FROM graphs"
 
     def _is_there(self, row: Sequence[Any]) -> bool:
         check_graph(row)
@@ -92,7 +93,7 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         if isinstance(key, str):
             with self._ledger.reading() as connection:
                 connection.execute("BEGIN")  # both statements see the same state
-                graph = connection.execute(_FIND_GRAPH, (to_text(key),)).fetchone()
+                graph = connection.execute(FIND_GRAPH, (to_text(key),)).fetchone()
                 if graph is not None:
                     rows = connection.execute(_SELECT_NODES, (graph[0],)).fetchall()
                 connection.execute("COMMIT")
@@ -123,13 +124,13 @@ class LedgerGraphs(LedgerCollection[TaskGraph]):
         check_str("key", key)
         with self._ledger.reading() as connection:
             check_structure(connection, self._ledger.path, "graphs")
+            # All of them: a condition would pass over a row whose key is damaged.
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM graphs WHERE key=? ORDER BY saved DESC, seq DESC",
-                (to_text(key),),
+                f"SELECT {COLUMNS} FROM graphs ORDER BY saved DESC, seq DESC"
             ).fetchall()
         for row in rows:
             check_graph(row)
-        return [row[1] for row in rows]
+        return [row[1] for row in rows if row[3] == to_text(key)]
 
     def __delitem__(self, key: str) -> None:
         if not isinstance(key, str) or not self._ledger.writer.write(
@@ -169,7 +170,7 @@ def _encode_nodes(graph: TaskGraph) -> tuple[list[Task], list[Values]]:
 
 def _save(connection: Connection, row: Values, tasks: list[Row], nodes: list[Values]) -> None:
     graph_id, title, key, created_at, updated_at, shape, error = row
-    known = connection.execute(_FIND_GRAPH, (graph_id,)).fetchone()
+    known = connection.execute(FIND_GRAPH, (graph_id,)).fetchone()
     if known is None:
         (seq,) = connection.execute(_NEW_GRAPH).fetchone()
     else:
@@ -187,7 +188,7 @@ def _save(connection: Connection, row: Values, tasks: list[Row], nodes: list[Val
 
 
 def _save_error(connection: sqlite3.Connection, graph_id: str, error: str | None) -> None:
-    row = connection.execute(_FIND_GRAPH, (graph_id,)).fetchone()
+    row = connection.execute(FIND_GRAPH, (graph_id,)).fetchone()
     if row is not None:
         check_graph(row)
         _write(connection, (*row[:7], error, row[8]))
@@ -195,15 +196,6 @@ def _save_error(connection: sqlite3.Connection, graph_id: str, error: str | None
 
 def _write(connection: sqlite3.Connection, columns: Values) -> None:
     connection.execute(_WRITE_GRAPH, (*columns, checksums.of_columns(*columns)))
-
-
-def check_graph(row: Sequence[Any]) -> None:
-    """Check a row of ``graphs``.
-
-    Raises:
-        StoreError: it is damaged.
-    """
-    checksums.check(row[-1], checksums.of_columns(*row[:-1]), f"graph {row[1]!r}")
 
 
 def delete_graph(connection: sqlite3.Connection, key: str) -> bool:
@@ -216,7 +208,7 @@ def delete_graph(connection: sqlite3.Connection, key: str) -> bool:
     return True
 
 
-def prune(connection: sqlite3.Connection, before: int) -> int:
+def prune(connection: sqlite3.Connection, path: str, before: int) -> int:
     """Delete old graphs that have ended, then old tasks; return the number of tasks."""
     old = connection.execute(
         f"""
@@ -237,20 +229,9 @@ def prune(connection: sqlite3.Connection, before: int) -> int:
         """,
         (before,),
     ).rowcount
-    delete_stray_events(connection)
+    delete_stray_events(connection, path)
     prune_runs(connection, before)
     return deleted
-
-
-def delete_stray_events(connection: sqlite3.Connection) -> None:
-    """Delete the events of deleted tasks; not the newest event, whose number would be reused."""
-    connection.execute(
-        """
-        DELETE FROM events WHERE seq < (SELECT max(seq) FROM events) AND NOT EXISTS (
-            SELECT 1 FROM tasks WHERE tasks.seq=task
-        )
-        """
-    )
 
 
 def _delete_nodes(connection: sqlite3.Connection, graph: int) -> None:
@@ -267,10 +248,9 @@ def _delete_nodes(connection: sqlite3.Connection, graph: int) -> None:
 def _decode_nodes(
     rows: list[Any], graph_id: str, shape: str, decode: Callable[[Sequence[Any]], Task]
 ) -> list[Node]:
-    width = len(COLUMNS)
+    width = len(TASK_COLUMNS)
     what = f"graph {graph_id!r}"
-    if checksums.of_nodes(row[width:] for row in rows) != shape:
-        raise checksums.damaged(what, "its nodes are not those that were saved")
+    check_nodes([row[width:] for row in rows], graph_id, shape)
     tasks: list[Task] = [decode(row) for row in rows]
     connect(tasks)
     nodes = []

@@ -14,13 +14,14 @@ from ttasks.model.graph import TaskGraph
 from ttasks.model.run import Run
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
-from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite import checksums, event_rows, graph_rows
 from ttasks.stores.sqlite.codec import (
     DAMAGE,
+    PARTS,
+    STATE,
     WORK_IN_SHORT,
+    check_state,
     check_work,
-    encode_event,
-    insert_events,
 )
 from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.ledger import Ledger
@@ -33,6 +34,8 @@ from ttasks.stores.sqlite.plain import (
 )
 from ttasks.stores.sqlite.run_rows import SELECT as RUNS
 from ttasks.stores.sqlite.run_rows import checked as checked_run
+from ttasks.stores.sqlite.tasks import check_absent
+from ttasks.stores.sqlite.transitions import encode_event, insert_events
 
 LIFECYCLE = frozenset(TaskEventType) - {
     TaskEventType.OUTPUT,
@@ -44,24 +47,21 @@ LIFECYCLE = frozenset(TaskEventType) - {
 }
 """The events that a journal keeps by default. Those of runs are in the ledger's ``runs``."""
 
-_SELECT = f"""
-SELECT events.seq, tasks.id, tasks.created_at, events.type, at, previous, events.status, attempt,
-    events.error, events.details, chunk, events.checksum, {WORK_IN_SHORT}
-FROM events JOIN tasks ON tasks.seq = events.task LEFT JOIN works ON works.task = events.task
+SELECT_EVENTS = f"""
+SELECT {event_rows.COLUMNS}, tasks.created_at, {WORK_IN_SHORT}
+FROM {event_rows.TABLES} LEFT JOIN works ON works.task = events.task
 WHERE events.seq > ?
 """
+"""The columns that `decode_event` expects, for a condition and an order to follow."""
+_LAST = f"SELECT {event_rows.COLUMNS} FROM {event_rows.TABLES} WHERE events.seq=?"
 _ORDER = " ORDER BY events.seq LIMIT ?"
-_OF_TASK = " AND events.task = (SELECT seq FROM tasks WHERE id=?)"
+_OF_TASK = "events.task = (SELECT seq FROM tasks WHERE id=?)"
 _OF_GRAPH = """
-AND EXISTS (
-    SELECT 1 FROM nodes WHERE nodes.task = events.task
-        AND nodes.graph = (SELECT seq FROM graphs WHERE id=?)
-)
+events.task IN (SELECT task FROM nodes WHERE graph = (SELECT seq FROM graphs WHERE id=?))
 """
-
 # Tasks of its graph, or its only task, and those of the runs inside of it.
 _OF_RUN = """
-AND events.task IN (
+events.task IN (
     WITH RECURSIVE inside(seq, subject) AS (
         SELECT seq, subject FROM runs WHERE id=?
         UNION SELECT runs.seq, runs.subject FROM runs JOIN inside ON runs.parent = inside.seq
@@ -72,6 +72,9 @@ AND events.task IN (
 )
 """
 _UP_TO = " AND events.seq <= ?"
+_TASK = f"""
+SELECT {STATE}, results.checksum, {WORK_IN_SHORT} FROM tasks {PARTS} WHERE id=?
+"""
 
 _PAGE = 1000
 _MOST = 2**62  # fits into an integer of SQLite
@@ -142,7 +145,11 @@ class Journal:
     def last(self) -> int:
         """Number of the newest event; 0 if there never was one."""
         with self._ledger.reading() as connection:
-            return _last(connection)
+            last = event_rows.last_event(connection, self._ledger.path)
+            rows = connection.execute(_LAST, (last,)).fetchall()
+        for row in rows:
+            event_rows.check_event(row)
+        return last
 
     def read(
         self,
@@ -171,7 +178,12 @@ class Journal:
         if limit is not None:
             check_int("limit", limit, least=1)
         most = _MOST if limit is None else min(limit, _MOST)
-        return self._page(where, min(after, _MOST), most)[0]
+        self._check(where)
+        found, after, is_more = self._page(where, min(after, _MOST), most)
+        while is_more and len(found) < most:  # there were events of deleted tasks among them
+            entries, after, is_more = self._page(where, after, most - len(found))
+            found += entries
+        return found
 
     def follow(
         self,
@@ -202,49 +214,72 @@ class Journal:
     def _follow(
         self, where: _Filter, after: int, poll: float, until: Callable[[], bool] | None
     ) -> Iterator[JournalEntry]:
+        is_checked = False
         while not self._ledger.is_closed:
             is_over = until is not None and until()
             try:
-                entries, after = self._page(where, after, _PAGE)
+                if not is_checked:
+                    self._check(where)
+                    is_checked = True
+                entries, after, is_more = self._page(where, after, _PAGE)
             except StoreError:
                 if self._ledger.is_closed:
                     return
                 raise
             yield from entries
-            if not entries:
+            if not entries and not is_more:
                 if is_over:
                     return
                 self._ledger.wait_closed(poll)
 
-    def _page(self, where: _Filter, after: int, limit: int) -> tuple[list[JournalEntry], int]:
-        """Events, and the number up to which there are no others."""
+    def _check(self, where: _Filter) -> None:
+        """Check the rows that say which events are those of a task and of a graph."""
+        row = None
+        with self._ledger.reading() as connection:
+            if where.task is not None:
+                row = connection.execute(_TASK, (where.task,)).fetchone()
+            if where.graph is not None:
+                graph_rows.statuses(connection, where.graph)
+        if row is not None:
+            state, result, work = row[:9], row[9], row[10:]
+            check_state(state, result)
+            check_work(state[0], state[2], work)
+        elif where.task is not None:
+            check_absent(self._ledger, where.task)
+
+    def _page(self, where: _Filter, after: int, limit: int) -> tuple[list[JournalEntry], int, bool]:
+        """Events, the number up to which there are no others, and whether there may be more."""
+        path = self._ledger.path
         with self._ledger.reading() as connection:
             # First, so that events committed in between belong to the next page.
-            last = _last(connection)
+            last = event_rows.last_event(connection, path)
             first, most = where.span(connection)
-            if min(last, most) <= max(after, first):
-                return [], max(after, first)
+            after, last = max(after, first), min(last, most)
+            if last <= after:
+                return [], after, False
             rows = connection.execute(
-                _SELECT + where.sql + _ORDER, (max(after, first), *where.values, most, limit)
+                SELECT_EVENTS + where.sql + _UP_TO + _ORDER, (after, *where.values, most, limit)
             ).fetchall()
+            end = event_rows.check_page(connection, path, rows, after, last, limit)
         titles: dict[str, str] = {}
-        entries = [_decode(row, titles) for row in rows]
-        end = entries[-1].seq if entries else 0
-        return entries, end if len(rows) == limit else max(last, end)
+        decoded = (decode_event(row, titles) for row in rows)
+        return [entry for entry in decoded if entry is not None], end, len(rows) == limit
 
 
 class _Filter:
     """The condition for the events of a task, of a graph and of a run."""
 
     def __init__(self, task: object, graph: object, run: object) -> None:
+        self.task = _id_of("task", task, Task)
+        self.graph = _id_of("graph", graph, TaskGraph)
         self._run = _id_of("run", run, Run)
-        parts = (
-            (_id_of("task", task, Task), _OF_TASK),
-            (_id_of("graph", graph, TaskGraph), _OF_GRAPH),
-            (self._run, _OF_RUN),
-        )
+        parts = ((self.task, _OF_TASK), (self.graph, _OF_GRAPH), (self._run, _OF_RUN))
         found = [(value, sql) for value, sql in parts if value is not None]
-        self.sql = "".join(sql for _, sql in found) + _UP_TO
+        if found:
+            condition = " AND ".join(sql for _, sql in found)
+            self.sql = f" AND ({condition} OR {event_rows.IS_ODD})"
+        else:
+            self.sql = ""
         self.values = tuple(value for value, _ in found)
 
     def span(self, connection: Connection) -> tuple[int, int]:
@@ -282,17 +317,18 @@ def _id_of(name: str, value: object, kind: type[Task] | type[TaskGraph] | type[R
     raise wrong_type(name, value, f"a {kind.__name__}, its id or None")
 
 
-def _last(connection: Connection) -> int:
-    return int(connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+def decode_event(row: Sequence[Any], titles: dict[str, str]) -> JournalEntry | None:
+    """The entry of a row; None if its task has been deleted.
 
-
-def _decode(row: Sequence[Any], titles: dict[str, str]) -> JournalEntry:
-    """The entry of a row; ``titles`` are those of the tasks whose works have been checked."""
-    seq, task_id, created_at, *columns = row[:11]
-    checksum, work = row[11], row[12:]
+    ``titles`` are those of the tasks whose works have been checked.
+    """
+    task_id = event_rows.check_event(row[: event_rows.WIDTH])
+    if task_id is None:
+        return None
+    seq, columns = row[0], row[5 : event_rows.WIDTH]
+    created_at, *work = row[event_rows.WIDTH :]
     what = f"event {seq}"
     try:
-        checksums.check(checksum, checksums.of_event(task_id, *columns) + seq, what)
         if task_id not in titles:
             check_work(task_id, created_at, work)
             titles[task_id] = from_text(work[1])

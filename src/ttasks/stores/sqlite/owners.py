@@ -14,10 +14,13 @@ from ttasks.stores.sqlite.codec import DAMAGE, STATE, WORK_IN_SHORT, check_state
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import from_micros, from_text, to_text
 
+# Also rows that were RUNNING by their checksum: a condition must not pass over a damaged row.
 _RUNNING = f"""
 SELECT {STATE}, {WORK_IN_SHORT}, owners.seq, host, boot, pid, started, opened_at, owners.checksum
 FROM tasks LEFT JOIN works ON works.task=tasks.seq LEFT JOIN owners ON owners.seq=tasks.owner
-WHERE tasks.status='running' AND listed ORDER BY tasks.seq
+WHERE tasks.status='running' AND (listed OR tasks.checksum>=0)
+    OR tasks.checksum & 7={checksums.STATUS_CODES["running"]} AND tasks.checksum>=0
+ORDER BY tasks.seq
 """
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from time import monotonic, time_ns
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from ttasks import sync
 from ttasks.errors import GraphError, StoreError
 from ttasks.model.facts import RunFacts
 from ttasks.model.gather import Child, Seen, gather, with_waits
 from ttasks.model.graph import Node
 from ttasks.model.notes import Notes
 from ttasks.model.policy import DependencyPolicy
-from ttasks.model.run import OUTCOMES, Opening, opening_of
+from ttasks.model.run import OUTCOMES, Opening, opening_of, poll_end
 from ttasks.model.status import TaskStatus
 from ttasks.processes import Liveness, ProcessIdentity
-from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite import checksums, event_rows
 from ttasks.stores.sqlite.codec import DAMAGE
 from ttasks.stores.sqlite.plain import from_json, from_micros, from_optional
 from ttasks.stores.sqlite.run_rows import (
@@ -40,10 +39,8 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.05
 """How often `Run.wait` looks at a run of another process."""
 
-_EVENTS = """
-SELECT events.seq, events.checksum, tasks.id, type, at, previous, events.status, attempt,
-    events.error, details, chunk
-FROM events JOIN tasks ON tasks.seq = events.task
+_EVENTS = f"""
+SELECT {event_rows.COLUMNS} FROM {event_rows.TABLES}
 WHERE events.seq > ? AND events.seq <= ? ORDER BY events.seq LIMIT ?
 """
 _PAGE = 2000
@@ -108,17 +105,19 @@ class RunReader:
     def events(self, row: Row) -> dict[str, list[Noted]]:
         """What was noted of the tasks of a run, by id."""
         single = from_json(row.facts)["single"]
-        after, last = row.after, (from_json(row.ending) or {}).get("events", _MOST)
-        found: dict[str, list[Noted]] = {}
+        after, told = row.after, (from_json(row.ending) or {}).get("events")
+        path, found = self._ledger.path, dict[str, list[Noted]]()
         while True:
             with self._ledger.reading() as connection:
-                page = connection.execute(_EVENTS, (after, last, _PAGE)).fetchall()
-            for seq, checksum, *columns in page:
-                after = seq
-                checksums.check(checksum, checksums.of_event(*columns) + seq, f"event {seq}")
-                entry = noted_of(columns, (row.seq, row.id))
-                if entry is not None:
-                    found.setdefault(columns[0], []).append(entry)
+                last = max(event_rows.last_event(connection, path), told or 0)
+                values = (after, told or _MOST, _PAGE)
+                page = connection.execute(_EVENTS, values).fetchall()
+                after = event_rows.check_page(connection, path, page, after, told or last, _PAGE)
+            for columns in page:
+                task_id = event_rows.check_event(columns)
+                entry = noted_of(columns[5:], (row.seq, row.id))
+                if entry is not None and task_id is not None:
+                    found.setdefault(task_id, []).append(entry)
                     if single and entry.is_last:
                         return found
             if len(page) < _PAGE:
@@ -275,7 +274,10 @@ class PastRun:
             task = self._runs.tasks.get(row.subject)
             return [] if task is None else [Node(task, (), False, True, DependencyPolicy.BLOCK)]
         graph = self._runs.graphs.get(row.subject)
-        return [] if graph is None else graph.nodes()
+        if graph is None:
+            len([*self._runs.graphs])  # it was deleted, unless the id in one of them is damaged
+            return []
+        return graph.nodes()
 
     def _children(self, row: Row) -> list[Child]:
         children = []
@@ -285,13 +287,7 @@ class PastRun:
         return children
 
     def wait(self, timeout: float | None) -> bool:
-        give_up = None if timeout is None else monotonic() + timeout
-        while self.head().outcome == "running":
-            left = POLL_SECONDS if give_up is None else min(POLL_SECONDS, give_up - monotonic())
-            if left <= 0.0:
-                return False
-            sync.sleep(left)
-        return True
+        return poll_end(self, timeout, POLL_SECONDS)
 
     def cancel(self) -> None:
         row = self._runs.row_of(self.id)

@@ -21,9 +21,10 @@ SELECT runs.seq, {", ".join(f"runs.{name}" for name in COLUMNS)}, runs.checksum,
     owners.seq, host, boot, pid, owners.started, opened_at, owners.checksum
 FROM runs LEFT JOIN owners ON owners.seq = runs.owner
 """
+_LAST_EVENT = "(SELECT coalesce(max(seq), 0) FROM events)"
 INSERT = f"""
-INSERT INTO runs ({", ".join(COLUMNS)}, checksum, after)
-VALUES ({", ".join("?" * len(COLUMNS))}, ?, (SELECT coalesce(max(seq), 0) FROM events))
+INSERT INTO runs (seq, {", ".join(COLUMNS)}, checksum, after)
+VALUES (?, {", ".join("?" * len(COLUMNS))}, ? + {_LAST_EVENT}, {_LAST_EVENT})
 """
 
 
@@ -71,40 +72,17 @@ def noted_of(columns: Sequence[Any], names: tuple[int, str]) -> Noted | None:
     """What an event says of a run; None if it is not part of that.
 
     Args:
-        columns: of the event, from the id of its task to its text.
+        columns: of the event, from its type to its text.
         names: number and id of the run.
     """
-    details = columns[7]
+    details = columns[6]
     if not isinstance(details, str) or not details.startswith('{"run":['):
         return None
     told = from_json(details)
     name, *notes = told["run"]
     if name not in names:
         return None
-    return Noted(TaskStatus(columns[4]), from_optional(columns[6]), "retry_in" in told, notes)
-
-
-def run_details(name: int | str, notes: Notes) -> str:
-    """JSON of an event's run and notes, as a list.
-
-    The run's number in the ledger or its id, the moment; then, unless the event ends a task that
-    was started and never waited: when it was ready, its first start and slot, the number of the
-    upstream that unlocked it, and what else happened to it.
-    """
-    shown = name if type(name) is int else f'"{name}"'
-    ready, unlocked_by, started, slot, waits, ended = notes
-    if ended is not None and started is not None and not waits:
-        return f"[{shown},{ended!r}]"
-    if ended is None and not waits and ready is not None and started is not None:
-        # The start of most tasks; this takes a third of the time.
-        by = "null" if unlocked_by is None else unlocked_by
-        return f"[{shown},null,{ready!r},{started!r},{slot},{by},[]]"
-    facts = [_or_null(value) for value in (ended, ready, started, slot, unlocked_by)]
-    return f"[{shown},{','.join(facts)},{to_json(waits) if waits else '[]'}]"
-
-
-def _or_null(value: float | None) -> str:
-    return "null" if value is None else repr(value)
+    return Noted(TaskStatus(columns[3]), from_optional(columns[5]), "retry_in" in told, notes)
 
 
 def notes_of(noted: Sequence[Noted], reason: str | None) -> Notes:
@@ -134,17 +112,19 @@ def restored(told: Sequence[Any]) -> Notes:
     return Notes(ready, unlocked_by, started, slot, shown, ended)
 
 
-def checksum_of(row: Sequence[Any]) -> int:
-    """Of the columns of `COLUMNS`."""
-    return checksums.of_columns(*row)
+def checksum_of(seq: int, row: Sequence[Any]) -> int:
+    """Of the number of a run and the columns of `COLUMNS`; ``after`` is added to it."""
+    return checksums.of_columns(seq, *row)
 
 
 def checked(found: Sequence[Any]) -> Row:
     """The row, unless it is damaged."""
     row = Row(*found)
     what = f"run {row.id!r}"
-    checksums.check(row.checksum, checksum_of(found[1:12]), what)
-    if row.owner_seq is not None:
+    if not isinstance(row.after, int):
+        raise checksums.damaged(what, f"after is {row.after!r}")
+    checksums.check(row.checksum, checksum_of(row.seq, found[1:12]) + row.after, what)
+    if row.owner is not None:
         process = checksums.of_columns(*found[14:20])
         checksums.check(row.owner_checksum, process, f"the process of {what}")
     return row
@@ -168,7 +148,8 @@ def ask_cancel(connection: sqlite3.Connection, run_id: str) -> None:
     nodes = to_json(told | {_CANCEL: told.get(_CANCEL, time_ns() // 1000)})
     values = (*found[1:10], nodes, row.ending)
     connection.execute(
-        "UPDATE runs SET nodes=?, checksum=? WHERE seq=?", (nodes, checksum_of(values), row.seq)
+        "UPDATE runs SET nodes=?, checksum=? + after WHERE seq=?",
+        (nodes, checksum_of(row.seq, values), row.seq),
     )
 
 

@@ -1,7 +1,7 @@
 """The runs of a ledger: who ran what, when, and how it ended.
 
-A run has a row of its own, written when it begins and when it ends. What the plan noted of its
-tasks (`ttasks.model.timeline.Notes`) goes into the details of their events, so it costs no further
+A run has a row of its own, written when it begins and when it ends. What the plan noted about
+its tasks (`ttasks.model.notes.Notes`) goes into the details of their events, so it costs no further
 commit. A run whose process is gone without having written an end reads as interrupted.
 """
 
@@ -36,7 +36,6 @@ from ttasks.stores.sqlite.run_rows import (
     checked,
     checksum_of,
     is_cancelled,
-    run_details,
     with_cancel,
 )
 
@@ -56,15 +55,23 @@ WHERE status='running' AND listed AND owner=? AND (
     id=? OR seq IN (SELECT task FROM nodes JOIN graphs ON graphs.seq=graph WHERE graphs.id=?)
 )
 """
+# Numbers are never used again, so that events of a deleted run are of no other.
+_NEXT_RUN = """
+1 + max(
+    (SELECT coalesce(max(seq), 0) FROM runs),
+    coalesce((SELECT seq FROM sqlite_sequence WHERE name='runs'), 0)
+)
+"""
 
 
-class _Open(NamedTuple):
+class UnderWay(NamedTuple):
     """A run that this store is writing."""
 
     run: Run
     seq: int
     values: tuple[Any, ...]  # of its row, from ``id`` to ``facts``
     nodes: str | None = None
+    is_single: bool = False
 
 
 class LedgerRuns(Mapping[str, Run]):
@@ -81,10 +88,10 @@ class LedgerRuns(Mapping[str, Run]):
         self._owners = owners
         # By id; set by the thread that begins a run, removed by the one that ends it, each in one
         # operation of the dict.
-        self._open: dict[str, _Open] = {}
-        self._unended: dict[str, _Open] = {}  # whose end could not be written yet
+        self.under_way: dict[str, UnderWay] = {}
+        self._unended: dict[str, UnderWay] = {}  # whose end could not be written yet
         self._reader = RunReader(
-            ledger, graphs, tasks, lambda row: row == owners.row, self._open.__contains__
+            ledger, graphs, tasks, lambda row: row == owners.row, self.under_way.__contains__
         )
 
     # Reading
@@ -133,13 +140,18 @@ class LedgerRuns(Mapping[str, Run]):
         if check_optional_str("key", key) is not None:
             where.append("key=?")
             values.append(to_text(cast(str, key)))
-        if not nested:
-            where.append("parent IS NULL")
-        most = -1 if limit is None else check_int("limit", limit, least=1)
-        sql = f"SELECT id FROM runs WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?"
+        if limit is not None:
+            check_int("limit", limit, least=1)
+        sql = f"{SELECT} WHERE {' AND '.join(where)} ORDER BY runs.seq DESC"
+        found: list[str] = []
         with self._ledger.reading() as connection:
-            rows = connection.execute(sql, (*values, most)).fetchall()
-        return tuple(self._run(run_id) for (run_id,) in rows)
+            # Which run is inside of another is known once its row has been checked.
+            for row in map(checked, connection.execute(sql, values)):
+                if nested or row.parent is None:
+                    found.append(row.id)
+                    if len(found) == limit:
+                        break
+        return tuple(map(self._run, found))
 
     def latest(
         self, *, graph: TaskGraph | Task | str | None = None, key: str | None = None
@@ -148,7 +160,7 @@ class LedgerRuns(Mapping[str, Run]):
         return next(iter(self.list(graph=graph, key=key, limit=1)), None)
 
     def _run(self, run_id: str) -> Run:
-        known = self._open.get(run_id)
+        known = self.under_way.get(run_id)
         return Run(PastRun(self._reader, run_id)) if known is None else known.run
 
     def mark_interrupted(self, run: Run | str) -> None:
@@ -189,7 +201,7 @@ class LedgerRuns(Mapping[str, Run]):
         """See `ttasks.model.run.RunLog`."""
         owner = self._owners.mine()
 
-        def work(connection: sqlite3.Connection) -> Holder | _Open:
+        def work(connection: sqlite3.Connection) -> Holder | UnderWay:
             if opening.key is not None:
                 holder = self._holder(connection, to_text(opening.key))
                 if holder is not None:
@@ -197,13 +209,13 @@ class LedgerRuns(Mapping[str, Run]):
             found = self._insert(connection, run, opening, owner, parent)
             # Before the commit: whoever asks next, even in the same transaction, must not take a
             # row of this process for one that nobody runs any more.
-            self._open[run.id] = found
+            self.under_way[run.id] = found
             return found
 
         try:
             found = self._ledger.writer.write(work)
         except BaseException:
-            self._open.pop(run.id, None)
+            self.under_way.pop(run.id, None)
             raise
         if isinstance(found, Holder):
             return found
@@ -218,11 +230,12 @@ class LedgerRuns(Mapping[str, Run]):
         parent: tuple[Run, str, float] | None = None,
         *,
         single: bool = False,
-    ) -> _Open:
+    ) -> UnderWay:
         key = to_optional(opening.key)
         column, value = ("subject", opening.subject) if key is None else ("key", key)
-        (number,) = connection.execute(
-            f"SELECT coalesce(max(number), 0) + 1 FROM runs WHERE {column}=?", (value,)
+        number, seq = connection.execute(
+            f"SELECT coalesce(max(number), 0) + 1, {_NEXT_RUN} FROM runs WHERE {column}=?",
+            (value,),
         ).fetchone()
         facts: dict[str, Any] = {
             "title": opening.title,
@@ -232,16 +245,15 @@ class LedgerRuns(Mapping[str, Run]):
         }
         outer = None
         if parent is not None:
-            known = self._open.get(parent[0].id)
+            known = self.under_way.get(parent[0].id)
             outer = None if known is None else known.seq
             facts |= {"parent": parent[0].id, "task": parent[1], "start": parent[2]}
         started_at = to_micros(opening.started_at)
         text = to_json(facts)
         values = (run.id, opening.subject, number, key, owner, outer, started_at)
         row = (*values, None, text, None, None)
-        cursor = connection.execute(INSERT, (*row, checksum_of(row)))
-        assert cursor.lastrowid is not None
-        return _Open(run, cursor.lastrowid, (*values, text))
+        connection.execute(INSERT, (seq, *row, checksum_of(seq, row)))
+        return UnderWay(run, seq, (*values, text), is_single=single)
 
     def _holder(self, connection: sqlite3.Connection, key: Any) -> Holder | None:
         """Who runs the graphs of a key, if anybody does."""
@@ -265,16 +277,16 @@ class LedgerRuns(Mapping[str, Run]):
 
     def describe(self, run: Run, before: frozenset[int], reasons: dict[int, Reason]) -> None:
         """See `ttasks.model.run.RunLog`."""
-        known = self._open.get(run.id)
+        known = self.under_way.get(run.id)
         if known is None or not (before or reasons):
             return
         known = known._replace(nodes=to_json({"before": sorted(before), "reasons": reasons}))
-        self._open[run.id] = known
+        self.under_way[run.id] = known
         self._update(known, None, None)
 
     def discard(self, run: Run) -> None:
         """See `ttasks.model.run.RunLog`."""
-        known = self._open.pop(run.id, None)
+        known = self.under_way.pop(run.id, None)
         if known is not None:
             self._ledger.writer.write(
                 lambda connection: connection.execute("DELETE FROM runs WHERE seq=?", (known.seq,))
@@ -282,7 +294,7 @@ class LedgerRuns(Mapping[str, Run]):
 
     def end(self, run: Run, head: RunFacts, elsewhere: Mapping[str, Notes]) -> None:
         """See `ttasks.model.run.RunLog`."""
-        known = self._open.pop(run.id, None) or self._unended.get(run.id)
+        known = self.under_way.pop(run.id, None) or self._unended.get(run.id)
         if known is None or head.ended_at is None:
             return
         self._unended[run.id] = known
@@ -295,7 +307,7 @@ class LedgerRuns(Mapping[str, Run]):
         self._update(known, head.outcome, ending)
         del self._unended[run.id]
 
-    def _update(self, known: _Open, outcome: str | None, ending: dict[str, Any] | None) -> None:
+    def _update(self, known: UnderWay, outcome: str | None, ending: dict[str, Any] | None) -> None:
         def work(connection: sqlite3.Connection) -> None:
             text = None
             if ending is not None:
@@ -307,8 +319,8 @@ class LedgerRuns(Mapping[str, Run]):
             *values, facts = known.values
             row = (*values, outcome, facts, nodes, text)
             connection.execute(
-                "UPDATE runs SET outcome=?, nodes=?, ending=?, checksum=? WHERE seq=?",
-                (outcome, nodes, text, checksum_of(row), known.seq),
+                "UPDATE runs SET outcome=?, nodes=?, ending=?, checksum=? + after WHERE seq=?",
+                (outcome, nodes, text, checksum_of(known.seq, row), known.seq),
             )
 
         self._ledger.writer.write(work)
@@ -321,43 +333,29 @@ class LedgerRuns(Mapping[str, Run]):
         with self._ledger.reading() as connection:
             return is_cancelled(connection, known.seq)
 
-    def details(
-        self, run: Run, notes: Notes
-    ) -> tuple[str, Callable[[sqlite3.Connection], None] | None]:
-        """What the details of an event say of the run, and work that comes before the event.
-
-        The run of a single task gets its row with the first event.
-        """
-        run_id = run.id
-        known = self._open.get(run_id)
-        if known is not None:
-            return run_details(known.seq, notes), None
-        text, source = run_details(run_id, notes), source_of(run)
+    def beginning(self, run: Run) -> Callable[[sqlite3.Connection], None] | None:
+        """What writes the run of a single task, before its first event; None for other runs."""
+        source = source_of(run)
         if not source.is_single:
-            return text, None
+            return None
         owner, opening = self._owners.mine(), source.opening()
 
         def insert(connection: sqlite3.Connection) -> None:
-            self._open[run.id] = self._insert(
+            self.under_way[run.id] = self._insert(
                 connection, run, opening, owner, source.parent, single=True
             )
 
-        return text, insert
+        return insert
 
     def let_go(self, run: Run) -> None:
-        """Forget a run that could not be written."""
-        self._open.pop(run.id, None)
-
-    def let_go_single(self, run: Run) -> None:
-        """Forget the run of a single task, which has ended."""
-        if source_of(run).is_single:
-            self._open.pop(run.id, None)
+        """Forget the run of a single task that has ended, or a run that could not be written."""
+        self.under_way.pop(run.id, None)
 
 
 def _interrupt(connection: sqlite3.Connection, row: Row) -> None:
     """Note that a run was interrupted."""
     values = (*row[1:8], "interrupted", *row[9:12])
     connection.execute(
-        "UPDATE runs SET outcome='interrupted', checksum=? WHERE seq=?",
-        (checksum_of(values), row.seq),
+        "UPDATE runs SET outcome='interrupted', checksum=? + after WHERE seq=?",
+        (checksum_of(row.seq, values), row.seq),
     )

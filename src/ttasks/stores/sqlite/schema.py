@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from ttasks.errors import StoreError, StoreVersionError
-from ttasks.stores.sqlite import sealing
+from ttasks.stores.sqlite import event_rows, sealing
 from ttasks.stores.sqlite.connection import connect, translated
 
 APPLICATION_ID = 0x74_74_6B_73
@@ -149,7 +149,8 @@ END;
 """
 
 # Version 3 keeps why the latest run of a graph ended before its time, as JSON (NULL if it did not),
-# a number that says which graph was saved last, and checksums (see `checksums`).
+# a number that says which graph was saved last, and checksums (see `checksums`). ``deleted`` and
+# ``gaps`` tell why an event has no task, or why a number has no event (see `event_rows`).
 _CHECKSUMS = """
 ALTER TABLE graphs ADD COLUMN run_error TEXT;
 ALTER TABLE graphs ADD COLUMN saved INTEGER NOT NULL DEFAULT 0;
@@ -172,12 +173,15 @@ CREATE TABLE new_results (
     output TEXT
 );
 CREATE TABLE definitions (name TEXT PRIMARY KEY, checksum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE deleted (task INTEGER PRIMARY KEY, id TEXT NOT NULL);
+CREATE TABLE gaps (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
 INSERT INTO new_results
     SELECT task, NULL, value_kind, result, value, result_error, output FROM results;
 DROP TABLE results;
 ALTER TABLE new_results RENAME TO results;
 CREATE TRIGGER tasks_deleted AFTER DELETE ON tasks BEGIN
     DELETE FROM works WHERE task=old.seq; DELETE FROM results WHERE task=old.seq;
+    INSERT OR REPLACE INTO deleted VALUES (old.seq, old.id);
 END;
 """
 
@@ -226,6 +230,7 @@ def _add_checksums_and_runs(connection: sqlite3.Connection) -> None:
     numbered = connection.execute("SELECT seq FROM graphs ORDER BY updated_at, seq").fetchall()
     for number, (seq,) in enumerate(numbered, 1):
         connection.execute("UPDATE graphs SET saved=? WHERE seq=?", (number, seq))
+    event_rows.note_earlier(connection)
     sealing.seal(connection)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ttasks.errors import StoreError
 from ttasks.stores.sqlite import checksums
+from ttasks.stores.sqlite.transitions import of_event, of_result, of_state, with_task
 
 # Each gives the number of a row first, then what the checksum is made of; page by page, since all
 # rows at once may be more than there is memory.
@@ -29,9 +30,9 @@ _GRAPHS = """
 SELECT seq AS number, id, title, key, created_at, updated_at, shape, run_error, saved FROM graphs
 """
 _EVENTS = """
-SELECT events.seq AS number, tasks.id, events.type, at, previous, events.status, attempt,
-    events.error, events.details, chunk
-FROM events JOIN tasks ON tasks.seq=events.task
+SELECT events.seq AS number, events.task, coalesce(tasks.id, deleted.id), events.type, at, previous,
+    events.status, attempt, events.error, events.details, chunk
+FROM events LEFT JOIN tasks ON tasks.seq=events.task LEFT JOIN deleted ON deleted.task=events.task
 """
 _OWNERS = "SELECT seq AS number, host, boot, pid, started, opened_at FROM owners"
 _NODES = """
@@ -45,10 +46,10 @@ def seal(connection: sqlite3.Connection) -> None:
     """Give every row the checksum of what it holds now."""
     run = connection.execute
     for seq, *columns in _rows(connection, _RESULTS):
-        checksum = checksums.of_result(*columns)
+        checksum = of_result(*columns)
         run("UPDATE results SET checksum=? WHERE task=?", (checksum, seq))
     for seq, *columns, owner, listed in _rows(connection, _STATES):
-        checksum = checksums.with_owner(checksums.of_state(*columns), owner, bool(listed))
+        checksum = checksums.with_owner(of_state(*columns), owner, bool(listed))
         run("UPDATE tasks SET checksum=? WHERE seq=?", (checksum, seq))
     for seq, payload, details, *columns in _rows(connection, _WORKS):
         body = checksums.of_body(payload, details)
@@ -59,8 +60,9 @@ def seal(connection: sqlite3.Connection) -> None:
         run("UPDATE graphs SET shape=? WHERE seq=?", (shape, seq))
     for seq, *columns in _rows(connection, _GRAPHS):
         run("UPDATE graphs SET checksum=? WHERE seq=?", (checksums.of_columns(seq, *columns), seq))
-    for seq, *columns in _rows(connection, _EVENTS):
-        run("UPDATE events SET checksum=? WHERE seq=?", (checksums.of_event(*columns) + seq, seq))
+    for seq, task, *columns in _rows(connection, _EVENTS):
+        checksum = with_task(of_event(*columns), task) + seq
+        run("UPDATE events SET checksum=? WHERE seq=?", (checksum, seq))
     for seq, *columns in _rows(connection, _OWNERS):
         checksum = checksums.of_columns(seq, *columns)
         run("UPDATE owners SET checksum=? WHERE seq=?", (checksum, seq))

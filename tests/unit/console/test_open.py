@@ -1,0 +1,124 @@
+"""How a console opens, and what it keeps while it is open."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+
+from consolekit import Text, executor, script, scripted
+from support import WAIT, Gate
+from ttasks import Task, TaskGraph
+from ttasks.console import console
+from ttasks.console.board import Board
+from ttasks.console.prints import Prints
+from ttasks.engine.history import GraphHistory
+from ttasks.model.event import TaskEventType
+from ttasks.model.run import source_of
+
+
+def test_an_interrupt_while_it_opens_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, before = Text(), threading.active_count()
+    monkeypatch.setattr("sys.stdout", file)
+    install = Prints.install
+
+    def interrupted(self: Prints) -> None:
+        install(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Prints, "install", interrupted)
+    with executor() as running:
+        with pytest.raises(KeyboardInterrupt), console(running, "plain"):
+            pytest.fail("it has opened")
+        assert sys.stdout is file
+        assert threading.active_count() == before
+        assert not running.events.wants(TaskEventType.RUN_STARTED)
+
+
+def test_an_interrupt_before_its_thread_starts_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = Text()
+    monkeypatch.setattr("sys.stdout", file)
+
+    def interrupted(_self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ttasks.console.writer.Writer.start", interrupted)
+    with executor() as running:
+        with pytest.raises(KeyboardInterrupt), console(running, "plain"):
+            pytest.fail("it has opened")
+        assert sys.stdout is file
+
+
+def test_the_last_line_of_a_task_is_its_own_also_if_it_never_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = Text()
+    monkeypatch.setattr("sys.stdout", file)
+
+    def says(text: str) -> None:
+        print(text, end="")
+
+    with executor(redact=["hunter2"]) as running, console(running, "stream"):
+        running.execute(Task.python(says, ("first hunter2",), title="one"))
+        running.execute(Task.python(says, ("second hunter2",), title="two"))
+    lines = file.getvalue().splitlines()
+    assert "hunter2" not in file.getvalue()
+    assert "first ***" in lines
+    assert "second ***" in lines
+
+
+def test_only_groups_with_a_limit_are_waited_for() -> None:
+    graph = TaskGraph("groups")
+    first = Task.bash("true", title="first", group=["many", "one"])
+    second = Task.bash("true", title="second", group=["many", "one"])
+    third = Task.bash("true", title="third", group="many")
+    with executor(limits={"one": 1}) as running:
+        for task in (first, second, third):
+            graph.add(task)
+        graph.run(running)
+    source = source_of(graph.latest_run)
+    assert isinstance(source, GraphHistory)
+    head, board = source.head(), Board()
+    board.begin(head, source.planned(), head.started_at, 0.0)
+    board.running[first.id] = board.waiting.pop(first.id)
+    assert board.why_waiting(board.rows[second.id], 0.0) == "for a place in one"
+    assert board.why_waiting(board.rows[third.id], 0.0) == "for a worker"
+
+
+def test_tasks_without_a_graph_are_counted_and_forgotten(tmp_path) -> None:
+    file = Text()
+    running = executor()
+    shown = console(running, "grouped", file=file, logs=tmp_path)
+    with running, shown:
+        for number in range(50):
+            running.execute(scripted(f"t{number}", script("out\n")))
+        running.submit(scripted("bad", script(fails=ValueError("no")))).exception(WAIT)
+        gate = Gate()
+        last = running.submit(scripted("last", gate))
+        gate.wait_reached()
+        gate.open()
+        last.result(WAIT)
+    assert [row.name for row in shown._board.rows.values()] == ["bad"]
+    assert not shown._log_files._runs
+    assert "51 succeeded" in file.getvalue().splitlines()[-1]
+    assert "1 failed" in file.getvalue().splitlines()[-1]
+    assert len(list(tmp_path.glob("*/t*.1.log"))) == 50
+
+
+def test_what_waits_for_its_turn_is_shown_at_the_end() -> None:
+    file, gate = Text(), Gate()
+    running = executor()
+    shown = console(running, "keep-order", file=file)
+    with running:
+        with shown:
+            live = running.submit(scripted("live", gate))
+            gate.wait_reached()
+            running.submit(scripted("other", script("its output\n"))).result(WAIT)
+        gate.open()
+        live.result(WAIT)
+    lines = file.getvalue().splitlines()
+    assert "  │ its output" in lines
+    assert any(line.startswith("✓") and line.endswith("other") for line in lines)
