@@ -251,8 +251,8 @@ def test_a_dry_run_tells_order_reason_and_time_and_runs_nothing(cli: Any, folder
     cli("run", "build.py")
     plan = cli("run", "build.py", "--dry-run", "--resume", "--json").json
     assert [(task["title"], task["why"]) for task in plan["tasks"]] == [
-        ("test", "it has not succeeded before"),
-        ("pack", "it has not succeeded before"),
+        ("test", "it did not succeed in the previous run"),
+        ("pack", "it did not succeed in the previous run"),
         ("drop", "after 'test'"),
     ]
     assert plan["tasks"][2]["seconds"] > 0

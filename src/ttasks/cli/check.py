@@ -7,8 +7,8 @@ from argparse import Namespace
 from ttasks.cli import ledgers
 from ttasks.cli.exits import FAILED, OK
 from ttasks.cli.output import say_json
-from ttasks.console.text import counted
 from ttasks.errors import StoreError, StoreVersionError
+from ttasks.report.labels import count
 
 
 def execute(options: Namespace) -> int:
@@ -25,7 +25,7 @@ def execute(options: Namespace) -> int:
         say_json("check", {"ledger": path, "ok": not problems, "problems": problems})
     elif problems:
         print("\n".join(problems))
-        print(f"{path}: {counted(len(problems), 'problem')}")
+        print(f"{path}: {count(len(problems), 'problem')}")
     else:
         print(f"{path} is sound")
     return FAILED if problems else OK

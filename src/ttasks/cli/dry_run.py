@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ttasks.cli.exits import OK
 from ttasks.cli.output import say_json, say_table
-from ttasks.console.text import counted, seconds
 from ttasks.engine.resume import adopt, latest, reuse, stamp_all, unique_keys
 from ttasks.model.graph import topology_of
 from ttasks.model.topology import in_order
+from ttasks.report.labels import count, seconds
 from ttasks.report.numbers import medians_of, name_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _RUNS = 5  # earlier ones, whose medians are told
 _WHY = {
     "first": "no earlier run has it",
-    "unsuccessful": "it has not succeeded before",
+    "unsuccessful": "it did not succeed in the previous run",
     "value": "the value of its last success was not kept",
 }
 
@@ -58,7 +58,7 @@ def show_plan(
             [
                 (
                     nodes[at].task.title,
-                    None if times[at] is None else seconds(times[at]),
+                    seconds(times[at]),
                     _why(nodes[at], reasons.get(at), options),
                 )
                 for at in order
@@ -66,7 +66,7 @@ def show_plan(
             right=(1,),
         )
     rest = len(nodes) - len(order)
-    text = f"{counted(len(order), 'task')} would run"
+    text = f"{count(len(order), 'task')} would run"
     text += f", {rest:,} would be taken over from the ledger" if rest else ""
     text += f"; about {seconds(expected)}" if expected is not None else ""
     print(text, file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ttasks.cli import ledgers
 from ttasks.cli.exits import OK
 from ttasks.cli.output import moment, say_json
-from ttasks.console.text import one_line
+from ttasks.report.labels import one_line
 
 if TYPE_CHECKING:
     from ttasks.stores.sqlite.journal import JournalEntry

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ttasks.cli import ledgers
 from ttasks.cli.exits import OK, CommandError
 from ttasks.cli.output import moment, say_json, say_table, shown
-from ttasks.console.text import seconds
 from ttasks.errors import GraphError
+from ttasks.report.labels import seconds
 
 if TYPE_CHECKING:
     from ttasks.model.graph import Node

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ttasks.cli import ledgers
 from ttasks.cli.exits import OK, CommandError
 from ttasks.cli.output import say_json
-from ttasks.console.detect import choose_colour
-from ttasks.console.text import RESET, clean, one_line
+from ttasks.console.text import RESET, clean
+from ttasks.report.labels import one_line
+from ttasks.report.terminal import wants_color
 
 if TYPE_CHECKING:
     from ttasks.model.facts import RunFacts, TaskFacts
@@ -50,7 +51,7 @@ def _ran(facts: RunFacts) -> list[TaskFacts]:
 
 
 def _print_all(tasks: list[TaskFacts]) -> None:
-    bold = "\x1b[1m" if choose_colour(None, sys.stdout, os.environ) else ""
+    bold = "\x1b[1m" if wants_color(None, sys.stdout, os.environ) else ""
     for number, task in enumerate(tasks):
         status = task.status.value
         print(

@@ -11,9 +11,9 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttasks.console.text import one_line
 from ttasks.errors import StoreError
 from ttasks.model.graph import state_of
+from ttasks.report.labels import one_line
 
 if TYPE_CHECKING:
     from ttasks.model.graph import TaskGraph

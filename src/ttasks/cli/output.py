@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ttasks.console.detect import is_terminal
-from ttasks.console.text import cells, fit, one_line, padded
+from ttasks.console.text import cells, fit, padded
+from ttasks.report.labels import one_line
+from ttasks.report.terminal import is_terminal
 
 VERSION = 1
 """Of the JSON. It changes when something is removed or gets another meaning."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from ttasks.cli import ledgers
 from ttasks.cli.exits import OK, CommandError
 from ttasks.cli.output import moment, say_json
-from ttasks.console.text import counted
+from ttasks.report.labels import count
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -27,7 +27,7 @@ def execute(options: Namespace) -> int:
     if options.json:
         say_json("pruned", {"before": moment(before), "tasks": tasks, "runs": runs})
     else:
-        print(f"deleted {counted(tasks, 'task')} and {counted(runs, 'run')}")
+        print(f"deleted {count(tasks, 'task')} and {count(runs, 'run')}")
     return OK
 
 

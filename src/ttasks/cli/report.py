@@ -10,7 +10,7 @@ from ttasks.cli import ledgers
 from ttasks.cli.exits import OK, CommandError
 from ttasks.cli.output import width
 from ttasks.cli.run import check_reports
-from ttasks.console.detect import choose_colour
+from ttasks.report.terminal import wants_color
 
 
 def execute(options: Namespace) -> int:
@@ -29,6 +29,6 @@ def execute(options: Namespace) -> int:
     if options.json:
         print(report.to_json(), end="")
     elif not options.output:
-        colour = choose_colour(None, sys.stdout, os.environ)
+        colour = wants_color(None, sys.stdout, os.environ)
         print(report.to_text(width() or 100, colour), end="")
     return OK

@@ -9,7 +9,7 @@ from argparse import Namespace
 from ttasks.cli import ledgers
 from ttasks.cli.exits import OK
 from ttasks.cli.output import width
-from ttasks.console.detect import choose_colour
+from ttasks.report.terminal import wants_color
 
 
 def execute(options: Namespace) -> int:
@@ -21,6 +21,6 @@ def execute(options: Namespace) -> int:
     if options.json:
         print(report.to_json(), end="")
     else:
-        colour = choose_colour(None, sys.stdout, os.environ)
+        colour = wants_color(None, sys.stdout, os.environ)
         print(report.to_text(width() or 100, colour), end="")
     return OK

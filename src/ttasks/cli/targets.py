@@ -8,8 +8,9 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any, TypeVar
 
 from ttasks.cli.exits import FAILED, CommandError, ProgramError
@@ -171,6 +172,14 @@ def _relative(path: str) -> str:
     return Path(os.path.abspath(path) if found.startswith("..") else found).as_posix()
 
 
+class _Script(SourceFileLoader):
+    """Loads a file as a script is loaded: bytecode may be older than a change of this second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the file as it is now."""
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _import_file(path: str) -> ModuleType:
     if not os.path.isfile(path):
         raise CommandError(f"there is no file {path!r}{_other_files(path)}")
@@ -178,12 +187,11 @@ def _import_file(path: str) -> ModuleType:
     folder, stem = os.path.dirname(full), Path(full).stem
     sys.path.insert(0, folder)  # as for a script
     name = stem if _is_free(stem) else f"ttasks_target_{stem}"
-    spec = importlib.util.spec_from_file_location(name, full)
-    if spec is None or spec.loader is None:
-        raise CommandError(f"{path!r} is no Python file; its name has to end in .py")
+    loader = _Script(name, full)
+    spec = importlib.util.spec_from_file_location(name, full, loader=loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # functions are pickled by the name of their module
-    loader = spec.loader
     _importing([full], lambda: loader.exec_module(module))
     return module
 

@@ -21,8 +21,8 @@ from typing import Any
 from ttasks import sync
 from ttasks.cli import ledgers
 from ttasks.cli.exits import SIGNAL, CommandError
-from ttasks.console.text import joined
 from ttasks.errors import MissingExtraError
+from ttasks.report.labels import joined
 
 _DEBOUNCE_MILLISECONDS = 400
 _SLICE_MILLISECONDS = 100  # after which Ctrl-C and SIGTERM are noticed

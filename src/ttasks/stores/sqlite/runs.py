@@ -327,7 +327,7 @@ class LedgerRuns(Mapping[str, Run]):
 
     def is_cancelled(self, run: Run) -> bool:
         """True if another process has asked to stop a run of this one."""
-        known = self._open.get(run.id)
+        known = self.under_way.get(run.id)
         if known is None:
             return False
         with self._ledger.reading() as connection:
