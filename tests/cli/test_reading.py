@@ -83,6 +83,22 @@ def test_show_prints_the_table_and_what_failed(cli: Any, runs: list[str]) -> Non
     assert "\x1b" not in text
 
 
+def test_show_sums_up_a_run_of_many_tasks(
+    cli: Any, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ttasks.cli.show.MOST_TASKS", 3)
+    lines = cli("show", runs[0]).out.splitlines()
+    assert lines[0].startswith("build failed in ")
+    assert lines[2:5] == [
+        "2 succeeded, 1 failed, 1 blocked",
+        "",
+        "✗ test: Command failed with exit code 1",
+    ]
+    assert lines[-1].startswith(f"`ttasks show {runs[0][:8]} --all` shows every task")
+    assert "blocked by 'test'" in cli("show", runs[0], "--all").out
+    assert len(cli("show", runs[0], "--json").json["tasks"]) == 4
+
+
 def test_events_are_those_of_the_run_and_no_other(cli: Any, runs: list[str]) -> None:
     lines = cli("events", runs[0], "--json").out.splitlines()
     found = [checked(json.loads(line), "event") for line in lines]

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 _RUNS = 5  # earlier ones, whose medians are told
 _WHY = {
-    "first": "no earlier run has it",
+    "first": "there is no earlier result to reuse",
     "unsuccessful": "it did not succeed in the previous run",
-    "value": "the value of its last success was not kept",
+    "value": "its earlier value was not stored",
 }
 
 

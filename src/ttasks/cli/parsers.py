@@ -293,6 +293,9 @@ def _add_list(add: Add) -> None:
 def _add_show(add: Add) -> None:
     parser = add("show", "show what became of the tasks of a run")
     _add_run_argument(parser)
+    parser.add_argument(
+        "--all", action="store_true", help="show every task, also of a run of more than 2,000"
+    )
     _add_store(parser)
     _add_json(parser)
 

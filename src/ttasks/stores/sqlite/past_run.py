@@ -188,6 +188,8 @@ class PastRun:
                 outcome=row.outcome or "interrupted",
                 error=ending["error"],
                 elapsed=ending["duration"],
+                counts=ending.get("counts", {}),
+                failed=tuple(ending.get("failed", ())),
             )
         if facts["single"]:
             return self._single(row, head)

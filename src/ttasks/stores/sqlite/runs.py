@@ -303,6 +303,8 @@ class LedgerRuns(Mapping[str, Run]):
             "duration": head.duration,
             "error": head.error,
             "elsewhere": elsewhere,
+            "counts": head.counts,
+            "failed": head.failed,
         }
         self._update(known, head.outcome, ending)
         del self._unended[run.id]
