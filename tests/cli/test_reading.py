@@ -290,6 +290,35 @@ def test_what_is_no_good_ledger_is_refused_and_not_touched(
     assert cli("check", "l.db").code == (2 if kind == "newer" else 1)
 
 
+def test_a_ledger_that_others_keep_locked_is_told(
+    cli: Any, folder: Any, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sqlite3
+
+    monkeypatch.setattr("ttasks.stores.sqlite.connection.LOCK_TIMEOUT_SECONDS", 0.0)
+    ledger = folder.path / ".ttasks" / "ledger.sqlite"
+    other = sqlite3.connect(ledger, isolation_level=None)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    for words in (["list"], ["show"], ["run", "build.py"]):
+        done = cli(*words)
+        assert (done.code, done.out) == (2, "")
+        assert "locked" in done.err
+    other.close()
+    assert cli("list").code == 0
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anything")
+def test_a_ledger_that_cannot_be_written_is_told(cli: Any, folder: Any, runs: list[str]) -> None:
+    ledger = folder.path / ".ttasks" / "ledger.sqlite"
+    ledger.chmod(0o400)
+    ledger.parent.chmod(0o500)
+    done = cli("list")
+    ledger.parent.chmod(0o700)
+    assert (done.code, done.out) == (2, "")
+    assert "cannot be written" in done.err
+
+
 def test_a_table_fits_a_terminal(
     cli: Any, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,22 @@ def test_reports_and_logs_are_written(cli: Any, folder: Any) -> None:
     assert log.read_text().startswith("tested\n")
 
 
+def test_a_report_that_cannot_be_written_is_a_failure(cli: Any, folder: Any) -> None:
+    folder.write(
+        "prog.py",
+        """
+        import os
+        from ttasks import Task, TaskGraph
+        graph = TaskGraph("deletes")
+        graph.add(Task.bash("rmdir out", title="remove"))
+        """,
+    )
+    (folder.path / "out").mkdir()
+    done = cli("run", "prog.py", "--report", "out/r.xml")
+    assert done.code == 1
+    assert "cannot write the report: No such file or directory" in done.err
+
+
 def test_json_is_all_that_comes_to_stdout(cli: Any, folder: Any) -> None:
     folder.write(
         "noisy.py",

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ttasks.cli.exits import CODES
-from ttasks.cli.parsers import Parser, make
+from ttasks.cli.parser import Parser
+from ttasks.cli.parsers import make
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "command-line.md"

@@ -14,7 +14,8 @@ from importlib import resources
 from ttasks.cli.exits import OK
 from ttasks.cli.ledgers import DEFAULT
 from ttasks.cli.names import SUFFIX
-from ttasks.cli.parsers import Parser, make
+from ttasks.cli.parser import Parser
+from ttasks.cli.parsers import make
 
 _KINDS = {
     "NAME": "task",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ttasks import sync
 from ttasks.cli import ledgers, names
-from ttasks.cli.exits import NOTHING, OK, SIGNAL, CommandError
+from ttasks.cli.exits import FAILED, NOTHING, OK, SIGNAL, CommandError
 from ttasks.cli.parsers import make
 from ttasks.cli.targets import Target, load
 from ttasks.engine.executor import TaskExecutor
@@ -205,11 +205,11 @@ class _Running:
             except GraphError as error:
                 raise CommandError(str(error)) from None
         report = self._report(graph)
-        if report is not None:
-            self._write(report)
+        is_written = report is None or self._write(report)
         if ended_by is not None:
             return SIGNAL + ended_by
-        return OK if report is None else report.exit_code
+        code = OK if report is None else report.exit_code
+        return code if is_written else code or FAILED
 
     def _again(self, graph: TaskGraph) -> Callable[[Task], str | None]:
         """What the console says to run a task again."""
@@ -240,14 +240,18 @@ class _Running:
             return RunReport(facts)
         return RunReport(facts, earlier_runs(self._store, facts))
 
-    def _write(self, report: RunReport) -> None:
+    def _write(self, report: RunReport) -> bool:
+        """Write what was asked for; False if some of it cannot be written."""
+        is_written = True
         if self._options.json:
             print(report.to_json(), end="", file=self._stdout)
         for file in self._options.report:
             try:
                 report.write(file)
             except OSError as error:
+                is_written = False
                 print(f"ttasks: {error}", file=sys.stderr)
+        return is_written
 
 
 @contextmanager
