@@ -242,7 +242,7 @@ def _add_show(add: Add) -> None:
     parser = add("show", "show what became of the tasks of a run")
     _add_run_argument(parser)
     parser.add_argument(
-        "--all", action="store_true", help="show every task, also of a run of more than 2,000"
+        "--all", action="store_true", help="show every task, also of a run of more than 500"
     )
     _add_store(parser)
     _add_json(parser)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ttasks.model.facts import RunFacts
     from ttasks.stores.sqlite import SQLiteStore
 
-MOST_TASKS = 2000
+MOST_TASKS = 500
 """Tasks of a run that are all shown; those of a larger one take seconds to read."""
 
 
