@@ -23,8 +23,8 @@ from ttasks import SQLiteStore, StoreError
 from ttasks.stores.sqlite import schema
 
 FULL = os.environ.get("TTASKS_CAMPAIGN") == "full"
-PARTS = 10  # for several processes
-ROUNDS = 500 if FULL else 10
+PARTS = 20  # for several processes
+ROUNDS = 250 if FULL else 5
 
 
 def make_sound(folder: Path, variant: str) -> tuple[Path, Expected]:
