@@ -151,6 +151,8 @@ class LedgerCollection(MutableMapping[str, Item], Generic[Item]):
                     yield row[1]
             if len(rows) < size:
                 return
+            if rows[-1][0] <= seq:  # they would come again and again
+                raise StoreError(f"Ledger {self._ledger.path!r} is damaged: rows in disorder")
             seq, size = rows[-1][0], _ITERATED
 
     def _fetch_one(self, sql: str, key: str) -> Any:
