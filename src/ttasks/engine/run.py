@@ -52,8 +52,8 @@ class Run:
             single tasks.
         is_shared: wait for a task that somebody else is running; otherwise that is an error.
         is_open: accept more tasks until all have ended (see ``add``).
-        on_stop: called by the supervisor, with the message, when the run is stopped, and again if
-            it is killed.
+        on_stop: called by the supervisor with the message when the run is stopped, and again if it
+            is killed.
 
     Attributes:
         stopped_by: "cancelled" or "interrupted" if somebody asked to stop it; None if nobody did.
@@ -141,7 +141,7 @@ class Run:
 
     def register(self) -> None:
         """Hear of stops and of free places from now on; comes before the first worker."""
-        # First: a stop may come at once, and have a worker started.
+        # First, because a stop may come at once and start a worker.
         self._scheduler.add_run(self._dispatch)
         self._unfollow = [self._token.follow(token) for token in self._follows]
         self._unfollow.append(self._token.add_callback(self._on_token))

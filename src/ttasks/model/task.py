@@ -593,8 +593,9 @@ class PythonTask(Task[R_co]):
     the subclass a method ``run`` and, as class attributes, the settings that differ from the
     defaults (``title``, ``timeout``, ``retry``, ``backend``, and so on, as for `Task` and
     `Task.python`). They are checked when the class is made: a TypeError or ValueError says what is
-    wrong, also for a name that is nearly that of a setting (``retries``); begin the names of other
-    attributes with an underscore. Its instances are made from the arguments of ``run``.
+    wrong. A likely misspelling of a setting, or another library's name for one (``retries``), is a
+    TypeError too; names that begin with an underscore are never taken for a setting. Instances are
+    made from the arguments of ``run``.
 
     Example:
         >>> class Count(PythonTask[int]):
@@ -648,7 +649,7 @@ def _checked_settings(cls: type[PythonTask[Any]]) -> dict[str, Any]:
     """The settings in the body of a class of tasks, checked like its method ``run``.
 
     Raises:
-        TypeError, ValueError: one is wrong, or an attribute has nearly the name of a setting.
+        TypeError, ValueError: one is wrong, or an attribute has a name much like that of a setting.
     """
     settings = {}
     for name, value in vars(cls).items():
@@ -664,7 +665,7 @@ def _checked_settings(cls: type[PythonTask[Any]]) -> dict[str, Any]:
             hint = did_you_mean(meant_by(name, cutoff=0.8))
             if hint:
                 raise TypeError(
-                    f"{cls.__qualname__} has an attribute {name!r}, which is no setting of a "
+                    f"{cls.__qualname__} has an attribute {name!r}, which is not a setting of a "
                     f"task{hint} (an attribute of your own may be named _{name})"
                 )
     try:
