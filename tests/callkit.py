@@ -1,4 +1,7 @@
-"""Functions that tests run as tasks, also in other processes: those import them from here."""
+"""Functions that tests run as tasks, also in other processes: those import them from here.
+
+Each worker process imports this file, so it imports nothing that takes long, such as pytest.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,7 @@ from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-
-import pytest
 
 from ttasks import (
     PythonTask,
@@ -40,12 +40,6 @@ BACKENDS = ("thread", "asyncio", "process")
 WHERE: ContextVar[str] = ContextVar("WHERE", default="nowhere")
 Point = namedtuple("Point", "x y")
 log = logging.getLogger("callkit")
-
-
-@pytest.fixture
-def bare_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worker processes load the main script; that of a test run, pytest, takes them long."""
-    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
 
 
 def here() -> TaskContext:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
+from types import ModuleType
 
 import hypothesis
 import psutil
@@ -35,6 +36,11 @@ for _name, _examples in {"small": 200, "full": 10_000}.items():
         print_blob=True,
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
+
+
+# pytest keeps the asserts that it has rewritten beside the tests; without that it needs ten seconds
+# to do so for all files. Many containers forbid writing bytecode; what tests start keeps to that.
+sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,6 +75,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("counts")
         for line in lines:
             terminalreporter.write_line(str(line))
+
+
+# --- worker processes ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes load the main script; that of a test run, pytest, takes them long."""
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
 
 
 # --- leaks --------------------------------------------------------------------------------------

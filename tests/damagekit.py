@@ -1,8 +1,10 @@
 """A ledger with something of everything in it, ways to damage it, and all that can be read of it.
 
-    python damagekit.py PATH
+    python damagekit.py PATH VARIANT
 
-writes the ledger, and ends by SIGKILL while a task is running.
+writes the ledger, and ends by SIGKILL while a task is running. The ledgers of the variants differ:
+"killed" has only what every one has, "pruned" also has gaps in its events and events of deleted
+tasks, "wide" has so many rows that most trees have several levels.
 """
 
 from __future__ import annotations
@@ -45,16 +47,17 @@ VALUES: dict[str, Any] = {
     "absent": object(),
     "odd": "\udcff",
 }
-STEPS = [f"step {at}" for at in range(18)]
-ROWS = 30
+VARIANTS = ("killed", "pruned", "wide")
+STEPS = {"killed": 18, "pruned": 12, "wide": 150}
+ROWS = 24
 
 
-def build() -> TaskGraph:
+def build(variant: str) -> TaskGraph:
     """Tasks that succeed, fail once or always, are blocked and skipped; and the last one."""
     graph = TaskGraph("everything", key=KEY)
     made = {title: graph.add(Task(title, f"do {title}", KIND)) for title in VALUES}
     above = made["json"]
-    for title in STEPS:
+    for title in [f"step {at}" for at in range(STEPS[variant])]:
         above = graph.add(Task(title, {"of": [title]}, KIND, group="db"), after=above)
     failed = graph.add(
         Task("failed", ["a", 1], KIND, key="own", retry=RetryPolicy(2)), after=made["json"]
@@ -79,7 +82,7 @@ def work(context: TaskContext) -> Any:
     return VALUES.get(context.title, context.title)
 
 
-def write(path: Path) -> None:
+def write(path: Path, variant: str) -> None:
     """Fill a ledger, and die."""
 
     def die(context: TaskContext) -> Any:
@@ -96,7 +99,16 @@ def write(path: Path) -> None:
         for number in range(3):
             store.tasks.save(Task.bash(f"exit {number}", title=f"bash {number}", env={"A": "b"}))
         executor.register(KIND, die)
-        build().run(executor, 2)
+        if variant == "pruned":
+            for turn in range(3):
+                tasks = [Task("gone", "", KIND), Task("stays", "", KIND), Task("gone", "", KIND)]
+                for task in tasks:
+                    executor.execute(task)
+                del store.tasks[tasks[0].id]
+                if turn < 2:
+                    store.vacuum()  # its events go, too
+                del store.tasks[tasks[2].id]
+        build(variant).run(executor, 2)
 
 
 # Reading
@@ -153,7 +165,8 @@ class Expected:
         values: of all tasks after it, by title.
     """
 
-    def __init__(self, path: Path, copy: Path) -> None:
+    def __init__(self, path: Path, copy: Path, variant: str) -> None:
+        self.variant = variant
         with SQLiteStore(path) as store:
             self.parts = {name: read(store) for name, read in PARTS}
             tasks = list(store.tasks.values())
@@ -164,12 +177,12 @@ class Expected:
             }
             assert store.check() == []
         copy.write_bytes(path.read_bytes())
-        self.ran, self.values = resume(copy)
+        self.ran, self.values = resume(copy, variant)
         assert len(tasks) >= ROWS
         assert {"kills", "failed", "last", "absent"} <= self.ran < {task.title for task in tasks}
 
 
-def resume(path: Path) -> tuple[set[str], dict[str, Any]]:
+def resume(path: Path, variant: str) -> tuple[set[str], dict[str, Any]]:
     """Run the graph again with ``resume=True``; the titles that ran, and all values."""
     ran: set[str] = set()
 
@@ -179,7 +192,7 @@ def resume(path: Path) -> tuple[set[str], dict[str, Any]]:
 
     with SQLiteStore(path) as store, TaskExecutor(store) as executor:
         executor.register(KIND, record)
-        graph = build().run(executor, 2, resume=True)
+        graph = build(variant).run(executor, 2, resume=True)
     values = {}
     for task in graph:
         result = task.result
@@ -225,7 +238,7 @@ def look(path: Path, expected: Expected, *, resumes: bool = True) -> tuple[bool,
                 if is_sound and refused:
                     wrong.append("check finds nothing")
     if resumes:
-        attempt("resume", lambda: resume(path), (expected.ran, expected.values))
+        attempt("resume", lambda: resume(path, expected.variant), (expected.ran, expected.values))
     return refused, wrong
 
 
@@ -371,4 +384,4 @@ def _page_size(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]), sys.argv[2])

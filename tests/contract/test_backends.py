@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import callkit
-from callkit import BACKENDS, bare_main, make, recorded
+from callkit import BACKENDS, make, recorded
 from ttasks import (
     RetryPolicy,
     Task,
@@ -28,9 +28,6 @@ pytestmark = [
     pytest.mark.parametrize("backend", BACKENDS),
     pytest.mark.usefixtures("bare_main"),
 ]
-
-
-__all__ = ["bare_main"]
 
 
 @pytest.fixture

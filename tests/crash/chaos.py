@@ -1,4 +1,4 @@
-"""The chaos campaigns: kills, signals, a signal at every function, descriptors short.
+"""The chaos campaigns: kills, signals, a signal at every function, descriptors or processes short.
 
     python tests/crash/chaos.py [kills|signals|entries|shortage ...] [options]
 
@@ -7,7 +7,8 @@ Each prints one line of counts, and what went wrong above it; the status is 1 if
 - ``kills``: hosts are killed (SIGKILL) at random moments and resumed, at last to the end.
 - ``signals``: hosts get SIGINT, SIGTERM and SIGHUP at random moments, singly and in bursts.
 - ``entries``: SIGINT arrives at the entry of each Python function in turn, in the main thread.
-- ``shortage``: hosts run with a random small number of free descriptors.
+- ``shortage``: hosts run with a random small number of free descriptors or, in every second round
+  and unless this is root, whom that limit does not concern, of free processes and threads.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -395,20 +396,25 @@ def injected(where: str, scenario: Scenario, number: int) -> None:
     assert not wrong, (injector.place, wrong)
 
 
-# Short of descriptors
+# Short of descriptors or processes
 
 
 def shortage(options: Options) -> Findings:
-    """Run graphs with few free descriptors; a round is one run."""
+    """Run graphs with few free descriptors or processes; a round is one run."""
     findings = Findings("hung", "left", "wrong", "rerun", "lost", "beside")
+    findings.tried["short of processes"] = 0
     for number in rounds(options, findings, "runs"):
         if findings.tried["runs"] >= options.rounds:
             break
         chance = chosen(options.seed, number)
         told = f"seed {options.seed}, round {number}"
-        free = chance.randint(8, 60)
+        if number % 2 and os.getuid() != 0:
+            take = partial(leave_processes, chance.randint(0, 30))
+            findings.tried["short of processes"] += 1
+        else:
+            take = partial(leave_descriptors, chance.randint(8, 60))
         with folder() as where, marked(f"{os.getpid()}-{number}"):
-            finish(fork(lambda where=where, free=free: short_run(where, free)), findings, told)  # type: ignore[misc]
+            finish(fork(lambda where=where, take=take: short_run(where, take)), findings, told)  # type: ignore[misc]
             check_left(findings, told)
             finish(fork(lambda where=where: whole_run(where)), findings, told)  # type: ignore[misc]
             # Cleanup is done again after a run that has done more.
@@ -417,8 +423,8 @@ def shortage(options: Options) -> Findings:
     return findings
 
 
-def short_run(where: str, free: int) -> None:
-    """Every task ends; which of them succeed is up to the moment."""
+def leave_descriptors(free: int) -> list[int]:
+    """Use all descriptors up to a limit, but for a few; those that were taken."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
     taken: list[int] = []
     try:
@@ -427,6 +433,24 @@ def short_run(where: str, free: int) -> None:
     except OSError:
         for _ in range(min(free, len(taken))):
             os.close(taken.pop())
+    return taken
+
+
+def leave_processes(free: int) -> list[int]:
+    """Allow this user only a few processes and threads more than there are."""
+    count = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if os.stat(f"/proc/{name}").st_uid == os.getuid():
+                count += len(os.listdir(f"/proc/{name}/task"))
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (count + free, hard))
+    return []
+
+
+def short_run(where: str, take: Callable[[], list[int]]) -> None:
+    """Every task ends; which of them succeed is up to the moment."""
+    taken = take()
     try:
         host = Host(where)
         host.graph.run(host.executor)

@@ -18,7 +18,7 @@ import pytest
 
 import damagekit
 import ttasks
-from damagekit import WAYS, Expected, cells, change, look, others, remove
+from damagekit import VARIANTS, WAYS, Expected, cells, change, look, others, remove
 from ttasks import SQLiteStore, StoreError
 from ttasks.stores.sqlite import schema
 
@@ -27,23 +27,26 @@ PARTS = 10  # for several processes
 ROUNDS = 500 if FULL else 10
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Expected]:
+def make_sound(folder: Path, variant: str) -> tuple[Path, Expected]:
     """A ledger whose process was killed, its log moved into the file, and what it holds."""
-    folder = tmp_path_factory.mktemp("sound")
     path = folder / "ledger"
     source = Path(ttasks.__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, damagekit.__file__, str(path)],
+        [sys.executable, damagekit.__file__, str(path), variant],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(source)},
         timeout=60,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    expected = Expected(path, folder / "copy")
+    expected = Expected(path, folder / "copy", variant)
     assert not Path(f"{path}-wal").exists()
     return path, expected
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Expected]:
+    return make_sound(tmp_path_factory.mktemp("sound"), "pruned")
 
 
 def damaged(sound: tuple[Path, Expected], folder: Path, seeds: range) -> Counter[str]:
@@ -130,13 +133,19 @@ def test_a_missing_row_is_noticed(sound: tuple[Path, Expected], tmp_path: Path, 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("part", range(PARTS))
-def test_damage(sound: tuple[Path, Expected], tmp_path: Path, part: int) -> None:
+def test_damage(
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    part: int,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Each part has a ledger of its own."""
+    variant = VARIANTS[part % len(VARIANTS)]
+    sound = make_sound(tmp_path_factory.mktemp("sound"), variant)
     first = 1000 + part * ROUNDS
     counts = damaged(sound, tmp_path, range(first, first + ROUNDS))
-    print(
-        ", ".join(f"{name}: {counts[name]}" for name in ("rounds", "refused", "unharmed")), end=""
-    )
-    print(", read wrong: 0")
+    told = [f"{name}: {counts[name]}" for name in ("rounds", "refused", "unharmed")]
+    record_property("counts", f"damage of {variant!r}: {', '.join(told)}, read wrong: 0")
     assert counts["rounds"] == ROUNDS
 
 

@@ -1,4 +1,4 @@
-"""Short of descriptors or threads: every task ends, and says why; nothing is left."""
+"""Short of descriptors, threads or processes: every task ends, and says why; nothing is left."""
 
 from __future__ import annotations
 
@@ -62,6 +62,60 @@ if __name__ == "__main__":
         if before is None or kind == "process" and free < 20:
             before = open_ones()  # the first time, multiprocessing starts a helper
         assert open_ones() == before, (free, open_ones(), before)
+"""
+
+# The limit counts the threads of a user, and means nothing to root. So root becomes somebody else,
+# who has no other threads, when all modules that take part have been imported.
+PROCESSES = """
+import os, resource, sys, threading
+from ttasks import *
+
+CUSTOM = TaskType("custom")
+
+def threads():
+    found = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{name}").st_uid == os.getuid():
+                found += len(os.listdir(f"/proc/{name}/task"))
+        except OSError:
+            pass
+    return found
+
+def limit(free):
+    resource.setrlimit(resource.RLIMIT_NPROC, (threads() + free, HARD))
+
+def attempt(kind, free):
+    limit(free)
+    try:
+        with TaskExecutor() as executor:
+            executor.register(CUSTOM, lambda context: 1)
+            graph = TaskGraph()
+            task = graph.add(Task.bash("echo 1") if kind == "bash" else Task("a", None, CUSTOM))
+            last = graph.add(Task("last", None, CUSTOM), finally_=True)
+            graph.run(executor, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NPROC, (SOFT, HARD))
+    with open(f"/proc/self/task/{os.getpid()}/children") as children:
+        assert children.read() == ""
+    assert threading.active_count() == 1
+    return f"{task.status.value} {last.status.value} {str(task.error or task.value).strip()}"
+
+kind, *numbers = sys.argv[1:]
+TaskExecutor().execute(Task.bash("true"))
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+SOFT, HARD = resource.getrlimit(resource.RLIMIT_NPROC)
+limit(0)
+try:
+    threading.Thread(target=int).start()
+except RuntimeError:
+    resource.setrlimit(resource.RLIMIT_NPROC, (SOFT, HARD))
+    for free in map(int, numbers):
+        print(free, attempt(kind, free), flush=True)
+else:
+    print("no effect")
 """
 
 THREADS = """
@@ -137,3 +191,18 @@ def test_without_any_thread_a_run_says_why_it_ended(tmp_path: Path) -> None:
         "can't start new thread pending",
         "succeeded",
     ]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="reads /proc")
+@pytest.mark.parametrize("kind", ["bash", "custom"])
+def test_a_task_without_enough_processes_ends_and_says_so(kind: str, tmp_path: Path) -> None:
+    lines = run(tmp_path, PROCESSES, kind, *range(9), 25)
+    if lines == ["no effect"]:
+        pytest.skip("RLIMIT_NPROC has no effect here")
+    told = [line.split(maxsplit=3) for line in lines]
+    assert [int(free) for free, *_ in told] == [*range(9), 25]
+    for free, status, _, said in told:
+        known = "limit of processes" in said or "no thread could be started" in said
+        assert (status, said) == ("succeeded", "1") or known, free
+    assert kind != "bash" or told[0][1] != "succeeded"
+    assert told[-1][1] == "succeeded"

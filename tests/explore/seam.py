@@ -1,7 +1,8 @@
 """Puts the primitives of `explore.primitives` in the place of the real ones, for a run.
 
 They go into `ttasks.sync`, and wherever a module of the library has a name of its own for one of
-them; into `signal`, `asyncio.new_event_loop` and the futures of the standard library.
+them; into `signal`, `asyncio.new_event_loop` and the futures of the standard library. Locks that
+objects of modules have had since their import get a virtual one for each run.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ TIME = SimpleNamespace(
 REPLACED += [(threading, THREADING), (time, TIME)]
 
 _patches: list[tuple[Any, str, Any, Any]] = []  # where, name, what was there, what comes there
+_locks: list[tuple[Any, str, Any, type[primitives.Lock]]] = []  # where, name, lock, virtual class
+_LOCKS = {type(threading.Lock()): primitives.Lock, type(threading.RLock()): primitives.RLock}
 
 
 def _find_patches() -> None:
@@ -73,6 +76,10 @@ def _find_patches() -> None:
                     _patches.append((module, attribute, value, new[id(value)]))
                 elif isinstance(value, type) and value.__module__ == name:
                     _patch_class(value, new)
+                elif type(value) in _LOCKS:
+                    _locks.append((module, attribute, value, _LOCKS[type(value)]))
+                elif type(value).__module__ == name:
+                    _find_locks(value)
     _patches.extend(
         [
             (signal, "signal", signal.signal, primitives.set_signal),
@@ -100,6 +107,15 @@ def _patch_class(kind: type, new: dict[int, Any]) -> None:
                     _patches.append((cell, "cell_contents", old, new[id(old)]))
 
 
+def _find_locks(holder: Any) -> None:
+    """A thread that is switched while it holds a real lock would block the others for good."""
+    slots = (name for kind in type(holder).__mro__ for name in getattr(kind, "__slots__", ()))
+    for name in {*getattr(holder, "__dict__", ()), *slots}:
+        lock = getattr(holder, name, None)
+        if type(lock) in _LOCKS:
+            _locks.append((holder, name, lock, _LOCKS[type(lock)]))
+
+
 @contextmanager
 def virtual() -> Iterator[None]:
     """Virtual primitives for a ``with`` block; all that they are for has to be made in it.
@@ -112,10 +128,12 @@ def virtual() -> Iterator[None]:
     gc.disable()
     for where, name, _old, new in _patches:
         setattr(where, name, new)
+    for where, name, _lock, kind in _locks:
+        setattr(where, name, kind())
     try:
         yield
     finally:
-        for where, name, old, _new in _patches:
+        for where, name, old, _new in [*_patches, *_locks]:
             setattr(where, name, old)
         if was_enabled:
             gc.enable()

@@ -69,11 +69,13 @@ class JsonLines(View):
         self.put(event="run_stopping", run=section.run_id or None, error=section.stopped)
 
     def end(self, section: Section, duration: float) -> None:
-        """See `View`."""
+        """See `View`; tasks without a graph are no run that could end."""
+        if not section.run_id:
+            return
         counts = {status.value: number for status, number in section.counts.items() if number}
         self.put(
             event="run_ended",
-            run=section.run_id or None,
+            run=section.run_id,
             title=section.title,
             outcome=section.outcome or ("failed" if section.has_failed else "ok"),
             total=section.total,

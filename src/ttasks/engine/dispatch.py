@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from contextvars import Context
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ttasks import sync
 from ttasks.engine.agenda import Agenda
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ttasks.engine.limits import RunPlaces
     from ttasks.engine.scheduler import Scheduler
     from ttasks.model.notes import Notes
+    from ttasks.model.running import RunOptions
 
 SUPERVISOR = 0
 """The slot of a supervisor that runs tasks itself, because no thread could be started."""
@@ -56,6 +57,35 @@ LEFT_BEHIND = PENDING
 
 _NOTHING: Any = None
 """In an open run, in place of a task that has ended."""
+
+
+class Assignment(NamedTuple):
+    """What a run is to do, and how.
+
+    Attributes:
+        works: the tasks, by node.
+        plan: what may run; belongs to the run from now on.
+        places: in groups.
+        options: how to run it.
+        context: context variables that handlers see.
+        name: prefix for the names of the threads.
+        outer: the attempt that the run is part of; None if there is none.
+        label: the subject of messages such as "The graph run was cancelled"; None for a run of
+            single tasks.
+        is_shared: wait for a task that somebody else is running; otherwise that is an error.
+        is_open: accept more tasks until all have ended (see `Dispatch.add`).
+    """
+
+    works: list[Work]
+    plan: Plan
+    places: RunPlaces
+    options: RunOptions
+    context: Context
+    name: str
+    outer: Attempt | None = None
+    label: str | None = None
+    is_shared: bool = True
+    is_open: bool = False
 
 
 class _Worker:
@@ -93,17 +123,9 @@ class Dispatch:
 
     Args:
         scheduler: of the executor.
-        works: the tasks, by node.
-        plan: what may run; belongs to the dispatch from now on.
-        places: in groups.
-        max_workers: threads at most.
-        context: context variables that handlers see.
-        name: prefix for the names of the threads.
+        assignment: what to do.
         budget: of retries.
         watcher: the supervisor.
-        outer: the attempt that the run is part of; None if there is none.
-        is_shared: wait for a task that somebody else is running; otherwise that is an error.
-        is_open: accept more tasks until all have ended (see ``add``).
 
     Attributes:
         errors: exception by task id.
@@ -115,19 +137,11 @@ class Dispatch:
     def __init__(
         self,
         scheduler: Scheduler,
-        works: list[Work],
-        plan: Plan,
-        places: RunPlaces,
-        max_workers: int,
-        context: Context,
-        name: str,
+        assignment: Assignment,
         budget: RetryBudget,
         watcher: Watcher,
-        *,
-        outer: Attempt | None = None,
-        is_shared: bool = True,
-        is_open: bool = False,
     ) -> None:
+        works, plan, places, options, context, name, outer, _, is_shared, is_open = assignment
         self._scheduler = scheduler
         self.services = scheduler.services  # see `ttasks.engine.attempt.Keeper`
         self._handlers = scheduler.handlers
@@ -146,11 +160,11 @@ class Dispatch:
         self._closed = False
         self._grouped = plan.grouped
         self._held = places.held_by(())
-        self._crew = Crew(self._serve, max_workers, name)
+        self._crew = Crew(self._serve, options.max_workers, name)
         self._agenda: Agenda[int | Attempt] = Agenda()
         self._deadlocks: dict[int, Deadlock] = {}  # by the node that was refused
         # Whether others would have to wait is told by real time only.
-        is_paced = max_workers > 1 and self._clock is SYSTEM_CLOCK
+        is_paced = options.max_workers > 1 and self._clock is SYSTEM_CLOCK
         self._pace = Pace() if is_paced else None
         self._live: dict[int, tuple[Attempt, sync.Thread]] = {}
         self._stop_error: BaseException | None = None

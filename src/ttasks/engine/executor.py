@@ -9,6 +9,7 @@ from inspect import iscoroutinefunction
 from re import Pattern
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
+from warnings import warn
 
 from ttasks.backends.call import call_python
 from ttasks.backends.loop import CALLER_LOOP, LoopBackend
@@ -196,6 +197,8 @@ class TaskExecutor:
             "asyncio": self._loop,
         }
         self._handlers.update(self._first_handlers())
+        self._is_awaited = False  # somebody waits for the end of all work, or has
+        self._told: str | None = None
         self._replaced: list[Handler] = []  # to be closed by `shutdown` as well
 
     def _first_handlers(self) -> dict[TaskType, tuple[Backend | None, Handler]]:
@@ -643,6 +646,10 @@ class TaskExecutor:
             timeout: seconds, at least 0, after which what is left is cancelled and waited for. None
                 means no limit.
 
+        Warns:
+            RuntimeWarning: the store still refuses what it could not save before, which is lost
+                when the process ends. Without ``wait`` this comes when the last work has ended.
+
         Raises:
             TypeError, ValueError: an argument is wrong, or there is a timeout without a wait.
         """
@@ -662,6 +669,7 @@ class TaskExecutor:
             ):
                 with Signals():
                     self._scheduler.ending.cancel()
+            self._is_awaited = True
             self._scheduler.wait_idle()
         self._recorder.catch_up()
         for handler in [*self._replaced, *(handler for _, handler in self._handlers.values())]:
@@ -669,11 +677,23 @@ class TaskExecutor:
             if close is not None:
                 close()
         self._scheduler.close_when_idle()
+        if self._is_awaited:
+            self._tell_unsaved()
 
     def _close_all(self) -> None:
         """Close the backends, when nothing runs any more."""
         for backend in list(self._backends.values()):
             backend.close()
+        if not self._is_awaited:
+            self._recorder.catch_up()
+            self._tell_unsaved()
+
+    def _tell_unsaved(self) -> None:
+        """Warn of what could not be saved, once."""
+        unsaved = self._recorder.unsaved()
+        if unsaved is not None and unsaved != self._told:
+            self._told = unsaved
+            warn(f"The executor is shut down, and {unsaved}", RuntimeWarning, stacklevel=3)
 
     def close(self) -> None:
         """Call ``shutdown()``."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from ttasks.engine.attempt import Work
+from ttasks.engine.dispatch import Assignment
 from ttasks.engine.ending import settle
 from ttasks.engine.equals import announce_reused
 from ttasks.engine.history import GraphHistory
@@ -198,20 +199,12 @@ class GraphRun:
             reasons = {at: (why, tuple(map(hide, names))) for at, (why, names) in reasons.items()}
         self._history.begin(plan, topology.dependencies, before, reasons)
         self._record.describe(before, reasons)
-        return Run(
-            scheduler,
-            works,
-            plan,
-            places,
-            options,
-            copy_context(),
-            f"ttasks-{title or 'graph'}",
-            self._requests,
-            scheduler.outer_tokens(outer),
-            outer=outer,
-            label="The graph run",
-            on_stop=self._tell_stop,
+        name = f"ttasks-{title or 'graph'}"
+        assignment = Assignment(
+            works, plan, places, options, copy_context(), name, outer, "The graph run"
         )
+        follows = scheduler.outer_tokens(outer)
+        return Run(scheduler, assignment, self._requests, follows, self._tell_stop)
 
     def _keep_latest(self) -> None:
         """Have the previous run keep its facts, if it is still referred to: its tasks change

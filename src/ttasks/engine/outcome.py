@@ -18,7 +18,7 @@ from ttasks.errors import (
     text_of,
     type_name,
 )
-from ttasks.model.frames import captured_locals, described_call, formatted, location_of
+from ttasks.model.frames import captured_locals, described_call, formatted, location_of, short_repr
 from ttasks.model.prompt import PromptReply
 from ttasks.model.redact import redacted
 from ttasks.model.remote import RemoteTraceback
@@ -79,7 +79,14 @@ def success(
         raw,
         raw,
         attempt,
+        shown_value=None if redactor is None else _shown(raw, redactor),
     )
+
+
+def _shown(value: Any, redactor: Redactor) -> str | None:
+    """The repr of a value without secrets; None if there are none in it."""
+    text = short_repr(value, redactor)
+    return None if text == short_repr(value) else text
 
 
 def failure(

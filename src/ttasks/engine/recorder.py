@@ -139,6 +139,18 @@ class Recorder:
         if self._backlog.calls:
             self._backlog.catch_up(at_once=True)
 
+    def unsaved(self) -> str | None:
+        """What is missing in the store, as a sentence; None if nothing is."""
+        missing = set(self._backlog.calls)
+        if not missing:
+            return None
+        tasks = len(missing & self.task_errors.keys())
+        parts = [f"{tasks} {'task' if tasks == 1 else 'tasks'}"] if tasks else []
+        if rest := len(missing) - tasks:
+            parts.append(f"{rest} {'graph or run' if rest == 1 else 'graphs or runs'}")
+        last = [*self.graph_errors.values(), *self.task_errors.values()][-1]
+        return f"{' and '.join(parts)} could not be saved in {self._store!r}: {last}"
+
     def write(self, task: Task, event: TaskEvent) -> None:
         """Save a task with an event for the journal, without announcing it.
 

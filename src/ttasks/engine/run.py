@@ -9,23 +9,19 @@ workers of a `Dispatch`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextvars import Context
 from typing import TYPE_CHECKING
 
 from ttasks import sync
 from ttasks.engine.attempt import Work
-from ttasks.engine.dispatch import Dispatch
+from ttasks.engine.dispatch import Assignment, Dispatch
 from ttasks.engine.retry import RetryBudget
 from ttasks.errors import TaskCancelled, TaskTimeoutError
 from ttasks.model.cancel import CancelToken
 
 if TYPE_CHECKING:
     from ttasks.engine.attempt import Attempt
-    from ttasks.engine.limits import RunPlaces
     from ttasks.engine.requests import Requests
     from ttasks.engine.scheduler import Scheduler
-    from ttasks.model.plan import Plan
-    from ttasks.model.running import RunOptions
 
 CANCEL_PATIENCE = 2.0
 """Seconds that a cancelled handler has to end before it is left behind."""
@@ -39,19 +35,9 @@ class Run:
 
     Args:
         scheduler: of the executor.
-        works: the tasks, by node.
-        plan: what may run; belongs to the run from now on.
-        places: in groups.
-        options: how to run it.
-        context: context variables that handlers see.
-        name: prefix for the names of the threads.
+        assignment: what to do.
         requests: requests to stop the run, which the supervisor carries out.
         follows: tokens that stop the run when they are cancelled.
-        outer: the attempt that the run is part of; None if there is none.
-        label: the subject of messages such as "The graph run was cancelled"; None for a run of
-            single tasks.
-        is_shared: wait for a task that somebody else is running; otherwise that is an error.
-        is_open: accept more tasks until all have ended (see ``add``).
         on_stop: called by the supervisor with the message when the run is stopped, and again if it
             is killed.
 
@@ -65,29 +51,19 @@ class Run:
     def __init__(
         self,
         scheduler: Scheduler,
-        works: list[Work],
-        plan: Plan,
-        places: RunPlaces,
-        options: RunOptions,
-        context: Context,
-        name: str,
+        assignment: Assignment,
         requests: Requests,
         follows: Iterable[CancelToken],
-        *,
-        outer: Attempt | None = None,
-        label: str | None = None,
-        is_shared: bool = True,
-        is_open: bool = False,
         on_stop: Callable[[str], None] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = scheduler.services.clock
         self._lock = scheduler.lock
-        self._options = options
+        self._options = options = assignment.options
         self._token = CancelToken()  # cancelled with any of ``follows``
         self._follows = tuple(follows)
         self._requests = requests
-        self._label = label
+        self._label = assignment.label
         self._on_stop = on_stop
         self._untold: list[str] = []  # of ``on_stop``; items are added by any thread
         self._overdue: list[Attempt] = []  # timed out, but sheltering nested work
@@ -101,20 +77,7 @@ class Run:
         self._supervisor: int | None = None
         self._unfollow: list[Callable[[], None]] = []  # not empty from `register` on
         self._budget = RetryBudget(options.retry_budget)
-        self._dispatch = Dispatch(
-            scheduler,
-            works,
-            plan,
-            places,
-            options.max_workers,
-            context,
-            name,
-            self._budget,
-            self,
-            outer=outer,
-            is_shared=is_shared,
-            is_open=is_open,
-        )
+        self._dispatch = Dispatch(scheduler, assignment, self._budget, self)
         self.add = self._dispatch.add
         self.error: BaseException | None = None
         self.errors = self._dispatch.errors

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ttasks import sync
 from ttasks.engine.attempt import Work
+from ttasks.engine.dispatch import Assignment
 from ttasks.engine.limits import Places, RunPlaces
 from ttasks.engine.requests import Requests
 from ttasks.engine.run import Run
@@ -83,21 +84,18 @@ class SingleTasks:
             raise InvalidTransitionError(
                 task.id, task.title, task.status.value, TaskStatus.RUNNING.value
             )
-        run = Run(
-            self._scheduler,
+        scheduler = self._scheduler
+        assignment = Assignment(
             [],
             Plan(Topology([], []), []),
-            RunPlaces(
-                Places(), self._scheduler.places, frozenset() if outer is None else outer.held
-            ),
+            RunPlaces(Places(), scheduler.places, frozenset() if outer is None else outer.held),
             _ONE,
             copy_context(),
             "ttasks-execute",
-            requests,
-            self._scheduler.outer_tokens(outer),
-            outer=outer,
+            outer,
             is_shared=False,
         )
+        run = Run(scheduler, assignment, requests, scheduler.outer_tokens(outer))
         run.add(work, start=False)
         try:
             run.supervise()
@@ -145,19 +143,19 @@ class SingleTasks:
             return True
 
     def _new_submissions(self) -> Run:
-        return Run(
-            self._scheduler,
+        scheduler = self._scheduler
+        assignment = Assignment(
             [],
             Plan(Topology([], []), []),
-            RunPlaces(Places(), self._scheduler.places, frozenset()),
+            RunPlaces(Places(), scheduler.places, frozenset()),
             self._options,
             Context(),
             "ttasks-submit",
-            Requests(self._scheduler.services.clock),
-            (self._scheduler.ending,),  # but not the task that submits the first of them
             is_shared=False,
             is_open=True,
         )
+        # The executor stops it, but not the task that submits the first of them.
+        return Run(scheduler, assignment, Requests(scheduler.services.clock), (scheduler.ending,))
 
     def _supervise(self, run: Run) -> None:
         try:

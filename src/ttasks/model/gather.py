@@ -189,7 +189,7 @@ def _outcome(result: TaskResult, redactor: Redactor | None) -> dict[str, Any]:
     return {
         "duration": result.duration,
         "failure": result.failure,
-        "value": short_repr(value, redactor) if is_shown else None,
+        "value": (result.shown_value or short_repr(value, redactor)) if is_shown else None,
         "output": result.output,
         "output_truncated": result.output_truncated,
         "returncode": result.returncode,

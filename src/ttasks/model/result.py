@@ -87,6 +87,8 @@ class TaskResult(Generic[R_co]):
         attempt_durations: seconds of each attempt, of a task that may be retried; else empty.
         total_duration: seconds from the first attempt to the end of the last, waits included, of a
             task that may be retried; else None, for it is ``duration``.
+        shown_value: the repr of ``value`` that people may see, where that of the value itself holds
+            a secret of the executor's ``redact``; else None.
     """
 
     task_id: str
@@ -108,6 +110,7 @@ class TaskResult(Generic[R_co]):
     usage: Mapping[str, int] | None = None
     attempt_durations: tuple[float, ...] = ()
     total_duration: float | None = None
+    shown_value: str | None = None
 
     @property
     def ok(self) -> bool:

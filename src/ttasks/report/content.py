@@ -69,10 +69,18 @@ class Content:
         return [(status, counts[status]) for status in STATUS_ORDER if counts.get(status)]
 
     def counts_text(self) -> str:
-        """The same as one line: ``1 failed, 2 blocked, 8 succeeded (1 reused)``."""
-        parts = [f"{number:,} {status.value}" for status, number in self.counts()]
-        reused = self.numbers.reused
-        return (", ".join(parts) or "no tasks") + (f" ({reused:,} reused)" if reused else "")
+        """The same as one line: ``1 failed (optional), 2 blocked, 8 succeeded, 1 reused``."""
+        tasks = self.facts.tasks.values()
+        optional = sum(task.status is TaskStatus.FAILED and not task.required for task in tasks)
+        apart = {
+            TaskStatus.FAILED: (optional, "failed (optional)"),
+            TaskStatus.SUCCEEDED: (self.numbers.reused, "reused"),
+        }
+        parts = []
+        for status, number in self.counts():
+            of_these, word = apart.get(status, (0, ""))
+            parts += [(number - of_these, status.value), (of_these, word)]
+        return ", ".join(f"{number:,} {word}" for number, word in parts if number) or "no tasks"
 
     def left_out(self) -> str:
         """A line for a report of some tasks only, else an empty str."""

@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 import callkit
-from callkit import bare_main
 from commandkit import in_thread, run_host, wait_until
 from ttasks import Task, TaskCancelled, TaskContext, current_context
 from ttasks.backends.base import Backend
@@ -23,7 +22,6 @@ from ttasks.backends.thread import ThreadBackend
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT
 
-__all__ = ["bare_main"]
 pytestmark = pytest.mark.usefixtures("bare_main")
 
 

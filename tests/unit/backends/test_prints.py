@@ -13,12 +13,9 @@ from typing import Any
 import pytest
 
 import callkit
-from callkit import bare_main
 from support import EventRecorder, bounded
 from ttasks import PythonTask, Task, TaskEventType, TaskExecutor, TaskGraph, task
 from ttasks.model.call import Call
-
-__all__ = ["bare_main"]
 
 
 def executed(made: Task) -> Any:

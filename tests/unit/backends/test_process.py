@@ -19,7 +19,6 @@ import psutil
 import pytest
 
 import callkit
-from callkit import bare_main
 from commandkit import in_thread, wait_until
 from ttasks import (
     RetryPolicy,
@@ -33,7 +32,6 @@ from ttasks import (
 )
 from ttasks.trees import end_orphans
 
-__all__ = ["bare_main"]
 pytestmark = pytest.mark.usefixtures("bare_main")
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks the kernel")
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals and fork")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import threading
@@ -372,3 +373,11 @@ def test_live_without_its_extra_says_what_to_install(monkeypatch) -> None:
 def test_live_without_a_terminal_is_plain() -> None:
     with executor() as running:
         assert console(running, "live", file=Text()).mode == "plain"
+
+
+def test_jsonl_of_tasks_without_a_graph_tells_of_no_run() -> None:
+    output = io.StringIO()
+    with executor() as running, console(running, "jsonl", file=output):
+        running.execute(scripted("alone", script("hello\n")))
+    kinds = [json.loads(line)["event"] for line in output.getvalue().splitlines()]
+    assert kinds == ["started", "output", "succeeded"]

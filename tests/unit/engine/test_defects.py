@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 import callkit
-from callkit import bare_main
 from support import (
     WAIT,
     FailingStore,
@@ -48,8 +47,6 @@ from ttasks import (
     TaskTimeoutError,
 )
 from ttasks.testing import FakeClock
-
-__all__ = ["bare_main"]
 
 SECRET = "s3cr3t-t0ken"
 CUT = "x" * 50 + SECRET

@@ -8,6 +8,7 @@ import pytest
 
 from support import (
     TERMINAL,
+    WAIT,
     FailingStore,
     FakeHandler,
     Gate,
@@ -29,6 +30,7 @@ from ttasks import (
     TaskGraph,
     TaskStatus,
 )
+from ttasks.engine import executor as executor_module
 from ttasks.engine import run as run_module
 
 PERSISTENCE_FAILED = TaskEventType.PERSISTENCE_FAILED
@@ -298,3 +300,40 @@ def test_cancelling_while_a_save_is_under_way(store: FailingStore) -> None:
     future.result(10)
     assert statuses(graph) == {"a": "cancelled", "b": "cancelled", "last": "succeeded"}
     recorder.check(graph)
+
+
+def test_shutdown_says_what_could_not_be_saved(store: FailingStore) -> None:
+    store.broken = lambda task: task.title in "ab"
+    executor, _ = executor_with(FakeHandler(), store=store)
+    graph = TaskGraph()
+    two(graph)
+    run(graph, executor)
+    with pytest.warns(
+        RuntimeWarning, match=r"^The executor is shut down, and 2 tasks could not be saved in <"
+    ) as told:
+        executor.shutdown()
+    executor.shutdown()  # says it once
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    mend(store, executor)  # nothing is missing any more
+
+
+def test_shutdown_without_waiting_says_it_when_the_last_work_has_ended(
+    store: FailingStore,
+) -> None:
+    gate = Gate()
+    store.broken = lambda task: True
+    executor, _ = executor_with(gate, store=store)
+    future = executor.submit(make("a"))
+    gate.wait_reached()
+    told: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executor_module, "warn", lambda text, *_, **__: told.append(text))
+        executor.shutdown(wait=False)
+        assert told == []
+        gate.open()
+        future.result(WAIT)
+        executor._scheduler.wait_idle()
+        executor._scheduler.close_when_idle()
+    assert len(told) == 1
+    assert "1 task could not be saved in <" in told[0]

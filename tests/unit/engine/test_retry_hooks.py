@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 import callkit
-from callkit import bare_main
 from support import EventRecorder, FakeHandler, bounded, executor_with, make, run
 from ttasks import (
     RetryPolicy,
@@ -19,8 +18,6 @@ from ttasks import (
     TaskResult,
     TaskStatus,
 )
-
-__all__ = ["bare_main"]
 
 FAILED, SUCCEEDED = TaskStatus.FAILED, TaskStatus.SUCCEEDED
 

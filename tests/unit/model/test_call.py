@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 import callkit
-from callkit import bare_main
 from ttasks import (
     CycleError,
     InMemoryStore,
@@ -28,8 +27,6 @@ from ttasks import (
 )
 from ttasks.model.call import Call
 from ttasks.model.fingerprint import fingerprint_of
-
-__all__ = ["bare_main"]
 
 
 def plain(a: int, b: int = 0, *, c: int = 0) -> int:

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 import callkit
-from callkit import AsyncScale, FarScale, Scale, Shop, atriple, bare_main, far_triple, triple
+from callkit import AsyncScale, FarScale, Scale, Shop, atriple, far_triple, triple
 from ttasks import PythonTask, RetryPolicy, Task, TaskExecutor, TaskGraph, task
 
-__all__ = ["bare_main"]
 pytestmark = pytest.mark.usefixtures("bare_main")
 
 

@@ -20,7 +20,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import callkit
-from callkit import bare_main
 from support import run
 from ttasks import (
     GraphError,
@@ -37,8 +36,6 @@ from ttasks import (
 from ttasks.model.call import Call
 from ttasks.model.fingerprint import fingerprint_of
 from ttasks.stores.sqlite.plain import NotStored
-
-__all__ = ["bare_main"]
 
 
 class Colour(Enum):

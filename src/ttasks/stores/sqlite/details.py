@@ -71,6 +71,7 @@ _FACTS = (
     ("usage", "usage", None),
     ("attempt_durations", "attempt_durations", ()),
     ("total_duration", "total_duration", None),
+    ("shown", "shown_value", None),
 )
 USUAL_FACTS = tuple(usual for _, _, usual in _FACTS)
 get_facts = attrgetter(*(attribute for _, attribute, _ in _FACTS))
