@@ -49,8 +49,7 @@ class Writer:
 
     Taking never waits. Once ``QUEUE_LIMIT`` characters of output wait for a slow reader, further
     output is dropped, and the view says how many lines. Other events are never dropped. The thread
-    looks at the
-    queue twenty times a second, so that no task has to wake it.
+    looks at the queue twenty times a second, so that no task has to wake it.
 
     The cursor always stands at the beginning of the footer. So the next drawing erases all of it,
     even if the width of the window has changed, and the shell continues there if the program dies.

@@ -96,8 +96,8 @@ class Task(Reference, Generic[R_co]):
             each. It is kept as None, a str, or a tuple of several. See ``limits`` of the executor
             and of ``graph.run``.
         key: name that stays the same from one run of a script to the next; kept in the ledger.
-        version: changes whenever the meaning of the work does; kept in the ledger.
-        reuse: whether the result of an equal task may stand in for this one's; kept in the ledger.
+        version: a new one says that the work has changed; kept in the ledger.
+        reuse: whether to take over the result of an equal task; kept in the ledger.
         options: JSON values for the handler, by name.
 
     Attributes:
@@ -368,7 +368,7 @@ class Task(Reference, Generic[R_co]):
             capture_print: what the function prints to ``sys.stdout`` and ``sys.stderr`` becomes
                 output of the task. That of its coroutines, and of threads that run in a copy of its
                 context (``asyncio.to_thread``), does too; other threads and processes that it
-                starts print as ever.
+                starts are not captured.
             settings: see `Task`.
 
         Raises:
@@ -479,7 +479,7 @@ class Task(Reference, Generic[R_co]):
         """True if the lifecycle allows the move now; another thread may make one in between.
 
         Raises:
-            TypeError: it is no TaskStatus.
+            TypeError: it is not a TaskStatus.
         """
         _check_status(status)
         return status in TRANSITIONS[self._lifecycle.status]

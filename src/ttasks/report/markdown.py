@@ -1,8 +1,7 @@
 """The report as Markdown, for the summary of a job on GitHub, a comment or a chat.
 
 If the report exceeds the limit, parts are left out step by step: first passed tasks, then tails of
-    output, then
-the graph, then other rows of the tables. What is left out is counted.
+output, then the graph, then other rows of the tables. What is left out is counted.
 """
 
 from __future__ import annotations
