@@ -221,7 +221,7 @@ def test_a_ledger_from_before_there_were_runs_says_so(tmp_path: Path, version: i
 
 def test_a_wrong_key_names_the_keys_that_there_are(executor: TaskExecutor) -> None:
     bounded(lambda: build("nightly").run(executor))
-    with pytest.raises(LookupError, match=r"key 'nighly'; it knows runs of 'nightly'"):
+    with pytest.raises(LookupError, match=r"key 'nighly'; it has runs of 'nightly'"):
         RunReport.from_store(executor.store, key="nighly")
 
 
