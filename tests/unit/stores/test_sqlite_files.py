@@ -293,7 +293,11 @@ class TestGone:
     ) -> None:
         path = tmp_path / "ledger"
         failed = []
-        with SQLiteStore(path) as store, TaskExecutor.empty(store) as executor:
+        with (
+            SQLiteStore(path) as store,
+            pytest.warns(RuntimeWarning, match="1 task could not be saved"),
+            TaskExecutor.empty(store) as executor,
+        ):
             executor.register(TaskType("gone"), lambda context: "done")
             executor.events.subscribe(failed.append, types=[TaskEventType.PERSISTENCE_FAILED])
             executor.execute(Task("before", None, TaskType("gone")))
