@@ -38,8 +38,8 @@ for _name, _examples in {"small": 200, "full": 10_000}.items():
     )
 
 
-# pytest keeps the asserts that it has rewritten beside the tests, and needs ten seconds for those of
-# all files anew. Many containers forbid to write bytecode; what tests start keeps to that.
+# pytest keeps the asserts that it has rewritten beside the tests; to rewrite all of them takes ten
+# seconds. Many containers forbid to write bytecode; what tests start keeps to that.
 sys.dont_write_bytecode = False
 
 

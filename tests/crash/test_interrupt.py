@@ -30,7 +30,8 @@ SOON = 5.0
 
 PRELUDE = """
 import json, os, signal, sys, threading, time
-from ttasks import *
+from ttasks import InMemoryStore, RetryPolicy, Task, TaskEventType
+from ttasks import TaskExecutor, TaskGraph, TaskTimeoutError, TaskType
 
 CUSTOM = TaskType("custom")
 forever = threading.Event()
