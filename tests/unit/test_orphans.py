@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 
 HOST = """
 import sys
-from ttasks import *
+from ttasks import Task, TaskExecutor
 task = Task.bash(sys.argv[1])
 print(task.id, flush=True)
 TaskExecutor().execute(task)
