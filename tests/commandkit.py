@@ -20,6 +20,9 @@ from ttasks.commands import command, libc
 TOKEN = "TTASKS_TEST_TOKEN"
 DEADLINE_SECONDS = 20.0
 BASH = "/bin/bash"
+FLAGS = 5  # of the numbers after the state in /proc/PID/stat
+KERNEL_THREAD = 0x200000
+"""The flag of what has no environment."""
 
 
 @pytest.fixture
@@ -52,12 +55,14 @@ def marked(value: str) -> list[int]:
         if not name.isdigit() or int(name) == os.getpid():
             continue
         try:
+            state, *numbers = Path(f"/proc/{name}/stat").read_bytes().rpartition(b") ")[2].split()
+            if state in b"ZX" or int(numbers[FLAGS]) & KERNEL_THREAD:
+                continue
             # It is empty for the moment in which a process becomes another program.
             environ = next(filter(None, (_environ(name) for _ in range(20))), b"")
-            state = Path(f"/proc/{name}/stat").read_bytes().rpartition(b") ")[2][:1]
         except OSError:
             continue
-        if f"{TOKEN}={value}".encode() in environ and state not in b"ZX":
+        if f"{TOKEN}={value}".encode() in environ:
             found.append(int(name))
     return found
 

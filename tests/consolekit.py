@@ -8,7 +8,6 @@ import os
 import re
 import select
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fcntl import ioctl
@@ -24,7 +23,8 @@ from ttasks.console import console
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 TIMES = re.compile(r" *\b\d+\.\d+m?s| *\b\d+m \d\ds")
-
+MARK = b"\x1b[?9%06dh"
+"""Turns on a mode of the terminal that does not exist: changes nothing."""
 
 LOGGER = "ttasks-test-console"
 
@@ -129,6 +129,7 @@ class Terminal:
         self._reads = True
         self._closing = False
         self.raw = bytearray()
+        self._marks = 0
         self.most_below = 0
         self._thread = threading.Thread(target=self._read, name="terminal", daemon=True)
         self._thread.start()
@@ -168,11 +169,18 @@ class Terminal:
         return [line.rstrip() for line in self._screen.display[self._screen.cursor.y :]]
 
     def settle(self) -> None:
-        """Wait until everything that was written has been read."""
-        end = time.monotonic() + WAIT
-        while self._reads and self._master >= 0 and select.select([self._master], [], [], 0)[0]:
-            assert time.monotonic() < end, "it never stops"
-            time.sleep(0.001)
+        """Wait until everything that was written has been read.
+
+        It may be on its way still when there is nothing to read, so a mark follows it.
+        """
+        if not self._reads or self._master < 0:
+            return
+        with self._lock:
+            self._marks += 1
+            mark, before = MARK % self._marks, len(self.raw)
+        os.write(self.slave, mark)
+        with self._lock:
+            assert self._lock.wait_for(lambda: self.raw.find(mark, before) >= 0, WAIT), "never read"
 
     def below(self) -> list[str]:
         """The lines from the cursor on that are not blank."""

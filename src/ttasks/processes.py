@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 _DEAD = b"ZXx"
 _STOPPED = b"Tt"
+_BUSY = b"RD"
 _CLOCK_SECONDS = 2.0
 """How far two start times of a process may differ, as psutil computes them from the clock."""
 
@@ -47,6 +48,11 @@ class Row(NamedTuple):
     def is_alive(self) -> bool:
         """False for a zombie."""
         return self.state not in _DEAD
+
+    @property
+    def is_busy(self) -> bool:
+        """True if it runs, wants to run, or waits for the disk."""
+        return self.state in _BUSY
 
     @property
     def is_stopped(self) -> bool:

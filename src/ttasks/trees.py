@@ -36,7 +36,11 @@ TERM_SECONDS = 2.0
 KILL_SECONDS = 1.0
 """How long to wait for orphans after KILL."""
 
+START_SECONDS = 0.5
+"""How long to wait for a process that may be about to execute its command."""
+
 _POLL_SECONDS = 0.01
+_INIT = 1  # pid of the process that adopts orphans, if no other does
 _KERNEL_THREADS = 2  # parent of those, on Linux
 
 
@@ -100,8 +104,13 @@ class Snapshot:
             self._patience -= 1
             sync.sleep(0.0005)
             environment = system.environment(row.pid)
-        _, found, value = (b"\0" + environment).partition(f"\0{MARKER}=".encode())
-        return value.split(b"\0", 1)[0] if found else b""
+        return mark_in(environment)
+
+
+def mark_in(environment: bytes) -> bytes:
+    """The value of ``TTASKS_TASK`` in an environment; empty if there is none."""
+    _, _, value = (b"\0" + environment).partition(f"\0{MARKER}=".encode())
+    return value.split(b"\0", 1)[0]
 
 
 class Scanner:
@@ -264,6 +273,33 @@ class OrphanTree(Tree):
     def _is_marked(self, mark: bytes) -> bool:
         return any(part.partition(b".")[0] in self._ids for part in mark.split(b"/"))
 
+    def await_starts(self) -> None:
+        """Wait until no orphan is about to execute its command, but not for long.
+
+        A program that is killed while it starts a command leaves a copy of itself, which has no
+        mark until it executes the command. On a busy machine that can take a while.
+        """
+        rows = {row.pid: row for row in self._system.scan()}
+        copies = [row for row in rows.values() if _is_orphan(row, rows) and self._may_start(row)]
+        give_up = monotonic() + START_SECONDS
+        while copies and monotonic() < give_up:
+            sync.sleep(_POLL_SECONDS / 10)
+            copies = [row for row in copies if self._may_start(row)]
+
+    def _may_start(self, row: Row) -> bool:
+        """True if a process is at work, and has no mark of these tasks."""
+        now = self._system.row(row.pid)
+        if now is None or now.start != row.start or not now.is_busy or row.pid == os.getpid():
+            return False
+        environment = self._system.environment(row.pid)
+        return environment != b"?" and not self._is_marked(mark_in(environment))
+
+
+def _is_orphan(row: Row, rows: dict[int, Row]) -> bool:
+    """True if the process that started this one seems to be gone."""
+    parent = rows.get(row.parent)
+    return row.parent == _INIT or parent is None or parent.session != row.session
+
 
 def end_orphans(task_ids: Iterable[str]) -> int:
     """End every process that was started for these tasks, by any program.
@@ -279,6 +315,8 @@ def end_orphans(task_ids: Iterable[str]) -> int:
     if sys.platform == "win32":
         return end_with_psutil(wanted)
     tree = OrphanTree(wanted)
+    with contextlib.suppress(OSError):  # no descriptor is free to look with
+        tree.await_starts()
     found = len(tree.find())
     if found:
         tree.signal(signal.SIGTERM)

@@ -229,7 +229,7 @@ def test_a_part_runs_and_nothing_else(
         (["--failed", "--no-store"], 2, "--failed needs a ledger"),
         (["--resume", "--no-store"], 2, "--resume needs a ledger"),
         (["--console", "lve"], 2, "there is no console mode 'lve'; did you mean 'live'?"),
-        (["--report", "r.doc"], 2, "names no format of reports; known are .txt"),
+        (["--report", "r.doc"], 2, "is not that of a report format; known are .txt"),
         (["--report", "no/r.xml"], 2, "there is no folder 'no'"),
         (["--timeout", "0"], 2, "argument --timeout: invalid number of seconds above 0 value"),
         (["--jobs", "none"], 2, "argument -j/--jobs: invalid whole number above 0 value"),

@@ -12,6 +12,7 @@ import pytest
 
 import callkit
 from callkit import BACKENDS, make, recorded
+from commandkit import wait_until
 from ttasks import (
     RetryPolicy,
     Task,
@@ -191,7 +192,7 @@ def hanging(backend: str, folder: Any, **settings: Any) -> tuple[Task, Any]:
     if backend == "process":
         mark = folder / "ready"
         task = Task.python(callkit.hang, (str(mark),), backend="process", **settings)
-        return task, lambda: wait_for_file(mark)
+        return task, lambda: wait_until(mark.exists)
     begun = threading.Event()
 
     def wait() -> None:
@@ -205,18 +206,7 @@ def hanging(backend: str, folder: Any, **settings: Any) -> tuple[Task, Any]:
         await asyncio.sleep(600)
 
     func = wait if backend == "thread" else await_long
-    return Task.python(func, **settings), lambda: begun.wait(20)
-
-
-def wait_for_file(path: Any) -> bool:
-    from time import monotonic, sleep
-
-    give_up = monotonic() + 20
-    while not path.exists():
-        if monotonic() > give_up:
-            return False
-        sleep(0.005)
-    return True
+    return Task.python(func, **settings), lambda: wait_until(begun.is_set)
 
 
 def test_a_timeout_ends_the_attempt(backend: str, executor: TaskExecutor, tmp_path: Any) -> None:
@@ -234,7 +224,7 @@ def test_a_cancellation_ends_the_attempt(
 ) -> None:
     task, hangs = hanging(backend, tmp_path)
     future = executor.submit(task)
-    assert hangs()
+    hangs()
     assert executor.cancel(task)
     with pytest.raises(TaskCancelled):
         future.result(20)
@@ -248,7 +238,7 @@ def test_cancelling_a_graph_ends_what_runs(
     task, hangs = hanging(backend, tmp_path)
     graph.add(task)
     after = graph.add(make(backend, callkit.echo, task))
-    canceller = threading.Thread(target=lambda: hangs() and graph.cancel())
+    canceller = threading.Thread(target=lambda: (hangs(), graph.cancel()))
     canceller.start()
     graph.run(executor)
     canceller.join()
@@ -277,7 +267,7 @@ def test_cancelling_aexecute_cancels_the_task(
 
     async def main() -> None:
         waiting = asyncio.ensure_future(executor.aexecute(task))
-        assert await asyncio.to_thread(hangs)
+        await asyncio.to_thread(hangs)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

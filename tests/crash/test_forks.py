@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 PRELUDE = """
 import asyncio, os, sys, warnings
-from ttasks import *
+from ttasks import SQLiteStore, Task, TaskEventType, TaskExecutor
+from ttasks import TaskGraph, TaskRejectedError, TaskType
 
 warnings.simplefilter("ignore")  # from 3.12 on, of forks in a program with threads
 CUSTOM = TaskType("custom")

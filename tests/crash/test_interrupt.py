@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import ttasks
-from commandkit import marked, token
+from commandkit import marked, token, wait_until
 
 __all__ = ["token"]
 
@@ -30,7 +30,8 @@ SOON = 5.0
 
 PRELUDE = """
 import json, os, signal, sys, threading, time
-from ttasks import *
+from ttasks import InMemoryStore, RetryPolicy, Task, TaskEventType
+from ttasks import TaskExecutor, TaskGraph, TaskTimeoutError, TaskType
 
 CUSTOM = TaskType("custom")
 forever = threading.Event()
@@ -140,14 +141,15 @@ class Host:
     def wait_until_taken(self, number: signal.Signals) -> None:
         """Wait until a signal that was sent to it is no longer pending; Linux only."""
         status = Path(f"/proc/{self.process.pid}/status")
-        give_up = time.monotonic() + WAIT
-        while any(
-            int(line.split()[1], 16) >> (number - 1) & 1
-            for line in status.read_text().splitlines()
-            if line.startswith(("ShdPnd:", "SigPnd:"))
-        ):
-            assert time.monotonic() < give_up
-            time.sleep(0.001)
+        wait_until(
+            lambda: (
+                not any(
+                    int(line.split()[1], 16) >> (number - 1) & 1
+                    for line in status.read_text().splitlines()
+                    if line.startswith(("ShdPnd:", "SigPnd:"))
+                )
+            )
+        )
 
     def say(self, text: str) -> None:
         """Write a line to its standard input."""
@@ -229,10 +231,7 @@ def test_ctrl_c_ends_commands_with_their_trees_and_runs_a_finally_command(
         """
     )
     run.wait_for("go")
-    give_up = time.monotonic() + WAIT
-    while not ready.exists():
-        assert time.monotonic() < give_up
-        time.sleep(0.005)
+    wait_until(ready.exists)
     run.send()
     assert run.statuses() == STOPPED
     run.end_well()

@@ -13,7 +13,7 @@ from ttasks import SQLiteStore
 
 HOST = r"""
 import sys
-from ttasks import *
+from ttasks import SQLiteStore, Task, TaskExecutor, TaskGraph
 folder, kind = sys.argv[1:]
 def nest():
     log = f"{folder}/log"

@@ -33,7 +33,8 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 SCRIPT = """
 import sys
 from pathlib import Path
-from ttasks import *
+from ttasks import GraphError, SQLiteStore, Task, TaskEventType
+from ttasks import TaskExecutor, TaskGraph, TaskStatus
 from ttasks.stores.sqlite.sealing import seal
 
 def build(folder):

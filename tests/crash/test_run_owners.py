@@ -22,7 +22,7 @@ from ttasks.processes import host_name
 SCRIPT = """
 import json, os, sys, time
 from pathlib import Path
-from ttasks import *
+from ttasks import GraphError, SQLiteStore, Task, TaskExecutor, TaskGraph
 
 folder, mode = Path(sys.argv[1]), sys.argv[2]
 

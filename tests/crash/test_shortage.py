@@ -18,7 +18,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
 # In an interpreter of its own, which has imported no more than what every program imports.
 DESCRIPTORS = """
 import gc, os, resource, sys
-from ttasks import *
+from ttasks import SQLiteStore, StoreError, Task, TaskCancelled, TaskExecutionError
+from ttasks import TaskExecutor, TaskGraph, TaskType
 
 def one():
     return 1
@@ -120,7 +121,8 @@ else:
 
 THREADS = """
 import sys, threading
-from ttasks import *
+from ttasks import SQLiteStore, StoreError, Task, TaskCancelled, TaskExecutionError
+from ttasks import TaskExecutor, TaskGraph, TaskType
 
 CUSTOM = TaskType("custom")
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 SCRIPT = """
 import os, re, subprocess, sys, threading, time
 from pathlib import Path
-from ttasks import *
+from ttasks import SQLiteStore, Task, TaskExecutor, TaskGraph
 
 def leave(folder):
     if os.fork():

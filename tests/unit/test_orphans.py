@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 
 HOST = """
 import sys
-from ttasks import *
+from ttasks import Task, TaskExecutor
 task = Task.bash(sys.argv[1])
 print(task.id, flush=True)
 TaskExecutor().execute(task)
@@ -143,3 +143,53 @@ def test_no_ids_look_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "SIGTERM", None)
     monkeypatch.setattr(trees, "this_system", None)
     assert end_orphans([]) == 0
+
+
+class Starting:
+    """A copy of a killed program, which executes its command when it is looked at once more."""
+
+    copy = Row(2_000_101, 1, 7, 7, b"R", 50)
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def environment(self, pid: int) -> bytes:
+        self.looks -= 1
+        return b"A=1\0" if self.looks >= 0 else b"A=1\0TTASKS_TASK=one.11\0"
+
+    def tree(self) -> OrphanTree:
+        rows = {self.copy.pid: self.copy}
+        system = System(lambda: list(rows.values()), rows.get, self.environment)
+        return OrphanTree(frozenset({"one"}), Scanner(system, everyone=True))
+
+
+def test_a_copy_of_the_killed_program_is_waited_for_until_it_is_the_command() -> None:
+    tree = Starting(looks=3).tree()
+    tree.await_starts()
+    assert [member.pid for member in tree.find()] == [Starting.copy.pid]
+
+
+def test_an_orphan_that_is_only_busy_is_not_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trees, "START_SECONDS", 0.01)
+    tree = Starting(looks=10**9).tree()
+    tree.await_starts()
+    assert tree.find() == []
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        Row(2_000_101, 1, 7, 7, b"S", 50),  # it waits for something
+        Row(2_000_101, 5, 7, 7, b"R", 50),  # its parent lives
+    ],
+)
+def test_other_processes_are_not_waited_for(copy: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pause(seconds: float) -> None:
+        raise AssertionError("waited")
+
+    monkeypatch.setattr(trees.sync, "sleep", pause)
+    rows = {item.pid: item for item in (copy, Row(5, 1, 7, 7, b"S", 40))}
+    system = System(lambda: list(rows.values()), rows.get, lambda pid: b"A=1\0")
+    OrphanTree(frozenset({"one"}), Scanner(system, everyone=True)).await_starts()

@@ -50,8 +50,8 @@ class Backend(Protocol):
     """A place where handlers run. Implementations are thread-safe.
 
     Attributes:
-        kills: a job that is cancelled or times out ends by itself within a bounded time. The
-            engine leaves behind a job of any other backend that does not end.
+        kills: a job that is cancelled or times out ends by itself within a bounded time. If this is
+            false, the engine leaves behind jobs that do not end.
         frees_worker: ``start`` returns at once, and the job ends on another thread.
     """
 

@@ -44,7 +44,7 @@ def bound(context: TaskContext) -> tuple[Callable[..., Any], tuple[Any, ...], di
             f"Task {context.title!r} has no function to call, its payload is a "
             f"{type(call).__name__}; make Python tasks with Task.python(func, args) or @task. A "
             "ledger keeps only calls of functions that can be imported, with arguments that it can "
-            "hold: make any other task anew",
+            "hold: make any other task again from code",
             context.id,
         )
     args, kwargs = call.bind(partial(_value, context))

@@ -19,7 +19,7 @@ from ttasks.errors import TaskExecutionError
 from ttasks.forks import watched
 
 LOOK_SECONDS = 1.0
-"""How often to look whether the program's loop has been closed: nothing else tells of that."""
+"""How often to check whether the program's loop was closed, since nothing reports that."""
 
 
 def is_running_here(loop: asyncio.AbstractEventLoop) -> bool:

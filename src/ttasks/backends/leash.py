@@ -1,8 +1,8 @@
-"""How processes end with the one that they belong to, whatever they are doing; Linux only.
+"""Leash: processes end with their owner, whatever they are doing; Linux only.
 
-A thread that waits for the end of a parent cannot act while somebody holds the interpreter lock, as
-a long regular expression does. The kernel can: it sends a signal of our choice when the other end
-of a pipe is closed. (PR_SET_PDEATHSIG would act on the end of the parent's *thread*.)
+A thread that waits for the end of a parent cannot act while another one holds the interpreter lock,
+as a long regular expression does. The kernel can: it sends a signal of our choice when the other
+end of a pipe is closed. (PR_SET_PDEATHSIG would act on the end of the parent's *thread*.)
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Leash:
         os.register_at_fork(after_in_child=self._follow)
 
     def _follow(self) -> None:
-        """Let a new process follow; called in it."""
+        """Add this process; called in a new child."""
         if self._write >= 0:  # later generations have closed it
             os.close(self._write)
             self._write = -1

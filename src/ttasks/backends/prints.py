@@ -1,8 +1,8 @@
-"""What Python tasks print, as their output, for those that ask for it.
+"""Prints: what Python tasks print becomes their output, if they ask for it.
 
-``sys.stdout`` and ``sys.stderr`` are of the whole process, so while such a task runs a router
-stands in place of each. A context variable says whose text it is: that of a captured task goes to
-its context, and all other text goes on to the stream.
+``sys.stdout`` and ``sys.stderr`` belong to the whole process, so a router replaces each while such
+a task runs. A context variable says whose text it is: text of a captured task goes to its context,
+and all other text goes on to the stream.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class _Prints:
 
 
 class _Router:
-    """Stands in place of ``sys.stdout`` or ``sys.stderr``; but for writing it is that stream."""
+    """Replaces ``sys.stdout`` or ``sys.stderr``; except for writing, it acts as that stream."""
 
     def __init__(self, name: str, stream: Any) -> None:
         self.__dict__["router_name"] = name

@@ -1,4 +1,4 @@
-"""Board: what is known of the tasks, from events; pure, and used by one thread."""
+"""Board: what events say about the tasks; pure, and used by one thread."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Row:
     Attributes:
         name: its title, in a nested graph after the titles around it; clean, one line.
         section: the run that it belongs to.
-        key, title, after, groups, required, is_finally: see `Planned`; of a task without a graph
-            they have nothing to say.
+        key, title, after, groups, required, is_finally: see `Planned`; without meaning for a task
+            without a graph.
         since: when its attempt started.
         retry_at: when the next attempt is due; None if none is.
         status, attempt, error, percent, message: of the latest event that told them.
@@ -144,7 +144,7 @@ class Section:
 
 
 class Board:
-    """All tasks that were heard of.
+    """All tasks that events have named.
 
     Attributes:
         rows: by id of the task.
@@ -165,7 +165,7 @@ class Board:
     def begin(
         self, head: RunFacts, planned: Iterable[Planned], moment: datetime, now: float
     ) -> Section:
-        """Learn of the run of a graph when it begins; what has ended since is told by events.
+        """Add the run of a graph when it begins; later changes come as events.
 
         Args:
             head: its facts, without those of tasks.
@@ -218,7 +218,7 @@ class Board:
         return section
 
     def forget(self, section: Section) -> None:
-        """Forget a run that has ended, so that a console can be open for ever."""
+        """Forget a run that has ended, so that memory does not grow."""
         for rows in (self.rows, self.waiting, self.running):
             for task_id in [key for key, row in rows.items() if row.section is section]:
                 del rows[task_id]
@@ -228,9 +228,9 @@ class Board:
             self.current = next(iter(self.sections.values()), None)
 
     def forget_alone(self, row: Row) -> None:
-        """Forget a task without a graph that has ended well, for nothing asks for it any more.
+        """Forget a task without a graph that has ended well.
 
-        One that has not is in the summary; if it is run again, it is the same row.
+        Others are kept for the summary. If one of them runs again, it has the same row.
         """
         if row.section.run_id == "" and row.status.is_sink and not row.status.is_bad:
             self.rows.pop(row.task_id, None)

@@ -1,4 +1,4 @@
-"""Forecast: how long a run will still take, from how long its tasks took before."""
+"""Forecast: estimates the time left of a run from earlier durations of its tasks."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Forecast:
     """Estimates the time left, from the medians of earlier runs. Used by one thread.
 
     The estimate is the larger of two bounds: the work that is left over all workers, and the
-    longest path through what is left. A task without a median counts nothing, and there is no
-    estimate while more than half of the tasks have none.
+    longest path through what is left. A task without a median counts as zero. There is no estimate
+    if more than half of the tasks have none.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Forecast:
         self._path = dict(zip(rows, paths, strict=True))
 
     def left(self, board: Board, section: Section, now: float) -> float | None:
-        """Seconds that the run will still take; None if nobody knows."""
+        """Estimated seconds until the end of the run; None without an estimate."""
         if not self._usual or section.stopped:
             return None
         work = sum([self._usual.get(task_id, 0.0) for task_id in board.waiting])
@@ -66,7 +66,7 @@ class Forecast:
 def medians(store: Store | None, head: RunFacts, rows: Mapping[str, Row]) -> dict[str, float]:
     """Seconds that the tasks of a run took in the latest runs of its graph, by their id.
 
-    Whatever goes wrong with the store, there is just no estimate.
+    If the store raises an error, there is no estimate.
 
     Args:
         store: with runs, or else there is no estimate.

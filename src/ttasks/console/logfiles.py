@@ -48,12 +48,12 @@ class Names:
 class LogFiles:
     """Writes ``folder/<run>/<task>.<attempt>.log`` for every attempt that prints or fails.
 
-    A subscriber. It writes on the thread that reads the output, so that nothing is ever left out.
-    No file stays open, for thousands of tasks may run at once. If the disk fails, it gives up and
+    A subscriber. It writes on the thread that reads the output, so that nothing is left out. No
+    file stays open, because thousands of tasks may run at once. If writing fails, it stops and
     keeps the error. Thread-safe.
 
     Attributes:
-        error: why nothing is written any more; None while all is well.
+        error: why it stopped; None if it has not.
     """
 
     TYPES = (TaskEventType.OUTPUT, TaskEventType.FAILED)

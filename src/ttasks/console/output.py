@@ -1,4 +1,4 @@
-"""Output of tasks on its way: whole lines, the last of them, and what has to wait for its turn."""
+"""Output of tasks: whole lines, the last lines, and lines that wait for their turn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import IO
 
 TAIL_LINES = 40
 LONGEST_LINE = 256 * 1024
-"""Characters after which a line is taken for whole, so that one without an end needs no memory."""
+"""The length at which an unfinished line counts as whole, which bounds memory."""
 
 _IN_MEMORY = 64 * 1024  # characters of one task
 _IN_MEMORY_TOGETHER = 16 * 1024 * 1024
@@ -135,7 +135,7 @@ class Shelf:
         for text in in_memory:
             yield text[:-1].split("\n")
         if lost:
-            yield [f"({lost:,} lines are missing here: there was no room on the disk for them)"]
+            yield [f"({lost:,} lines are missing here: the disk was full)"]
         if self._file is not None and not self._on_disk and not self._being_read:
             self._file.truncate(0)
             self._end = 0

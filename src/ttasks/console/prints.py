@@ -15,10 +15,9 @@ from ttasks.model.context import TaskContext, current_context
 class Prints:
     """In place of ``sys.stdout`` or ``sys.stderr``, gives whole lines to a console.
 
-    So they neither hit a footer nor tear a line of a task apart. Lines that a task prints in this
-    process are known as its own, and without secrets. Thread-safe; what a thread prints is not
-    mixed with what others do. In a forked child, and for whoever has kept it after its removal, it
-    writes to the file that it stands for.
+    So they neither disturb a footer nor split a line of a task. Lines that a task prints in this
+    process are attributed to it, without secrets. Thread-safe; the lines of threads are not mixed.
+    In a forked child, and after its removal, it writes to the file that it stands for.
 
     Attributes:
         original: the file that it stands for.

@@ -1,4 +1,4 @@
-"""Screen: writes bytes to a place that may be slow, stop reading or go away."""
+"""Screen: writes bytes to a reader that may be slow, stop or go away."""
 
 from __future__ import annotations
 

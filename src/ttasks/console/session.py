@@ -130,8 +130,7 @@ class Console:
     def close(self) -> None:
         """Show what is left and the last lines, and let go of everything. Idempotent.
 
-        It returns when all is written, or two seconds after the reader took something for the
-        last time.
+        It returns when everything is written, or when the reader has taken nothing for two seconds.
         """
         ends, self._ends = self._ends, []
         for end in ends:
@@ -160,29 +159,28 @@ def console(
     file: TextIO | None = None,
     rerun: Rerun | None = None,
 ) -> Console:
-    """Show what an executor does, for the length of a ``with`` block.
+    """Show what an executor does during a ``with`` block.
 
-    Tasks never wait for it: it draws on a thread of its own. A reader that is too slow, blocks or
-    goes away costs a run nothing. Meanwhile lines that the program prints to the same file take
-    the same way, so that they stay whole.
+    Tasks never wait for it: it draws on a thread of its own. A reader that is slow, blocks or goes
+    away does not delay a run. Lines that the program prints to the same file go through the
+    console, so that they stay whole.
 
     Args:
-        executor: whatever it runs is shown.
+        executor: everything that it runs is shown.
         mode: "live" (needs the extra ``rich``; without a terminal it is "plain"), "plain" (a line
-            per change, and the output of what failed), "stream" (each line at once, after the name
+            per change, and the output of failed tasks), "stream" (each line at once, after the name
             of its task), "grouped" (the output of a task when it ends), "keep-order" (one task
             live, the others in turn), "quiet" (failures and the last line), "jsonl" (a JSON object
             per event); "github", "gitlab", "azure", "buildkite" or "teamcity" for the form of a CI
-            system; or "auto": that of the CI system that it runs on, "live" on a terminal, else
-            "plain".
-        logs: a folder: the whole output of every attempt goes to ``<run>/<task>.<attempt>.log`` in
-            it, whatever is shown. None writes none.
+            system; or "auto": the form of the CI system, "live" on a terminal, else "plain".
+        logs: a folder for the whole output of every attempt, as ``<run>/<task>.<attempt>.log``, in
+            every mode. None means no log files.
         color: whether to use colours; None decides by NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE and
             whether ``file`` is a terminal.
-        file: where to write text; None means ``sys.stdout``, and if that is None, too, nothing is
-            shown. What it cannot encode becomes ``?``.
-        rerun: called with a task that failed, gives the command that runs it again, or None. Left
-            out, it is the command of Bash and PowerShell tasks.
+        file: where to write text; None means ``sys.stdout``. If that is None, too, nothing is
+            shown. Characters that the file cannot encode become ``?``.
+        rerun: called with a task that failed; returns the command that runs it again, or None. By
+            default, the command of Bash and PowerShell tasks.
 
     Returns:
         The console, to be used in a ``with`` statement.

@@ -1,4 +1,4 @@
-"""Views: what each mode shows of what happens. The other modes are in files of their own."""
+"""Views: what each mode shows. The other modes are in files of their own."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class View:
         """Nothing more is printed: close what is open."""
 
     def footer(self, columns: int, rows: int, now: float) -> list[str]:
-        """Lines to be shown below all others, each shorter than ``columns``; see `Live`."""
+        """The lines of the footer, each shorter than ``columns``; see `Live`."""
         return []
 
     # For those who show output

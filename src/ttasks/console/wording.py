@@ -1,4 +1,4 @@
-"""Wording: the lines that people read, made from rows and sections; pure."""
+"""Wording: makes the lines that people read from rows and sections; pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ttasks.model.result import TaskResult
 
 Rerun = Callable[[Task], str | None]
-"""Gives the command that runs a task again; None if there is none."""
+"""Returns the command that runs a task again, or None."""
 
 _NOTES = {
     TaskEventType.PERSISTENCE_FAILED: "could not be saved",
@@ -207,7 +207,7 @@ class Wording:
         return self.style.paint(
             self.style.tell(
                 f"  … {count(row.missed, 'line')} of {row.name} not shown: "
-                "they came faster than they could be written"
+                "they came faster than the console could write them"
             ),
             "yellow",
         )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 QUEUE_LIMIT = 64 * 1024 * 1024
-"""Characters of output that may wait to be written; what comes beyond them is not shown."""
+"""Characters of output that may wait to be written; further output is not shown."""
 
 PATIENCE = 2.0
 """Seconds that the end of a console waits for a reader that takes nothing."""
@@ -47,16 +47,15 @@ class Printed:
 class Writer:
     """Takes events from any thread, and draws and writes on a thread of its own.
 
-    Taking never waits. What is not output is never dropped; output is, once ``QUEUE_LIMIT`` of it
-    waits for a reader that is too slow, and the view says how many lines. The thread looks at the
-    queue twenty times a second, so that no task has to wake it.
+    Taking never waits. Once ``QUEUE_LIMIT`` characters of output wait for a slow reader, further
+    output is dropped, and the view says how many lines. Other events are never dropped. The thread
+    looks at the queue twenty times a second, so that no task has to wake it.
 
-    With a footer, the cursor always stands at its beginning. So the next drawing erases all of it,
-    whatever became of the width of the window meanwhile, and a program that dies leaves its shell
-    there.
+    The cursor always stands at the beginning of the footer. So the next drawing erases all of it,
+    even if the width of the window has changed, and the shell continues there if the program dies.
 
-    A mistake in a view costs what it was about to show, and nothing else: the first one is told on
-    ``sys.stderr``, and the thread goes on.
+    If a view raises an exception, only what it was about to show is lost. The first exception is
+    printed on ``sys.stderr``, and the thread goes on.
     """
 
     def __init__(
@@ -153,7 +152,7 @@ class Writer:
             self._tell(error)
 
     def _tell(self, error: BaseException) -> None:
-        """Tell of the first mistake."""
+        """Print the first error."""
         if self._has_told:
             return
         self._has_told = True

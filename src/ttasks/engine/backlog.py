@@ -18,7 +18,7 @@ Save = Callable[[], object]
 
 
 class Backlog:
-    """Calls that have failed, by what they are about, to be made again in their order. Thread-safe.
+    """Calls that have failed, by task or graph, to be repeated in their order. Thread-safe.
 
     Its lock protects all fields; it is not held while calls are made or events published.
 
@@ -47,7 +47,7 @@ class Backlog:
     def catch_up(self, key: str | None = None, *, at_once: bool = False) -> None:
         """Make the calls again, those of ``key`` first.
 
-        What fails again stays. The others are then tried less and less often, but at least at every
+        A call that fails again is kept. The others are then tried less often, but at least at every
         64th call of this method, or ``at_once``.
 
         Raises:

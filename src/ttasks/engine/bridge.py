@@ -24,7 +24,7 @@ Awaiting = Callable[[Task], AbstractContextManager[None]]
 
 
 class TaskFuture(Future[TaskResult[R_co]]):
-    """The result of a submitted task, as a future of `concurrent.futures` that can be awaited.
+    """The result of a submitted task: a `concurrent.futures.Future` that can be awaited.
 
     It raises what ``execute`` would raise. Thread-safe.
 
@@ -105,8 +105,8 @@ class Promise:
 async def wait_submitted(future: Future[T], cancel: Callable[[], object]) -> T:
     """Await a future of another thread; if cancelled, cancel the work and wait for its end.
 
-    The exception of the future is raised as it is. ``asyncio.wrap_future`` would take some for
-    others, and on Python 3.11 a StopIteration would make it wait for ever.
+    The exception of the future is raised unchanged. ``asyncio.wrap_future`` replaces some
+    exceptions, and on Python 3.11 it waits for ever if there is a StopIteration.
     """
     import asyncio
 

@@ -282,7 +282,7 @@ class GraphHistory(History):
         return self._gathered(head, [self._node(at, node) for at, node in enumerate(self._nodes)])
 
     def planned(self) -> list[Planned]:
-        """What is to run, in insertion order; a tenth of the work of `facts`."""
+        """What is to run, in insertion order; much cheaper than `facts`."""
         shown = self._services.recorder.shown
         return [
             Planned(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ttasks.model.store import Store
     from ttasks.model.task import Task
 
-INTERRUPTED = "Task was interrupted: whoever ran it is gone"
+INTERRUPTED = "Task was interrupted: its process is gone"
 
 
 def check_not_running(graph: TaskGraph, store: Store, *, mine: bool) -> list[Task]:

@@ -16,8 +16,8 @@ class _Wait(NamedTuple):
 class KeyWaits:
     """Runs that wait until others give back their keys. Thread-safe.
 
-    It needs no lock: an entry is set and removed, and all are copied, each in one operation of the
-    dict. Whoever waits looks again and again, so nobody misses an entry for long.
+    It needs no lock: setting, removing and copying entries are single operations of the dict.
+    Waiting runs poll, so none misses an entry for long.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class KeyWaits:
     def begin(self, run_id: str, outer: Collection[str], holder: str) -> bool:
         """Note that a run waits, or still does; False if it would wait for itself.
 
-        Of the runs that wait for each other in a circle the last is told.
+        If runs wait for each other in a circle, the one that began to wait last gets False.
 
         Args:
             run_id: the run.

@@ -1,4 +1,4 @@
-"""Pace: whether tasks are over so quickly that one worker gets on better alone."""
+"""Pace: whether tasks are so quick that one worker does better alone."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ STREAK = 16
 """Quick tasks in a row until one worker goes on alone."""
 
 LOOK_SECONDS = 0.005
-"""How often the supervisor looks whether that worker gets on."""
+"""How often the supervisor checks whether that worker makes progress."""
 
 
 class Pace:
     """Lets one worker, the runner, go on alone while every task is quick.
 
-    Threads help while something waits. Where nothing does, they only pass the interpreter lock to
-    each other, and that takes longer than such a task. So the other workers rest after a streak of
-    quick tasks. Two tasks in a row that are not quick end that as soon as they end; the supervisor
-    notices one that does not end (``is_stuck``).
+    Threads help while tasks wait. Otherwise they only pass the interpreter lock to each other,
+    which takes longer than a quick task. So the other workers rest after a streak of quick tasks.
+    Two slow tasks in a row wake them again; the supervisor notices a task that does not end
+    (``is_stuck``).
 
     The lock of the scheduler protects it: call every method with it held. Workers are known by
     their slots.

@@ -41,8 +41,8 @@ class Run:
         assignment: what to do.
         requests: requests to stop the run, which the supervisor carries out.
         follows: tokens that stop the run when they are cancelled.
-        on_stop: called by the supervisor, with the message, when the run is stopped, and again if
-            it is killed.
+        on_stop: called by the supervisor with the message when the run is stopped, and again if it
+            is killed.
         asked: called by the supervisor now and then; True if another process has asked to stop the
             run. None means that no other can.
 
@@ -112,7 +112,7 @@ class Run:
 
     def register(self) -> None:
         """Hear of stops and of free places from now on; comes before the first worker."""
-        # First: a stop may come at once, and have a worker started.
+        # First, because a stop may come at once and start a worker.
         self._scheduler.add_run(self._dispatch)
         self._unfollow = [self._token.follow(token) for token in self._follows]
         self._unfollow.append(self._token.add_callback(self._on_token))

@@ -49,7 +49,7 @@ class RunRecord:
         wait: Callable[[], None] | None,
         tokens: Sequence[CancelToken] = (),
     ) -> None:
-        """Begin the entry; of all graphs of a key only one is run at a time.
+        """Begin the entry; only one graph with a key runs at a time.
 
         Args:
             requests: of the run; a request to stop ends the wait.
@@ -131,11 +131,11 @@ class RunRecord:
         )
         if is_circle:
             return (
-                f"{text}, and that waits for the end of a run which this one is part of; both "
+                f"{text}, which waits for a run that this one is part of; both "
                 "would wait for ever, so do not run graphs of these keys inside of each other"
             )
         if any(run.graph_key == head.graph_key for run in self._outer_runs()):
-            return f"{text}, and this run is part of that; give it another key"
+            return f"{text}, which this run is part of; give it another key"
         if holder.is_certain:
             return f"{text}; wait for its end, or run this graph with wait=True"
         return (
@@ -150,7 +150,7 @@ class RunRecord:
         return None if look is None else partial(_is_true, partial(look, self._run))
 
     def describe(self, before: frozenset[int], reasons: dict[int, Reason]) -> None:
-        """Add what had ended before, and why the rest was not taken over."""
+        """Add which tasks had ended before, and why the others were not reused."""
         if self._log is not None:
             try:
                 self._log.describe(self._run, before, reasons)

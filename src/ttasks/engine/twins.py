@@ -3,8 +3,8 @@
     first ── claim ── runs ── ends ─→ SUCCEEDED: the others take over its result
     other ── wait ──────────────────→ anything else: the next one claims
 
-Tasks of runs that are part of no attempt are twins over all runs of their executor. Those of a run
-in a handler are so within that run only: the handler may itself be what they would wait for.
+Tasks of outermost runs are twins across all runs of their executor. Tasks of a run in a handler are
+twins only within that run: they might otherwise wait for the handler itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Key = tuple[object, str]
 
 
 class Claims:
-    """Which fingerprints are being worked at, and who waits for that. Thread-safe.
+    """The fingerprints of running tasks, and who waits for them. Thread-safe.
 
     Its lock owns its fields; callbacks are called without it.
 

@@ -118,14 +118,14 @@ _MEANT = {
     "mode": "backend",
     "cache": "reuse",
 }
-"""What other libraries call a setting, or people do."""
+"""Other common names of settings."""
 
 FUNCTION_SETTINGS = frozenset(ATTRIBUTES) - {"payload", "type"} | {"backend", "capture_print"}
-"""What the tasks of a function can be given."""
+"""The settings of the tasks of a function."""
 
 
 def meant_by(name: str, *, cutoff: float = 0.6) -> list[str]:
-    """The settings of a function's tasks that a wrong name may stand for."""
+    """Settings of a function's tasks that a wrong name may mean."""
     if name in _MEANT:
         return [_MEANT[name]]
     return near(name, FUNCTION_SETTINGS, cutoff=cutoff)

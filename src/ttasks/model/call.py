@@ -30,17 +30,17 @@ class Reference:
 
 
 class Standin:
-    """What stands among the arguments of a call for something else."""
+    """A stand-in among the arguments of a call."""
 
     __slots__ = ()
 
     def resolve(self) -> Any:
-        """What it stands for; asked when the call is made."""
+        """Return what it stands for; called when the call is made."""
         raise NotImplementedError
 
 
 class Literal(Standin):
-    """Stands for a value that is passed as it is, whatever tasks it holds."""
+    """Stands for a value that is passed unchanged, even if it contains tasks."""
 
     __slots__ = ("_value",)
 
@@ -56,7 +56,7 @@ class Literal(Standin):
 
 
 def literal(value: T) -> T:
-    """Pass a task, or what holds tasks, to a function as it is.
+    """Pass a task, or an object that contains tasks, to a function unchanged.
 
     Among the arguments of a Python task other tasks stand for their values and become
     dependencies; those in ``literal(...)`` do not. A task with such an argument has no fingerprint.
@@ -98,8 +98,8 @@ class Call:
         capture_print: what the function prints becomes output of the task.
 
     Attributes:
-        is_placed: somebody named the backend, or the function leaves no choice; otherwise the
-            executor may choose another.
+        is_placed: the backend was named, or the function allows only one; otherwise the executor
+            may choose another.
 
     Raises:
         TypeError: the function cannot be called, or not with these arguments.

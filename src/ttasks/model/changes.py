@@ -1,4 +1,4 @@
-"""Changes: what makes a task other work than an earlier one."""
+"""Changes: how the work of a task differs from that of an earlier one."""
 
 from __future__ import annotations
 

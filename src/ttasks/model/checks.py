@@ -27,9 +27,9 @@ def _brief(value: object) -> str:
 
 
 def near(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
-    """Up to three of the known names that are like this one, the nearest first.
+    """Up to three known names that are similar, the nearest first.
 
-    ``cutoff`` says how like, from 0.0 to 1.0.
+    ``cutoff`` is the least similarity, from 0.0 to 1.0.
     """
     from difflib import get_close_matches  # imports re
 

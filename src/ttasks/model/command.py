@@ -21,7 +21,7 @@ def command_options(**options: Any) -> dict[str, Any]:
 
     Args:
         options: any of ``cwd`` (str or PathLike), ``env`` (mapping of str to str, or None to
-            remove the name), ``env_from`` (names of variables that the process which runs the
+            remove the name), ``env_from`` (names of variables that the process that runs the
             command must have), ``stdin`` (str or bytes), ``strict`` (bool), ``output_limit`` (bytes
             per stream, at least 2), ``grace`` (seconds, at least 0); None is the default of all
             but ``strict`` and ``grace``.

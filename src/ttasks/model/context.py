@@ -55,19 +55,19 @@ class TaskContext:
 
     Thread-safe: a handler may hand it to threads of its own.
 
-    The executor makes them. One made by hand serves tests of handlers (see also
-    `ttasks.testing.make_context`) and handlers that call another one. If it is made in a handler,
-    it is cancelled with that one, and what it reports is reported there.
+    The executor makes contexts. Make one yourself to test a handler (see also
+    `ttasks.testing.make_context`), or in a handler to call another one. A context that is made in a
+    handler is cancelled with the handler's own, and passes its reports on to that.
 
     Args:
         task: the task.
-        upstream: its direct dependencies: a mapping from id to task, or tasks.
-        reporter: takes progress and output; None means that of the handler around it, or nobody.
-        cancel_token: the signal to stop; None means that of the handler around it, or a new one.
+        upstream: its direct dependencies: a mapping from id to task, or an iterable of tasks.
+        reporter: takes progress and output; None means that of the calling handler, or none.
+        cancel_token: the signal to stop; None means that of the calling handler, or a new one.
         attempt: number of the attempt, from 1.
         deadline: when it times out, by ``clock``; None means after the task's timeout, if any.
-        redactor: hides secrets in text; None means that of the handler around it, or nothing.
-        clock: what ``remaining`` and ``wait_cancelled`` go by.
+        redactor: hides secrets in text; None means that of the calling handler, or none.
+        clock: the clock of ``remaining`` and ``wait_cancelled``.
         usual_timeout: seconds for a task without a timeout; None means no limit.
         progress_emitter: called with percent and message at each ``emit_progress``, in place of the
             reporter.

@@ -42,7 +42,7 @@ STARTED = TaskEventType.STARTED  # see `ttasks.model.status`
 RUN_EVENTS = frozenset(
     {TaskEventType.RUN_STARTED, TaskEventType.RUN_STOPPING, TaskEventType.RUN_ENDED}
 )
-"""Those that are of no task."""
+"""The events of runs, which have no task."""
 
 EVENT_OF_STATUS = {
     TaskStatus.RUNNING: TaskEventType.STARTED,
@@ -64,9 +64,9 @@ class TaskEvent:
     (it took over the result of an equal task).
     The first event of the run of a graph is RUN_STARTED, the last is RUN_ENDED. RUN_STOPPING comes
     between them when it is cancelled, interrupted or out of time, or stops because of
-    ``fail_fast``, and again if it is killed. They are of no task: ``task`` is None and ``task_id``
-    is empty. Only subscribers that name these types get them. A task that is executed or submitted
-    alone has a run, too, but its own events say when that begins and ends.
+    ``fail_fast``, and again if it is killed. They have no task: ``task`` is None and ``task_id`` is
+    empty. Only subscribers that name these types receive them. A task that is executed or submitted
+    alone has a run without such events.
 
     PERSISTENCE_FAILED comes just before the event whose row could not be written, CIRCUIT_OPENED
     and CIRCUIT_CLOSED just before the end of the attempt that changed the circuit breaker of its
@@ -74,12 +74,12 @@ class TaskEvent:
 
     Attributes:
         type: what happened.
-        task_id, task: the task itself, live; ``status`` below is the one it had then. Of a run ""
-            and None.
+        task_id, task: the live task; ``status`` below is its status at the event. For a run, "" and
+            None.
         timestamp: aware UTC.
-        previous_status, status: before and after; equal where the event is no transition. What
-            follows a FAILED attempt comes from FAILED, although the task is PENDING in between. A
-            run goes from PENDING to RUNNING, and ends as SUCCEEDED, FAILED or CANCELLED.
+        previous_status, status: before and after; equal if the event is not a transition. After a
+            FAILED attempt the next event comes from FAILED, although the task is PENDING in
+            between. A run goes from PENDING to RUNNING, and ends as SUCCEEDED, FAILED or CANCELLED.
         error: message of a stop, a failure, cancellation, failed write or change of a circuit, or
             why the task is BLOCKED or SKIPPED; else None.
         attempt: number of the attempt, from 1; 0 if the task never started.
@@ -88,8 +88,8 @@ class TaskEvent:
         progress_message: text, or None.
         output_stream: "stdout" or "stderr" on OUTPUT, else None.
         output_chunk: text on OUTPUT, at most 64 KiB, else None.
-        run: the run that the event is part of; None if it is part of none, as when a task that
-            waits is cancelled by `TaskExecutor.cancel`.
+        run: the run that the event is part of; None without one, for example when
+            `TaskExecutor.cancel` cancels a waiting task.
     """
 
     type: TaskEventType
@@ -113,9 +113,10 @@ class TaskEvent:
         return None if self.run is None else self.run.id
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as values that JSON can hold, with the same keys for every kind of event.
+        """Return all of it as JSON values, with the same keys for every kind of event.
 
-        The task is there by ``task_id``, ``title`` and ``task_type``, the last two None for a run.
+        The task is given as ``task_id``, ``title`` and ``task_type``; the last two are None for a
+        run.
         The time is in ISO 8601.
 
         Example:

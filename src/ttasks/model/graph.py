@@ -79,7 +79,7 @@ class TaskGraph:
 
     Args:
         title: name for people.
-        key: stable name over several runs of a script, kept in the ledger.
+        key: a name that stays the same over several runs of a script; kept in the ledger.
 
     Attributes:
         id: uuid4 as str.
@@ -291,7 +291,7 @@ class TaskGraph:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
             raise GraphError(
                 f"Task {task.title!r} cannot be removed, because {others[0]!r}{more} depends on "
-                "it; remove that first, or set its dependencies anew"
+                "it; remove that first, or add it again with other dependencies"
             )
         self._change()
         del self._nodes[task.id]
@@ -331,7 +331,8 @@ class TaskGraph:
         """The task with this key; or else with this title; or else with this id.
 
         Raises:
-            GraphError: there is none (the message names near ones), or several have this title.
+            GraphError: there is none (the message suggests similar names), or several have this
+                title.
         """
         check_str("name", name)
         names = Names(self)
@@ -340,7 +341,7 @@ class TaskGraph:
             return found[0]
         title = f"Graph {self.title!r}" if self.title else "The graph"
         if found:
-            raise GraphError(f"{title} has {len(found)} tasks that are called {name!r}")
+            raise GraphError(f"{title} has {len(found)} tasks called {name!r}")
         raise GraphError(f"{title} has no task {name!r}{did_you_mean(names.near(name))}")
 
     def ordered(self) -> list[Task]:
@@ -355,8 +356,7 @@ class TaskGraph:
     def nodes(self) -> list[Node]:
         """Each task with its edges and flags, in insertion order; for implementers of stores.
 
-        Raises as ``validate`` for a dependency that is named and not found, as all that looks at
-        edges does.
+        Raises like ``validate`` if a dependency that is given by name is not found.
         """
         self._complete = None  # titles and keys may have changed
         return list(self._all().values())
@@ -498,8 +498,8 @@ class TaskGraph:
         """Return if ``ok``.
 
         Raises:
-            GraphFailedError: it lists every required task that did not succeed with its error. It
-                is raised from what the first task that failed has raised.
+            GraphFailedError: it lists every required task that did not succeed, with its error. Its
+                cause is the exception of the first task that failed.
         """
         if self.ok:
             return
@@ -575,8 +575,8 @@ class TaskGraph:
 
         Tasks that SUCCEEDED before satisfy their dependents and do not run again; FAILED, BLOCKED
         and SKIPPED ones are tried again. Failures of tasks do not raise: look at ``ok`` or call
-        ``raise_for_failure``. Blocks; may be called from any thread, also from a handler. A task
-        that another run begins meanwhile is not run here: what becomes of it there counts.
+        ``raise_for_failure``. Blocks; may be called from any thread, also from a handler. If
+        another run has begun a task of the graph, this run waits for it and uses its outcome.
 
         Args:
             executor: whose handlers, store and subscribers to use.
@@ -590,11 +590,11 @@ class TaskGraph:
             limits: group name or TaskType to how many tasks of it this run may have running at
                 once, at least 1, beside the limits of the executor.
             handle_sigterm: treat SIGTERM like Ctrl-C, and SIGHUP (a closed terminal) too unless the
-                program ignores it; works in the main thread only. Without it they end the
+                program ignores it; works in the main thread only. Without it these signals end the
                 program at once: its commands go on, and no finally task runs.
-            resume: take over what the latest run of a graph with the same ``key`` has finished,
-                by the executor's store: tasks of the same key (or unique title) and fingerprint
-                that SUCCEEDED, downstream of nothing that has changed.
+            resume: reuse results of the latest graph with the same ``key`` in the executor's store:
+                those of tasks with the same key (or unique title) and fingerprint that SUCCEEDED,
+                if everything upstream of them is reused as well.
             wait: wait while another run has the graph's ``key``, in this process or in another one
                 with the same ledger; otherwise that is an error.
 
@@ -603,8 +603,8 @@ class TaskGraph:
 
         Raises:
             GraphError: the graph is not valid, a run of it or (without ``wait``) of another graph
-                of its key is active, or one of its tasks is running elsewhere. Nothing has started
-                and the store is as it was.
+                with its key is active, or one of its tasks is running elsewhere. Nothing has
+                started, and the store is unchanged.
             TypeError, ValueError: an argument is wrong.
             KeyboardInterrupt: Ctrl-C in the main thread, after running tasks have been ended and
                 finally tasks have run; at a second Ctrl-C at once.
@@ -643,7 +643,7 @@ class TaskGraph:
         resume: bool = False,
         wait: bool = False,
     ) -> TaskGraph:
-        """``run`` for coroutines: never blocks the event loop, and runs coroutine tasks on it.
+        """Like ``run``, but awaitable; coroutine tasks run on the caller's event loop.
 
         Cancelling the awaiting coroutine cancels the run, waits for its finally tasks and then
         raises ``asyncio.CancelledError``. ``asyncio.run`` does that at Ctrl-C. Arguments and errors
@@ -679,14 +679,14 @@ class TaskGraph:
         resume: bool = False,
         wait: bool = False,
     ) -> Run:
-        """``run`` on a thread of its own: returns as soon as the run has begun.
+        """Like ``run``, on a thread of its own: return as soon as the run has begun.
 
         With ``wait`` it returns even before that, while another run has the key. The interpreter
         waits for the thread before it exits. If a handler calls this, the run is not part of that
         task. Arguments and errors as for ``run``.
 
         Returns:
-            The run, to wait for it, cancel it and look at it.
+            The run, which can be waited for, cancelled and examined.
         """
         options = _options(
             executor,
@@ -708,7 +708,7 @@ class TaskGraph:
         return self._state.run
 
     def facts(self) -> RunFacts:
-        """What the latest run has done so far, as plain data; see `Run.facts`.
+        """Return what the latest run has done so far, as plain data; see `Run.facts`.
 
         Raises:
             GraphError: the graph has not run in this process.
@@ -728,7 +728,7 @@ class TaskGraph:
         return self._run().why(task)
 
     def report(self) -> Any:
-        """The latest run as a `RunReport`, as far as it has come.
+        """Return a `RunReport` of the latest run as it is now.
 
         Raises:
             GraphError: the graph has not run in this process.
@@ -739,7 +739,7 @@ class TaskGraph:
         run = self._state.run
         if run is None:
             raise GraphError(
-                f"Graph {self.title!r} has not run in this process, so there is nothing to tell; "
+                f"Graph {self.title!r} has not run in this process; "
                 "run it, or look for its runs in the store (store.runs)"
             )
         return run
@@ -780,7 +780,7 @@ class TaskGraph:
         return () if node is None else node.after
 
     def _checked_edges(self) -> Topology:
-        """Those that ``validate`` has left, or new ones. They are not kept for a second run."""
+        """The edges that ``validate`` has left, or new ones. They are not kept for a second run."""
         found, self._topology = self._topology, None
         if found is None or self._named:  # titles and keys may have changed
             nodes = self.nodes()

@@ -1,8 +1,8 @@
-"""What a value or a function is, as JSON: for fingerprints.
+"""The identity of a value or function, as JSON, for fingerprints.
 
-Two values have the same identity only if a function that gets either cannot tell them apart by
-type or content: ``(1, 2)`` and ``[1, 2]`` differ, as do an enum and its value. A function is known
-by its name and its code.
+Two values have the same identity only if a function cannot distinguish them by type or content:
+``(1, 2)`` and ``[1, 2]`` differ, as do an enum and its value. A function is known by its name and
+its code.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ as_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 class NoIdentity(TypeError):
-    """Nothing says when another value would be the same as this one."""
+    """A value has no identity: nothing says which other values equal it."""
 
 
 # Types whose repr or str says everything, by their names: this module does not import them.
@@ -232,7 +232,7 @@ def call_identity(call: Call) -> Any:
 
 
 def value_identity(value: Any) -> Any:
-    """JSON that stands for a payload that is no call.
+    """JSON that stands for a payload that is not a call.
 
     Raises:
         NoIdentity: it has none.

@@ -1,6 +1,6 @@
 """Functions and values by name: what a stored call refers to, imported when the call is made.
 
-Reading a ledger runs no code of the user's, so nothing is imported before.
+Reading a ledger runs no user code, so nothing is imported before.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Imported:
             Task.__init__(task, name_of(found), None, TaskType.PYTHON)
             found = getattr(task, "run", None)
         if not callable(found):
-            raise StoreError(f"{self._name()}, which the ledger names, is not callable any more")
+            raise StoreError(f"{self._name()}, which the ledger names, is no longer callable")
         return found  # type: ignore[no-any-return]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -66,7 +66,7 @@ class Imported:
 
 
 class Later(Standin):
-    """Stands for an argument of a stored call that only code of the user's can make.
+    """Stands for an argument of a stored call that only user code can make.
 
     Args:
         facts: how the ledger holds it.

@@ -10,7 +10,7 @@ from ttasks.model.task import Task
 
 
 class Names:
-    """The tasks of a graph by their names as they are now; and names that are like a wrong one."""
+    """The tasks of a graph by their current names; also suggests names for a wrong one."""
 
     def __init__(self, tasks: Iterable[Task]) -> None:
         self._keyed: dict[str, list[Task]] = {}
@@ -46,6 +46,6 @@ class Names:
         if len(found) > 1:
             raise GraphError(
                 f"Task {task.title!r} depends on {name!r}, and {len(found)} tasks of the graph "
-                "are called that; give them keys, or pass the task itself"
+                "have this name; give them keys, or pass the task itself"
             )
         return found[0]

@@ -12,7 +12,7 @@ class Notes(NamedTuple):
     """What a plan has noted of a node, in seconds since its run began.
 
     Attributes:
-        ready: when it could first have run.
+        ready: when it could first have started.
         unlocked_by: the upstream that let it run, or decided that it does not.
         started: when it was first taken.
         slot: of the worker that took it first.

@@ -1,8 +1,8 @@
 """Patterns of secrets, bounded in the time that they take.
 
-A pattern such as ``(a|aa)+$`` may take exponential time, and the standard library's ``re`` holds
-the interpreter lock for as long. So the package ``regex`` (the extra ``redact``) is used where it
-is installed: it can stop, and lets other threads run meanwhile. ``re`` is used without it, and for
+A pattern such as ``(a|aa)+$`` may take exponential time, in which the standard library's ``re``
+holds the interpreter lock. So the package ``regex`` (the extra ``redact``) is used if it is
+installed: it has a time limit, and lets other threads run. ``re`` is used without it, and for
 patterns that ``regex`` does not accept or might read differently.
 """
 
@@ -17,7 +17,8 @@ LINE_SECONDS = 0.1
 """How long a pattern may look at one line. A line that takes longer is hidden as a whole."""
 
 TEXT_SECONDS = 1.0
-"""Seconds that all such lines of one text may take; from then on each line is hidden unseen."""
+"""Seconds that all such lines of one text may take; then each further line is hidden without a
+search."""
 
 Find = Callable[[str, float], Iterator[Any]]
 """Finds the matches in a line within so many seconds, or raises TimeoutError."""

@@ -45,7 +45,7 @@ class RetryPolicy:
     circuit refused is, if ``retry_on`` says so.
 
     ``retry_if`` and ``before_sleep`` are called on the thread that ends the attempt, before its end
-    is announced. What they raise ends the task as FAILED.
+    is announced. If one raises an exception, the task is FAILED.
 
     Example:
         >>> policy = RetryPolicy(5, 0.5, multiplier=2, max_backoff=3)
@@ -56,17 +56,18 @@ class RetryPolicy:
         max_attempts: attempts in all, the first included; at least 1.
         backoff: seconds before the first retry; at least 0.
         multiplier: factor from one delay to the next; at least 1. 1.0 keeps it constant.
-        increment: seconds by which each delay is longer than the one before; at least 0.
+        increment: seconds added to each delay after the first, once more each time; at least 0.
         max_backoff: cap of a delay in seconds, at least ``backoff``; None means no cap.
         jitter: share of a delay that is random, 0 to 1.
         retry_on: exception class, or tuple of them, that is retried.
-        give_up_on: exception class, or tuple of them, that is not, although ``retry_on`` has a base
-            of it.
-        retry_if: called with the `TaskResult` of each attempt that was not cancelled; only if it
-            returns true the attempt is tried again. One that had not failed becomes FAILED with a
-            TaskExecutionError then, also if it is the last. None asks nobody.
-        before_sleep: called with the `TaskResult` of the attempt and the seconds until the next
-            one, before each wait; None calls nobody.
+        give_up_on: exception class, or tuple of them, that is not retried although ``retry_on``
+            includes it.
+        retry_if: called with the `TaskResult` of each attempt that could be retried, or that
+            succeeded; another attempt follows only if it returns true and ``retry_on`` allows it.
+            If it returns true for an attempt that succeeded, the attempt is FAILED with a
+            TaskExecutionError, even if it is the last. None leaves the decision to ``retry_on``.
+        before_sleep: called before each wait, with the `TaskResult` of the attempt and the seconds
+            until the next one; None calls nothing.
         max_elapsed: no retry is due later than this many seconds after the first attempt began;
             above 0, None means no limit.
 

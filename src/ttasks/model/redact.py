@@ -33,7 +33,7 @@ def check_secrets(redact: object) -> list[str | re.Pattern[str]]:
     """The strs and patterns to hide, as a list; errors name types and never values.
 
     Raises:
-        TypeError: it is no iterable of strs and compiled patterns of str.
+        TypeError: it is not an iterable of strs and compiled patterns of str.
         ValueError: an empty str is among them.
     """
     if isinstance(redact, (str, bytes, re.Pattern)) or not isinstance(redact, Iterable):
@@ -57,10 +57,10 @@ def check_secrets(redact: object) -> list[str | re.Pattern[str]]:
 class Redactor:
     """Replaces secrets by ``***``. Immutable, thread-safe.
 
-    What any secret covers is hidden; where occurrences overlap, all of them are, by one mask.
+    All occurrences are hidden; overlapping ones share one mask.
 
-    - A str is hidden wherever it stands, also across lines, also in the form that it has in a repr,
-      in JSON or in base64, and where only its beginning is left of it before an ellipsis (``…``).
+    - A str is hidden wherever it occurs, also across lines, in the form that it has in a repr, in
+      JSON or in base64, and if only its beginning is left before an ellipsis (``…``).
     - A pattern is applied to whole lines without their newline, and to pieces of at most 65,536
       characters of longer lines: a match across lines, or across such a boundary, is not seen. A
       line that a pattern needs too long for is hidden (see `ttasks.model.patterns`).
@@ -226,10 +226,10 @@ def secret_values(names: object, environment: Mapping[str, str]) -> list[str]:
     Args:
         names: shell patterns such as ``"*_TOKEN"``.
         environment: names to values. Values of less than 6 characters, such as "1" and "true", are
-            left out: they would hide what is no secret.
+            left out: they would hide ordinary text.
 
     Raises:
-        TypeError, ValueError: ``names`` is no iterable of non-empty strs.
+        TypeError, ValueError: ``names`` is not an iterable of non-empty strs.
     """
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise wrong_type("redact_env", names, "an iterable of patterns such as ('*_TOKEN',)")
@@ -367,9 +367,7 @@ def unused(name: Any, taken: Container[Any]) -> Any:
 
 
 def check_names(tasks: Iterable[Task], redactor: Redactor | None, key: str | None = None) -> None:
-    """Refuse secrets in what names tasks in a store: key, version and group.
-
-    They are kept as they are, because they have to be found again.
+    """Refuse secrets in key, version and group, which stores keep unchanged to find tasks again.
 
     Args:
         tasks: the tasks.

@@ -38,7 +38,7 @@ class Failure:
         downstream: title and id of each task that was BLOCKED or SKIPPED because of this one, each
             after those that it depends on; filled when the graph run ends.
         location: where in the user's own code it was raised, as ``file:line in function``; the
-            innermost place at all if the user has no part in it; empty if nothing was raised.
+            innermost line if none is in the user's code; empty if nothing was raised.
         function: name of the function of a Python task, with its module; else empty.
         args: reprs of its positional arguments, with values in place of tasks; secrets are hidden
             and long ones are cut.
@@ -74,8 +74,8 @@ class TaskResult(Generic[R_co]):
             the provider's final message as JSON.
         value: the Python value: the output of a command, the final answer of a prompt or agent,
             else the same as ``raw``.
-        attempts: how often the handler was tried; 0 if the task never started, or if the arguments
-            of its function could not be made.
+        attempts: number of attempts; 0 if the task never started, or if the arguments of its
+            function could not be made.
         termination_reason: None for success, else "exit_code", "timeout", "cancelled", "handler",
             "interrupted", "circuit_open" or "rejected".
         failure: details of a failure or cancellation, None for success.
@@ -121,13 +121,13 @@ class TaskResult(Generic[R_co]):
     def stdout(self) -> str | MaybeNone:
         """What a command wrote to stdout; None for other tasks, and for one that never ran.
 
-        Also what it had written when it was ended.
+        It has the output of a command that was ended early, too.
         """
         return None if self.returncode is None else self.output
 
     @property
     def stderr(self) -> str | MaybeNone:
-        """What a command wrote to stderr; None where ``stdout`` is."""
+        """What a command wrote to stderr; None if ``stdout`` is None."""
         if self.returncode is None:
             return None
         try:

@@ -64,14 +64,15 @@ def check_limits(limits: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class GraphStatistics:
-    """A look at a graph, during a run or after it.
+    """The state of a graph at one moment, during a run or after it.
 
     Attributes:
         counts: number of tasks by status; a status without tasks counts 0. A task that waits for
             another attempt is PENDING (see `Task.is_retrying`).
         running: titles of the tasks that are running, in insertion order.
         waiting: tasks that wait for another attempt, or for another run that executes them.
-        elapsed: seconds since the run began, or that the latest one took; 0.0 before the first.
+        elapsed: seconds since the run began, or the duration of the latest one; 0.0 before the
+            first.
         retries: attempts after the first of their task that the run has started.
         retry_budget: how many of them the run may start; None means any number.
         reasons: number of tasks by why they did not succeed: the ``termination_reason`` of their
@@ -97,9 +98,9 @@ class GraphStatistics:
         return sum(self.counts.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as values that JSON can hold; times in ISO 8601.
+        """Return all of it as JSON values; times in ISO 8601.
 
-        The breaker of a type stands under "type " and its name.
+        The key of the breaker of a type is "type " and its name.
         """
         return {
             "total": self.total,
@@ -124,7 +125,7 @@ class GraphStatistics:
         }
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """``to_dict`` as JSON.
+        """Return ``to_dict()`` as JSON text.
 
         Args:
             indent: spaces per level; None means one line.

@@ -37,13 +37,13 @@ class Collection(Protocol[Item]):
 class Store(Protocol):
     """Remembers tasks and graphs. Thread-safe.
 
-    A store is whatever has these two collections with these methods; it need not derive from this
-    class. Whether the objects that come out are the ones that went in (`InMemoryStore`) or copies
-    of what they were when they were saved (`SQLiteStore`) is up to the store, which says so.
+    A store is any object that has these two collections with these methods; it need not derive from
+    this class. It may return the very objects that were saved (`InMemoryStore`), or copies as of
+    the time when they were saved (`SQLiteStore`), and documents which.
     Saving a graph saves its tasks and edges with it, all or nothing; deleting a graph keeps its
     tasks.
 
-    A store may have more, which the engine uses if it is there:
+    The engine also uses these optional methods:
 
     - ``close()`` releases what the store holds; idempotent, and nothing is lost by not calling it;
     - ``record(task, event)`` saves a task and an event of it in one write; it goes with
@@ -51,11 +51,11 @@ class Store(Protocol):
     - ``runs`` remembers runs, see `ttasks.model.run.RunLog`; ``record`` is then also given
       ``notes=``, what the run has noted of the task, to be kept with the event;
     - ``runs.is_cancelled(run)`` says whether another process has asked to stop a run;
-    - ``graphs.keyed(key)`` gives the ids of the graphs of a key, the one saved last first;
+    - ``graphs.keyed(key)`` returns the ids of the graphs with a key, the one saved last first;
     - ``graphs.save_outcome(graph)`` writes the ``run_error`` of a graph that was saved before, and
       nothing of its tasks;
-    - ``running()`` gives what is RUNNING by the store, with the process that runs it;
-    - ``tasks.succeeded(fingerprint)`` gives a SUCCEEDED task of a fingerprint, or None.
+    - ``running()`` returns the tasks that are RUNNING in the store, with their processes;
+    - ``tasks.succeeded(fingerprint)`` returns a SUCCEEDED task with a fingerprint, or None.
     """
 
     @property

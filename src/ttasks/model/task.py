@@ -96,8 +96,8 @@ class Task(Reference, Generic[R_co]):
             each. It is kept as None, a str, or a tuple of several. See ``limits`` of the executor
             and of ``graph.run``.
         key: name that stays the same from one run of a script to the next; kept in the ledger.
-        version: changes whenever the meaning of the work does; kept in the ledger.
-        reuse: whether the result of an equal task may stand in for this one's; kept in the ledger.
+        version: a new one says that the work has changed; kept in the ledger.
+        reuse: whether to take over the result of an equal task; kept in the ledger.
         options: JSON values for the handler, by name.
 
     Attributes:
@@ -368,7 +368,7 @@ class Task(Reference, Generic[R_co]):
             capture_print: what the function prints to ``sys.stdout`` and ``sys.stderr`` becomes
                 output of the task. That of its coroutines, and of threads that run in a copy of its
                 context (``asyncio.to_thread``), does too; other threads and processes that it
-                starts print as ever.
+                starts are not captured.
             settings: see `Task`.
 
         Raises:
@@ -479,7 +479,7 @@ class Task(Reference, Generic[R_co]):
         """True if the lifecycle allows the move now; another thread may make one in between.
 
         Raises:
-            TypeError: it is no TaskStatus.
+            TypeError: it is not a TaskStatus.
         """
         _check_status(status)
         return status in TRANSITIONS[self._lifecycle.status]
@@ -593,8 +593,9 @@ class PythonTask(Task[R_co]):
     the subclass a method ``run`` and, as class attributes, the settings that differ from the
     defaults (``title``, ``timeout``, ``retry``, ``backend``, and so on, as for `Task` and
     `Task.python`). They are checked when the class is made: a TypeError or ValueError says what is
-    wrong, also for a name that is nearly that of a setting (``retries``); begin the names of other
-    attributes with an underscore. Its instances are made from the arguments of ``run``.
+    wrong. A likely misspelling of a setting, or another library's name for one (``retries``), is a
+    TypeError too; names that begin with an underscore are never taken for a setting. Instances are
+    made from the arguments of ``run``.
 
     Example:
         >>> class Count(PythonTask[int]):
@@ -648,7 +649,7 @@ def _checked_settings(cls: type[PythonTask[Any]]) -> dict[str, Any]:
     """The settings in the body of a class of tasks, checked like its method ``run``.
 
     Raises:
-        TypeError, ValueError: one is wrong, or an attribute has nearly the name of a setting.
+        TypeError, ValueError: one is wrong, or an attribute has a name much like that of a setting.
     """
     settings = {}
     for name, value in vars(cls).items():
@@ -664,7 +665,7 @@ def _checked_settings(cls: type[PythonTask[Any]]) -> dict[str, Any]:
             hint = did_you_mean(meant_by(name, cutoff=0.8))
             if hint:
                 raise TypeError(
-                    f"{cls.__qualname__} has an attribute {name!r}, which is no setting of a "
+                    f"{cls.__qualname__} has an attribute {name!r}, which is not a setting of a "
                     f"task{hint} (an attribute of your own may be named _{name})"
                 )
     try:

@@ -13,7 +13,7 @@ from ttasks.model.notes import Notes, Wait
 
 
 class Piece(NamedTuple):
-    """A piece of the time of a node: what it waited for, or None if it ran, and a detail."""
+    """A stretch of a node's time: what it waited for, or None if it ran, and a detail."""
 
     start: float
     end: float | None
@@ -101,7 +101,7 @@ def _changes(notes: Notes) -> Iterator[Wait]:
 
 
 def _joined(found: list[Piece]) -> list[Piece]:
-    """The pieces with neighbours that waited for the same made one."""
+    """The pieces, with neighbours merged that waited for the same."""
     joined: list[Piece] = []
     for piece in found:
         last = joined[-1] if joined else None

@@ -46,7 +46,7 @@ class PromptHandler:
         finalize(self, self._shared.kill)
 
     def __call__(self, context: TaskContext) -> PromptReply:
-        """Ask the model what the task's payload says.
+        """Send the task's payload to the model.
 
         Raises:
             ProviderError: there is no answer; the subclass says why.
@@ -60,7 +60,7 @@ class PromptHandler:
 
         context.raise_if_cancelled()
         limit = context.timeout if context.timeout is not None else self._timeout
-        # Before the client is opened: the import of the SDK, once, is no part of anybody's time.
+        # Before the client is opened: the one import of the SDK does not count towards a timeout.
         seconds = self._timeout if context.timeout is None else context.remaining()
         with self._shared.use() as client:
             if seconds is not None and seconds <= 0:

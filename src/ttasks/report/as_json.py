@@ -17,7 +17,7 @@ from ttasks.report.labels import encodable, rounded
 VERSION = 1
 """Of the format. It changes when something is removed or gets another meaning."""
 
-_STATUSES = {status: status.value for status in TaskStatus}  # 0.2 us less than `value` each
+_STATUSES = {status: status.value for status in TaskStatus}  # faster than `value`
 
 _FAILURE = [item.name for item in fields(Failure) if item.name != "downstream"]
 

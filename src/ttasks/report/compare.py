@@ -19,7 +19,7 @@ class TaskChange:
     Attributes:
         title: of the task.
         path: titles of the graphs around it.
-        before, after: its id in the earlier and in the later run; None where it was not there.
+        before, after: its id in the earlier and in the later run; None if it was not there.
         status_before, status_after: what became of it.
         seconds_before, seconds_after: how long its last attempt took.
     """
@@ -46,11 +46,11 @@ class RunComparison:
     """How a run differs from an earlier one. True if anything differs.
 
     Attributes:
-        newly_failed: FAILED, CANCELLED or BLOCKED now, and not so before.
+        newly_failed: FAILED, CANCELLED or BLOCKED now, but not before.
         mended: FAILED, CANCELLED or BLOCKED before, and SUCCEEDED now.
         slower, faster: SUCCEEDED both times, with the greatest difference in seconds first.
         added: not there before.
-        gone: not there any more.
+        gone: no longer there.
         seconds_before, seconds_after: how long the runs took.
     """
 

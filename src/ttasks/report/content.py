@@ -1,4 +1,4 @@
-"""Content: what every format writes down, so that all of them say the same."""
+"""Content: what every format shows, so that all of them agree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATUS_ORDER = (
     TaskStatus.PENDING,
     TaskStatus.SUCCEEDED,
 )
-"""The order in which statuses are counted and sorted: what needs a look comes first."""
+"""The order in which statuses are counted and sorted: problems come first."""
 
 UNNAMED = "(no longer there)"
 
@@ -34,7 +34,7 @@ class Content:
         entries: by id, in the order of the graph; some may have been left out.
         numbers: of the whole run.
         titles: of each task of the run, in one line and never empty.
-        depth: how many titles are in the path of what is not in a nested graph.
+        depth: number of titles in the path of a task that is not in a nested graph.
     """
 
     facts: RunFacts
@@ -168,7 +168,7 @@ class Content:
                 + (f" and {more:,} more." if more > 0 else ".")
             )
         lines += [
-            f"In half its time {self.name(item.task_id)!r} would save {seconds(item.seconds)}."
+            f"Halving {self.name(item.task_id)!r} would save {seconds(item.seconds)}."
             for item in numbers.savings[:3]
         ]
         lines += [

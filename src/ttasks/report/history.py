@@ -9,10 +9,10 @@ from ttasks.model.checks import wrong_type
 from ttasks.model.facts import RunFacts
 
 EARLIER_RUNS = 20
-"""How many earlier runs tell what is usual."""
+"""How many earlier runs are used for medians."""
 
 EARLIER_TASKS = 20_000
-"""After so many tasks no further run is read: medians are not worth seconds."""
+"""After this many tasks no further run is read, which would take seconds."""
 
 
 def find_run(store: Any, run: str | None, key: str | None) -> RunFacts:
@@ -28,10 +28,10 @@ def find_run(store: Any, run: str | None, key: str | None) -> RunFacts:
         return facts
     if key is None:
         raise LookupError(
-            "the store knows no run: it has run nothing yet, or only by a version of ttasks that "
-            "kept no runs"
+            "the store has no runs: nothing has run with it yet, or only with a version of ttasks "
+            "that kept no runs"
         )
-    raise LookupError(f"the store knows no run of a graph with the key {key!r}{_known(runs)}")
+    raise LookupError(f"the store has no run of a graph with the key {key!r}{_known(runs)}")
 
 
 def earlier_runs(store: Any, run: RunFacts, most: int = EARLIER_RUNS) -> Iterator[RunFacts]:
@@ -56,14 +56,14 @@ def earlier_runs(store: Any, run: RunFacts, most: int = EARLIER_RUNS) -> Iterato
 
 
 def _by_id(runs: Any, name: str) -> RunFacts:
-    """The facts of the run whose id is this, or begins so."""
+    """The facts of the run whose id is, or begins with, this text."""
     if name in runs:
         exact: RunFacts = runs[name].facts()
         return exact
     found = [run_id for run_id in runs if run_id.startswith(name)]
     if not found:
         raise LookupError(
-            f"the store knows no run whose id is {name!r} or begins so; it knows {len(runs):,}"
+            f"the store has no run whose id is or begins with {name!r}; it has {len(runs):,}"
         )
     if len(found) > 1:
         some = ", ".join(found[:5])
@@ -76,4 +76,4 @@ def _known(runs: Any) -> str:
     """The keys of the latest runs, as the end of a sentence."""
     keys = {item.graph_key: None for item in runs.list(limit=100)}
     names = ", ".join(repr(key) for key in list(keys)[:5] if key is not None)
-    return f"; it knows runs of {names}" if names else ""
+    return f"; it has runs of {names}" if names else ""

@@ -1,7 +1,7 @@
 """The report as one HTML page.
 
-The page is written here as far as it can be read without scripts: what became of the run, its
-numbers, its failures, and a table of its tasks. The files in ``page`` add the timeline, the graph,
+The part that can be read without scripts is written here: the outcome of the run, its numbers, its
+failures, and a table of its tasks. The files in ``page`` add the timeline, the graph,
 and a table to sort and filter, from data that stands in the page as JSON.
 """
 
@@ -34,7 +34,7 @@ FAILURES = 50
 """How many failures are written out; the table has the rest."""
 
 ROWS = 2_000
-"""Rows of the table for browsers without scripts, those that did not pass first."""
+"""Rows of the table for browsers without scripts; tasks that did not succeed come first."""
 
 _TAIL_LINES = 40
 _TAIL_CHARACTERS = 6_000

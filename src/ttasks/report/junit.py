@@ -1,6 +1,6 @@
 """The report as JUnit XML, in the dialect that Jenkins, GitLab and Maven Surefire read.
 
-There is no standard; these are the rules that hold here. Tests check them, and the reasons are:
+There is no standard. These are the rules, with their reasons; tests check them:
 
 - A ``testsuite`` for each graph, with the numbers of its tests, failures, errors and skipped ones.
   The sum stands on ``testsuites``, without attributes that Jenkins' schema does not know.
@@ -13,7 +13,7 @@ There is no standard; these are the rules that hold here. Tests check them, and 
   and what failed without making the run fail: an optional task, or one of a nested graph.
 - Earlier attempts are ``flakyFailure`` in a test that passed, ``rerunFailure`` beside a failure or
   an error. These have a ``type``, as Surefire's schema wants it, and a ``stackTrace``.
-- A run that is not ok without any failed test, such as one out of time before it began anything,
+- A run that is not ok without any failed test, such as one that timed out before its first task,
   has one more test, which is an error.
 - ``system-out`` stands in the test, never in the suite: GitLab reads no other.
 - Times are seconds with a dot and three digits. Characters that XML forbids are U+FFFD, and escape

@@ -1,4 +1,4 @@
-"""Words and texts that all formats and the console share: durations, symbols, text that is safe."""
+"""Words and texts that all formats and the console share: durations, symbols, safe text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]?"
     r"|[\u2028-\u202e\u2066-\u2069]"  # lines and directions that only some programs see
 )
-"""What a terminal obeys, and what makes text look like another."""
+"""Terminal sequences, and characters that change how other text looks."""
 
 _OTHER_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -49,10 +49,10 @@ class Tail(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """The text without what a terminal obeys and XML forbids.
+    """Return the text without terminal sequences and without characters that XML forbids.
 
-    Escape sequences go, and marks that turn the direction of text. A line that was written over
-    with a carriage return keeps what was written last. Other control characters, and halves of
+    Escape sequences and marks of text direction are removed. Of a line that was overwritten with a
+    carriage return, the last state is kept. Other control characters, and halves of
     surrogate pairs, become U+FFFD.
     """
     if text.isprintable() or text.replace("\n", "").replace("\t", "").isprintable():
@@ -64,7 +64,7 @@ def plain(text: str) -> str:
 
 
 def last_writing(line: str) -> str:
-    """What a line says in the end that was written over and over with ``\\r``."""
+    """The last state of a line that was overwritten with ``\\r``."""
     return line.rstrip("\r").rpartition("\r")[2]
 
 
@@ -130,7 +130,7 @@ def rounded(moment: float | None) -> float | None:
 
 
 def percent(share: float | None) -> str:
-    """A share of 1 for people: ``71 %``."""
+    """A fraction as a percentage for people: ``71 %``."""
     return "-" if share is None else f"{100 * share:.0f} %"
 
 

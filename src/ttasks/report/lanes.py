@@ -40,8 +40,8 @@ class Lane:
 def lanes_of(content: Content) -> list[Lane]:
     """Lanes for all attempts: the workers of the run, those of nested runs, then the others.
 
-    What overlaps another on one worker (coroutines, which a worker only starts, and what was left
-    behind) gets a further lane of that worker.
+    Attempts that overlap on one worker (coroutines, which a worker only starts, and handlers that
+    were left behind) get further lanes of that worker.
     """
     until = content.until
     bars: list[tuple[float, int, _Worker, Bar]] = []

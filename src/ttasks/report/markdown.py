@@ -1,7 +1,7 @@
 """The report as Markdown, for the summary of a job on GitHub, a comment or a chat.
 
-What does not fit the limit is left out step by step: first passed tasks, then tails of output, then
-the graph, then other rows of the tables. What is left out is counted.
+If the report exceeds the limit, parts are left out step by step: first passed tasks, then tails of
+output, then the graph, then other rows of the tables. What is left out is counted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FENCES = re.compile("`{3,}")
 
 @dataclass(frozen=True, slots=True)
 class _Room:
-    """How much of what may be written."""
+    """How much of each part may be written."""
 
     passed: int  # rows of tasks that succeeded
     tail_lines: int
@@ -138,7 +138,7 @@ def _table(content: Content, rows: Sequence[str], room: _Room) -> list[str]:
     if passed > room.passed:
         missing.append(f"{passed - room.passed:,} that passed")
     if missing:
-        lines += ["", f"Left out for want of room: {' and '.join(missing)}."]
+        lines += ["", f"Left out to save space: {' and '.join(missing)}."]
     return lines
 
 

@@ -1,9 +1,9 @@
 """The numbers of a run: how much work it was, how well the workers were used, what to speed up.
 
-The critical path is the chain of dependent tasks whose running time and pauses before retries add
-up to most. With infinitely many workers a run takes just as long. With W workers no run takes less
-than work / W either, so the greater of both is a bound, and what halving a task would save is by
-how much this bound falls.
+The critical path is the chain of dependent tasks with the greatest sum of running times and pauses
+before retries. With infinitely many workers a run takes exactly this long. With W workers it also
+takes at least work / W, so the greater of the two is a bound. Halving a task saves as much as it
+lowers this bound.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ttasks.model.status import TaskStatus
 from ttasks.model.topology import Topology, in_order
 
 SAVINGS = 5
-"""How many tasks whose halving saves most are named."""
+"""How many of the tasks that are most worth speeding up are named."""
 
 SLOWER_RATIO = 1.25
 SLOWER_SECONDS = 0.05
@@ -61,14 +61,14 @@ class RunNumbers:
         reused: number of tasks whose result was taken over.
         wall: seconds from the start of the run to its end, or so far.
         work: seconds that all attempts took together.
-        utilisation: share of the time of all workers in which they ran tasks, 0 to 1; coroutines
+        utilisation: share of the workers' time in which they ran tasks, 0 to 1; coroutines
             that overlap on the worker that started them count once.
         waited: seconds that all tasks together waited, by reason; no zeros.
         critical_path: ids of its tasks, in order; only those that took any time.
         bound: seconds of the critical path: how long the run would take with infinitely many
             workers.
         critical_share: ``bound`` as a share of ``wall``; None if the run took no time.
-        savings: the tasks whose halving would save most, most first.
+        savings: the tasks that are most worth speeding up, greatest saving first.
         slower: tasks that took at least 25 % and 0.05 s longer than their median in earlier runs,
             the greatest ratio first; empty without earlier runs.
     """
@@ -131,7 +131,7 @@ def depth_of(facts: RunFacts) -> int:
 
 
 def name_of(key: str | None, path: tuple[str, ...], title: str) -> tuple[str, ...]:
-    """What is the same for a task in several runs of a graph: its key, or path and title."""
+    """What identifies a task in several runs of a graph: its key, or path and title."""
     return (key,) if key is not None else (*path, title, "")
 
 
@@ -324,5 +324,5 @@ def _ratio(item: SlowerTask) -> float:
 
 
 def is_slower(seconds: float, usual: float) -> bool:
-    """True if a duration is so much greater than another that people should know."""
+    """True if a duration is noticeably greater than another."""
     return seconds >= SLOWER_RATIO * usual and seconds - usual >= SLOWER_SECONDS

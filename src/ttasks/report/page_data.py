@@ -1,8 +1,8 @@
 """The data that the scripts of the HTML page work on, as small as it can be.
 
 Tasks are known by their place in the list, statuses and reasons by theirs in the enumerations,
-which `page/base.js` repeats. A path has the titles of nested graphs only. What
-most tasks lack stands in ``more``.
+which `page/base.js` repeats. A path has the titles of nested graphs only. What most tasks lack is
+in ``more``.
 """
 
 from __future__ import annotations

@@ -41,14 +41,14 @@ class RunReport:
     hides is hidden here too. Escape sequences and control characters of output are left out.
 
     Args:
-        facts: of the run, as `Run.facts` gives them. They may be those of a run that goes on.
-        history: facts of earlier runs of the same graph, for what was slower than usual.
+        facts: of the run, as returned by `Run.facts`. The run may still be going on.
+        history: facts of earlier runs of the same graph, to find tasks that were slower than usual.
 
     Attributes:
         facts: of the run.
 
     Raises:
-        TypeError: ``facts`` or a member of ``history`` is no RunFacts.
+        TypeError: ``facts`` or a member of ``history`` is not a RunFacts.
 
     Example:
         >>> from ttasks import Task, TaskExecutor, TaskGraph
@@ -80,7 +80,7 @@ class RunReport:
         """Report on the latest run of a graph, which may be going on.
 
         Raises:
-            TypeError: it is no TaskGraph.
+            TypeError: it is not a TaskGraph.
             GraphError: the graph never ran in this process.
         """
         if not isinstance(graph, TaskGraph):
@@ -89,9 +89,10 @@ class RunReport:
 
     @classmethod
     def from_store(cls, store: Store, run: str | None = None, key: str | None = None) -> RunReport:
-        """Report on a run that a store knows, also one of another process that goes on.
+        """Report on a run in a store, which may be going on in another process.
 
-        Earlier runs of the same graph key, the latest 20, tell what was slower than usual.
+        The latest 20 earlier runs with the same graph key tell which tasks were slower than usual.
+        The report of a run whose process was killed stops at the last event that was saved.
 
         Args:
             store: where to look.
@@ -100,13 +101,13 @@ class RunReport:
 
         Raises:
             TypeError, ValueError: an argument is wrong, or both ``run`` and ``key`` are given.
-            LookupError: there is no such run, or several begin so.
+            LookupError: there is no such run, or several ids begin with ``run``.
             StoreError: the ledger cannot be read.
         """
         check_optional_str("run", run)
         check_optional_str("key", key)
         if run is not None and key is not None:
-            raise ValueError("give run or key, not both: a run is one of one key")
+            raise ValueError("give run or key, not both: a run has only one key")
         found = find_run(store, run, key)
         return cls(found, earlier_runs(store, found))
 
@@ -129,7 +130,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 if the run ended well, 4 if it ran out of time, else 1; also 1 while it goes on."""
+        """0 if the run ended well, 4 if it timed out, else 1, also while it goes on."""
         return EXIT_CODES.get(self.facts.outcome, 1)
 
     def _of(self, status: TaskStatus) -> list[ReportEntry]:
@@ -166,15 +167,15 @@ class RunReport:
         return [entry for entry in self._content.entries.values() if entry.reused]
 
     def select(self, titles: Iterable[str] | None = None, only_failures: bool = False) -> RunReport:
-        """Return a report of some of the tasks; numbers and outcome stay those of the whole run.
+        """Return a report with some of the tasks; numbers and outcome are those of the whole run.
 
         Args:
             titles: titles or keys of tasks to keep; None keeps all.
             only_failures: keep only what FAILED, was CANCELLED or is BLOCKED.
 
         Raises:
-            TypeError: ``titles`` is a str, or holds something else than strs.
-            LookupError: the run has no task of such a title or key; the message names near ones.
+            TypeError: ``titles`` is a str, or contains anything but strs.
+            LookupError: the run has no task with such a title or key; the message suggests some.
         """
         check_bool("only_failures", only_failures)
         entries = dict(self._content.entries)
@@ -198,7 +199,7 @@ class RunReport:
         for title in titles:
             if not isinstance(title, str):
                 raise wrong_type("a member of titles", title, "a str")
-            # Of what is not there the facts know the near names.
+            # The error suggests similar names.
             wanted.update(ids[title] if title in ids else [self.facts.find(title).id])
         return wanted
 
@@ -211,13 +212,12 @@ class RunReport:
     ) -> RunComparison:
         """Say what has changed since an earlier run of the graph.
 
-        Tasks are the same if their keys are, or without keys their titles and the graphs around
-        them.
+        Tasks are matched by key, or without keys by title and the graphs around them.
 
         Args:
             other: of the earlier run.
-            ratio: how many times as long, above 1, a task must have taken to be slower or faster.
-            least_seconds: how many seconds, at least 0, there must be between.
+            ratio: a task is slower or faster if its duration differs by this factor, above 1.
+            least_seconds: and by this many seconds, at least 0.
 
         Raises:
             TypeError, ValueError: an argument is wrong.
@@ -244,8 +244,8 @@ class RunReport:
     def to_json(self) -> str:
         """Write all of it as JSON, for programs.
 
-        `ttasks.report.SCHEMA` describes it. Its ``version`` changes when something is removed or
-        gets another meaning; new members may come without that.
+        `ttasks.report.SCHEMA` describes it. Its ``version`` changes when a member is removed or
+        changes its meaning. New members may be added under the same version.
         """
         return to_json(self._content)
 
@@ -290,7 +290,7 @@ class RunReport:
         return to_trace(self._content)
 
     def write(self, path: str | os.PathLike[str]) -> Path:
-        """Write a file whose suffix tells the format; replaces it as a whole.
+        """Write a file in the format of its suffix; an existing file is replaced as a whole.
 
         ======================== ==========
         suffix                   format
@@ -309,9 +309,9 @@ class RunReport:
             The path.
 
         Raises:
-            TypeError: it is no path.
+            TypeError: it is not a path.
             ValueError: the suffix is unknown; the message lists those that are known.
-            OSError: the file cannot be written; one that was there before is as it was.
+            OSError: the file cannot be written; an existing file is unchanged.
         """
         target = Path(path)
         text = format_of(target)(self).encode("utf-8", "replace")
@@ -352,12 +352,13 @@ def format_of(path: PurePath) -> Callable[[RunReport], str]:
         if name.endswith(suffix):
             return write
     raise ValueError(
-        f"the suffix of {str(path)!r} names no format of reports; known are {', '.join(_FORMATS)}"
+        f"the suffix of {str(path)!r} is not that of a report format; known are "
+        f"{', '.join(_FORMATS)}"
     )
 
 
 def _replace(target: Path, content: bytes) -> None:
-    """Write a file beside the target and put it in its place."""
+    """Write a file beside the target, then replace the target with it."""
     if target.exists() and not target.is_file():  # a folder, or a pipe such as /dev/stdout
         target.write_bytes(content)
         return

@@ -15,7 +15,7 @@ from ttasks.report.terminal import wants_color
 
 LEAST_WIDTH = 40
 WIDE = 70
-"""From how many columns on there is a column for the time waited."""
+"""The least width, in columns, that has a column for the time waited."""
 
 TAIL_LINES = 40
 _TAIL_CHARACTERS = 8_000

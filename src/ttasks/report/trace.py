@@ -1,7 +1,7 @@
 """The report in Chrome's trace format, which Perfetto and chrome://tracing open.
 
-Each lane of the run is a thread with one slice per attempt, arrows lead from what a task waited for
-last, and a counter shows how many workers were in use.
+Each lane of the run is a thread with one slice per attempt. Arrows lead from the last task that an
+attempt waited for, and a counter shows how many workers were in use.
 """
 
 from __future__ import annotations

@@ -55,10 +55,10 @@ class MemoryRuns(Mapping[str, Run]):
         """Runs, the latest first.
 
         Args:
-            graph: only those of this graph, or of this task alone, or of what has this id.
+            graph: only those of this graph, or of this single task, or of the one with this id.
             key: only those of graphs of this key.
-            limit: at most so many, at least 1; None means all.
-            nested: also runs inside of others.
+            limit: maximum number of runs, at least 1; None means all.
+            nested: also nested runs.
 
         Raises:
             TypeError, ValueError: an argument is wrong.
@@ -79,7 +79,7 @@ class MemoryRuns(Mapping[str, Run]):
     def latest(
         self, *, graph: TaskGraph | Task | str | None = None, key: str | None = None
     ) -> Run | None:
-        """The run that began last, of a graph or a key if they are given; None if there is none."""
+        """The latest run, of a graph or a key if they are given; None if there is none."""
         return next(iter(self.list(graph=graph, key=key, limit=1)), None)
 
     def _latest_first(self) -> Sequence[Run]:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import callkit
+from commandkit import wait_until
 from support import (
     WAIT,
     FailingStore,
@@ -56,14 +57,6 @@ SKIP = DependencyPolicy.SKIP
 ON_FAILURE = DependencyPolicy.ON_FAILURE
 FAILED = TaskEventType.FAILED
 BOOM = ValueError("boom")
-
-
-def eventually(fact: Callable[[], Any], what: str) -> None:
-    """Return once it is true; fail if that takes far too long."""
-    give_up = time.monotonic() + WAIT
-    while not fact():
-        assert time.monotonic() < give_up, f"waited too long for {what}"
-        time.sleep(0.001)
 
 
 def downstream(task: Task) -> list[str]:
@@ -357,7 +350,7 @@ def test_ctrl_c_is_noticed_although_it_interrupts_no_wait(tmp_path: Path) -> Non
 
     def press() -> None:
         wait(running)
-        eventually(lambda: sleeps(main), "the main thread to wait")
+        wait_until(lambda: sleeps(main), "the main thread to wait")
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
     task = Task.bash("echo running; sleep 5; touch over", cwd=tmp_path)
@@ -464,7 +457,7 @@ def test_what_was_running_when_a_run_stopped_says_why_like_what_was_waiting(how:
         graph.cancel()
     else:
         gate.open()
-    eventually(lambda: running.is_cancelled, "the cancellation")
+    wait_until(lambda: running.is_cancelled, "the cancellation")
     gate.open()
     future.result(WAIT)
     expected = {
@@ -494,7 +487,7 @@ def test_a_run_that_timed_out_is_not_ok_when_it_comes_out_of_the_ledger(
         future = background(lambda: graph.run(executor, timeout=30.0))
         gate.wait_reached()
         clock.advance_to_next()
-        eventually(lambda: graph.run_error is not None or clock.waiting, "the timeout")
+        wait_until(lambda: graph.run_error is not None or clock.waiting, "the timeout")
         gate.open()
         future.result(WAIT)
         assert isinstance(graph.run_error, TaskTimeoutError)
@@ -561,7 +554,7 @@ def test_what_has_ended_is_not_retrying(end: str) -> None:
         assert executor.cancel(task)
     else:
         clock.advance_to_next()
-    eventually(future.done, "the end")
+    wait_until(future.done, "the end")
     assert task.is_terminal
     assert not task.is_retrying
     recorder.check()
@@ -644,7 +637,7 @@ def test_a_task_that_another_graph_runs_is_waited_for() -> None:
     runs.append(background(lambda: first.run(executor)))
     gates["shared"].wait_reached()
     gates["before"].open()
-    eventually(lambda: second.statistics().waiting or after.is_terminal, "the second graph")
+    wait_until(lambda: second.statistics().waiting or after.is_terminal, "the second graph")
     gates["shared"].open()
     for future in runs:
         future.result(WAIT)

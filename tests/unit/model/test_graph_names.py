@@ -79,7 +79,7 @@ def test_a_title_of_two_tasks_is_no_name_but_a_key_is() -> None:
     twice.add(make("test"), after="a")
     twice.validate()
     twice.add(make("a"))
-    with pytest.raises(GraphError, match="2 tasks of the graph are called that"):
+    with pytest.raises(GraphError, match="2 tasks of the graph have this name"):
         twice.validate()
 
 
@@ -136,7 +136,7 @@ def test_find_looks_for_key_then_title_then_id() -> None:
     with pytest.raises(GraphError, match=r"Graph 'g' has no task 'buidl'; did you mean 'build'\?"):
         graph.find("buidl")
     graph.add(make("build"))
-    with pytest.raises(GraphError, match="has 2 tasks that are called 'build'"):
+    with pytest.raises(GraphError, match="has 2 tasks called 'build'"):
         graph.find("build")
     with pytest.raises(TypeError, match="name"):
         graph.find(titled)  # type: ignore[arg-type]

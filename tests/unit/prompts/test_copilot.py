@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from chatkit import calls_tool, chat_server, fails, never, says, use_copilot_cli
+from commandkit import wait_until
 from ttasks import (
     MissingExtraError,
     PermissionRequest,
@@ -289,15 +290,6 @@ def children() -> list[str]:
         except psutil.Error:  # it has ended
             continue
     return found
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    waiting = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        waiting.wait(0.02)
-    pytest.fail("this did not happen in time")
 
 
 # --- a CLI that is not there, or is another -----------------------------------------------------

@@ -202,11 +202,11 @@ def test_a_store_without_runs_says_so(tmp_path: Path) -> None:
 
 
 def check_empty(store: InMemoryStore | SQLiteStore) -> None:
-    with pytest.raises(LookupError, match="the store knows no run"):
+    with pytest.raises(LookupError, match="the store has no run"):
         RunReport.from_store(store)
     with pytest.raises(LookupError, match="no run of a graph with the key 'nightly'"):
         RunReport.from_store(store, key="nightly")
-    with pytest.raises(LookupError, match="no run whose id is '123' or begins so; it knows 0"):
+    with pytest.raises(LookupError, match="no run whose id is or begins with '123'; it has 0"):
         RunReport.from_store(store, run="123")
 
 
@@ -215,13 +215,13 @@ def test_a_ledger_from_before_there_were_runs_says_so(tmp_path: Path, version: i
     source = Path(__file__).parents[2] / "fixtures" / f"ledger-v{version}.db"
     path = tmp_path / "ledger.db"
     path.write_bytes(source.read_bytes())
-    with SQLiteStore(path) as store, pytest.raises(LookupError, match="the store knows no run"):
+    with SQLiteStore(path) as store, pytest.raises(LookupError, match="the store has no run"):
         RunReport.from_store(store)
 
 
 def test_a_wrong_key_names_the_keys_that_there_are(executor: TaskExecutor) -> None:
     bounded(lambda: build("nightly").run(executor))
-    with pytest.raises(LookupError, match=r"key 'nighly'; it knows runs of 'nightly'"):
+    with pytest.raises(LookupError, match=r"key 'nighly'; it has runs of 'nightly'"):
         RunReport.from_store(executor.store, key="nighly")
 
 

@@ -43,7 +43,7 @@ def test_what_is_too_long_loses_passed_tasks_first_then_tails_then_the_rest() ->
             assert found["tails"] == 0
         last = found
     assert last["others"] < 30
-    assert "Left out for want of room" in text
+    assert "Left out to save space" in text
 
 
 def found_in(text: str) -> dict[str, int]:

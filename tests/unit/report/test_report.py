@@ -196,7 +196,7 @@ def test_the_suffix_tells_the_format(tmp_path: Path, name: str, beginning: str) 
 
 @pytest.mark.parametrize("name", ["report", "report.pdf", "json", ".txt.gz"])
 def test_an_unknown_suffix_is_an_error_that_lists_the_known_ones(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=r"names no format.*\.txt.*\.html"):
+    with pytest.raises(ValueError, match=r"not that of a report format.*\.txt.*\.html"):
         reported(release()).write(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 

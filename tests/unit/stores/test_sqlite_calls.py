@@ -242,7 +242,7 @@ def test_reading_imports_nothing_and_running_says_what_cannot_be_imported(
         executor.execute(copy)
     assert copy.result.attempts == 1  # it is not tried again
     in_module(monkeypatch, "soon_gone", "work = 5")
-    with TaskExecutor() as executor, pytest.raises(StoreError, match="not callable any more"):
+    with TaskExecutor() as executor, pytest.raises(StoreError, match="no longer callable"):
         executor.execute(copy)
     in_module(monkeypatch, "soon_gone", "def other(): pass")
     with TaskExecutor() as executor, pytest.raises(StoreError, match="AttributeError"):

@@ -293,7 +293,8 @@ class TestGone:
     ) -> None:
         path = tmp_path / "ledger"
         failed = []
-        with SQLiteStore(path) as store, TaskExecutor.empty(store) as executor:
+        with SQLiteStore(path) as store:
+            executor = TaskExecutor.empty(store)
             executor.register(TaskType("gone"), lambda context: "done")
             executor.events.subscribe(failed.append, types=[TaskEventType.PERSISTENCE_FAILED])
             executor.execute(Task("before", None, TaskType("gone")))
@@ -305,6 +306,8 @@ class TestGone:
             assert "deleted or replaced" in (failed[0].error or "")
             with pytest.raises(StoreError, match="deleted or replaced"):
                 store.tasks.save(Task.bash("true"))
+            with pytest.warns(RuntimeWarning, match="1 task could not be saved"):
+                executor.shutdown()
 
 
 class TestBackup:

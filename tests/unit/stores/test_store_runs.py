@@ -350,7 +350,7 @@ def test_a_process_that_cannot_be_seen_keeps_its_key_until_somebody_says_it_is_g
         with pytest.raises(GraphError, match=rf"mark_interrupted\('{run_id}'\)"):
             run(graph_of("a", key="k"), executor)
         other_process(ledger.path, Liveness.ALIVE, monkeypatch)
-        with pytest.raises(GraphError, match="goes on in process"):
+        with pytest.raises(GraphError, match="still running in process"):
             ledger.runs.mark_interrupted(run_id)
         other_process(ledger.path, Liveness.UNKNOWN, monkeypatch)
         ledger.runs.mark_interrupted(ledger.runs[run_id])
@@ -541,7 +541,7 @@ def test_prune_deletes_the_runs_of_what_is_gone(ledger: SQLiteStore) -> None:
     assert len(ledger.runs) == 2
     ledger.prune(datetime.now(UTC) + timedelta(hours=1))
     assert len(ledger.runs) == 0
-    with pytest.raises(StoreError, match="not in the ledger any more"):
+    with pytest.raises(StoreError, match="no longer in the ledger"):
         kept.facts()
 
 

@@ -1,1 +1,1 @@
-"""What CI systems make of plain output: groups, annotations, summaries; a file for each system."""
+"""The forms of CI systems: groups, annotations and summaries; a file for each system."""

@@ -12,7 +12,7 @@ class Limits:
     """What a system shows of one step.
 
     Attributes:
-        errors, warnings: annotations; what comes beyond them it drops, or has no use for.
+        errors, warnings: the maximum numbers of annotations.
         message: characters of an annotation.
         summary_bytes: size of the summary; 0 if it has none.
     """
@@ -102,7 +102,7 @@ class Form:
     def harmless(line: str) -> str:
         """A line in which no system finds a command.
 
-        Those that stand at the beginning of a line have no chance: every line of a task comes
-        after a bar, and every line of the console after a mark or spaces.
+        Commands at the beginning of a line cannot occur: every line of a task follows a bar, and
+        every line of the console a mark or spaces.
         """
         return _COMMAND.sub("# #", line) if "##" in line else line

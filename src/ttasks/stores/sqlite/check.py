@@ -76,6 +76,9 @@ class Check:
         last = _LEAST
         while page := self._fetch(f"{select} LIMIT {_PAGE}", last):
             yield page
+            if page[-1][0] <= last:  # they would come again and again
+                self.problems.append(f"Ledger {self._ledger.path!r} is damaged: rows in disorder")
+                return
             last = page[-1][0]
 
     def _try(self, read: Callable[[], object]) -> None:

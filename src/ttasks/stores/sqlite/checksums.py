@@ -75,18 +75,18 @@ def of_nodes(nodes: Iterable[Sequence[Any]]) -> str:
 def check(kept: object, expected: object, what: str) -> None:
     """Raise StoreError unless a row has the checksum that its columns call for."""
     if kept != expected:
-        raise damaged(what, "its checksum does not fit what it holds")
+        raise damaged(what, "its checksum does not match")
 
 
 def check_status(kept: object, status: str, what: str) -> None:
     """Raise StoreError unless the checksum of a row of ``tasks`` is of this status."""
     code = STATUS_CODES.get(status)
     if not isinstance(kept, int) or code is None or (kept if kept >= 0 else ~kept) & 7 != code:
-        raise damaged(what, f"its status is {status!r}, and its checksum is of another")
+        raise damaged(what, f"its status is {status!r}, but its checksum is that of another status")
 
 
 def damaged(what: str, why: object) -> StoreError:
-    """The error for a row that cannot be what was written."""
+    """The error for a damaged row."""
     return StoreError(f"The ledger's row of {what} is damaged: {why}")
 
 

@@ -49,8 +49,8 @@ Result = TypeVar("Result")
 class Connection(sqlite3.Connection):
     """A connection that remembers the numbers of tasks.
 
-    Five statements write a task twice, and each would look up the number that its id has: 25 us of
-    the 110 that they take. A number is never given to another task (``tasks.seq``), unless the
+    Five statements write a task twice, and each would look up the number of its id. A number is
+    never given to another task (``tasks.seq``), unless the
     transaction that gave it is rolled back; `forget` them then.
 
     Attributes:
@@ -151,7 +151,7 @@ def patiently(path: str, action: Callable[[], Result]) -> Result:
     """Call ``action`` again while other connections block it, for at most 30 s.
 
     Raises:
-        StoreError: they still do.
+        StoreError: they still block it.
     """
     give_up = monotonic() + LOCK_TIMEOUT_SECONDS
     while True:

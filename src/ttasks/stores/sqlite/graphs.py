@@ -34,7 +34,7 @@ from ttasks.stores.sqlite.tasks import LedgerCollection
 
 _WRITE_GRAPH = f"INSERT OR REPLACE INTO graphs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _NEW_GRAPH = "SELECT coalesce(max(seq), 0) + 1 FROM graphs"
-# What was saved last is told by a number: the clock may have been set back.
+# A number says which was saved last: the clock may have been set back.
 _LAST_SAVED = "SELECT coalesce(max(saved), 0) FROM graphs WHERE key IS ?"
 _INSERT_NODE = """
 INSERT INTO nodes (graph, task, position, member, finally, required, policy, after)

@@ -23,9 +23,8 @@ from ttasks.stores.sqlite.connection import (
 from ttasks.stores.sqlite.writer import Writer
 
 _IDLE_READERS = 4
-# Each commit writes the pages that it has changed. With those of SQLite's default, 4,096 bytes, the
-# commits of a task take 82 us in all, with these 65, and with smaller ones long values take longer.
-# It holds for new files only.
+# Each commit writes the pages that it has changed. These are faster for tasks than SQLite's default
+# of 4,096 bytes; smaller ones are slower for long values. It applies to new files only.
 _PAGE_BYTES = 2048
 # A checkpoint rewrites each changed page once, however often it changed; 16 MiB of log make that
 # pay off. Afterwards the log is used again from its start, so it stays near this size.

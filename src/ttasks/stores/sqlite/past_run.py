@@ -1,4 +1,4 @@
-"""Past runs: runs as a ledger has them, also those that other processes carry out."""
+"""Past runs: runs in a ledger, including those that other processes carry out."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class RunReader:
         """
         row = self.row("WHERE runs.id=?", run_id)
         if row is None:
-            raise StoreError(f"Run {run_id!r} is not in the ledger any more")
+            raise StoreError(f"Run {run_id!r} is no longer in the ledger")
         return row
 
     def inside(self, seq: int) -> list[Row]:

@@ -77,8 +77,8 @@ class UnderWay(NamedTuple):
 class LedgerRuns(Mapping[str, Run]):
     """Runs by id; iteration goes from the latest to the first. Thread-safe.
 
-    A run that goes on in this process is the live one. Any other is read from the ledger whenever
-    it is asked, so it can be watched while another process carries it out.
+    A run that goes on in this process is live. Any other run is read from the ledger, anew for each
+    question, so it can be watched while another process carries it out.
     """
 
     def __init__(
@@ -124,10 +124,10 @@ class LedgerRuns(Mapping[str, Run]):
         """Runs, the latest first.
 
         Args:
-            graph: only those of this graph, or of this task alone, or of what has this id.
+            graph: only those of this graph, or of this single task, or of the one with this id.
             key: only those of graphs of this key.
-            limit: at most so many, at least 1; None means all.
-            nested: also runs inside of others.
+            limit: maximum number of runs, at least 1; None means all.
+            nested: also nested runs.
 
         Raises:
             TypeError, ValueError: an argument is wrong.
@@ -156,7 +156,7 @@ class LedgerRuns(Mapping[str, Run]):
     def latest(
         self, *, graph: TaskGraph | Task | str | None = None, key: str | None = None
     ) -> Run | None:
-        """The run that began last, of a graph or a key if they are given; None if there is none."""
+        """The latest run, of a graph or a key if they are given; None if there is none."""
         return next(iter(self.list(graph=graph, key=key, limit=1)), None)
 
     def _run(self, run_id: str) -> Run:
@@ -164,11 +164,10 @@ class LedgerRuns(Mapping[str, Run]):
         return Run(PastRun(self._reader, run_id)) if known is None else known.run
 
     def mark_interrupted(self, run: Run | str) -> None:
-        """Say that the process of a run is gone, where that cannot be seen from here.
+        """Declare that the process of a run is gone, if that cannot be seen from here.
 
-        Its host may have been lost, or the container that it ran in. Afterwards the key of its
-        graph can be used again, and what was RUNNING counts as interrupted. Does nothing if the run
-        has ended.
+        Its host or container may have been lost. Afterwards the key of its graph is free, and tasks
+        that were RUNNING count as interrupted. Does nothing if the run has ended.
 
         Args:
             run: the run, or its id.
@@ -185,7 +184,9 @@ class LedgerRuns(Mapping[str, Run]):
         if row.outcome is not None:
             return
         if self._reader.liveness(row) is Liveness.ALIVE:
-            raise GraphError(f"Run {run_id} goes on in process {row.pid}; it is not interrupted")
+            raise GraphError(
+                f"Run {run_id} is still running in process {row.pid}; it was not interrupted"
+            )
 
         def work(connection: sqlite3.Connection) -> None:
             _interrupt(connection, row)

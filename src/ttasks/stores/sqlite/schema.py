@@ -16,7 +16,7 @@ APPLICATION_ID = 0x74_74_6B_73
 """Marks a SQLite file as a ledger in its header ("ttks")."""
 
 SMALL_BYTES = 4 * 1024 * 1024
-"""A file up to this size is checked as a whole when it is opened: about 10 ms for each MiB."""
+"""A file up to this size is checked as a whole when it is opened."""
 
 _HEADER_BYTES = 100
 
@@ -296,7 +296,7 @@ def check_structure(connection: sqlite3.Connection, path: str, table: str | None
 
 
 def is_small(path: str) -> bool:
-    """True if checking the whole file takes a few hundredths of a second at most."""
+    """True if the file is small enough to be checked as a whole when it is opened."""
     try:
         return os.stat(path).st_size <= SMALL_BYTES
     except OSError:

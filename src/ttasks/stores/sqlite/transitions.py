@@ -64,8 +64,8 @@ VALUES (?, {", ".join("?" * len(RESULT_COLUMNS))})
 """
 _DELETE_RESULT = "DELETE FROM results WHERE task=?"
 
-# The number of an event is part of its checksum. An INSERT from a SELECT of the same table would
-# take 10 us longer.
+# The number of an event is part of its checksum. An INSERT from a SELECT of the same table would be
+# slower.
 _NEXT_EVENT = "(SELECT coalesce(max(seq), 0) + 1 FROM events)"
 _INSERT_EVENT = f"""
 INSERT INTO events
@@ -273,7 +273,7 @@ def _run_details(name: int | str | None, notes: Notes) -> str:
     if ended is not None and started is not None and not waits:
         return f"[{shown},{ended!r}]"
     if ended is None and not waits and ready is not None and started is not None:
-        # The start of most tasks; this takes a third of the time.
+        # The start of most tasks; faster than the general case.
         by = "null" if unlocked_by is None else unlocked_by
         return f"[{shown},null,{ready!r},{started!r},{slot},{by},[]]"
     facts = [_or_null(value) for value in (ended, ready, started, slot, unlocked_by)]
