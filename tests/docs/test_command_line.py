@@ -158,15 +158,14 @@ def normal(text: str) -> set[str]:
 
 def test_the_guide_shows_what_its_commands_print(tmp_path: Path) -> None:
     text = GUIDE.read_text(encoding="utf-8")
-    blocks = re.findall(r"```(python|console)\n(.*?)```", text, re.DOTALL)
-    program = ""
+    program = tmp_path / "build.py"
+    program.write_text(program_of(GUIDE, "build.py"))
     ran = 0
-    for language, block in blocks:
-        if language == "python":
-            if "def build_graph" in block:
-                program = "from ttasks import Task, TaskGraph\n" + block
-                (tmp_path / "build.py").write_text(program)
-            continue
+    for block, old, new in re.findall(
+        r"```console\n(.*?)```|replace `(.*?)` by `(.*?)`", text, re.DOTALL
+    ):
+        if old:
+            program.write_text(program.read_text().replace(old, new))
         for command, expected in re.findall(r"^\$ ttasks (.*)\n((?:(?!\$ ).*\n)*)", block, re.M):
             done = subprocess.run(
                 [sys.executable, "-m", "ttasks", *shlex.split(command)],
