@@ -29,12 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # LANG=C, say: a mark must not end a command
     options = parse(list(sys.argv[1:] if argv is None else argv))
+    code = OK  # of a command whose reader has gone: it had what it wanted
     try:
         code = _carry_out(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         _drop_stdout()
-        return OK
     return code
 
 
@@ -68,7 +69,7 @@ def _refuse(message: str, code: int) -> int:
 
 
 def _drop_stdout() -> None:
-    """The reader has gone (``| head -1``): nothing can be flushed at the end of the interpreter."""
+    """Have nothing to flush at the end of the interpreter, as the reader has gone."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -244,7 +244,10 @@ class _Running:
         """Write what was asked for; False if some of it cannot be written."""
         is_written = True
         if self._options.json:
-            print(report.to_json(), end="", file=self._stdout)
+            try:
+                print(report.to_json(), end="", file=self._stdout, flush=True)
+            except BrokenPipeError:
+                pass  # the reader has gone; the exit code still tells what became of the run
         for file in self._options.report:
             try:
                 report.write(file)

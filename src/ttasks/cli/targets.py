@@ -43,13 +43,11 @@ class Target:
         name: as it was given, with the attribute that was found.
         module: imported.
         made_by: the graph, or the function that makes it.
-        files: the file of the module, and the folder that its imports come from.
     """
 
     name: str
     module: ModuleType
     made_by: TaskGraph | Callable[..., object]
-    files: tuple[str, ...]
 
     def parameters(self) -> list[Parameter]:
         """Parameters of the function; none of a graph."""
@@ -121,13 +119,10 @@ def load(text: str) -> Target:
     is_file = where.endswith(".py") or os.sep in where or os.path.isfile(where)
     module = _import_file(where) if is_file else _import_module(where)
     base = _relative(where) if is_file else where
-    file = getattr(module, "__file__", None)
-    folder = os.path.dirname(file) if file else os.getcwd()
-    files = (folder,) if file is None else (file, folder)
     if attribute is None:
         attribute = _only_graph(base, module)
     name = f"{base}:{attribute}"
-    return Target(name, module, _attribute(base, module, attribute), files)
+    return Target(name, module, _attribute(base, module, attribute))
 
 
 def print_error(error: BaseException) -> int:
