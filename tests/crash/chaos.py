@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -185,28 +185,24 @@ def finish(pid: int, findings: Findings, told: str) -> None:
 
 
 class Interruptible:
-    """Signals raise KeyboardInterrupt in a ``with`` block, which ends there; nothing outside."""
+    """Signals raise KeyboardInterrupt in a function that it calls, and nowhere else."""
 
     def __init__(self) -> None:
-        self._is_inside = False
+        self._code: CodeType | None = None
         for number in SIGNALS:
             signal.signal(number, self._receive)
 
-    def __enter__(self) -> Interruptible:
-        self._is_inside = True
-        return self
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function, which may be interrupted."""
+        self._code = function.__code__
+        with suppress(KeyboardInterrupt, TaskCancelled):
+            function()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self._is_inside:
-            raise KeyboardInterrupt
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        while True:
-            try:
-                self._is_inside = False
-                return kind is not None and issubclass(kind, (KeyboardInterrupt, TaskCancelled))
-            except KeyboardInterrupt:
-                kind = KeyboardInterrupt
+        while frame is not None:
+            if frame.f_code is self._code:
+                raise KeyboardInterrupt
+            frame = frame.f_back
 
 
 def interrupted_run(where: str) -> None:
@@ -214,12 +210,8 @@ def interrupted_run(where: str) -> None:
     before = descriptors()
     host = Host(where)
     guard = Interruptible()
-    try:
-        note(where, "ready")
-        with guard:
-            host.graph.run(host.executor, handle_sigterm=True)
-    except KeyboardInterrupt:
-        pass  # between the end of the run and that of the block
+    note(where, "ready")
+    guard.call(lambda: host.graph.run(host.executor, handle_sigterm=True))
     host.executor.shutdown()
     wrong = host.check() if host.graph.id in host.store.graphs else []
     last = host.graph.find("last") if hasattr(host.graph, "find") else list(host.graph)[-1]
@@ -374,14 +366,13 @@ def injected(where: str, scenario: Scenario, number: int) -> None:
     before = descriptors()
     host = Host(where)
     injector, guard = Injector(number), Interruptible()
-    try:
-        with guard:
-            sys.setprofile(injector)
-            scenario(host)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.setprofile(None)
+
+    def profiled() -> None:
+        sys.setprofile(injector)
+        scenario(host)
+
+    guard.call(profiled)
+    sys.setprofile(None)
     host.executor.shutdown()
     task = Task.bash("true")
     host.store.tasks.save(task)  # the store works

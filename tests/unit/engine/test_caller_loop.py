@@ -25,6 +25,7 @@ from ttasks import (
     current_context,
 )
 from ttasks.backends import caller_loop
+from ttasks.testing import FakeClock
 
 T = TypeVar("T")
 COLOUR: ContextVar[str] = ContextVar("COLOUR", default="none")
@@ -238,8 +239,10 @@ def test_cancelling_arun_cancels_the_coroutines_and_waits_for_their_cleanup() ->
 
 def test_a_timeout_cancels_the_coroutine_on_the_callers_loop() -> None:
     cancelled: list[str] = []
+    clock = FakeClock()
 
     async def sleeps() -> None:
+        clock.advance(60)
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
@@ -247,9 +250,9 @@ def test_a_timeout_cancels_the_coroutine_on_the_callers_loop() -> None:
             raise
 
     async def main() -> None:
-        async with TaskExecutor() as executor:
+        async with TaskExecutor(clock=clock) as executor:
             with pytest.raises(TaskTimeoutError):
-                await executor.aexecute(Task.python(sleeps, timeout=0.01))
+                await executor.aexecute(Task.python(sleeps, timeout=60))
         assert cancelled == ["yes"]
 
     arun(main())
