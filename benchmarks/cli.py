@@ -48,7 +48,13 @@ def command(*words: str, cwd: str) -> Callable[[], float]:
     def run() -> float:
         begin = time.perf_counter()
         subprocess.run(
-            words, check=True, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, timeout=300
+            words,
+            check=True,
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=300,
         )
         return (time.perf_counter() - begin) * 1e3
 
