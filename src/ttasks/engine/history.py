@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ CHILDREN_KEPT = 1000
 """Runs inside of a run that are remembered, the latest ones."""
 
 _LOOKS = 5
+_MOST_FAILED = 20  # that the facts of a run name without its tasks
 """How often to look at a task that changes meanwhile."""
 
 
@@ -201,6 +202,8 @@ class GraphHistory(History):
         self._reasons: Mapping[int, Reason] = {}
         self._ending: tuple[str, str | None, float, datetime] | None = None
         self._frozen: RunFacts | None = None
+        self._counts: dict[str, int] = {}  # at the end, as `_failed`
+        self._failed: tuple[str, ...] = ()
         self._over = sync.Event()
         self._cancel = cancel
         self.elsewhere: set[int] = set()
@@ -219,6 +222,9 @@ class GraphHistory(History):
 
     def end(self, outcome: str, error: str | None) -> None:
         """Take down how the run has ended; `let_go` follows."""
+        tasks = [node.task for node in self._nodes]
+        self._counts = dict(Counter(task.status.value for task in tasks))
+        self._failed = tuple([task.id for task in tasks if task.is_failed][:_MOST_FAILED])
         self._ending = outcome, error, self._now(), datetime.now(UTC)
 
     def let_go(self) -> None:
@@ -264,6 +270,8 @@ class GraphHistory(History):
             options=_options(self._options),
             elapsed=self._now() if duration is None else duration,
             parent_id=None if self.parent is None else self.parent[0].id,
+            counts=self._counts,
+            failed=self._failed,
         )
 
     def facts(self) -> RunFacts:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 CANCEL_PATIENCE = 2.0
 """Seconds that a cancelled handler has to end before it is left behind."""
 
+LOOK_SECONDS = 0.25
+"""How often to look whether another process has asked to stop the run."""
+
 
 class Run:
     """One run: a plan, the threads that carry it out, and every way to stop it.
@@ -40,6 +43,8 @@ class Run:
         follows: tokens that stop the run when they are cancelled.
         on_stop: called by the supervisor with the message when the run is stopped, and again if it
             is killed.
+        asked: called by the supervisor now and then; True if another process has asked to stop the
+            run. None means that no other can.
 
     Attributes:
         stopped_by: "cancelled" or "interrupted" if somebody asked to stop it; None if nobody did.
@@ -55,6 +60,7 @@ class Run:
         requests: Requests,
         follows: Iterable[CancelToken],
         on_stop: Callable[[str], None] | None = None,
+        asked: Callable[[], bool] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = scheduler.services.clock
@@ -65,6 +71,7 @@ class Run:
         self._requests = requests
         self._label = assignment.label
         self._on_stop = on_stop
+        self._asked = asked
         self._untold: list[str] = []  # of ``on_stop``; items are added by any thread
         self._overdue: list[Attempt] = []  # timed out, but sheltering nested work
         self._stuck: dict[Attempt, float] = {}  # cancelled, and when that was first seen
@@ -73,6 +80,7 @@ class Run:
         self._killed = False
         self.stopped_by: str | None = None
         self._began = self._clock.now()
+        self._looks_at = self._began + LOOK_SECONDS
         self._ended: float | None = None
         self._supervisor: int | None = None
         self._unfollow: list[Callable[[], None]] = []  # not empty from `register` on
@@ -149,6 +157,7 @@ class Run:
             error = TaskTimeoutError(options.timeout, what="Graph")
             if self._stop("cancelled", str(error)):
                 self.error = error
+        self._look(now)
         limit = options.finally_timeout
         if self._stopped_at is not None:
             if limit is not None and now >= self._stopped_at + limit and not self._finally_over:
@@ -159,6 +168,13 @@ class Run:
         self._leave_overdue()
         self._take_due(now)
         self._tell_stops()
+
+    def _look(self, now: float) -> None:
+        """Stop the run if another process has asked for that."""
+        if self._asked is not None and self._stopped_at is None and now >= self._looks_at:
+            self._looks_at = now + LOOK_SECONDS
+            if self._asked():
+                self._stop("cancelled")
 
     def _tell_stops(self) -> None:
         while self._untold and self._on_stop is not None:
@@ -178,6 +194,8 @@ class Run:
         if self._stopped_at is None:
             if options.timeout is not None:
                 moments.append(self._began + options.timeout)
+            if self._asked is not None:
+                moments.append(self._looks_at)
         else:
             if options.finally_timeout is not None and not self._finally_over:
                 moments.append(self._stopped_at + options.finally_timeout)

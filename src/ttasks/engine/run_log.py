@@ -143,6 +143,12 @@ class RunRecord:
             f"store.runs.mark_interrupted({holder.run_id!r})"
         )
 
+    @property
+    def asked(self) -> Callable[[], bool] | None:
+        """What says whether another process has asked to stop the run; None if none can."""
+        look = getattr(self._log, "is_cancelled", None)
+        return None if look is None else partial(_is_true, partial(look, self._run))
+
     def describe(self, before: frozenset[int], reasons: dict[int, Reason]) -> None:
         """Add which tasks had ended before, and why the others were not reused."""
         if self._log is not None:
@@ -174,3 +180,11 @@ class RunRecord:
         self._recorder.graph_errors[self._run.graph_id] = error
         if self._recorder.strict:
             raise StoreError(f"The run could not be saved: {error}") from error
+
+
+def _is_true(look: Callable[[], bool]) -> bool:
+    """What it says; a store that cannot be read now may be asked again later."""
+    try:
+        return look()
+    except Exception:
+        return False

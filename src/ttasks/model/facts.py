@@ -158,6 +158,9 @@ class RunFacts:
         tasks: by id, in insertion order; tasks of nested graphs come after the task that runs them.
         elapsed: ``duration``, or seconds so far.
         parent_id: id of the run that this one is part of; None if there is none.
+        counts: the number of tasks of its graph, not of nested ones, by the value of their status;
+            empty until the run has ended, and for the run of a single task.
+        failed: ids of the first 20 of these that FAILED, in insertion order.
     """
 
     id: str
@@ -177,6 +180,8 @@ class RunFacts:
     tasks: Mapping[str, TaskFacts] = field(default_factory=dict)
     elapsed: float = 0.0
     parent_id: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -170,14 +170,22 @@ class Run:
     def cancel(self) -> None:
         """Stop the run as `TaskGraph.cancel` does. Does not wait; does nothing after its end.
 
+        A run of a graph in another process is asked by way of the ledger, which that process looks
+        at four times a second, unless its executor has a clock of its own.
+
         Raises:
-            GraphError: it belongs to another process.
+            GraphError: it is a copy, or the run of a single task in another process.
+            StoreError: the ledger cannot be written.
         """
         self._source.cancel()
 
     def facts(self) -> RunFacts:
         """Return what has happened so far, as plain data that no longer changes."""
         return self._source.facts()
+
+    def head(self) -> RunFacts:
+        """``facts`` without those of its tasks, which makes it quick."""
+        return self._source.head()
 
     def why(self, task: object) -> str:
         """Say in one sentence why a task waits, ran, did not run or failed.

@@ -50,6 +50,7 @@ class Store(Protocol):
       ``events.wants(kind)`` and ``events.append(event)`` for events that are no transition;
     - ``runs`` remembers runs, see `ttasks.model.run.RunLog`; ``record`` is then also given
       ``notes=``, what the run has noted of the task, to be kept with the event;
+    - ``runs.is_cancelled(run)`` says whether another process has asked to stop a run;
     - ``graphs.keyed(key)`` returns the ids of the graphs with a key, the one saved last first;
     - ``graphs.save_outcome(graph)`` writes the ``run_error`` of a graph that was saved before, and
       nothing of its tasks;

@@ -314,24 +314,13 @@ class RunReport:
             OSError: the file cannot be written; an existing file is unchanged.
         """
         target = Path(path)
-        text = self._format_of(target)(self).encode("utf-8", "replace")
+        text = format_of(target)(self).encode("utf-8", "replace")
         try:
             _replace(target, text)
         except OSError as error:
             reason = f"cannot write the report: {error.strerror or error}"
             raise type(error)(error.errno, reason, str(target)) from None
         return target
-
-    @staticmethod
-    def _format_of(path: PurePath) -> Callable[[RunReport], str]:
-        name = path.name.lower()
-        for suffix, write in _FORMATS.items():
-            if name.endswith(suffix):
-                return write
-        raise ValueError(
-            f"the suffix of {str(path)!r} is not that of a report format; known are "
-            f"{', '.join(_FORMATS)}"
-        )
 
     def __repr__(self) -> str:
         return f"<RunReport {self._content.headline!r} {self._content.counts_text()}>"
@@ -350,6 +339,22 @@ _FORMATS: dict[str, Callable[[RunReport], str]] = {
     ".dot": RunReport.to_dot,
     ".gv": RunReport.to_dot,
 }
+
+
+def format_of(path: PurePath) -> Callable[[RunReport], str]:
+    """What makes the text of a file, by its suffix; see `RunReport.write`.
+
+    Raises:
+        ValueError: the suffix is unknown; the message lists those that are known.
+    """
+    name = path.name.lower()
+    for suffix, write in _FORMATS.items():
+        if name.endswith(suffix):
+            return write
+    raise ValueError(
+        f"the suffix of {str(path)!r} is not that of a report format; known are "
+        f"{', '.join(_FORMATS)}"
+    )
 
 
 def _replace(target: Path, content: bytes) -> None:

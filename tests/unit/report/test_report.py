@@ -11,6 +11,7 @@ import pytest
 from reportkit import HOSTILE, check_json, hostile, release, reported, simulate, work
 from ttasks import GraphError, RunReport, TaskGraph, TaskStatus
 from ttasks.model.facts import AttemptFacts, Span, TaskFacts, WaitReason
+from ttasks.report.run_report import format_of
 
 
 def titles(entries: object) -> list[str]:
@@ -133,7 +134,7 @@ def test_a_running_task_counts_up_to_now() -> None:
     assert report.exit_code == 1
     assert "release is running in 3.00s" in report.to_text(100, False)
     for suffix in SUFFIXES:
-        assert report._format_of(Path(f"x{suffix}"))(report)
+        assert format_of(Path(f"x{suffix}"))(report)
 
 
 # Hostile text

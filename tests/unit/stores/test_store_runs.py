@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support import CUSTOM, WAIT, FakeHandler, Gate, background, chain, make, run
+from support import CUSTOM, WAIT, FakeHandler, Gate, Obedient, background, chain, make, run
 from ttasks import (
     GraphError,
     InMemoryStore,
@@ -27,7 +27,10 @@ from ttasks import (
     TaskEventType,
     TaskExecutor,
     TaskGraph,
+    TaskStatus,
+    TaskType,
 )
+from ttasks.backends.call import call_python
 from ttasks.model.facts import RunFacts, WaitReason
 from ttasks.processes import Liveness, ProcessIdentity
 from ttasks.testing import FakeClock
@@ -223,14 +226,68 @@ def test_another_store_of_the_file_watches_a_run_that_goes_on(ledger: SQLiteStor
         a, b = seen.facts().tasks.values()
         assert (a.status.value, a.spans[-1].reason, a.spans[-1].end) == ("running", None, None)
         assert (b.status.value, seen.why("b")) == ("pending", "'b' waits for 'a'.")
-        with pytest.raises(GraphError, match="cancel it there"):
-            seen.cancel()
         assert ledger.runs[started.id] is started
         gate.open()
         assert started.wait(WAIT)
         assert seen.wait(WAIT)
         assert seen.facts() == started.facts()
         seen.cancel()
+
+
+def test_another_store_of_the_file_cancels_a_run_whose_finally_tasks_then_run(
+    ledger: SQLiteStore,
+) -> None:
+    gate, cleaned = Obedient(), []
+    graph = TaskGraph("graph", key="k")
+    a, b = chain(graph, "a", "b")
+    graph.add(Task.python(lambda: cleaned.append("x")), after=b, finally_=True)
+    with executor_of(ledger, gate) as executor, SQLiteStore(ledger.path) as other:
+        executor.register(TaskType.PYTHON, call_python)
+        started = graph.start(executor)
+        gate.wait_reached()
+        seen = other.runs[started.id]
+        seen.cancel()
+        seen.cancel()
+        assert seen.wait(WAIT)
+        assert started.wait(WAIT)
+    assert (a.status, b.status) == (TaskStatus.CANCELLED, TaskStatus.CANCELLED)
+    assert cleaned == ["x"]
+    assert (started.outcome, seen.outcome) == ("cancelled", "cancelled")
+    assert ledger.check() == []
+
+
+def test_a_cancellation_from_elsewhere_survives_what_a_resume_notes_of_its_run(
+    ledger: SQLiteStore,
+) -> None:
+    with executor_of(ledger) as executor:
+        run(graph_of("a", "b", key="k"), executor)
+    gate = Obedient()
+    graph = graph_of("a", "b", key="k")
+    graph.find("b").payload = "changed"
+    with executor_of(ledger, gate) as executor, SQLiteStore(ledger.path) as other:
+        started = graph.start(executor, resume=True)
+        gate.wait_reached()
+        other.runs[started.id].cancel()
+        ledger.runs.describe(started, frozenset({0}), {1: ("changed", ("payload",))})
+        assert started.wait(WAIT)
+    assert started.outcome == "cancelled"
+    facts = ledger.runs[started.id].facts()
+    assert facts.find("b").not_reused == "changed"
+
+
+def test_the_run_of_a_single_task_cannot_be_cancelled_by_another_process(
+    ledger: SQLiteStore,
+) -> None:
+    gate, task = Gate(), make("alone")
+    with executor_of(ledger, gate) as executor, SQLiteStore(ledger.path) as other:
+        future = executor.submit(task)
+        gate.wait_reached()
+        seen = other.runs.latest(graph=task)
+        assert seen is not None
+        with pytest.raises(GraphError, match="single task in process .* cancel it there"):
+            seen.cancel()
+        gate.open()
+        future.result(WAIT)
 
 
 def test_one_graph_of_a_key_runs_at_a_time_over_stores_of_a_file(ledger: SQLiteStore) -> None:

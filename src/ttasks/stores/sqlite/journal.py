@@ -11,6 +11,7 @@ from ttasks.errors import StoreError
 from ttasks.model.checks import check_callable, check_int, check_number, wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.graph import TaskGraph
+from ttasks.model.run import Run
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.stores.sqlite import checksums, event_rows, graph_rows
@@ -22,6 +23,7 @@ from ttasks.stores.sqlite.codec import (
     check_state,
     check_work,
 )
+from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.plain import (
     from_json,
@@ -30,6 +32,8 @@ from ttasks.stores.sqlite.plain import (
     from_text,
     to_text,
 )
+from ttasks.stores.sqlite.run_rows import SELECT as RUNS
+from ttasks.stores.sqlite.run_rows import checked as checked_run
 from ttasks.stores.sqlite.tasks import check_absent
 from ttasks.stores.sqlite.transitions import encode_event, insert_events
 
@@ -55,6 +59,19 @@ _OF_TASK = "events.task = (SELECT seq FROM tasks WHERE id=?)"
 _OF_GRAPH = """
 events.task IN (SELECT task FROM nodes WHERE graph = (SELECT seq FROM graphs WHERE id=?))
 """
+# Tasks of its graph, or its only task, and those of the runs inside of it.
+_OF_RUN = """
+events.task IN (
+    WITH RECURSIVE inside(seq, subject) AS (
+        SELECT seq, subject FROM runs WHERE id=?
+        UNION SELECT runs.seq, runs.subject FROM runs JOIN inside ON runs.parent = inside.seq
+    )
+    SELECT nodes.task FROM inside JOIN graphs ON graphs.id = inside.subject
+        JOIN nodes ON nodes.graph = graphs.seq
+    UNION SELECT tasks.seq FROM inside JOIN tasks ON tasks.id = inside.subject
+)
+"""
+_UP_TO = " AND events.seq <= ?"
 _TASK = f"""
 SELECT {STATE}, results.checksum, {WORK_IN_SHORT} FROM tasks {PARTS} WHERE id=?
 """
@@ -139,6 +156,7 @@ class Journal:
         *,
         task: Task | str | None = None,
         graph: TaskGraph | str | None = None,
+        run: Run | str | None = None,
         after: int = 0,
         limit: int | None = None,
     ) -> list[JournalEntry]:
@@ -147,6 +165,7 @@ class Journal:
         Args:
             task: only those of this task (or the one with this id).
             graph: only those of tasks of this graph, as it was saved last.
+            run: only those of this run (or the one with this id), and of runs inside of it.
             after: number of the last event that is known already; at least 0.
             limit: maximum number of events, at least 1; None means all.
 
@@ -154,7 +173,7 @@ class Journal:
             TypeError, ValueError: an argument is wrong.
             StoreError: it cannot be read.
         """
-        where = _Filter(task, graph)
+        where = _Filter(task, graph, run)
         check_int("after", after, least=0)
         if limit is not None:
             check_int("limit", limit, least=1)
@@ -171,6 +190,7 @@ class Journal:
         *,
         task: Task | str | None = None,
         graph: TaskGraph | str | None = None,
+        run: Run | str | None = None,
         after: int = 0,
         poll: float = 0.1,
         until: Callable[[], bool] | None = None,
@@ -184,7 +204,7 @@ class Journal:
             poll: seconds between two reads, above 0.
             until: called before each read.
         """
-        where = _Filter(task, graph)
+        where = _Filter(task, graph, run)
         check_int("after", after, least=0)
         check_number("poll", poll, above=0)
         if until is not None:
@@ -233,10 +253,12 @@ class Journal:
         with self._ledger.reading() as connection:
             # First, so that events committed in between belong to the next page.
             last = event_rows.last_event(connection, path)
+            first, most = where.span(connection)
+            after, last = max(after, first), min(last, most)
             if last <= after:
                 return [], after, False
             rows = connection.execute(
-                SELECT_EVENTS + where.sql + _ORDER, (after, *where.values, limit)
+                SELECT_EVENTS + where.sql + _UP_TO + _ORDER, (after, *where.values, most, limit)
             ).fetchall()
             end = event_rows.check_page(connection, path, rows, after, last, limit)
         titles: dict[str, str] = {}
@@ -245,12 +267,13 @@ class Journal:
 
 
 class _Filter:
-    """The condition for the events of a task and of a graph."""
+    """The condition for the events of a task, of a graph and of a run."""
 
-    def __init__(self, task: object, graph: object) -> None:
+    def __init__(self, task: object, graph: object, run: object) -> None:
         self.task = _id_of("task", task, Task)
         self.graph = _id_of("graph", graph, TaskGraph)
-        parts = ((self.task, _OF_TASK), (self.graph, _OF_GRAPH))
+        self._run = _id_of("run", run, Run)
+        parts = ((self.task, _OF_TASK), (self.graph, _OF_GRAPH), (self._run, _OF_RUN))
         found = [(value, sql) for value, sql in parts if value is not None]
         if found:
             condition = " AND ".join(sql for _, sql in found)
@@ -259,8 +282,32 @@ class _Filter:
             self.sql = ""
         self.values = tuple(value for value, _ in found)
 
+    def span(self, connection: Connection) -> tuple[int, int]:
+        """Numbers of the last event before those that are meant, and of the last one of them.
 
-def _id_of(name: str, value: object, kind: type[Task] | type[TaskGraph]) -> Any:
+        Raises:
+            StoreError: there is no such run, or its row is damaged.
+        """
+        if self._run is None:
+            return 0, _MOST
+        found = connection.execute(f"{RUNS} WHERE runs.id=?", (self._run,)).fetchone()
+        if found is None:
+            raise StoreError(f"Run {self._run!r} is not in the ledger")
+        row = checked_run(found)
+        try:
+            end = (from_json(row.ending) or {}).get("events")
+        except DAMAGE as problem:
+            raise checksums.damaged(f"run {row.id!r}", repr(problem)) from problem
+        if end is None:  # it goes on, was interrupted, or is that of a single task
+            following = connection.execute(
+                f"{RUNS} WHERE runs.subject=? AND runs.seq>? ORDER BY runs.seq LIMIT 1",
+                (row.subject, row.seq),
+            ).fetchone()
+            end = _MOST if following is None else checked_run(following).after
+        return row.after, end
+
+
+def _id_of(name: str, value: object, kind: type[Task] | type[TaskGraph] | type[Run]) -> Any:
     if value is None:
         return None
     if isinstance(value, str):

@@ -24,6 +24,7 @@ from ttasks.stores.sqlite.run_rows import (
     SELECT,
     Noted,
     Row,
+    ask_cancel,
     checked,
     noted_of,
     notes_of,
@@ -122,6 +123,10 @@ class RunReader:
             if len(page) < _PAGE:
                 return found
 
+    def ask_cancel(self, run_id: str) -> None:
+        """Ask the process of a run to stop it; nothing happens if it has ended."""
+        self._ledger.writer.write(lambda connection: ask_cancel(connection, run_id))
+
     def liveness(self, row: Row) -> Liveness:
         """Whether the process of a run still runs it."""
         if self._is_mine(row.owner):
@@ -183,6 +188,8 @@ class PastRun:
                 outcome=row.outcome or "interrupted",
                 error=ending["error"],
                 elapsed=ending["duration"],
+                counts=ending.get("counts", {}),
+                failed=tuple(ending.get("failed", ())),
             )
         if facts["single"]:
             return self._single(row, head)
@@ -288,8 +295,13 @@ class PastRun:
         row = self._runs.row_of(self.id)
         if self._head(row).outcome != "running":
             return
-        where = f"process {row.pid} on {from_optional(row.host)!r}"
-        raise GraphError(f"Run {self.id} belongs to {where}; cancel it there, or end that process")
+        if from_json(row.facts)["single"]:
+            where = f"process {row.pid} on {from_optional(row.host)!r}"
+            raise GraphError(
+                f"Run {self.id} is that of a single task in {where}; cancel it there, or end that "
+                "process"
+            )
+        self._runs.ask_cancel(self.id)
 
 
 _NEVER = (TaskStatus.PENDING, None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from time import time_ns
 from typing import Any, NamedTuple
 
 from ttasks.model.notes import Notes
 from ttasks.model.status import TaskStatus
 from ttasks.stores.sqlite import checksums
-from ttasks.stores.sqlite.plain import from_json, from_optional
+from ttasks.stores.sqlite.plain import from_json, from_optional, to_json
 
 COLUMNS = (
     *("id", "subject", "number", "key", "owner", "parent", "started_at"),
@@ -127,6 +128,46 @@ def checked(found: Sequence[Any]) -> Row:
         process = checksums.of_columns(*found[14:20])
         checksums.check(row.owner_checksum, process, f"the process of {what}")
     return row
+
+
+_CANCEL = "cancel"
+"""Member of ``nodes`` of a run that goes on: when another process asked to stop it."""
+
+_ASKED = f"SELECT 1 FROM runs WHERE seq=? AND instr(nodes, '\"{_CANCEL}\":') > 0"
+
+
+def ask_cancel(connection: sqlite3.Connection, run_id: str) -> None:
+    """Note in the row of a run that it is to be stopped, unless it has ended."""
+    found = connection.execute(f"{SELECT} WHERE runs.id=?", (run_id,)).fetchone()
+    if found is None:
+        return
+    row = checked(found)
+    if row.outcome is not None or row.ending is not None:
+        return
+    told = from_json(row.nodes) or {}
+    nodes = to_json(told | {_CANCEL: told.get(_CANCEL, time_ns() // 1000)})
+    values = (*found[1:10], nodes, row.ending)
+    connection.execute(
+        "UPDATE runs SET nodes=?, checksum=? + after WHERE seq=?",
+        (nodes, checksum_of(row.seq, values), row.seq),
+    )
+
+
+def is_cancelled(connection: sqlite3.Connection, seq: int) -> bool:
+    """True if somebody has asked to stop a run."""
+    if connection.execute(_ASKED, (seq,)).fetchone() is None:
+        return False
+    row = checked(connection.execute(f"{SELECT} WHERE runs.seq=?", (seq,)).fetchone())
+    return _CANCEL in (from_json(row.nodes) or {})
+
+
+def with_cancel(connection: sqlite3.Connection, seq: int, nodes: str | None) -> str | None:
+    """The ``nodes`` of a run, with what was asked of it meanwhile."""
+    if not is_cancelled(connection, seq):
+        return nodes
+    (before,) = connection.execute("SELECT nodes FROM runs WHERE seq=?", (seq,)).fetchone()
+    asked = from_json(before)[_CANCEL]
+    return to_json((from_json(nodes) or {}) | {_CANCEL: asked})
 
 
 def prune_runs(connection: sqlite3.Connection, before: int) -> None:

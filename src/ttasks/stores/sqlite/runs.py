@@ -29,7 +29,15 @@ from ttasks.stores.sqlite.plain import (
     to_optional,
     to_text,
 )
-from ttasks.stores.sqlite.run_rows import INSERT, SELECT, Row, checked, checksum_of
+from ttasks.stores.sqlite.run_rows import (
+    INSERT,
+    SELECT,
+    Row,
+    checked,
+    checksum_of,
+    is_cancelled,
+    with_cancel,
+)
 
 if TYPE_CHECKING:
     from ttasks.model.run import Reason
@@ -296,6 +304,8 @@ class LedgerRuns(Mapping[str, Run]):
             "duration": head.duration,
             "error": head.error,
             "elsewhere": elsewhere,
+            "counts": head.counts,
+            "failed": head.failed,
         }
         self._update(known, head.outcome, ending)
         del self._unended[run.id]
@@ -306,14 +316,25 @@ class LedgerRuns(Mapping[str, Run]):
             if ending is not None:
                 (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
                 text = to_json(ending | {"events": last})
+            nodes = known.nodes
+            if ending is None:
+                nodes = with_cancel(connection, known.seq, nodes)
             *values, facts = known.values
-            row = (*values, outcome, facts, known.nodes, text)
+            row = (*values, outcome, facts, nodes, text)
             connection.execute(
                 "UPDATE runs SET outcome=?, nodes=?, ending=?, checksum=? + after WHERE seq=?",
-                (outcome, known.nodes, text, checksum_of(known.seq, row), known.seq),
+                (outcome, nodes, text, checksum_of(known.seq, row), known.seq),
             )
 
         self._ledger.writer.write(work)
+
+    def is_cancelled(self, run: Run) -> bool:
+        """True if another process has asked to stop a run of this one."""
+        known = self.under_way.get(run.id)
+        if known is None:
+            return False
+        with self._ledger.reading() as connection:
+            return is_cancelled(connection, known.seq)
 
     def beginning(self, run: Run) -> Callable[[sqlite3.Connection], None] | None:
         """What writes the run of a single task, before its first event; None for other runs."""
