@@ -33,8 +33,10 @@ CHILDREN_KEPT = 1000
 """Runs inside of a run that are remembered, the latest ones."""
 
 _LOOKS = 5
-_MOST_FAILED = 20  # that the facts of a run name without its tasks
 """How often to look at a task that changes meanwhile."""
+
+_MOST_FAILED = 20
+"""Failed tasks that the facts of a run name even without its tasks."""
 
 
 class Planned(NamedTuple):
