@@ -103,11 +103,12 @@ class Section:
     Attributes:
         run_id, title, run: of the run; empty, and None, for tasks without a graph.
         total: how many tasks it has.
+        running: how many of them run.
         counts: ended tasks by status.
         reused: how many of them were taken over from an earlier run.
         flaky: how many succeeded after a failed attempt.
         failures: rows that FAILED, in the order of their ends.
-        began, ended: moments; ``ended`` is None while it goes on.
+        began, ended: moments; ``ended`` is None until it is shown as ended.
         moment: when it began, by the clock of the events.
         outcome: see `RunFacts`; None before its end, and without a graph.
         stopped: why it is being stopped; None if it is not.
@@ -118,6 +119,7 @@ class Section:
         self.run: Run | None = None
         self.title = title
         self.total = 0
+        self.running = 0
         self.counts: Counter[TaskStatus] = Counter()
         self.reused = 0
         self.flaky = 0
@@ -133,6 +135,13 @@ class Section:
     def done(self) -> int:
         """How many tasks have ended."""
         return self.counts.total()
+
+    @property
+    def goes_on(self) -> bool:
+        """True until its end is known; without a graph, while a task has not ended."""
+        if self.run is not None:
+            return self.outcome is None
+        return self.done < self.total
 
     @property
     def has_failed(self) -> bool:
@@ -272,6 +281,8 @@ class Board:
         row.lines = None
         row.blocks.clear()
         self.waiting.pop(row.task_id, None)
+        if row.task_id not in self.running:
+            row.section.running += 1
         self.running[row.task_id] = row
 
     @staticmethod
@@ -294,7 +305,8 @@ class Board:
         if not row.status.is_active:
             self._uncount(row)
         row.task, row.error = event.task, event.error
-        self.running.pop(row.task_id, None)
+        if self.running.pop(row.task_id, None) is not None:
+            row.section.running -= 1
         if event.retry_in is not None:
             row.status, row.retry_at = TaskStatus.PENDING, now + event.retry_in
             self.waiting[row.task_id] = row

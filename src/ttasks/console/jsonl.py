@@ -69,15 +69,15 @@ class JsonLines(View):
         self.put(event="run_stopping", run=section.run_id or None, error=section.stopped)
 
     def end(self, section: Section, duration: float) -> None:
-        """See `View`; tasks without a graph are no run that could end."""
-        if not section.run_id:
+        """See `View`; a run that goes on has not ended, nor have tasks without a graph."""
+        if section.outcome is None:
             return
         counts = {status.value: number for status, number in section.counts.items() if number}
         self.put(
             event="run_ended",
             run=section.run_id,
             title=section.title,
-            outcome=section.outcome or ("failed" if section.has_failed else "ok"),
+            outcome=section.outcome,
             total=section.total,
             counts=counts,
             reused=section.reused,

@@ -165,6 +165,10 @@ def console(
     away does not delay a run. Lines that the program prints to the same file go through the
     console, so that they stay whole.
 
+    A run that has not ended when the console closes is shown as still running. `TaskGraph.run`
+    waits for the end. For `TaskGraph.start` and `TaskExecutor.submit`, write
+    ``with console(executor), executor:``, so that the executor waits before the console closes.
+
     Args:
         executor: everything that it runs is shown.
         mode: "live" (needs the extra ``rich``; without a terminal it is "plain"), "plain" (a line

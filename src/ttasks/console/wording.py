@@ -148,10 +148,16 @@ class Wording:
     # The end, and what leads to it
 
     def summary(self, section: Section, duration: float) -> str:
-        """The last line of a run: its outcome, counts and time."""
-        style, counts = self.style, section.counts
+        """The last line of a run: its outcome, counts and time.
+
+        If the console is closed while the run goes on, it has no outcome yet.
+        """
+        style, counts, goes_on = self.style, section.counts, section.goes_on
         optional = sum(row.is_optional_failure for row in section.failures)
+        left = section.total - section.done - section.running
         numbers = [
+            (section.running, "running", "dim"),
+            (left if goes_on else 0, "waiting", "dim"),
             (counts[TaskStatus.FAILED] - optional, "failed", "red"),
             (optional, "failed (optional)", "yellow"),
             (counts[TaskStatus.BLOCKED], "blocked", "yellow"),
@@ -159,21 +165,20 @@ class Wording:
             (counts[TaskStatus.SUCCEEDED] - section.reused, "succeeded", "green"),
             (section.reused, "reused", "cyan"),
             (counts[TaskStatus.SKIPPED], "skipped", "dim"),
-            (section.total - section.done, "not run", "dim"),
+            (0 if goes_on else left, "not run", "dim"),
         ]
         parts = [style.paint(f"{number:,} {word}", c) for number, word, c in numbers if number > 0]
         if section.flaky:
             parts.append(style.paint(f"{section.flaky:,} flaky", "yellow"))
+        title, found = section.title or "tasks", ", ".join(parts) or "nothing to do"
         outcome = section.outcome or ("failed" if section.has_failed else "ok")
         mark = {"ok": "succeeded", "failed": "failed"}.get(outcome, "cancelled")
-        colour = colour_of_mark(mark)
-        title = section.title or "tasks"
-        if outcome not in ("ok", "failed"):
+        if goes_on:
+            mark, found = "started", f"still running: {found}"
+        elif outcome not in ("ok", "failed"):
             title += {"timeout": " timed out"}.get(outcome, f" {outcome}")
-        return (
-            f"{style.mark(mark)} {seconds(duration):>{_TIME}}  {style.paint(title, 'bold', colour)}"
-            f"  {', '.join(parts) or 'nothing to do'}"
-        )
+        title = style.paint(title, "bold", colour_of_mark(mark))
+        return f"{style.mark(mark)} {seconds(duration):>{_TIME}}  {title}  {found}"
 
     def stopping(self, board: Board, section: Section) -> list[str]:
         """What is said when a run is being stopped."""

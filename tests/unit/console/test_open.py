@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 
@@ -9,8 +10,8 @@ import pytest
 
 from consolekit import Text, executor, script, scripted
 from support import WAIT, Gate
-from ttasks import Task, TaskGraph
-from ttasks.console import console
+from ttasks import Run, Task, TaskGraph
+from ttasks.console import MODES, console
 from ttasks.console.board import Board
 from ttasks.console.prints import Prints
 from ttasks.engine.history import GraphHistory
@@ -122,3 +123,61 @@ def test_what_waits_for_its_turn_is_shown_at_the_end() -> None:
     lines = file.getvalue().splitlines()
     assert "  │ its output" in lines
     assert any(line.startswith("✓") and line.endswith("other") for line in lines)
+
+
+# --- what goes on when it closes ------------------------------------------------------------------
+
+
+def held(mode: str, **options: object) -> tuple[Text, Run]:
+    """What a console writes that is closed while a run goes on; and the run, which then ends."""
+    file, gate = Text(), Gate()
+    graph = TaskGraph("forgotten")
+    first = graph.add(scripted("first", script()))
+    last = graph.add(scripted("last", gate), after=first)
+    graph.add(scripted("package", script()), after=last)
+    with executor() as running:
+        with console(running, mode, file=file, **options):
+            run = graph.start(running)
+            gate.wait_reached()
+        gate.open()
+        assert run.wait(WAIT)
+    return file, run
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in ("auto", "jsonl")])
+def test_a_run_that_goes_on_is_no_success(mode: str) -> None:
+    file, run = held(mode)
+    assert run.ok
+    (line,) = [line for line in file.getvalue().splitlines() if " forgotten " in line]
+    assert line.startswith("▸ ")
+    assert line.endswith("forgotten  still running: 1 running, 1 waiting, 1 succeeded")
+
+
+def test_jsonl_does_not_end_a_run_that_goes_on() -> None:
+    file, _ = held("jsonl")
+    kinds = [json.loads(line)["event"] for line in file.getvalue().splitlines()]
+    assert kinds == ["run_started", "started", "succeeded", "started"]
+
+
+def test_a_task_without_a_graph_that_goes_on_is_running() -> None:
+    file, gate = Text(), Gate()
+    with executor() as running:
+        with console(running, "plain", file=file):
+            running.execute(scripted("done", script()))
+            future = running.submit(scripted("submitted", gate))
+            gate.wait_reached()
+        gate.open()
+        future.result(WAIT)
+    last = file.getvalue().splitlines()[-1]
+    assert last.startswith("▸ ")
+    assert last.endswith("tasks  still running: 1 running, 1 succeeded")
+
+
+def test_a_console_around_the_executor_sees_the_end_of_what_it_waits_for() -> None:
+    file = Text()
+    running = executor()
+    graph = TaskGraph("awaited")
+    graph.add(scripted("bad", script(fails=ValueError("no"))))
+    with console(running, "plain", file=file), running:
+        graph.start(running)
+    assert file.getvalue().splitlines()[-1].endswith("awaited  1 failed")
