@@ -112,6 +112,8 @@ class Section:
         moment: when it began, by the clock of the events.
         outcome: see `RunFacts`; None before its end, and without a graph.
         stopped: why it is being stopped; None if it is not.
+        takes_interrupts: Ctrl-C reaches it, since the main thread waits for it; known once it is
+            being stopped.
     """
 
     def __init__(self, run_id: str, title: str, began: float, moment: datetime) -> None:
@@ -130,6 +132,7 @@ class Section:
         self.outcome: str | None = None
         self.error: str | None = None
         self.stopped: str | None = None
+        self.takes_interrupts = False
 
     @property
     def done(self) -> int:
@@ -208,12 +211,12 @@ class Board:
             self.waiting[planned.task_id] = row
         self.rows[planned.task_id] = row
 
-    def stop(self, run: Run, message: str) -> Section | None:
+    def stop(self, run: Run, message: str, *, takes_interrupts: bool = False) -> Section | None:
         """Learn that a run is being stopped; returns its section, unless it is a nested run."""
         section = self.sections.get(run.id)
         if section is None or section.run_id != run.id:
             return None
-        section.stopped = message
+        section.stopped, section.takes_interrupts = message, takes_interrupts
         return section
 
     def end(self, run: Run, now: float) -> Section | None:

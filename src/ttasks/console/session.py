@@ -115,8 +115,9 @@ class Console:
         events = self._executor.events
         if self._log_files is not None:  # first, so that a failure knows its file
             self._ends.append(events.subscribe(self._log_files, types=LogFiles.TYPES))
-        lifecycle = set(TaskEventType) - {TaskEventType.OUTPUT}
+        lifecycle = set(TaskEventType) - {TaskEventType.OUTPUT, TaskEventType.RUN_STOPPING}
         self._ends.append(events.subscribe(writer.take, types=lifecycle))
+        self._ends.append(events.subscribe(writer.take_stop, types=TaskEventType.RUN_STOPPING))
         self._ends.append(events.subscribe(writer.take_output, types=TaskEventType.OUTPUT))
         for name in ("stdout", "stderr"):
             file = getattr(sys, name)

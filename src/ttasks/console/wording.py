@@ -197,15 +197,21 @@ class Wording:
             lines.append(f"  ending {count(len(ending), 'task')}: {joined(ending)}")
         if cleaning and why != "killed":
             lines.append(f"  {'then ' if ending else ''}cleaning up: {joined(cleaning)}")
-        if why != "killed":
-            lines.append(f"  {self.again_to_kill(section)}")
+        how = self.how_to_kill(section)
+        if how is not None:
+            lines.append(f"  {how}")
         return [style.tell(line) for line in lines]
 
-    def again_to_kill(self, section: Section) -> str:
-        """How to end at once what is being stopped."""
-        is_interrupt = why_stopped(section) == "interrupted"
-        text = f"Ctrl-C {'again ' if is_interrupt else ''}to kill what is left"
-        return self.style.paint(text, "dim")
+    def how_to_kill(self, section: Section) -> str | None:
+        """How to end at once what is being stopped; None if Ctrl-C does not, or it is not needed.
+
+        The second Ctrl-C kills, whatever has stopped the run.
+        """
+        why = why_stopped(section)
+        if why == "killed" or not section.takes_interrupts:
+            return None
+        often = "again" if why == "interrupted" else "twice"
+        return self.style.paint(f"Ctrl-C {often} to kill what is left", "dim")
 
     def missed(self, row: Row) -> str:
         """A line for output that was dropped."""

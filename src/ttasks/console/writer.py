@@ -44,6 +44,17 @@ class Printed:
     task_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """A RUN_STOPPING event, and whether it came on the main thread."""
+
+    event: TaskEvent
+    on_main: bool
+
+
+Item = TaskEvent | Printed | Stopping
+
+
 class Writer:
     """Takes events from any thread, and draws and writes on a thread of its own.
 
@@ -72,7 +83,7 @@ class Writer:
         self._store = store
         self._logs = logs
         # Appended to and taken from in single operations; needs no lock.
-        self._items: deque[TaskEvent | Printed] = deque()
+        self._items: deque[Item] = deque()
         # Protects the two below it.
         self._lock = sync.Lock()
         self._queued = 0  # characters of output
@@ -87,9 +98,14 @@ class Writer:
         self._has_told = False
 
     @property
-    def take(self) -> Callable[[TaskEvent | Printed], None]:
+    def take(self) -> Callable[[Item], None]:
         """A function that takes an event that is no OUTPUT, or printed lines. It never waits."""
         return self._items.append
+
+    def take_stop(self, event: TaskEvent) -> None:
+        """Take a RUN_STOPPING event, on the thread that waits for the end of the run."""
+        on_main = sync.current_thread() is sync.main_thread()
+        self._items.append(Stopping(event, on_main))
 
     def start(self) -> None:
         """Begin to write."""
@@ -176,10 +192,13 @@ class Writer:
             if not self._items:
                 return
 
-    def _handle(self, item: TaskEvent | Printed) -> None:
+    def _handle(self, item: Item) -> None:
         self._handled += 1
         if isinstance(item, Printed):
             self._print(item)
+            return
+        if isinstance(item, Stopping):
+            self._handle_stop(item)
             return
         if item.output_chunk is not None:
             with self._lock:
@@ -214,11 +233,6 @@ class Writer:
                     section.run = run
                     view.begin(section, head, self._store)
             return
-        if event.type is TaskEventType.RUN_STOPPING:
-            stopped = board.stop(run, event.error or "")
-            if stopped is not None:
-                view.stopping(stopped)
-            return
         ended = board.end(run, now)
         if ended is not None:
             self._guard(view.end, ended, (event.timestamp - ended.moment).total_seconds())
@@ -226,6 +240,15 @@ class Writer:
             board.forget(ended)
         if self._logs is not None:
             self._logs.forget(run.id)
+
+    def _handle_stop(self, item: Stopping) -> None:
+        event = item.event
+        if event.run is None:  # somebody has made this event
+            return
+        message = event.error or ""
+        stopped = self._board.stop(event.run, message, takes_interrupts=item.on_main)
+        if stopped is not None:
+            self._view.stopping(stopped)
 
     def _print(self, item: Printed) -> None:
         row = self._board.running.get(item.task_id or "")

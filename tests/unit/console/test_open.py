@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from consolekit import Text, executor, script, scripted
-from support import WAIT, Gate
-from ttasks import Run, Task, TaskGraph
+from support import WAIT, Gate, Obedient
+from ttasks import Run, Task, TaskContext, TaskGraph
 from ttasks.console import MODES, console
 from ttasks.console.board import Board
 from ttasks.console.prints import Prints
@@ -181,3 +181,34 @@ def test_a_console_around_the_executor_sees_the_end_of_what_it_waits_for() -> No
     with console(running, "plain", file=file), running:
         graph.start(running)
     assert file.getvalue().splitlines()[-1].endswith("awaited  1 failed")
+
+
+# --- how to kill what is being stopped ------------------------------------------------------------
+
+
+def test_a_run_that_was_not_interrupted_is_killed_by_ctrl_c_twice() -> None:
+    graph, slow, file = TaskGraph("late"), Obedient(), Text()
+
+    def fails(_context: TaskContext) -> None:
+        slow.wait_reached()
+        raise ValueError("no")
+
+    graph.add(scripted("slow", slow))
+    graph.add(scripted("bad", fails))
+    with executor() as running, console(running, "plain", file=file):
+        graph.run(running, 2, fail_fast=True)
+    lines = file.getvalue().splitlines()
+    assert "⊘          'bad' failed (fail_fast)" in lines
+    assert "  Ctrl-C twice to kill what is left" in lines
+
+
+def test_a_run_that_another_thread_waits_for_says_nothing_of_ctrl_c() -> None:
+    graph, slow, file = TaskGraph("started"), Obedient(), Text()
+    graph.add(scripted("slow", slow))
+    with executor() as running, console(running, "plain", file=file):
+        run = graph.start(running)
+        slow.wait_reached()
+        run.cancel()
+        assert run.wait(WAIT)
+    assert "⊘          Cancelled" in file.getvalue().splitlines()
+    assert "Ctrl-C" not in file.getvalue()
