@@ -14,7 +14,7 @@ from ttasks.console.text import clean
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
-from ttasks.report.labels import count, joined, one_line, seconds, shortened
+from ttasks.report.labels import count, joined, last_writing, one_line, seconds, shortened
 
 if TYPE_CHECKING:
     from ttasks.console.board import Board, Row, Section
@@ -30,6 +30,8 @@ _NOTES = {
 }
 _TIME = 7  # columns
 _LONGEST_COMMAND = 4_000  # characters
+_LONGEST_LINE = 2_000  # characters, in the excerpt of a failure
+_LONGEST_TAIL = 20_000  # characters, all lines of an excerpt together
 _STOPPED = ("The graph run was ", "stopped: ")  # how reasons begin that say nothing yet
 
 
@@ -108,7 +110,10 @@ class Wording:
         return ([self.end(row)] if head else []) + found
 
     def tail(self, row: Row, *, output: bool = True) -> list[str]:
-        """The last lines of what a task printed, and of the traceback of its exception."""
+        """The last lines of what a task printed, and of the traceback of its exception.
+
+        Lines that are too long are cut, and say so.
+        """
         result = None if row.task is None else row.task.result
         lines: list[str] = []
         if not output:
@@ -121,10 +126,26 @@ class Wording:
                 lines += (result.error or "").splitlines()[-TAIL_LINES:]
         if result is not None and result.termination_reason == "handler" and result.failure:
             lines += result.failure.traceback.splitlines()
-        lines = [clean(line, colour=self.style.colour) for line in lines[-TAIL_LINES:]]
+        lines = [self._bounded(line) for line in lines[-TAIL_LINES:]]
         while lines and not lines[-1].strip():
             lines.pop()
-        return lines
+        found: list[str] = []
+        room = _LONGEST_TAIL
+        for line in reversed(lines):
+            room -= len(line)
+            if room < 0:
+                break
+            found.insert(0, line)
+        return found
+
+    def _bounded(self, line: str) -> str:
+        """A clean line, cut if it is too long."""
+        line = last_writing(line.rstrip("\r\n"))
+        shown = clean(line[:_LONGEST_LINE], colour=self.style.colour)  # cut first: it takes time
+        more = len(line) - _LONGEST_LINE
+        if more <= 0:
+            return shown
+        return shown + self.style.tell(f"… {count(more, 'more character')}")
 
     def consequences(self, row: Row) -> list[tuple[str, str]]:
         """What a failure leads to: pairs of a label and a text."""

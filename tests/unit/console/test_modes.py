@@ -73,6 +73,22 @@ def test_at_most_the_last_forty_lines_are_shown_of_a_failure() -> None:
     assert any(line.endswith("long  exit code 3") for line in lines)
 
 
+@pytest.mark.parametrize("mode", ["plain", "quiet", "github"])
+@pytest.mark.parametrize("color", [False, True])
+def test_long_lines_of_a_failure_are_cut(mode: str, color: bool) -> None:
+    graph = TaskGraph("one")
+    long = script("\x1b[31mx" * 20_000 + "\n", fails=ValueError("y" * 3_000_000))
+    graph.add(scripted("long", long))
+    graph.add(scripted("many", script(*["z" * 3000 + "\n"] * 40, fails=ValueError("no"))))
+    text = shown(graph, mode, executor(), color=color)
+    failures = text[text.rindex("Failures") :] if mode != "quiet" else text
+    assert len(failures) < 60_000
+    lines = [plain(line) for line in failures.splitlines()]
+    assert any(line.endswith("… 1,000 more characters") for line in lines)
+    assert any("yyy" in line and line.endswith("more characters") for line in lines)
+    assert all(len(line) < 5000 for line in lines)
+
+
 def test_the_command_of_a_failure_is_given_to_run_it_again(tmp_path) -> None:
     graph = TaskGraph("one")
     folder = tmp_path / "a folder"
