@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ttasks.console.text import ticking
 from ttasks.model.event import EVENT_OF_STATUS, TaskEvent, TaskEventType
+from ttasks.model.policy import DependencyPolicy
 from ttasks.model.status import TaskStatus
 from ttasks.report.labels import joined, one_line
 
@@ -38,16 +39,22 @@ class Row:
         lines: output of its latest attempt; None before there is any.
         reused: it was taken over, or had SUCCEEDED before.
         missed: lines of output that were dropped, because they came too fast.
-        blocks: names of the tasks that did not run because of this one.
+        blocks: names, by id, of the tasks that do not run because of this one.
+        blocked_by: the row whose ``blocks`` has this one, or None.
+        is_blockable: it is blocked at once if a task fails that it depends on.
+        dependents: rows of the tasks that depend on it directly.
         log_file: where all its output is; None if nowhere.
     """
 
     __slots__ = (
         "after",
         "attempt",
+        "blocked_by",
         "blocks",
+        "dependents",
         "error",
         "groups",
+        "is_blockable",
         "is_finally",
         "key",
         "lines",
@@ -88,7 +95,10 @@ class Row:
         self.lines: Lines | None = None
         self.missed = 0
         self.reused = False
-        self.blocks: list[str] = []
+        self.blocks: dict[str, str] = {}
+        self.blocked_by: Row | None = None
+        self.is_blockable = False
+        self.dependents: list[Row] = []
         self.log_file: str | None = None
 
     @property
@@ -114,6 +124,7 @@ class Section:
         stopped: why it is being stopped; None if it is not.
         takes_interrupts: Ctrl-C reaches it, since the main thread waits for it; known once it is
             being stopped.
+        fails_fast: a failure cancels what is left, and blocks nothing.
     """
 
     def __init__(self, run_id: str, title: str, began: float, moment: datetime) -> None:
@@ -133,6 +144,7 @@ class Section:
         self.error: str | None = None
         self.stopped: str | None = None
         self.takes_interrupts = False
+        self.fails_fast = False
 
     @property
     def done(self) -> int:
@@ -189,20 +201,25 @@ class Board:
         title = one_line(head.title)
         if section is None:
             section = self.current = Section(head.id, title, now, moment)
+            section.fails_fast = bool(head.options.get("fail_fast"))
             self._around[head.id] = ""
         else:  # a nested run: its tasks are named after the graphs around them
             around = self._around.get(head.parent_id or "", "")
             self._around[head.id] = f"{around}{title} / " if title else around
         self.sections[head.id] = section
-        for task in planned:
-            self._expect(task, section, self._around[head.id])
+        rows = [self._expect(task, section, self._around[head.id]) for task in planned]
+        for row in rows:
+            for upstream in row.after:
+                if upstream in self.rows:
+                    self.rows[upstream].dependents.append(row)
         return section
 
-    def _expect(self, planned: Planned, section: Section, around: str) -> None:
+    def _expect(self, planned: Planned, section: Section, around: str) -> Row:
         row = Row(planned.task_id, around + one_line(planned.title), section)
         row.key, row.title = planned.key, planned.title
         row.after, row.groups = planned.after, planned.groups
         row.required, row.is_finally = planned.required, planned.is_finally
+        row.is_blockable = planned.policy is DependencyPolicy.BLOCK and not planned.is_finally
         section.total += 1
         if planned.had_ended:
             row.status = TaskStatus.SUCCEEDED
@@ -210,6 +227,7 @@ class Board:
         else:
             self.waiting[planned.task_id] = row
         self.rows[planned.task_id] = row
+        return row
 
     def stop(self, run: Run, message: str, *, takes_interrupts: bool = False) -> Section | None:
         """Learn that a run is being stopped; returns its section, unless it is a nested run."""
@@ -283,6 +301,7 @@ class Board:
         row.percent = row.message = None
         row.lines = None
         row.blocks.clear()
+        self._clear(row)
         self.waiting.pop(row.task_id, None)
         if row.task_id not in self.running:
             row.section.running += 1
@@ -318,15 +337,29 @@ class Board:
         row.status, row.retry_at = event.status, None
         self._count(row, reused=event.type is TaskEventType.REUSED)
         section = row.section
+        if event.status is not TaskStatus.BLOCKED:
+            self._clear(row)
         if event.status is TaskStatus.FAILED:
             section.failures.append(row)
+            self._expect_blocked(row)
         elif event.status is TaskStatus.SUCCEEDED:
             section.flaky += event.attempt > 1
         elif event.status is TaskStatus.BLOCKED:
             self._blame(row, event.task.blocked_by)
 
+    def _expect_blocked(self, culprit: Row) -> None:
+        """Note what a failure is about to block: it is shown before the events of those come."""
+        left = [] if culprit.section.fails_fast else [culprit]
+        while left:
+            for row in left.pop().dependents:
+                is_left = row.status is TaskStatus.PENDING and row.blocked_by is None
+                if is_left and row.is_blockable and row.task_id not in self.running:
+                    self._note_blocked(row, culprit)
+                    left.append(row)
+
     def _blame(self, row: Row, culprit_id: str | None) -> None:
         """Note what is blocked with the task that failed first."""
+        self._clear(row)
         seen = set()
         while culprit_id is not None and culprit_id not in seen:
             seen.add(culprit_id)
@@ -334,9 +367,21 @@ class Board:
             if culprit is None:
                 return
             if culprit.status is not TaskStatus.BLOCKED or culprit.task is None:
-                culprit.blocks.append(row.name)
+                self._note_blocked(row, culprit)
                 return
             culprit_id = culprit.task.blocked_by
+
+    @staticmethod
+    def _note_blocked(row: Row, culprit: Row) -> None:
+        row.blocked_by = culprit
+        culprit.blocks[row.task_id] = row.name
+
+    @staticmethod
+    def _clear(row: Row) -> None:
+        """It is not blocked, or not by what was expected."""
+        if row.blocked_by is not None:
+            row.blocked_by.blocks.pop(row.task_id, None)
+            row.blocked_by = None
 
     def why_waiting(self, row: Row, now: float) -> str:
         """What a row that has not started waits for, in a few words."""

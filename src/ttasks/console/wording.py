@@ -151,7 +151,7 @@ class Wording:
         """What a failure leads to: pairs of a label and a text."""
         found = []
         if row.blocks:
-            found.append(("blocked", joined(row.blocks, 5)))
+            found.append(("blocked", joined([*row.blocks.values()], 5)))
         if row.log_file is not None:
             found.append(("log", clean(row.log_file)))
         again = None if row.task is None else self._how_again(row.task)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
 from consolekit import Text, executor, script, scripted
 from support import WAIT, Gate, Obedient
-from ttasks import Run, Task, TaskContext, TaskGraph
+from ttasks import DependencyPolicy, Run, Task, TaskContext, TaskGraph, TaskStatus
 from ttasks.console import MODES, console
 from ttasks.console.board import Board
 from ttasks.console.prints import Prints
@@ -212,3 +213,48 @@ def test_a_run_that_another_thread_waits_for_says_nothing_of_ctrl_c() -> None:
         assert run.wait(WAIT)
     assert "⊘          Cancelled" in file.getvalue().splitlines()
     assert "Ctrl-C" not in file.getvalue()
+
+
+# --- what a failure blocks ------------------------------------------------------------------------
+
+
+def test_what_a_failure_blocks_is_known_before_the_events_of_those() -> None:
+    graph, events = TaskGraph("blocked"), []
+    bad = graph.add(scripted("bad", script(fails=ValueError("no"))))
+    near = graph.add(scripted("near", script()), after=bad)
+    graph.add(scripted("far", script()), after=near)
+    graph.add(scripted("anyway", script()), after=bad, on_dep_failure=DependencyPolicy.RUN_ANYWAY)
+    graph.add(scripted("skipped", script()), after=bad, on_dep_failure=DependencyPolicy.SKIP)
+    graph.add(scripted("cleanup", script()), after=bad, finally_=True)
+    with executor() as running:
+        running.events.subscribe(events.append)
+        graph.run(running)
+    source = source_of(graph.latest_run)
+    assert isinstance(source, GraphHistory)
+    head, board = source.head(), Board()
+    board.begin(head, source.planned(), head.started_at, 0.0)
+    after = []
+    for event in events:
+        board.apply(event, 0.0)
+        if board.rows[bad.id].status is TaskStatus.FAILED:
+            after.append(list(board.rows[bad.id].blocks.values()))
+    assert after[0] == ["near", "far"]
+    assert sorted(after[-1]) == ["far", "near"]
+
+
+def test_what_was_stopped_is_not_told_as_blocked() -> None:
+    graph, events = TaskGraph("stopped"), []
+    bad = graph.add(scripted("bad", script(fails=ValueError("no"))))
+    graph.add(scripted("next", script()), after=bad)
+    with executor() as running:
+        running.events.subscribe(events.append)
+        graph.run(running)
+    source = source_of(graph.latest_run)
+    assert isinstance(source, GraphHistory)
+    head, board = source.head(), Board()
+    board.begin(head, source.planned(), head.started_at, 0.0)
+    for event in events:
+        if event.status is TaskStatus.BLOCKED:
+            event = replace(event, type=TaskEventType.CANCELLED, status=TaskStatus.CANCELLED)
+        board.apply(event, 0.0)
+    assert not board.rows[bad.id].blocks
