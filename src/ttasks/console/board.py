@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from ttasks.console.text import ticking
 from ttasks.model.event import EVENT_OF_STATUS, TaskEvent, TaskEventType
@@ -102,6 +103,11 @@ class Row:
         self.log_file: str | None = None
 
     @property
+    def is_flaky(self) -> bool:
+        """True if it succeeded after a failed attempt."""
+        return self.status is TaskStatus.SUCCEEDED and self.attempt > 1
+
+    @property
     def is_optional_failure(self) -> bool:
         """True if it failed and nothing depends on that."""
         return self.status is TaskStatus.FAILED and not self.required
@@ -184,6 +190,7 @@ class Board:
         self.waiting: dict[str, Row] = {}
         self.sections: dict[str, Section] = {}
         self.current: Section | None = None
+        self._over: WeakSet[Run] = WeakSet()  # so that what comes late begins none of them again
         self._around: dict[str, str] = {}  # what stands before the names of tasks, by run
 
     def begin(
@@ -229,6 +236,34 @@ class Board:
         self.rows[planned.task_id] = row
         return row
 
+    def is_new(self, run: Run) -> bool:
+        """True if a run has not begun here; nor ended, as far as somebody keeps it."""
+        return run.id not in self.sections and run not in self._over
+
+    def catch_up(self, facts: RunFacts, now: float) -> None:
+        """Learn what a run had done before this board knew of it.
+
+        Events of it that are still to come may tell the same again.
+        """
+        section = self.sections[facts.id]
+        if section.run_id == facts.id:
+            section.began = now - facts.elapsed
+        for task in facts.tasks.values():
+            row = self.rows.get(task.id)
+            if row is None or not row.status.is_active:
+                continue
+            row.attempt, row.error = len(task.attempts), task.error
+            if task.status is TaskStatus.RUNNING:
+                started = task.attempts[-1].started if task.attempts else None
+                self._run(row, now if started is None else now - (facts.elapsed - started))
+            elif not task.status.is_active:
+                self.waiting.pop(task.id, None)
+                row.status = task.status
+                self._count(row, reused=task.reused)
+                section.flaky += row.is_flaky
+                if task.status is TaskStatus.FAILED:
+                    section.failures.append(row)
+
     def stop(self, run: Run, message: str, *, takes_interrupts: bool = False) -> Section | None:
         """Learn that a run is being stopped; returns its section, unless it is a nested run."""
         section = self.sections.get(run.id)
@@ -239,6 +274,7 @@ class Board:
 
     def end(self, run: Run, now: float) -> Section | None:
         """Learn of the end of a run; returns its section, unless that goes on around it."""
+        self._over.add(run)
         section = self.sections.get(run.id)
         if section is None or section.run_id != run.id:
             self.sections.pop(run.id, None)
@@ -275,6 +311,9 @@ class Board:
                 self.current = self.current or section
             row = self.rows[event.task_id] = Row(event.task_id, one_line(event.task.title), section)
             section.total += 1
+            if event.type not in ENDS and event.status is TaskStatus.RUNNING:
+                row.attempt = event.attempt
+                self._run(row, now)  # since then at the latest
         return row
 
     def apply(self, event: TaskEvent, now: float) -> Row:
@@ -296,12 +335,15 @@ class Board:
         if not row.status.is_active:  # it is run again
             self._uncount(row)
         row.task = event.task
-        row.status, row.attempt, row.error = TaskStatus.RUNNING, event.attempt, None
-        row.since, row.retry_at = now, None
+        row.attempt, row.error = event.attempt, None
         row.percent = row.message = None
         row.lines = None
         row.blocks.clear()
         self._clear(row)
+        self._run(row, now)
+
+    def _run(self, row: Row, since: float) -> None:
+        row.status, row.since, row.retry_at = TaskStatus.RUNNING, since, None
         self.waiting.pop(row.task_id, None)
         if row.task_id not in self.running:
             row.section.running += 1
@@ -320,6 +362,7 @@ class Board:
         if section.counts[row.status]:
             section.counts[row.status] -= 1
             section.reused -= row.reused
+            section.flaky -= row.is_flaky
         if row.status is TaskStatus.FAILED and row in section.failures:
             section.failures.remove(row)
 
@@ -343,7 +386,8 @@ class Board:
             section.failures.append(row)
             self._expect_blocked(row)
         elif event.status is TaskStatus.SUCCEEDED:
-            section.flaky += event.attempt > 1
+            row.attempt = event.attempt
+            section.flaky += row.is_flaky
         elif event.status is TaskStatus.BLOCKED:
             self._blame(row, event.task.blocked_by)
 

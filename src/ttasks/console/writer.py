@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ttasks.console.logfiles import LogFiles
     from ttasks.console.screen import Screen
     from ttasks.console.views import View
+    from ttasks.model.run import Run
     from ttasks.model.store import Store
 
 P = ParamSpec("P")
@@ -207,6 +208,8 @@ class Writer:
         if item.type in RUN_EVENTS:
             self._handle_run(item, now)
             return
+        if item.run is not None and item.task_id not in self._board.rows:
+            self._guard(self._join, item.run, now)
         row = self._board.apply(item, now)
         if self._logs is not None and item.type is TaskEventType.FAILED:
             row.log_file = self._logs.path_of(item)
@@ -225,14 +228,9 @@ class Writer:
         if run is None:  # somebody has made this event
             return
         if event.type is TaskEventType.RUN_STARTED:
-            source = source_of(run)
-            if isinstance(source, GraphHistory):  # else somebody has made this event
-                head = source.head()
-                section = board.begin(head, source.planned(), event.timestamp, now)
-                if section.run_id == head.id:
-                    section.run = run
-                    view.begin(section, head, self._store)
+            self._begin(run, event.timestamp, now)
             return
+        self._guard(self._join, run, now)
         ended = board.end(run, now)
         if ended is not None:
             self._guard(view.end, ended, (event.timestamp - ended.moment).total_seconds())
@@ -241,10 +239,30 @@ class Writer:
         if self._logs is not None:
             self._logs.forget(run.id)
 
+    def _begin(self, run: Run, moment: datetime, now: float) -> None:
+        source = source_of(run)
+        if isinstance(source, GraphHistory):  # else somebody has made this event
+            head = source.head()
+            section = self._board.begin(head, source.planned(), moment, now)
+            if section.run_id == head.id:
+                section.run = run
+                self._view.begin(section, head, self._store)
+
+    def _join(self, run: Run, now: float) -> None:
+        """Begin a run that was there before this console, with all that it has done."""
+        source = source_of(run)
+        if not isinstance(source, GraphHistory) or not self._board.is_new(run):
+            return
+        if source.parent is not None:
+            self._join(source.parent[0], now)
+        self._begin(run, run.started_at, now)
+        self._board.catch_up(source.facts(), now)
+
     def _handle_stop(self, item: Stopping) -> None:
         event = item.event
         if event.run is None:  # somebody has made this event
             return
+        self._guard(self._join, event.run, SYSTEM_CLOCK.now())
         message = event.error or ""
         stopped = self._board.stop(event.run, message, takes_interrupts=item.on_main)
         if stopped is not None:

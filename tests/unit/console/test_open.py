@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from consolekit import Text, executor, script, scripted
+from consolekit import Text, executor, script, scripted, timeless
 from support import WAIT, Gate, Obedient
 from ttasks import DependencyPolicy, Run, Task, TaskContext, TaskGraph, TaskStatus
 from ttasks.console import MODES, console
@@ -258,3 +258,52 @@ def test_what_was_stopped_is_not_told_as_blocked() -> None:
             event = replace(event, type=TaskEventType.CANCELLED, status=TaskStatus.CANCELLED)
         board.apply(event, 0.0)
     assert not board.rows[bad.id].blocks
+
+
+# --- a console that opens while a run goes on -----------------------------------------------------
+
+
+def opened_late(mode: str) -> str:
+    file, gate = Text(), Gate()
+    graph = TaskGraph("deploy")
+    first = graph.add(scripted("first", script()))
+    graph.add(scripted("bad", script(fails=ValueError("no"))), required=False)
+    last = graph.add(scripted("last", gate), after=first)
+    graph.add(scripted("package", script()), after=last)
+    with executor() as running:
+        run = graph.start(running, 1)
+        gate.wait_reached()
+        with console(running, mode, file=file):
+            gate.open()
+            assert run.wait(WAIT)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["plain", "quiet", "live", "stream", "grouped", "keep-order"])
+def test_a_console_that_opens_late_knows_the_run_and_what_it_did(mode: str) -> None:
+    last = opened_late(mode).splitlines()[-1]
+    assert last.endswith("deploy  1 failed (optional), 3 succeeded")
+
+
+def test_jsonl_that_opens_late_begins_with_the_run() -> None:
+    objects = [json.loads(line) for line in opened_late("jsonl").splitlines()]
+    assert objects[0]["event"] == "run_started"
+    assert (objects[0]["title"], objects[0]["total"]) == ("deploy", 4)
+    assert objects[-1]["counts"] == {"succeeded": 3, "failed": 1}
+
+
+def test_a_console_that_opens_late_names_nested_tasks_as_ever() -> None:
+    file, gate = Text(), Gate()
+    inner = TaskGraph("inner")
+    inner.add(scripted("held", gate))
+    outer = TaskGraph("outer")
+    with executor() as running:
+        outer.add(scripted("runs", lambda _context: inner.run(running)))
+        run = outer.start(running)
+        gate.wait_reached()
+        with console(running, "plain", file=file):
+            gate.open()
+            assert run.wait(WAIT)
+    lines = timeless(file.getvalue()).splitlines()
+    assert "✓   0.00s  inner / held" in lines
+    assert lines[-1].endswith("outer  2 succeeded")
