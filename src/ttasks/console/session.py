@@ -75,7 +75,7 @@ class Console:
 
     def _make_view(self) -> View:
         self._board = Board()
-        wording = Wording(self._style, self._rerun)
+        wording = Wording(self._style, self._rerun, self._tell)
         if self.mode == "live":
             from ttasks.console.forecast import Forecast
             from ttasks.console.live import Live
@@ -90,6 +90,10 @@ class Console:
 
             return CiView(self._board, wording, FORMS[self.mode](os.environ))
         return _VIEWS[self.mode](self._board, wording)
+
+    def _tell(self, error: BaseException) -> None:
+        if self._writer is not None:
+            self._writer.tell(error)
 
     def __enter__(self) -> Self:
         """Begin to show what happens.
@@ -184,8 +188,9 @@ def console(
             whether ``file`` is a terminal.
         file: where to write text; None means ``sys.stdout``. If that is None, too, nothing is
             shown. Characters that the file cannot encode become ``?``.
-        rerun: called with a task that failed; returns the command that runs it again, or None. By
-            default, the command of Bash and PowerShell tasks.
+        rerun: called with a task that failed; returns the command that runs it again, as one line
+            or several, or None. The first exception that it raises is printed on ``sys.stderr``.
+            By default, the command of Bash and PowerShell tasks.
 
     Returns:
         The console, to be used in a ``with`` statement.

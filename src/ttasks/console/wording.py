@@ -11,6 +11,7 @@ from ttasks.console.board import ENDS
 from ttasks.console.output import TAIL_LINES
 from ttasks.console.style import Style, colour_of_mark
 from ttasks.console.text import clean
+from ttasks.model.checks import wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
@@ -41,11 +42,13 @@ class Wording:
     Args:
         style: colours and symbols.
         rerun: see `Rerun`.
+        tell: called with what ``rerun`` raises.
     """
 
-    def __init__(self, style: Style, rerun: Rerun) -> None:
+    def __init__(self, style: Style, rerun: Rerun, tell: Callable[[BaseException], object]) -> None:
         self.style = style
         self._rerun = rerun
+        self._tell = tell
 
     # One line per change
 
@@ -155,16 +158,23 @@ class Wording:
         if row.log_file is not None:
             found.append(("log", clean(row.log_file)))
         again = None if row.task is None else self._how_again(row.task)
-        if again:
-            found.append(("again", one_line(again, _LONGEST_COMMAND)))
+        lines = [
+            one_line(line, _LONGEST_COMMAND)
+            for line in (again or "").strip().splitlines()[:TAIL_LINES]
+        ]
+        found += zip(["again", *[""] * len(lines)], lines, strict=False)
         return found
 
     def _how_again(self, task: Task) -> str | None:
+        """What ``rerun`` says; its error is told, and ends nothing."""
         try:
-            again = self._rerun(task)
-        except BaseException:  # the user's own function: it must not end the console
+            again: object = self._rerun(task)
+            if again is not None and not isinstance(again, str):
+                raise wrong_type("the result of rerun", again, "a str or None")
+        except BaseException as error:
+            self._tell(error)
             return None
-        return again if isinstance(again, str) else None
+        return again
 
     # The end, and what leads to it
 

@@ -166,10 +166,10 @@ class Writer:
         try:
             function(*args, **kwargs)
         except BaseException as error:
-            self._tell(error)
+            self.tell(error)
 
-    def _tell(self, error: BaseException) -> None:
-        """Print the first error."""
+    def tell(self, error: BaseException) -> None:
+        """Print the first error on ``sys.stderr``. By the thread of this writer."""
         if self._has_told:
             return
         self._has_told = True
@@ -312,7 +312,7 @@ class Writer:
         try:
             return self._view.footer(columns, rows, now)
         except BaseException as error:  # what is above it is shown nevertheless
-            self._tell(error)
+            self.tell(error)
             return []
 
     def _taken(self) -> Iterator[str]:
@@ -328,7 +328,7 @@ class Writer:
             try:
                 yield from part
             except Exception as error:
-                self._tell(error)
+                self.tell(error)
         yield "".join(texts)
 
     def _end(self) -> None:

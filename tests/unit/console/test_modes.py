@@ -103,13 +103,33 @@ def test_who_knows_better_says_how_to_run_it_again() -> None:
     assert "again   make lint" in text
 
 
-def test_a_rerun_that_raises_does_no_harm() -> None:
+def test_a_rerun_that_raises_does_no_harm_and_is_told_once(monkeypatch) -> None:
     def broken(task: Task) -> str:
-        raise SystemExit(task.title)
+        raise SystemExit(f"no way to run {task.title}")
 
+    stderr = Text()
+    monkeypatch.setattr("sys.stderr", stderr)
     text = shown(checks(), "plain", executor(), rerun=broken)
     assert "1 failed" in text
     assert "again" not in text
+    assert stderr.getvalue().count("SystemExit: no way to run lint") == 1
+
+
+def test_a_rerun_that_returns_something_else_is_told(monkeypatch) -> None:
+    stderr = Text()
+    monkeypatch.setattr("sys.stderr", stderr)
+    text = shown(checks(), "plain", executor(), rerun=lambda _task: 5)
+    assert "1 failed" in text
+    assert "again" not in text
+    message = "TypeError: the result of rerun must be a str or None, got int: 5"
+    assert stderr.getvalue().count(message) == 1
+
+
+def test_a_rerun_of_several_lines_is_shown_line_by_line() -> None:
+    text = shown(checks(), "plain", executor(), rerun=lambda _task: "cd app\nmake\x1b[2J lint\n")
+    lines = text.splitlines()
+    at = lines.index("    again   cd app")
+    assert lines[at + 1] == "            make lint"
 
 
 def test_a_retry_says_when_and_what_became_of_it() -> None:
