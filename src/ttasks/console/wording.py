@@ -13,6 +13,7 @@ from ttasks.console.style import Style, colour_of_mark
 from ttasks.console.text import clean
 from ttasks.model.checks import wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.redact import MASK
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
 from ttasks.report.labels import count, joined, last_writing, one_line, seconds, shortened
@@ -293,11 +294,19 @@ def _signal_name(number: int) -> str:
 
 
 def again(task: Task) -> str | None:
-    """The command of a Bash or PowerShell task, which runs it again by hand."""
+    """The command of a Bash or PowerShell task, which runs it again by hand.
+
+    None if that would not do the same: with ``stdin`` or ``env``, with a secret that is hidden, or
+    with characters that one line cannot show.
+    """
     if task.type.value not in ("bash", "powershell") or not isinstance(task.payload, str):
         return None
-    command = task.payload.strip()
-    if "\n" in command or len(command) > 200:
+    command, options = task.payload.strip(), task.options
+    if len(command) > 200 or options.get("stdin") is not None or options.get("env"):
         return None
-    folder = task.options.get("cwd")
-    return command if folder is None else f"cd {shlex.quote(str(folder))} && {command}"
+    if options.get("strict"):
+        command = f"bash -euo pipefail -c -- {shlex.quote(command)}"
+    folder = options.get("cwd")
+    if folder is not None:
+        command = f"cd {shlex.quote(str(folder))} && {command}"
+    return command if command.isprintable() and MASK not in command else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import subprocess
 import threading
 
 import pytest
@@ -96,6 +97,33 @@ def test_the_command_of_a_failure_is_given_to_run_it_again(tmp_path) -> None:
     graph.add(Task.bash("exit 3", title="bash", cwd=folder))
     text = shown(graph, "plain")
     assert f"again   cd '{folder}' && exit 3" in text
+
+
+def test_a_strict_command_is_given_as_a_strict_one() -> None:
+    graph = TaskGraph("one")
+    graph.add(Task.bash("false | echo 'a b'", title="strict", strict=True))
+    (line,) = [line for line in shown(graph, "plain").splitlines() if " again " in line]
+    command = line.split("again", 1)[1].strip()
+    again = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout) == (1, "a b\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("grep x", {"stdin": "abc"}),
+        ("test $A = 2", {"env": {"A": "1"}}),
+        ("false # hunter2", {}),
+        ("echo one\nfalse", {}),
+        ("grep '\t' /dev/null", {}),
+    ],
+)
+def test_no_command_is_given_that_would_not_do_the_same(command, options) -> None:
+    graph = TaskGraph("one")
+    graph.add(Task.bash(command, title="task", **options))
+    text = shown(graph, "plain", TaskExecutor(redact=["hunter2"]))
+    assert "1 failed" in text
+    assert " again " not in text
 
 
 def test_who_knows_better_says_how_to_run_it_again() -> None:
