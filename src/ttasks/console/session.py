@@ -17,7 +17,7 @@ from ttasks.console.detect import (
     is_binary,
 )
 from ttasks.console.grouped import Grouped, KeepOrder
-from ttasks.console.logfiles import LogFiles
+from ttasks.console.logfiles import LogFiles, check_folder
 from ttasks.console.prints import Prints
 from ttasks.console.screen import Screen
 from ttasks.console.style import Style
@@ -232,11 +232,21 @@ def _check(
         raise wrong_value("mode", mode, f"one of {', '.join(MODES)}")
     if color is not None:
         check_bool("color", color)
-    if logs is not None and not isinstance(logs, (str, PathLike)):
-        raise wrong_type("logs", logs, "a path or None")
-    if logs == "":
-        raise wrong_value("logs", logs, "the path of a folder, or None for no log files")
+    if logs is not None:
+        check_folder("logs", logs)
     if rerun is not None:
         check_callable("rerun", rerun)
     if file is not None and (not callable(getattr(file, "write", None)) or is_binary(file)):
         raise wrong_type("file", file, "a text file or None")
+    if file is not None and not _is_writable(file):
+        raise wrong_value("file", file, "a file that is open for writing, or None")
+
+
+def _is_writable(file: object) -> bool:
+    """False if a file says that it is closed, or open for reading only."""
+    if getattr(file, "closed", False) is True:
+        return False
+    try:
+        return getattr(file, "writable", lambda: True)() is not False
+    except Exception:  # a class of the user's
+        return True

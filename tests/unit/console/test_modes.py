@@ -385,8 +385,10 @@ def test_nothing_is_printed_when_nothing_happened() -> None:
         ({"mode": "loud"}, ValueError, "mode must be one of auto, live"),
         ({"mode": 3}, TypeError, "mode must be a str"),
         ({"color": "yes"}, TypeError, "color must be a bool"),
-        ({"logs": 3}, TypeError, "logs must be a path or None"),
+        ({"logs": 3}, TypeError, "logs must be a path, got int"),
         ({"logs": ""}, ValueError, "logs must be the path of a folder"),
+        ({"logs": "a\0b"}, ValueError, "logs must be the path of a folder"),
+        ({"logs": b"logs"}, TypeError, "logs must be a path, got bytes"),
         ({"rerun": "make"}, TypeError, "rerun must be a callable"),
         ({"file": "out.txt"}, TypeError, "file must be a text file or None"),
     ],
@@ -394,6 +396,16 @@ def test_nothing_is_printed_when_nothing_happened() -> None:
 def test_wrong_arguments_are_refused_before_anything_is_shown(arguments, error, message) -> None:
     with executor() as running, pytest.raises(error, match=message):
         console(running, **arguments)
+
+
+def test_a_file_that_cannot_be_written_is_refused(tmp_path) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("")
+    expected = "file must be a file that is open for writing"
+    with executor() as running, path.open() as file, pytest.raises(ValueError, match=expected):
+        console(running, file=file)
+    with executor() as running, pytest.raises(ValueError, match=expected):
+        console(running, file=file)  # it is closed by now
 
 
 def test_something_else_than_an_executor_is_refused() -> None:
