@@ -7,6 +7,7 @@ import itertools
 import json
 import subprocess
 import threading
+from datetime import datetime
 
 import pytest
 
@@ -274,11 +275,14 @@ def test_jsonl_is_json_and_nothing_else() -> None:
     assert failed["reason"] == "handler"
     assert objects[0] == {
         "event": "run_started",
+        "time": objects[0]["time"],
         "run": objects[1]["run"],
         "title": "checks",
         "total": 3,
     }
     assert objects[-1]["event"] == "run_ended"
+    times = [datetime.fromisoformat(item["time"]) for item in objects]
+    assert times == sorted(times)
     assert objects[-1]["counts"] == {"succeeded": 1, "failed": 1, "blocked": 1}
 
 
@@ -457,3 +461,13 @@ def test_jsonl_of_tasks_without_a_graph_tells_of_no_run() -> None:
         running.execute(scripted("alone", script("hello\n")))
     kinds = [json.loads(line)["event"] for line in output.getvalue().splitlines()]
     assert kinds == ["started", "output", "succeeded"]
+
+
+def test_jsonl_says_when_the_program_printed(monkeypatch) -> None:
+    output = Text()
+    monkeypatch.setattr("sys.stdout", output)
+    with executor() as running, console(running, "jsonl"):
+        print("hello")
+    (item,) = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert (item["event"], item["text"]) == ("printed", "hello")
+    assert datetime.fromisoformat(item["time"]).tzinfo is not None
