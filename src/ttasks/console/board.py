@@ -130,6 +130,7 @@ class Section:
         stopped: why it is being stopped; None if it is not.
         takes_interrupts: Ctrl-C reaches it, since the main thread waits for it; known once it is
             being stopped.
+        is_interrupted: one of its tasks was; of tasks without a graph.
         fails_fast: a failure cancels what is left, and blocks nothing.
     """
 
@@ -150,6 +151,7 @@ class Section:
         self.error: str | None = None
         self.stopped: str | None = None
         self.takes_interrupts = False
+        self.is_interrupted = False
         self.fails_fast = False
 
     @property
@@ -388,6 +390,10 @@ class Board:
         elif event.status is TaskStatus.SUCCEEDED:
             row.attempt = event.attempt
             section.flaky += row.is_flaky
+        elif event.status is TaskStatus.CANCELLED:
+            result = event.task.result
+            if result is not None and result.termination_reason == "interrupted":
+                section.is_interrupted = True
         elif event.status is TaskStatus.BLOCKED:
             self._blame(row, event.task.blocked_by)
 

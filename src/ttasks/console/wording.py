@@ -204,6 +204,8 @@ class Wording:
             parts.append(style.paint(f"{section.flaky:,} flaky", "yellow"))
         title, found = section.title or "tasks", ", ".join(parts) or "nothing to do"
         outcome = section.outcome or ("failed" if section.has_failed else "ok")
+        if section.run is None and section.is_interrupted:
+            outcome = "interrupted"
         mark = {"ok": "succeeded", "failed": "failed"}.get(outcome, "cancelled")
         if goes_on:
             mark, found = "started", f"still running: {found}"
@@ -281,7 +283,7 @@ def reason(row: Row, result: TaskResult | None) -> str:
         if result.termination_reason == "handler" and failure is not None:
             return f"{failure.type.rpartition('.')[2]}: {one_line(failure.message)}".rstrip(": ")
     text = one_line(row.error or "")
-    for start in (f"{row.status.value}: ", "Task ", *_STOPPED):
+    for start in (f"{row.status.value}: ", "Task was ", "Task ", *_STOPPED):
         text = text.removeprefix(start)
     return shortened(text, 160)
 

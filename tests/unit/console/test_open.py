@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import threading
 from dataclasses import replace
@@ -307,3 +309,32 @@ def test_a_console_that_opens_late_names_nested_tasks_as_ever() -> None:
     lines = timeless(file.getvalue()).splitlines()
     assert "✓   0.00s  inner / held" in lines
     assert lines[-1].endswith("outer  2 succeeded")
+
+
+def test_a_title_in_front_of_output_is_no_command_of_a_ci_system() -> None:
+    file = Text()
+    titles = ["::error::x", "##[error]x", "+++ x"]
+    with executor() as running, console(running, "stream", file=file):
+        for title in titles:
+            running.execute(scripted(title, script("out\n")))
+    lines = [line for line in file.getvalue().splitlines() if line.endswith("│ out")]
+    assert len(lines) == len(titles)
+    assert all(line.startswith("│ ") for line in lines)
+
+
+def test_a_task_that_is_interrupted_is_no_failure() -> None:
+    def interrupts(context: TaskContext) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert context.wait_cancelled(WAIT)
+        context.raise_if_cancelled()
+
+    file = Text()
+    with (
+        executor() as running,
+        console(running, "plain", file=file),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        running.execute(scripted("alone", interrupts))
+    lines = timeless(file.getvalue()).splitlines()
+    assert "⊘   0.00s  alone  interrupted" in lines
+    assert lines[-1] == "⊘   0.00s  tasks interrupted  1 cancelled"
