@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from ttasks.console.text import ticking
 from ttasks.model.event import EVENT_OF_STATUS, TaskEvent, TaskEventType
+from ttasks.model.policy import DependencyPolicy
 from ttasks.model.status import TaskStatus
 from ttasks.report.labels import joined, one_line
 
@@ -38,16 +40,22 @@ class Row:
         lines: output of its latest attempt; None before there is any.
         reused: it was taken over, or had SUCCEEDED before.
         missed: lines of output that were dropped, because they came too fast.
-        blocks: names of the tasks that did not run because of this one.
+        blocks: names, by id, of the tasks that do not run because of this one.
+        blocked_by: the row whose ``blocks`` has this one, or None.
+        is_blockable: it is blocked at once if a task fails that it depends on.
+        dependents: rows of the tasks that depend on it directly.
         log_file: where all its output is; None if nowhere.
     """
 
     __slots__ = (
         "after",
         "attempt",
+        "blocked_by",
         "blocks",
+        "dependents",
         "error",
         "groups",
+        "is_blockable",
         "is_finally",
         "key",
         "lines",
@@ -88,8 +96,16 @@ class Row:
         self.lines: Lines | None = None
         self.missed = 0
         self.reused = False
-        self.blocks: list[str] = []
+        self.blocks: dict[str, str] = {}
+        self.blocked_by: Row | None = None
+        self.is_blockable = False
+        self.dependents: list[Row] = []
         self.log_file: str | None = None
+
+    @property
+    def is_flaky(self) -> bool:
+        """True if it succeeded after a failed attempt."""
+        return self.status is TaskStatus.SUCCEEDED and self.attempt > 1
 
     @property
     def is_optional_failure(self) -> bool:
@@ -103,14 +119,19 @@ class Section:
     Attributes:
         run_id, title, run: of the run; empty, and None, for tasks without a graph.
         total: how many tasks it has.
+        running: how many of them run.
         counts: ended tasks by status.
         reused: how many of them were taken over from an earlier run.
         flaky: how many succeeded after a failed attempt.
         failures: rows that FAILED, in the order of their ends.
-        began, ended: moments; ``ended`` is None while it goes on.
+        began, ended: moments; ``ended`` is None until it is shown as ended.
         moment: when it began, by the clock of the events.
         outcome: see `RunFacts`; None before its end, and without a graph.
         stopped: why it is being stopped; None if it is not.
+        takes_interrupts: Ctrl-C reaches it, since the main thread waits for it; known once it is
+            being stopped.
+        is_interrupted: one of its tasks was; of tasks without a graph.
+        fails_fast: a failure cancels what is left, and blocks nothing.
     """
 
     def __init__(self, run_id: str, title: str, began: float, moment: datetime) -> None:
@@ -118,6 +139,7 @@ class Section:
         self.run: Run | None = None
         self.title = title
         self.total = 0
+        self.running = 0
         self.counts: Counter[TaskStatus] = Counter()
         self.reused = 0
         self.flaky = 0
@@ -128,11 +150,21 @@ class Section:
         self.outcome: str | None = None
         self.error: str | None = None
         self.stopped: str | None = None
+        self.takes_interrupts = False
+        self.is_interrupted = False
+        self.fails_fast = False
 
     @property
     def done(self) -> int:
         """How many tasks have ended."""
         return self.counts.total()
+
+    @property
+    def goes_on(self) -> bool:
+        """True until its end is known; without a graph, while a task has not ended."""
+        if self.run is not None:
+            return self.outcome is None
+        return self.done < self.total
 
     @property
     def has_failed(self) -> bool:
@@ -160,6 +192,7 @@ class Board:
         self.waiting: dict[str, Row] = {}
         self.sections: dict[str, Section] = {}
         self.current: Section | None = None
+        self._over: WeakSet[Run] = WeakSet()  # so that what comes late begins none of them again
         self._around: dict[str, str] = {}  # what stands before the names of tasks, by run
 
     def begin(
@@ -177,20 +210,25 @@ class Board:
         title = one_line(head.title)
         if section is None:
             section = self.current = Section(head.id, title, now, moment)
+            section.fails_fast = bool(head.options.get("fail_fast"))
             self._around[head.id] = ""
         else:  # a nested run: its tasks are named after the graphs around them
             around = self._around.get(head.parent_id or "", "")
             self._around[head.id] = f"{around}{title} / " if title else around
         self.sections[head.id] = section
-        for task in planned:
-            self._expect(task, section, self._around[head.id])
+        rows = [self._expect(task, section, self._around[head.id]) for task in planned]
+        for row in rows:
+            for upstream in row.after:
+                if upstream in self.rows:
+                    self.rows[upstream].dependents.append(row)
         return section
 
-    def _expect(self, planned: Planned, section: Section, around: str) -> None:
+    def _expect(self, planned: Planned, section: Section, around: str) -> Row:
         row = Row(planned.task_id, around + one_line(planned.title), section)
         row.key, row.title = planned.key, planned.title
         row.after, row.groups = planned.after, planned.groups
         row.required, row.is_finally = planned.required, planned.is_finally
+        row.is_blockable = planned.policy is DependencyPolicy.BLOCK and not planned.is_finally
         section.total += 1
         if planned.had_ended:
             row.status = TaskStatus.SUCCEEDED
@@ -198,17 +236,47 @@ class Board:
         else:
             self.waiting[planned.task_id] = row
         self.rows[planned.task_id] = row
+        return row
 
-    def stop(self, run: Run, message: str) -> Section | None:
+    def is_new(self, run: Run) -> bool:
+        """True if a run has not begun here; nor ended, as far as somebody keeps it."""
+        return run.id not in self.sections and run not in self._over
+
+    def catch_up(self, facts: RunFacts, now: float) -> None:
+        """Learn what a run had done before this board knew of it.
+
+        Events of it that are still to come may tell the same again.
+        """
+        section = self.sections[facts.id]
+        if section.run_id == facts.id:
+            section.began = now - facts.elapsed
+        for task in facts.tasks.values():
+            row = self.rows.get(task.id)
+            if row is None or not row.status.is_active:
+                continue
+            row.attempt, row.error = len(task.attempts), task.error
+            if task.status is TaskStatus.RUNNING:
+                started = task.attempts[-1].started if task.attempts else None
+                self._run(row, now if started is None else now - (facts.elapsed - started))
+            elif not task.status.is_active:
+                self.waiting.pop(task.id, None)
+                row.status = task.status
+                self._count(row, reused=task.reused)
+                section.flaky += row.is_flaky
+                if task.status is TaskStatus.FAILED:
+                    section.failures.append(row)
+
+    def stop(self, run: Run, message: str, *, takes_interrupts: bool = False) -> Section | None:
         """Learn that a run is being stopped; returns its section, unless it is a nested run."""
         section = self.sections.get(run.id)
         if section is None or section.run_id != run.id:
             return None
-        section.stopped = message
+        section.stopped, section.takes_interrupts = message, takes_interrupts
         return section
 
     def end(self, run: Run, now: float) -> Section | None:
         """Learn of the end of a run; returns its section, unless that goes on around it."""
+        self._over.add(run)
         section = self.sections.get(run.id)
         if section is None or section.run_id != run.id:
             self.sections.pop(run.id, None)
@@ -245,6 +313,9 @@ class Board:
                 self.current = self.current or section
             row = self.rows[event.task_id] = Row(event.task_id, one_line(event.task.title), section)
             section.total += 1
+            if event.type not in ENDS and event.status is TaskStatus.RUNNING:
+                row.attempt = event.attempt
+                self._run(row, now)  # since then at the latest
         return row
 
     def apply(self, event: TaskEvent, now: float) -> Row:
@@ -266,12 +337,18 @@ class Board:
         if not row.status.is_active:  # it is run again
             self._uncount(row)
         row.task = event.task
-        row.status, row.attempt, row.error = TaskStatus.RUNNING, event.attempt, None
-        row.since, row.retry_at = now, None
+        row.attempt, row.error = event.attempt, None
         row.percent = row.message = None
         row.lines = None
         row.blocks.clear()
+        self._clear(row)
+        self._run(row, now)
+
+    def _run(self, row: Row, since: float) -> None:
+        row.status, row.since, row.retry_at = TaskStatus.RUNNING, since, None
         self.waiting.pop(row.task_id, None)
+        if row.task_id not in self.running:
+            row.section.running += 1
         self.running[row.task_id] = row
 
     @staticmethod
@@ -287,6 +364,7 @@ class Board:
         if section.counts[row.status]:
             section.counts[row.status] -= 1
             section.reused -= row.reused
+            section.flaky -= row.is_flaky
         if row.status is TaskStatus.FAILED and row in section.failures:
             section.failures.remove(row)
 
@@ -294,7 +372,8 @@ class Board:
         if not row.status.is_active:
             self._uncount(row)
         row.task, row.error = event.task, event.error
-        self.running.pop(row.task_id, None)
+        if self.running.pop(row.task_id, None) is not None:
+            row.section.running -= 1
         if event.retry_in is not None:
             row.status, row.retry_at = TaskStatus.PENDING, now + event.retry_in
             self.waiting[row.task_id] = row
@@ -303,15 +382,34 @@ class Board:
         row.status, row.retry_at = event.status, None
         self._count(row, reused=event.type is TaskEventType.REUSED)
         section = row.section
+        if event.status is not TaskStatus.BLOCKED:
+            self._clear(row)
         if event.status is TaskStatus.FAILED:
             section.failures.append(row)
+            self._expect_blocked(row)
         elif event.status is TaskStatus.SUCCEEDED:
-            section.flaky += event.attempt > 1
+            row.attempt = event.attempt
+            section.flaky += row.is_flaky
+        elif event.status is TaskStatus.CANCELLED:
+            result = event.task.result
+            if result is not None and result.termination_reason == "interrupted":
+                section.is_interrupted = True
         elif event.status is TaskStatus.BLOCKED:
             self._blame(row, event.task.blocked_by)
 
+    def _expect_blocked(self, culprit: Row) -> None:
+        """Note what a failure is about to block: it is shown before the events of those come."""
+        left = [] if culprit.section.fails_fast else [culprit]
+        while left:
+            for row in left.pop().dependents:
+                is_left = row.status is TaskStatus.PENDING and row.blocked_by is None
+                if is_left and row.is_blockable and row.task_id not in self.running:
+                    self._note_blocked(row, culprit)
+                    left.append(row)
+
     def _blame(self, row: Row, culprit_id: str | None) -> None:
         """Note what is blocked with the task that failed first."""
+        self._clear(row)
         seen = set()
         while culprit_id is not None and culprit_id not in seen:
             seen.add(culprit_id)
@@ -319,9 +417,21 @@ class Board:
             if culprit is None:
                 return
             if culprit.status is not TaskStatus.BLOCKED or culprit.task is None:
-                culprit.blocks.append(row.name)
+                self._note_blocked(row, culprit)
                 return
             culprit_id = culprit.task.blocked_by
+
+    @staticmethod
+    def _note_blocked(row: Row, culprit: Row) -> None:
+        row.blocked_by = culprit
+        culprit.blocks[row.task_id] = row.name
+
+    @staticmethod
+    def _clear(row: Row) -> None:
+        """It is not blocked, or not by what was expected."""
+        if row.blocked_by is not None:
+            row.blocked_by.blocks.pop(row.task_id, None)
+            row.blocked_by = None
 
     def why_waiting(self, row: Row, now: float) -> str:
         """What a row that has not started waits for, in a few words."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ttasks.console.views import View
@@ -24,7 +25,13 @@ class JsonLines(View):
 
     def begin(self, section: Section, head: RunFacts, store: Store | None) -> None:
         """See `View`."""
-        self.put(event="run_started", run=section.run_id, title=section.title, total=section.total)
+        self.put(
+            event="run_started",
+            time=section.moment.isoformat(),
+            run=section.run_id,
+            title=section.title,
+            total=section.total,
+        )
 
     def event(self, row: Row, event: TaskEvent) -> None:
         """Print an event of a task, output included."""
@@ -57,29 +64,35 @@ class JsonLines(View):
 
     def missed(self, row: Row) -> None:
         """See `View`."""
-        self.put(event="missed", task=row.task_id, name=row.name, lines=row.missed)
+        self.put(event="missed", time=_now(), task=row.task_id, name=row.name, lines=row.missed)
 
     def printed(self, lines: list[str], *, by_task: bool = False) -> None:
         """See `View`."""
         for line in lines:
-            self.put(event="printed", text=line)
+            self.put(event="printed", time=_now(), text=line)
 
     def stopping(self, section: Section) -> None:
         """See `View`."""
-        self.put(event="run_stopping", run=section.run_id or None, error=section.stopped)
+        run, error = section.run_id or None, section.stopped
+        self.put(event="run_stopping", time=_now(), run=run, error=error)
 
     def end(self, section: Section, duration: float) -> None:
-        """See `View`; tasks without a graph are no run that could end."""
-        if not section.run_id:
+        """See `View`; a run that goes on has not ended, nor have tasks without a graph."""
+        if section.outcome is None:
             return
         counts = {status.value: number for status, number in section.counts.items() if number}
         self.put(
             event="run_ended",
+            time=(section.moment + timedelta(seconds=duration)).isoformat(),
             run=section.run_id,
             title=section.title,
-            outcome=section.outcome or ("failed" if section.has_failed else "ok"),
+            outcome=section.outcome,
             total=section.total,
             counts=counts,
             reused=section.reused,
             duration=round(duration, 6),
         )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

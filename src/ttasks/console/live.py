@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from ttasks.console.forecast import Forecast, medians
 from ttasks.console.text import clean, ticking
 from ttasks.console.views import View
-from ttasks.console.wording import why_stopped
 from ttasks.errors import MissingExtraError
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.status import TaskStatus
@@ -75,8 +74,9 @@ class Live(View):
             return []
         width = max(1, columns - 1)  # a line as wide as the window would make some of them wrap
         last = [self._progress(section, width, now)]
-        if section.stopped and room > 1 and why_stopped(section) != "killed":
-            last.insert(0, self._line(f"  {self.wording.again_to_kill(section)}", width, "yellow"))
+        how = self.wording.how_to_kill(section) if section.stopped else None
+        if how is not None and room > 1:
+            last.insert(0, self._line(f"  {how}", width, "yellow"))
         room -= len(last)
         is_full = len(board.running) + 2 > room
         waits = self._waits(now, 1 if is_full else 2) if room > 3 else []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ttasks import sync
+from ttasks.model.checks import wrong_type, wrong_value
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.log_filter import TaskLogFilter
 
@@ -22,6 +24,17 @@ _LONGEST = 80  # characters of a title in a file's name; four bytes each are sti
 def file_name(title: str) -> str:
     """A title as the name of a file, on every system."""
     return _UNSAFE.sub("_", title)[:_LONGEST].strip("._") or "task"
+
+
+def check_folder(name: str, folder: object) -> None:
+    """Refuse what cannot be the path of a folder."""
+    if not isinstance(folder, (str, PathLike)):
+        raise wrong_type(name, folder, "a path")
+    path = os.fspath(folder)
+    if not isinstance(path, str):
+        raise wrong_type(name, folder, "a path of str")
+    if path == "" or "\0" in path:
+        raise wrong_value(name, folder, "the path of a folder, without null characters")
 
 
 class Names:
@@ -131,6 +144,7 @@ class TaskLogHandler(logging.Handler):
         level: see `logging.Handler`.
 
     Raises:
+        TypeError, ValueError: the folder is no path.
         OSError: the folder cannot be made.
 
     Example:
@@ -144,6 +158,7 @@ class TaskLogHandler(logging.Handler):
     _MOST_OPEN = 64
 
     def __init__(self, folder: str | PathLike[str], level: int | str = logging.NOTSET) -> None:
+        check_folder("folder", folder)
         super().__init__(level)
         self.folder = Path(folder).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from ttasks.console.detect import (
     is_binary,
 )
 from ttasks.console.grouped import Grouped, KeepOrder
-from ttasks.console.logfiles import LogFiles
+from ttasks.console.logfiles import LogFiles, check_folder
 from ttasks.console.prints import Prints
 from ttasks.console.screen import Screen
 from ttasks.console.style import Style
@@ -75,7 +75,7 @@ class Console:
 
     def _make_view(self) -> View:
         self._board = Board()
-        wording = Wording(self._style, self._rerun)
+        wording = Wording(self._style, self._rerun, self._tell)
         if self.mode == "live":
             from ttasks.console.forecast import Forecast
             from ttasks.console.live import Live
@@ -90,6 +90,10 @@ class Console:
 
             return CiView(self._board, wording, FORMS[self.mode](os.environ))
         return _VIEWS[self.mode](self._board, wording)
+
+    def _tell(self, error: BaseException) -> None:
+        if self._writer is not None:
+            self._writer.tell(error)
 
     def __enter__(self) -> Self:
         """Begin to show what happens.
@@ -115,8 +119,9 @@ class Console:
         events = self._executor.events
         if self._log_files is not None:  # first, so that a failure knows its file
             self._ends.append(events.subscribe(self._log_files, types=LogFiles.TYPES))
-        lifecycle = set(TaskEventType) - {TaskEventType.OUTPUT}
+        lifecycle = set(TaskEventType) - {TaskEventType.OUTPUT, TaskEventType.RUN_STOPPING}
         self._ends.append(events.subscribe(writer.take, types=lifecycle))
+        self._ends.append(events.subscribe(writer.take_stop, types=TaskEventType.RUN_STOPPING))
         self._ends.append(events.subscribe(writer.take_output, types=TaskEventType.OUTPUT))
         for name in ("stdout", "stderr"):
             file = getattr(sys, name)
@@ -165,6 +170,10 @@ def console(
     away does not delay a run. Lines that the program prints to the same file go through the
     console, so that they stay whole.
 
+    A run that has not ended when the console closes is shown as still running. `TaskGraph.run`
+    waits for the end. For `TaskGraph.start` and `TaskExecutor.submit`, write
+    ``with console(executor), executor:``, so that the executor waits before the console closes.
+
     Args:
         executor: everything that it runs is shown.
         mode: "live" (needs the extra ``rich``; without a terminal it is "plain"), "plain" (a line
@@ -179,8 +188,9 @@ def console(
             whether ``file`` is a terminal.
         file: where to write text; None means ``sys.stdout``. If that is None, too, nothing is
             shown. Characters that the file cannot encode become ``?``.
-        rerun: called with a task that failed; returns the command that runs it again, or None. By
-            default, the command of Bash and PowerShell tasks.
+        rerun: called with a task that failed; returns the command that runs it again, as one line
+            or several, or None. The first exception that it raises is printed on ``sys.stderr``.
+            By default, the command of Bash and PowerShell tasks.
 
     Returns:
         The console, to be used in a ``with`` statement.
@@ -222,11 +232,21 @@ def _check(
         raise wrong_value("mode", mode, f"one of {', '.join(MODES)}")
     if color is not None:
         check_bool("color", color)
-    if logs is not None and not isinstance(logs, (str, PathLike)):
-        raise wrong_type("logs", logs, "a path or None")
-    if logs == "":
-        raise wrong_value("logs", logs, "the path of a folder, or None for no log files")
+    if logs is not None:
+        check_folder("logs", logs)
     if rerun is not None:
         check_callable("rerun", rerun)
     if file is not None and (not callable(getattr(file, "write", None)) or is_binary(file)):
         raise wrong_type("file", file, "a text file or None")
+    if file is not None and not _is_writable(file):
+        raise wrong_value("file", file, "a file that is open for writing, or None")
+
+
+def _is_writable(file: object) -> bool:
+    """False if a file says that it is closed, or open for reading only."""
+    if getattr(file, "closed", False) is True:
+        return False
+    try:
+        return getattr(file, "writable", lambda: True)() is not False
+    except Exception:  # a class of the user's
+        return True

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ttasks.model.store import Store
 
 _NAME_COLUMNS = (6, 24)  # least and most, before the lines of a task
+_COMMANDS = ("::", "##", "---", "+++", "~~~", "^^^")  # how lines begin that a CI system obeys
 _MOST_BLOCKS = 100  # failures that are shown in full once more at the end
 
 
@@ -181,5 +182,8 @@ class Stream(View):
         name = row.name
         self._width = max(self._width, min(cells(name), _NAME_COLUMNS[1]))
         name = padded(fit(name, self._width, self.style.sign("ellipsis")), self._width)
-        prefix = f"{self.style.paint(name, colour_of(row.name))} {self.style.sign('bar')} "
+        bar = self.style.sign("bar")
+        prefix = f"{self.style.paint(name, colour_of(row.name))} {bar} "
+        if name.lstrip().startswith(_COMMANDS):
+            prefix = f"{bar} {prefix}"
         self.print(*[prefix + line for line in self.cleaned(lines)])

@@ -11,10 +11,12 @@ from ttasks.console.board import ENDS
 from ttasks.console.output import TAIL_LINES
 from ttasks.console.style import Style, colour_of_mark
 from ttasks.console.text import clean
+from ttasks.model.checks import wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
+from ttasks.model.redact import MASK
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task
-from ttasks.report.labels import count, joined, one_line, seconds, shortened
+from ttasks.report.labels import count, joined, last_writing, one_line, seconds, shortened
 
 if TYPE_CHECKING:
     from ttasks.console.board import Board, Row, Section
@@ -30,6 +32,8 @@ _NOTES = {
 }
 _TIME = 7  # columns
 _LONGEST_COMMAND = 4_000  # characters
+_LONGEST_LINE = 2_000  # characters, in the excerpt of a failure
+_LONGEST_TAIL = 20_000  # characters, all lines of an excerpt together
 _STOPPED = ("The graph run was ", "stopped: ")  # how reasons begin that say nothing yet
 
 
@@ -39,11 +43,13 @@ class Wording:
     Args:
         style: colours and symbols.
         rerun: see `Rerun`.
+        tell: called with what ``rerun`` raises.
     """
 
-    def __init__(self, style: Style, rerun: Rerun) -> None:
+    def __init__(self, style: Style, rerun: Rerun, tell: Callable[[BaseException], object]) -> None:
         self.style = style
         self._rerun = rerun
+        self._tell = tell
 
     # One line per change
 
@@ -108,7 +114,10 @@ class Wording:
         return ([self.end(row)] if head else []) + found
 
     def tail(self, row: Row, *, output: bool = True) -> list[str]:
-        """The last lines of what a task printed, and of the traceback of its exception."""
+        """The last lines of what a task printed, and of the traceback of its exception.
+
+        Lines that are too long are cut, and say so.
+        """
         result = None if row.task is None else row.task.result
         lines: list[str] = []
         if not output:
@@ -121,37 +130,66 @@ class Wording:
                 lines += (result.error or "").splitlines()[-TAIL_LINES:]
         if result is not None and result.termination_reason == "handler" and result.failure:
             lines += result.failure.traceback.splitlines()
-        lines = [clean(line, colour=self.style.colour) for line in lines[-TAIL_LINES:]]
+        lines = [self._bounded(line) for line in lines[-TAIL_LINES:]]
         while lines and not lines[-1].strip():
             lines.pop()
-        return lines
+        found: list[str] = []
+        room = _LONGEST_TAIL
+        for line in reversed(lines):
+            room -= len(line)
+            if room < 0:
+                break
+            found.insert(0, line)
+        return found
+
+    def _bounded(self, line: str) -> str:
+        """A clean line, cut if it is too long."""
+        line = last_writing(line.rstrip("\r\n"))
+        shown = clean(line[:_LONGEST_LINE], colour=self.style.colour)  # cut first: it takes time
+        more = len(line) - _LONGEST_LINE
+        if more <= 0:
+            return shown
+        return shown + self.style.tell(f"… {count(more, 'more character')}")
 
     def consequences(self, row: Row) -> list[tuple[str, str]]:
         """What a failure leads to: pairs of a label and a text."""
         found = []
         if row.blocks:
-            found.append(("blocked", joined(row.blocks, 5)))
+            found.append(("blocked", joined([*row.blocks.values()], 5)))
         if row.log_file is not None:
             found.append(("log", clean(row.log_file)))
         again = None if row.task is None else self._how_again(row.task)
-        if again:
-            found.append(("again", one_line(again, _LONGEST_COMMAND)))
+        lines = [
+            one_line(line, _LONGEST_COMMAND)
+            for line in (again or "").strip().splitlines()[:TAIL_LINES]
+        ]
+        found += zip(["again", *[""] * len(lines)], lines, strict=False)
         return found
 
     def _how_again(self, task: Task) -> str | None:
+        """What ``rerun`` says; its error is told, and ends nothing."""
         try:
-            again = self._rerun(task)
-        except BaseException:  # the user's own function: it must not end the console
+            again: object = self._rerun(task)
+            if again is not None and not isinstance(again, str):
+                raise wrong_type("the result of rerun", again, "a str or None")
+        except BaseException as error:
+            self._tell(error)
             return None
-        return again if isinstance(again, str) else None
+        return again
 
     # The end, and what leads to it
 
     def summary(self, section: Section, duration: float) -> str:
-        """The last line of a run: its outcome, counts and time."""
-        style, counts = self.style, section.counts
+        """The last line of a run: its outcome, counts and time.
+
+        If the console is closed while the run goes on, it has no outcome yet.
+        """
+        style, counts, goes_on = self.style, section.counts, section.goes_on
         optional = sum(row.is_optional_failure for row in section.failures)
+        left = section.total - section.done - section.running
         numbers = [
+            (section.running, "running", "dim"),
+            (left if goes_on else 0, "waiting", "dim"),
             (counts[TaskStatus.FAILED] - optional, "failed", "red"),
             (optional, "failed (optional)", "yellow"),
             (counts[TaskStatus.BLOCKED], "blocked", "yellow"),
@@ -159,21 +197,22 @@ class Wording:
             (counts[TaskStatus.SUCCEEDED] - section.reused, "succeeded", "green"),
             (section.reused, "reused", "cyan"),
             (counts[TaskStatus.SKIPPED], "skipped", "dim"),
-            (section.total - section.done, "not run", "dim"),
+            (0 if goes_on else left, "not run", "dim"),
         ]
         parts = [style.paint(f"{number:,} {word}", c) for number, word, c in numbers if number > 0]
         if section.flaky:
             parts.append(style.paint(f"{section.flaky:,} flaky", "yellow"))
+        title, found = section.title or "tasks", ", ".join(parts) or "nothing to do"
         outcome = section.outcome or ("failed" if section.has_failed else "ok")
+        if section.run is None and section.is_interrupted:
+            outcome = "interrupted"
         mark = {"ok": "succeeded", "failed": "failed"}.get(outcome, "cancelled")
-        colour = colour_of_mark(mark)
-        title = section.title or "tasks"
-        if outcome not in ("ok", "failed"):
+        if goes_on:
+            mark, found = "started", f"still running: {found}"
+        elif outcome not in ("ok", "failed"):
             title += {"timeout": " timed out"}.get(outcome, f" {outcome}")
-        return (
-            f"{style.mark(mark)} {seconds(duration):>{_TIME}}  {style.paint(title, 'bold', colour)}"
-            f"  {', '.join(parts) or 'nothing to do'}"
-        )
+        title = style.paint(title, "bold", colour_of_mark(mark))
+        return f"{style.mark(mark)} {seconds(duration):>{_TIME}}  {title}  {found}"
 
     def stopping(self, board: Board, section: Section) -> list[str]:
         """What is said when a run is being stopped."""
@@ -192,15 +231,21 @@ class Wording:
             lines.append(f"  ending {count(len(ending), 'task')}: {joined(ending)}")
         if cleaning and why != "killed":
             lines.append(f"  {'then ' if ending else ''}cleaning up: {joined(cleaning)}")
-        if why != "killed":
-            lines.append(f"  {self.again_to_kill(section)}")
+        how = self.how_to_kill(section)
+        if how is not None:
+            lines.append(f"  {how}")
         return [style.tell(line) for line in lines]
 
-    def again_to_kill(self, section: Section) -> str:
-        """How to end at once what is being stopped."""
-        is_interrupt = why_stopped(section) == "interrupted"
-        text = f"Ctrl-C {'again ' if is_interrupt else ''}to kill what is left"
-        return self.style.paint(text, "dim")
+    def how_to_kill(self, section: Section) -> str | None:
+        """How to end at once what is being stopped; None if Ctrl-C does not, or it is not needed.
+
+        The second Ctrl-C kills, whatever has stopped the run.
+        """
+        why = why_stopped(section)
+        if why == "killed" or not section.takes_interrupts:
+            return None
+        often = "again" if why == "interrupted" else "twice"
+        return self.style.paint(f"Ctrl-C {often} to kill what is left", "dim")
 
     def missed(self, row: Row) -> str:
         """A line for output that was dropped."""
@@ -238,7 +283,7 @@ def reason(row: Row, result: TaskResult | None) -> str:
         if result.termination_reason == "handler" and failure is not None:
             return f"{failure.type.rpartition('.')[2]}: {one_line(failure.message)}".rstrip(": ")
     text = one_line(row.error or "")
-    for start in (f"{row.status.value}: ", "Task ", *_STOPPED):
+    for start in (f"{row.status.value}: ", "Task was ", "Task ", *_STOPPED):
         text = text.removeprefix(start)
     return shortened(text, 160)
 
@@ -251,11 +296,19 @@ def _signal_name(number: int) -> str:
 
 
 def again(task: Task) -> str | None:
-    """The command of a Bash or PowerShell task, which runs it again by hand."""
+    """The command of a Bash or PowerShell task, which runs it again by hand.
+
+    None if that would not do the same: with ``stdin`` or ``env``, with a secret that is hidden, or
+    with characters that one line cannot show.
+    """
     if task.type.value not in ("bash", "powershell") or not isinstance(task.payload, str):
         return None
-    command = task.payload.strip()
-    if "\n" in command or len(command) > 200:
+    command, options = task.payload.strip(), task.options
+    if len(command) > 200 or options.get("stdin") is not None or options.get("env"):
         return None
-    folder = task.options.get("cwd")
-    return command if folder is None else f"cd {shlex.quote(str(folder))} && {command}"
+    if options.get("strict"):
+        command = f"bash -euo pipefail -c -- {shlex.quote(command)}"
+    folder = options.get("cwd")
+    if folder is not None:
+        command = f"cd {shlex.quote(str(folder))} && {command}"
+    return command if command.isprintable() and MASK not in command else None

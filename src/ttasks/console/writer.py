@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ttasks.console.logfiles import LogFiles
     from ttasks.console.screen import Screen
     from ttasks.console.views import View
+    from ttasks.model.run import Run
     from ttasks.model.store import Store
 
 P = ParamSpec("P")
@@ -42,6 +43,17 @@ class Printed:
 
     lines: tuple[str, ...]
     task_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """A RUN_STOPPING event, and whether it came on the main thread."""
+
+    event: TaskEvent
+    on_main: bool
+
+
+Item = TaskEvent | Printed | Stopping
 
 
 class Writer:
@@ -72,7 +84,7 @@ class Writer:
         self._store = store
         self._logs = logs
         # Appended to and taken from in single operations; needs no lock.
-        self._items: deque[TaskEvent | Printed] = deque()
+        self._items: deque[Item] = deque()
         # Protects the two below it.
         self._lock = sync.Lock()
         self._queued = 0  # characters of output
@@ -87,9 +99,14 @@ class Writer:
         self._has_told = False
 
     @property
-    def take(self) -> Callable[[TaskEvent | Printed], None]:
+    def take(self) -> Callable[[Item], None]:
         """A function that takes an event that is no OUTPUT, or printed lines. It never waits."""
         return self._items.append
+
+    def take_stop(self, event: TaskEvent) -> None:
+        """Take a RUN_STOPPING event, on the thread that waits for the end of the run."""
+        on_main = sync.current_thread() is sync.main_thread()
+        self._items.append(Stopping(event, on_main))
 
     def start(self) -> None:
         """Begin to write."""
@@ -149,10 +166,10 @@ class Writer:
         try:
             function(*args, **kwargs)
         except BaseException as error:
-            self._tell(error)
+            self.tell(error)
 
-    def _tell(self, error: BaseException) -> None:
-        """Print the first error."""
+    def tell(self, error: BaseException) -> None:
+        """Print the first error on ``sys.stderr``. By the thread of this writer."""
         if self._has_told:
             return
         self._has_told = True
@@ -176,10 +193,13 @@ class Writer:
             if not self._items:
                 return
 
-    def _handle(self, item: TaskEvent | Printed) -> None:
+    def _handle(self, item: Item) -> None:
         self._handled += 1
         if isinstance(item, Printed):
             self._print(item)
+            return
+        if isinstance(item, Stopping):
+            self._handle_stop(item)
             return
         if item.output_chunk is not None:
             with self._lock:
@@ -188,6 +208,8 @@ class Writer:
         if item.type in RUN_EVENTS:
             self._handle_run(item, now)
             return
+        if item.run is not None and item.task_id not in self._board.rows:
+            self._guard(self._join, item.run, now)
         row = self._board.apply(item, now)
         if self._logs is not None and item.type is TaskEventType.FAILED:
             row.log_file = self._logs.path_of(item)
@@ -206,19 +228,9 @@ class Writer:
         if run is None:  # somebody has made this event
             return
         if event.type is TaskEventType.RUN_STARTED:
-            source = source_of(run)
-            if isinstance(source, GraphHistory):  # else somebody has made this event
-                head = source.head()
-                section = board.begin(head, source.planned(), event.timestamp, now)
-                if section.run_id == head.id:
-                    section.run = run
-                    view.begin(section, head, self._store)
+            self._begin(run, event.timestamp, now)
             return
-        if event.type is TaskEventType.RUN_STOPPING:
-            stopped = board.stop(run, event.error or "")
-            if stopped is not None:
-                view.stopping(stopped)
-            return
+        self._guard(self._join, run, now)
         ended = board.end(run, now)
         if ended is not None:
             self._guard(view.end, ended, (event.timestamp - ended.moment).total_seconds())
@@ -226,6 +238,35 @@ class Writer:
             board.forget(ended)
         if self._logs is not None:
             self._logs.forget(run.id)
+
+    def _begin(self, run: Run, moment: datetime, now: float) -> None:
+        source = source_of(run)
+        if isinstance(source, GraphHistory):  # else somebody has made this event
+            head = source.head()
+            section = self._board.begin(head, source.planned(), moment, now)
+            if section.run_id == head.id:
+                section.run = run
+                self._view.begin(section, head, self._store)
+
+    def _join(self, run: Run, now: float) -> None:
+        """Begin a run that was there before this console, with all that it has done."""
+        source = source_of(run)
+        if not isinstance(source, GraphHistory) or not self._board.is_new(run):
+            return
+        if source.parent is not None:
+            self._join(source.parent[0], now)
+        self._begin(run, run.started_at, now)
+        self._board.catch_up(source.facts(), now)
+
+    def _handle_stop(self, item: Stopping) -> None:
+        event = item.event
+        if event.run is None:  # somebody has made this event
+            return
+        self._guard(self._join, event.run, SYSTEM_CLOCK.now())
+        message = event.error or ""
+        stopped = self._board.stop(event.run, message, takes_interrupts=item.on_main)
+        if stopped is not None:
+            self._view.stopping(stopped)
 
     def _print(self, item: Printed) -> None:
         row = self._board.running.get(item.task_id or "")
@@ -271,7 +312,7 @@ class Writer:
         try:
             return self._view.footer(columns, rows, now)
         except BaseException as error:  # what is above it is shown nevertheless
-            self._tell(error)
+            self.tell(error)
             return []
 
     def _taken(self) -> Iterator[str]:
@@ -287,7 +328,7 @@ class Writer:
             try:
                 yield from part
             except Exception as error:
-                self._tell(error)
+                self.tell(error)
         yield "".join(texts)
 
     def _end(self) -> None:

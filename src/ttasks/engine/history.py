@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ttasks.model.graph import Node, TaskGraph
     from ttasks.model.lifecycle import Lifecycle
     from ttasks.model.plan import Plan
+    from ttasks.model.policy import DependencyPolicy
     from ttasks.model.result import TaskResult
     from ttasks.model.run import Reason
     from ttasks.model.running import RunOptions
@@ -46,7 +47,7 @@ class Planned(NamedTuple):
         task_id, title, key: see `Task`; without secrets.
         groups: those of its groups that have a limit.
         after: ids of its direct dependencies.
-        required, is_finally: its flags in the graph.
+        required, is_finally, policy: see `Node`.
         had_ended: it had ended before the run.
     """
 
@@ -57,6 +58,7 @@ class Planned(NamedTuple):
     after: tuple[str, ...]
     required: bool
     is_finally: bool
+    policy: DependencyPolicy
     had_ended: bool
 
 
@@ -299,6 +301,7 @@ class GraphHistory(History):
                 tuple([upstream.id for upstream in node.after]),
                 node.required,
                 node.finally_,
+                node.policy,
                 number in self._before,
             )
             for number, node in enumerate(self._nodes)

@@ -255,7 +255,7 @@ def test_two_runs_share_the_limits_of_their_step(system: str) -> None:
 
 def test_a_long_message_is_cut() -> None:
     graph = TaskGraph("long")
-    graph.add(Task.bash("printf 'x%.0s' {1..20000}; exit 1", title="long"))
+    graph.add(Task.bash("printf 'x%.0s' {1..20000} | fold -w 1000; exit 1", title="long"))
     (line,) = annotations(shown(graph, "github", executor()))
     assert len(line) < FORMS["github"].limits.message + 200
     assert line.endswith("…")

@@ -277,3 +277,9 @@ def test_events_of_runs_are_records_of_no_task_and_in_no_file(
         ("INFO", "run_ended", ""),
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lint.log", "test.log"]
+
+
+@pytest.mark.parametrize(("folder", "error"), [(None, TypeError), (1, TypeError), ("", ValueError)])
+def test_a_log_handler_refuses_what_is_no_folder(folder: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="folder must be"):
+        TaskLogHandler(folder)

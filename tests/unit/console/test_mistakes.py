@@ -195,5 +195,5 @@ def test_why_a_run_is_stopped_keeps_its_capital_letters() -> None:
 
     section = Section("id", "graph", 0.0, datetime.now(UTC))
     section.stopped = "stopped: task 'Build API' failed: HTTP 500"
-    wording = Wording(Style(colour=False, symbols=True), again)
+    wording = Wording(Style(colour=False, symbols=True), again, pytest.fail)
     assert wording.stopping(Board(), section)[0].endswith("Task 'Build API' failed: HTTP 500")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import subprocess
 import threading
+from datetime import datetime
 
 import pytest
 
@@ -73,6 +75,22 @@ def test_at_most_the_last_forty_lines_are_shown_of_a_failure() -> None:
     assert any(line.endswith("long  exit code 3") for line in lines)
 
 
+@pytest.mark.parametrize("mode", ["plain", "quiet", "github"])
+@pytest.mark.parametrize("color", [False, True])
+def test_long_lines_of_a_failure_are_cut(mode: str, color: bool) -> None:
+    graph = TaskGraph("one")
+    long = script("\x1b[31mx" * 20_000 + "\n", fails=ValueError("y" * 3_000_000))
+    graph.add(scripted("long", long))
+    graph.add(scripted("many", script(*["z" * 3000 + "\n"] * 40, fails=ValueError("no"))))
+    text = shown(graph, mode, executor(), color=color)
+    failures = text[text.rindex("Failures") :] if mode != "quiet" else text
+    assert len(failures) < 60_000
+    lines = [plain(line) for line in failures.splitlines()]
+    assert any(line.endswith("… 1,000 more characters") for line in lines)
+    assert any("yyy" in line and line.endswith("more characters") for line in lines)
+    assert all(len(line) < 5000 for line in lines)
+
+
 def test_the_command_of_a_failure_is_given_to_run_it_again(tmp_path) -> None:
     graph = TaskGraph("one")
     folder = tmp_path / "a folder"
@@ -82,18 +100,65 @@ def test_the_command_of_a_failure_is_given_to_run_it_again(tmp_path) -> None:
     assert f"again   cd '{folder}' && exit 3" in text
 
 
+def test_a_strict_command_is_given_as_a_strict_one() -> None:
+    graph = TaskGraph("one")
+    graph.add(Task.bash("false | echo 'a b'", title="strict", strict=True))
+    (line,) = [line for line in shown(graph, "plain").splitlines() if " again " in line]
+    command = line.split("again", 1)[1].strip()
+    again = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout) == (1, "a b\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("grep x", {"stdin": "abc"}),
+        ("test $A = 2", {"env": {"A": "1"}}),
+        ("false # hunter2", {}),
+        ("echo one\nfalse", {}),
+        ("grep '\t' /dev/null", {}),
+    ],
+)
+def test_no_command_is_given_that_would_not_do_the_same(command, options) -> None:
+    graph = TaskGraph("one")
+    graph.add(Task.bash(command, title="task", **options))
+    text = shown(graph, "plain", TaskExecutor(redact=["hunter2"]))
+    assert "1 failed" in text
+    assert " again " not in text
+
+
 def test_who_knows_better_says_how_to_run_it_again() -> None:
     text = shown(checks(), "plain", executor(), rerun=lambda task: f"make {task.title}")
     assert "again   make lint" in text
 
 
-def test_a_rerun_that_raises_does_no_harm() -> None:
+def test_a_rerun_that_raises_does_no_harm_and_is_told_once(monkeypatch) -> None:
     def broken(task: Task) -> str:
-        raise SystemExit(task.title)
+        raise SystemExit(f"no way to run {task.title}")
 
+    stderr = Text()
+    monkeypatch.setattr("sys.stderr", stderr)
     text = shown(checks(), "plain", executor(), rerun=broken)
     assert "1 failed" in text
     assert "again" not in text
+    assert stderr.getvalue().count("SystemExit: no way to run lint") == 1
+
+
+def test_a_rerun_that_returns_something_else_is_told(monkeypatch) -> None:
+    stderr = Text()
+    monkeypatch.setattr("sys.stderr", stderr)
+    text = shown(checks(), "plain", executor(), rerun=lambda _task: 5)
+    assert "1 failed" in text
+    assert "again" not in text
+    message = "TypeError: the result of rerun must be a str or None, got int: 5"
+    assert stderr.getvalue().count(message) == 1
+
+
+def test_a_rerun_of_several_lines_is_shown_line_by_line() -> None:
+    text = shown(checks(), "plain", executor(), rerun=lambda _task: "cd app\nmake\x1b[2J lint\n")
+    lines = text.splitlines()
+    at = lines.index("    again   cd app")
+    assert lines[at + 1] == "            make lint"
 
 
 def test_a_retry_says_when_and_what_became_of_it() -> None:
@@ -210,11 +275,14 @@ def test_jsonl_is_json_and_nothing_else() -> None:
     assert failed["reason"] == "handler"
     assert objects[0] == {
         "event": "run_started",
+        "time": objects[0]["time"],
         "run": objects[1]["run"],
         "title": "checks",
         "total": 3,
     }
     assert objects[-1]["event"] == "run_ended"
+    times = [datetime.fromisoformat(item["time"]) for item in objects]
+    assert times == sorted(times)
     assert objects[-1]["counts"] == {"succeeded": 1, "failed": 1, "blocked": 1}
 
 
@@ -321,8 +389,10 @@ def test_nothing_is_printed_when_nothing_happened() -> None:
         ({"mode": "loud"}, ValueError, "mode must be one of auto, live"),
         ({"mode": 3}, TypeError, "mode must be a str"),
         ({"color": "yes"}, TypeError, "color must be a bool"),
-        ({"logs": 3}, TypeError, "logs must be a path or None"),
+        ({"logs": 3}, TypeError, "logs must be a path, got int"),
         ({"logs": ""}, ValueError, "logs must be the path of a folder"),
+        ({"logs": "a\0b"}, ValueError, "logs must be the path of a folder"),
+        ({"logs": b"logs"}, TypeError, "logs must be a path, got bytes"),
         ({"rerun": "make"}, TypeError, "rerun must be a callable"),
         ({"file": "out.txt"}, TypeError, "file must be a text file or None"),
     ],
@@ -330,6 +400,16 @@ def test_nothing_is_printed_when_nothing_happened() -> None:
 def test_wrong_arguments_are_refused_before_anything_is_shown(arguments, error, message) -> None:
     with executor() as running, pytest.raises(error, match=message):
         console(running, **arguments)
+
+
+def test_a_file_that_cannot_be_written_is_refused(tmp_path) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("")
+    expected = "file must be a file that is open for writing"
+    with executor() as running, path.open() as file, pytest.raises(ValueError, match=expected):
+        console(running, file=file)
+    with executor() as running, pytest.raises(ValueError, match=expected):
+        console(running, file=file)  # it is closed by now
 
 
 def test_something_else_than_an_executor_is_refused() -> None:
@@ -381,3 +461,13 @@ def test_jsonl_of_tasks_without_a_graph_tells_of_no_run() -> None:
         running.execute(scripted("alone", script("hello\n")))
     kinds = [json.loads(line)["event"] for line in output.getvalue().splitlines()]
     assert kinds == ["started", "output", "succeeded"]
+
+
+def test_jsonl_says_when_the_program_printed(monkeypatch) -> None:
+    output = Text()
+    monkeypatch.setattr("sys.stdout", output)
+    with executor() as running, console(running, "jsonl"):
+        print("hello")
+    (item,) = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert (item["event"], item["text"]) == ("printed", "hello")
+    assert datetime.fromisoformat(item["time"]).tzinfo is not None
