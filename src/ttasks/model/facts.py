@@ -280,7 +280,8 @@ class _Why:
         span = self._task.spans[-1] if self._task.spans else Span(0.0, None)
         if self._run.outcome != "running":
             ended = _RUN_ENDED[self._run.outcome]
-            return f"{self._name} did not end before the run {ended}."
+            verb = "end" if self._task.attempts else "start"
+            return f"{self._name} did not {verb} before the run {ended}."
         if self._run.waiting_for is not None:
             return f"{self._name} waits for {self._run.waiting_for}."
         if span.reason is None:
@@ -357,7 +358,7 @@ class _Why:
         """What kept it from running, back to the first cause."""
         root, steps = self._first_cause()
         if not steps:
-            return _plain(self._task.error) or self._task.status.value
+            return _plain(self._task.error).removeprefix("skipped: ")
         chain = [self._task]
         while len(chain) <= min(steps, _NAMED):
             chain.append(self._run.tasks[chain[-1].blocked_by or ""])
