@@ -6,7 +6,6 @@ import re
 from bisect import bisect_right
 from functools import cache
 from itertools import accumulate
-from typing import NamedTuple
 
 _STRING = r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])"
 _CONTENT = r"[^\n\x07\x1b\x90\x98\x9c-\x9f]"
@@ -35,33 +34,31 @@ _BARRIER = "\0"  # stands in no readable text
 _Span = tuple[int, int]
 
 
-class _Patterns(NamedTuple):
+class _Patterns:
     """Compiled when the first text needs them: that takes longer than all else of an import."""
 
-    invisibles: re.Pattern[str]
-    introducers: re.Pattern[str]
-    whole: re.Pattern[str]
-    going_on: re.Pattern[str]  # the end of the text may be the beginning of a code
-    open: re.Pattern[str]
+    __slots__ = ("going_on", "introducers", "invisibles", "open", "whole")
+
+    def __init__(self) -> None:
+        most = f"{{0,{CODE_CHARACTERS}}}"
+        self.invisibles = re.compile(f"[{_INVISIBLE}]+")
+        self.introducers = re.compile(r"[\x1b\x90\x98\x9b\x9d-\x9f]")
+        self.whole = code_pattern(_INVISIBLE, most)
+        # For a text that goes on: its end may be the beginning of a code.
+        self.going_on = code_pattern(_INVISIBLE, most, r"|\x1b?\Z")
+        self.open = re.compile(
+            rf"{_STRING}{_CONTENT}{most}\x1b?"
+            rf"|(?:\x1b\[|\x9b)[0-?]{most}[ -/]{most}"
+            rf"|\x1b[ -/]{most}"
+        )
 
 
 @cache
 def _patterns() -> _Patterns:
-    most = f"{{0,{CODE_CHARACTERS}}}"
-    return _Patterns(
-        re.compile(f"[{_INVISIBLE}]+"),
-        re.compile(r"[\x1b\x90\x98\x9b\x9d-\x9f]"),
-        code_pattern(_INVISIBLE, most),
-        code_pattern(_INVISIBLE, most, r"|\x1b?\Z"),
-        re.compile(
-            rf"{_STRING}{_CONTENT}{most}\x1b?"
-            rf"|(?:\x1b\[|\x9b)[0-?]{most}[ -/]{most}"
-            rf"|\x1b[ -/]{most}"
-        ),
-    )
+    return _Patterns()
 
 
-class Readable(NamedTuple):
+class Readable:
     """What can be read of a text, and where that stands in the text.
 
     Attributes:
@@ -71,10 +68,19 @@ class Readable(NamedTuple):
         parts: where the parts between them begin, in ``text`` and in the whole text.
     """
 
-    text: str
-    end: int
-    codes: tuple[list[int], list[int]]
-    parts: tuple[list[int], list[int]]
+    __slots__ = ("codes", "end", "parts", "text")
+
+    def __init__(
+        self,
+        text: str,
+        end: int,
+        codes: tuple[list[int], list[int]],
+        parts: tuple[list[int], list[int]],
+    ) -> None:
+        self.text = text
+        self.end = end
+        self.codes = codes
+        self.parts = parts
 
     def at(self, position: int) -> int:
         """Where a position of the readable text is in the whole text."""
