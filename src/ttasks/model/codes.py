@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from functools import cache
 from itertools import accumulate
-from typing import NamedTuple
 
 _STRING = r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])"
 _CONTENT = r"[^\n\x07\x1b\x90\x98\x9c-\x9f]"
-_MARKS = r"\u2028-\u202e\u2066-\u2069"
+MARKS = r"\u2028-\u202e\u2066-\u2069"
+"""Characters for lines and directions, which only some programs see; a part of a class."""
+
 # Controls but for tabs and ends of lines, marks, and characters of no width.
-_INVISIBLE = rf"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b-\u200f\u2060-\u2064\ufeff{_MARKS}"
+_INVISIBLE = rf"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b-\u200f\u2060-\u2064\ufeff{MARKS}"
 
 
-def _codes(others: str, most: str = "*", end: str = "") -> re.Pattern[str]:
+def code_pattern(others: str, most: str = "*", end: str = "") -> re.Pattern[str]:
     """Matches one code whose parts are up to ``most`` characters long, or one of the others."""
     return re.compile(
         rf"{_STRING}{_CONTENT}{most}(?:\x07|\x1b\\|\x9c{end})"  # links, titles of windows, …
@@ -24,26 +26,39 @@ def _codes(others: str, most: str = "*", end: str = "") -> re.Pattern[str]:
     )
 
 
-ESCAPES = _codes(_MARKS)
-"""Codes for terminals, and marks of lines and of directions, which only some programs see."""
-
 CODE_CHARACTERS = 64 * 1024
 """Characters of the longest code, or row of codes, that text is read across."""
 
-_MOST = f"{{0,{CODE_CHARACTERS}}}"
-_INVISIBLES = re.compile(f"[{_INVISIBLE}]+")
-_INTRODUCERS = re.compile(r"[\x1b\x90\x98\x9b\x9d-\x9f]")
-_WHOLE = _codes(_INVISIBLE, _MOST)
-_GOING_ON = _codes(_INVISIBLE, _MOST, r"|\x1b?\Z")  # the end may be the beginning of a code
-_OPEN = re.compile(
-    rf"{_STRING}{_CONTENT}{_MOST}\x1b?|(?:\x1b\[|\x9b)[0-?]{_MOST}[ -/]{_MOST}|\x1b[ -/]{_MOST}"
-)
 _BARRIER = "\0"  # stands in no readable text
 
 _Span = tuple[int, int]
 
 
-class Readable(NamedTuple):
+class _Patterns:
+    """Compiled when the first text needs them: that takes longer than all else of an import."""
+
+    __slots__ = ("going_on", "introducers", "invisibles", "open", "whole")
+
+    def __init__(self) -> None:
+        most = f"{{0,{CODE_CHARACTERS}}}"
+        self.invisibles = re.compile(f"[{_INVISIBLE}]+")
+        self.introducers = re.compile(r"[\x1b\x90\x98\x9b\x9d-\x9f]")
+        self.whole = code_pattern(_INVISIBLE, most)
+        # For a text that goes on: its end may be the beginning of a code.
+        self.going_on = code_pattern(_INVISIBLE, most, r"|\x1b?\Z")
+        self.open = re.compile(
+            rf"{_STRING}{_CONTENT}{most}\x1b?"
+            rf"|(?:\x1b\[|\x9b)[0-?]{most}[ -/]{most}"
+            rf"|\x1b[ -/]{most}"
+        )
+
+
+@cache
+def _patterns() -> _Patterns:
+    return _Patterns()
+
+
+class Readable:
     """What can be read of a text, and where that stands in the text.
 
     Attributes:
@@ -53,10 +68,19 @@ class Readable(NamedTuple):
         parts: where the parts between them begin, in ``text`` and in the whole text.
     """
 
-    text: str
-    end: int
-    codes: tuple[list[int], list[int]]
-    parts: tuple[list[int], list[int]]
+    __slots__ = ("codes", "end", "parts", "text")
+
+    def __init__(
+        self,
+        text: str,
+        end: int,
+        codes: tuple[list[int], list[int]],
+        parts: tuple[list[int], list[int]],
+    ) -> None:
+        self.text = text
+        self.end = end
+        self.codes = codes
+        self.parts = parts
 
     def at(self, position: int) -> int:
         """Where a position of the readable text is in the whole text."""
@@ -89,18 +113,18 @@ def readings(text: str, last: bool = True) -> list[Readable]:
     """
     if text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable():
         return []  # as nearly all is
-    rows = [row.span() for row in _INVISIBLES.finditer(text)]
+    rows = [row.span() for row in _patterns().invisibles.finditer(text)]
     if not rows:
         return []
     alone = _reading(text, rows, True)
-    if not _INTRODUCERS.search(text):
+    if not _patterns().introducers.search(text):
         return [alone]
     return [_reading(text, _codes_in(text, rows, last), last), alone]
 
 
 def _codes_in(text: str, rows: list[_Span], last: bool) -> list[_Span]:
     """The codes that begin in rows of invisible characters: much quicker than a search for them."""
-    code_at = (_WHOLE if last else _GOING_ON).match
+    code_at = (_patterns().whole if last else _patterns().going_on).match
     codes: list[_Span] = []
     at = 0
     for begin, end in rows:
@@ -115,7 +139,12 @@ def _codes_in(text: str, rows: list[_Span], last: bool) -> list[_Span]:
 
 def _reading(text: str, codes: list[_Span], last: bool) -> Readable:
     end = len(text)
-    if not last and codes and codes[-1][1] == end and _OPEN.fullmatch(text, codes[-1][0]):
+    if (
+        not last
+        and codes
+        and codes[-1][1] == end
+        and _patterns().open.fullmatch(text, codes[-1][0])
+    ):
         end = codes.pop()[0]
     begins, ends = [begin for begin, _ in codes], [to for _, to in codes]
     places = [0, *ends]

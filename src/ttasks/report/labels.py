@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ttasks.model.codes import ESCAPES
+from ttasks.model.codes import MARKS, code_pattern
 from ttasks.model.status import TaskStatus
 
 SYMBOLS = {
@@ -28,6 +28,9 @@ OUTCOMES = {
     "running": "is running",
 }
 """What a run did, by its outcome."""
+
+ESCAPES = code_pattern(MARKS)
+"""Terminal sequences, and characters that change how other text looks."""
 
 _OTHER_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
