@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ttasks import Task, TaskExecutor, TaskGraph
 from ttasks.console import MODES, console
+from ttasks.report.run_report import format_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -69,11 +70,39 @@ def parse_arguments() -> argparse.Namespace:
         "--only", nargs="+", choices=CHECKS, metavar="NAME", help="run these checks only"
     )
     parser.add_argument("--console", choices=MODES, default="auto", help="how to show the run")
-    parser.add_argument("--logs", metavar="FOLDER", help="write the output of each check to a file")
     parser.add_argument(
-        "--report", action="append", default=[], metavar="FILE", help="write a report, by suffix"
+        "--logs", type=folder, metavar="FOLDER", help="write the output of each check to a file"
+    )
+    parser.add_argument(
+        "--report",
+        type=report_file,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write a report, by suffix",
     )
     return parser.parse_args()
+
+
+def folder(path: str) -> Path:
+    """A folder that is there or can be made."""
+    existing = next(part for part in (Path(path), *Path(path).absolute().parents) if part.exists())
+    if not existing.is_dir():
+        raise argparse.ArgumentTypeError(f"{str(existing)!r} is not a folder")
+    return Path(path)
+
+
+def report_file(path: str) -> Path:
+    """A file that a report can be written to."""
+    try:
+        format_of(Path(path))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if Path(path).is_dir():
+        raise argparse.ArgumentTypeError(f"{path!r} is a folder")
+    if not Path(path).parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {str(Path(path).parent)!r}")
+    return Path(path)
 
 
 def build_graph(names: Iterable[str]) -> TaskGraph:

@@ -133,6 +133,26 @@ def test_preflight_exits_with_0_although_an_optional_task_fails(tmp_path: Path) 
     assert "preflight" in (tmp_path / "made.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--report", "made.foo"), "the suffix of 'made.foo' is not that of a report format"),
+        (("--report", "none/made.html"), "there is no folder 'none'"),
+        (("--report", "folder.html"), "'folder.html' is a folder"),
+        (("--logs", "test_it.py"), "'test_it.py' is not a folder"),
+        (("--logs", "test_it.py/logs"), "test_it.py' is not a folder"),
+    ],
+)
+def test_preflight_refuses_files_that_cannot_be_written_before_it_runs(
+    tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "folder.html").mkdir()
+    process = preflight(tmp_path, "def test_passes():\n    pass\n", *options)
+    lines = rest_of(process)
+    assert process.returncode == 2, lines
+    assert said in lines[-1]
+
+
 def test_preflight_exits_with_1_and_shows_the_tail_of_what_failed(tmp_path: Path) -> None:
     process = preflight(tmp_path, "def test_fails():\n    assert 'this' == 'that'\n")
     lines = rest_of(process)

@@ -32,6 +32,8 @@ LEVELS = {
 }
 """Level by type of event; a FAILED that will be tried again is a WARNING."""
 
+_SAY_IT = (TaskEventType.BLOCKED, TaskEventType.SKIPPED)
+
 
 def log_events(
     executor: TaskExecutor, *, logger: logging.Logger | str | None = None
@@ -123,7 +125,9 @@ def _message(event: TaskEvent) -> str:
     if event.status.is_sink and result is not None:
         text += f" after {seconds(result.duration)}"
     if event.error:
-        text += f": {event.error}"
+        # Some reasons begin with what has been said by now: "blocked by 'test'".
+        said = event.error.removeprefix(kind.value) if kind in _SAY_IT else event.error
+        text += said if said != event.error else f": {said}"
     if event.retry_in is not None:
         text += f" (attempt {event.attempt + 1} in {event.retry_in:g} s)"
     return text

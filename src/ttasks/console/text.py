@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from unicodedata import category, east_asian_width
 
-from ttasks.report.labels import ESCAPES, last_writing, seconds
+from ttasks.model.codes import ESCAPES
+from ttasks.report.labels import last_writing, seconds
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]")  # but for that of colours

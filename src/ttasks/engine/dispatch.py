@@ -515,8 +515,9 @@ class Dispatch:
         if is_leader:
             return None
         self._release(node)
+        leader = twins.leader_beside(work)
         with self._lock:
-            is_waiting = self._plan.postpone(node, "duplicate", self._clock.now())
+            is_waiting = self._plan.postpone(node, "duplicate", self._clock.now(), leader)
         if not is_waiting:
             work.decision = Decision(node, CANCELLED)
             return self._carry_out(work.decision)

@@ -183,7 +183,10 @@ class GraphHistory(History):
 
     Attributes:
         elsewhere: nodes whose end another run announces, or that somebody cancelled by hand.
+        waiting_for: see `RunFacts`.
     """
+
+    waiting_for: str | None = None
 
     def __init__(
         self,
@@ -274,6 +277,7 @@ class GraphHistory(History):
             options=_options(self._options),
             elapsed=self._now() if duration is None else duration,
             parent_id=None if self.parent is None else self.parent[0].id,
+            waiting_for=self.waiting_for,
             counts=self._counts,
             failed=self._failed,
         )

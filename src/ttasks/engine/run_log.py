@@ -67,6 +67,7 @@ class RunRecord:
             self._claim(requests, clock, wait, tokens)
         finally:
             KEY_WAITS.end(self._run.id)
+            self._history.waiting_for = None
 
     def _claim(
         self,
@@ -81,6 +82,7 @@ class RunRecord:
                 raise GraphError(self._refusal(holder))
             if not KEY_WAITS.begin(self._run.id, [run.id for run in outer], holder.run_id):
                 raise GraphError(self._refusal(holder, is_circle=True))
+            self._history.waiting_for = self._awaited(holder)
             wait()
             stops = [token.add_callback(requests.ring) for token in tokens]
             try:
@@ -111,6 +113,13 @@ class RunRecord:
             return found
         self._history.number = found
         return None
+
+    def _awaited(self, holder: Holder) -> str:
+        """What a run waits for that waits for its key."""
+        return (
+            f"another run of the key {self._run.graph_key!r}, which has gone on since "
+            f"{holder.since:%Y-%m-%d %H:%M:%S} UTC in process {holder.pid} on {holder.host!r}"
+        )
 
     def _outer_runs(self) -> list[Run]:
         """The runs that this one is part of, the innermost first."""

@@ -53,6 +53,12 @@ class Claims:
             claim[1].append(callback)
             return True
 
+    def leader(self, key: Key) -> Work | None:
+        """Who has a fingerprint; None if nobody has."""
+        with self._lock:
+            claim = self._claims.get(key)
+            return None if claim is None else claim[0]
+
     def release(self, key: Key) -> None:
         """Give up a claim, because the task has ended."""
         with self._lock:
@@ -103,6 +109,12 @@ class Twins:
         self._leading[work] = key
         work.on_end = partial(self._end, work, work.on_end)
         return True
+
+    def leader_beside(self, work: Work) -> str | None:
+        """Id of the twin that is under way, if that is in the same run."""
+        assert work.task.fingerprint is not None
+        leader = self._claims.leader((self._scope, work.task.fingerprint))
+        return leader.task.id if leader is not None and leader.run is work.run else None
 
     def wait(self, node: int, task: Task, wake: Callable[[], None]) -> bool:
         """Have ``wake`` called when the twin has ended; False if there is none any more."""

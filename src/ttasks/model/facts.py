@@ -158,6 +158,8 @@ class RunFacts:
         tasks: by id, in insertion order; tasks of nested graphs come after the task that runs them.
         elapsed: ``duration``, or seconds so far.
         parent_id: id of the run that this one is part of; None if there is none.
+        waiting_for: what the run waits for before it begins, in words: another run that has the key
+            of its graph. None once it has begun.
         counts: the number of tasks of its graph, not of nested ones, by the value of their status;
             empty until the run has ended, and for the run of a single task.
         failed: ids of the first 20 of these that FAILED, in insertion order.
@@ -180,6 +182,7 @@ class RunFacts:
     tasks: Mapping[str, TaskFacts] = field(default_factory=dict)
     elapsed: float = 0.0
     parent_id: str | None = None
+    waiting_for: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
 
@@ -277,7 +280,10 @@ class _Why:
         span = self._task.spans[-1] if self._task.spans else Span(0.0, None)
         if self._run.outcome != "running":
             ended = _RUN_ENDED[self._run.outcome]
-            return f"{self._name} did not end before the run {ended}."
+            verb = "end" if self._task.attempts else "start"
+            return f"{self._name} did not {verb} before the run {ended}."
+        if self._run.waiting_for is not None:
+            return f"{self._name} waits for {self._run.waiting_for}."
         if span.reason is None:
             number = len(self._task.attempts)
             return f"{self._name} is running, attempt {number}, {self._cause()}{self._tries()}."
@@ -352,7 +358,7 @@ class _Why:
         """What kept it from running, back to the first cause."""
         root, steps = self._first_cause()
         if not steps:
-            return _plain(self._task.error) or self._task.status.value
+            return _plain(self._task.error).removeprefix("skipped: ")
         chain = [self._task]
         while len(chain) <= min(steps, _NAMED):
             chain.append(self._run.tasks[chain[-1].blocked_by or ""])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ttasks.model.attributes import COMMANDS, title_of
 from ttasks.model.call import Call
 from ttasks.model.checks import check_str, wrong_type
+from ttasks.model.codes import Readable, readings
 from ttasks.model.command import stdin_bytes
 from ttasks.model.disguises import forms
 from ttasks.model.graph import TaskGraph
@@ -61,6 +62,8 @@ class Redactor:
 
     - A str is hidden wherever it occurs, also across lines, in the form that it has in a repr, in
       JSON or in base64, and if only its beginning is left before an ellipsis (``…``).
+    - Codes for terminals, control characters and characters of no width may stand inside a secret;
+      up to 65,536 characters of them are hidden with it.
     - A pattern is applied to whole lines without their newline, and to pieces of at most 65,536
       characters of longer lines: a match across lines, or across such a boundary, is not seen. A
       line that a pattern needs too long for is hidden (see `ttasks.model.patterns`).
@@ -77,7 +80,7 @@ class Redactor:
         '*** or ***?'
     """
 
-    __slots__ = ("_literals", "_patterns", "_strs")
+    __slots__ = ("_literals", "_patterns", "_readable", "_strs")
 
     def __init__(self, secrets: Iterable[str | re.Pattern[str]]) -> None:
         literals: set[str] = set()
@@ -90,6 +93,8 @@ class Redactor:
             else:
                 patterns.append(secret)
         self._literals = tuple(sorted(literals, key=len, reverse=True))
+        # Those that may have codes in them; a secret that has its own is found as it is.
+        self._readable = tuple(literal for literal in self._literals if not readings(literal))
         self._patterns = tuple(patterns)
         self._strs = len(strs)
 
@@ -103,24 +108,31 @@ class Redactor:
         """The text without the secrets."""
         if not self:
             return text
-        return RedactingStream(self._literals, self._patterns).finish(text)
+        return self.stream().finish(text)
 
     def stream(self) -> RedactingStream:
         """A filter for one text that comes in pieces; of one owner, not thread-safe."""
-        return RedactingStream(self._literals, self._patterns)
+        return RedactingStream(self._literals, self._readable, self._patterns)
 
 
 class RedactingStream:
     """Redacts a text that comes in pieces: all it returns, joined, is ``Redactor.text`` of all.
 
-    Holds back only what may still turn out to be (part of) a secret: with strs alone at most the
-    length of the longest, with patterns the unfinished last line.
+    Holds back only what may still turn out to be (part of) a secret, or of a code inside of one:
+    with strs alone at most the length of the longest and the codes in it, with patterns the
+    unfinished last line.
     """
 
-    __slots__ = ("_covered", "_literals", "_patterns", "_rest")
+    __slots__ = ("_covered", "_literals", "_patterns", "_readable", "_rest")
 
-    def __init__(self, literals: tuple[str, ...], patterns: tuple[re.Pattern[str], ...]) -> None:
+    def __init__(
+        self,
+        literals: tuple[str, ...],
+        readable: tuple[str, ...],
+        patterns: tuple[re.Pattern[str], ...],
+    ) -> None:
         self._literals = literals
+        self._readable = readable
         self._patterns = LineSearch(patterns) if patterns else None
         self._rest = ""
         # How much of the rest belongs to a secret whose mask has been returned already.
@@ -136,11 +148,13 @@ class RedactingStream:
 
     def _take(self, text: str, last: bool) -> str:
         units = list(_units(text, last)) if self._patterns else []
+        shown = readings(text, last)
         cut = len(text)
         if not last:
-            cut = self._undecided(text)
+            cut = self._undecided(text, shown)
             if self._patterns:
-                # Patterns need their unit as a whole: cut at its start.
+                # Patterns need their unit as a whole: cut at its start. (If that divides a code,
+                # all before it is decided nevertheless, so that no secret gets out.)
                 cut = max((end for _, end in units if end <= cut), default=0)
         parts = []
         at = covered = self._covered
@@ -148,7 +162,7 @@ class RedactingStream:
             cut_covered = covered
         else:
             cut_covered = cut
-        for begin, end in self._spans(text, units):
+        for begin, end in self._spans(text, shown, units):
             if begin >= cut:
                 break
             if begin >= covered:
@@ -161,44 +175,65 @@ class RedactingStream:
         self._covered = cut_covered - cut
         return "".join(parts)
 
-    def _undecided(self, text: str) -> int:
+    def _undecided(self, text: str, shown: list[Readable]) -> int:
         """Where the text must be held back from: a secret may begin there and go on."""
-        cut = len(text)
-        for literal in self._literals:
-            at = text.find(literal[0], max(0, len(text) - len(literal) + 1), cut)
-            while at >= 0:
-                if literal.startswith(text[at:]):
-                    cut = at
-                    break
-                at = text.find(literal[0], at + 1, cut)
-        return cut
+        cut = _begun(text, self._literals)
+        if not shown:
+            return cut
+        cut = min(cut, *(part.at(_begun(part.text, self._readable)) for part in shown))
+        # What is held back must be read later as it is now: no code may be divided.
+        return shown[0].outside(cut)
 
-    def _spans(self, text: str, units: list[_Span]) -> list[_Span]:
+    def _spans(self, text: str, shown: list[Readable], units: list[_Span]) -> list[_Span]:
         """Every occurrence of a secret, in the order in which they begin."""
-        spans = []
-        for literal in self._literals:
-            at = text.find(literal)
-            while at >= 0:
-                spans.append((at, at + len(literal)))
-                at = text.find(literal, at + 1)
-        spans.extend(self._cut_short(text))
+        spans = _found(text, self._literals)
+        for part in shown:
+            spans.extend(part.span(*span) for span in _found(part.text, self._readable))
         for begin, end in units:
-            assert self._patterns is not None
             unit = text[begin:end].removesuffix("\n")
-            spans.extend((begin + at, begin + to) for at, to in self._patterns.spans(unit))
+            spans.extend((begin + at, begin + to) for at, to in self._matches(unit))
         spans.sort()
         return spans
 
-    def _cut_short(self, text: str) -> Iterator[_Span]:
-        """Beginnings of secrets that stand before an ellipsis, such as that of a long title."""
-        end = text.find("…")
-        while end >= 0:
-            for literal in self._literals:
-                for size in range(min(len(literal) - 1, end), _SHORTEST_PART - 1, -1):
-                    if text.endswith(literal[:size], 0, end):
-                        yield end - size, end
-                        break
-            end = text.find("…", end + 1)
+    def _matches(self, unit: str) -> list[_Span]:
+        """Where the patterns match in a unit."""
+        assert self._patterns is not None
+        spans = self._patterns.spans(unit)
+        for part in readings(unit):
+            spans.extend(part.span(*span) for span in self._patterns.spans(part.text))
+        return spans
+
+
+def _begun(text: str, literals: Iterable[str]) -> int:
+    """Where the first of the secrets begins that goes on behind the text; else its end."""
+    cut = len(text)
+    for literal in literals:
+        at = text.find(literal[0], max(0, len(text) - len(literal) + 1), cut)
+        while at >= 0:
+            if literal.startswith(text[at:]):
+                cut = at
+                break
+            at = text.find(literal[0], at + 1, cut)
+    return cut
+
+
+def _found(text: str, literals: Sequence[str]) -> list[_Span]:
+    """Where secrets are, or beginnings of them before an ellipsis, such as that of a title."""
+    spans = []
+    for literal in literals:
+        at = text.find(literal)
+        while at >= 0:
+            spans.append((at, at + len(literal)))
+            at = text.find(literal, at + 1)
+    end = text.find("…")
+    while end >= 0:
+        for literal in literals:
+            for size in range(min(len(literal) - 1, end), _SHORTEST_PART - 1, -1):
+                if text.endswith(literal[:size], 0, end):
+                    spans.append((end - size, end))
+                    break
+        end = text.find("…", end + 1)
+    return spans
 
 
 def _units(text: str, last: bool) -> Iterator[_Span]:

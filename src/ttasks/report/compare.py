@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ttasks.model.checks import check_number
 from ttasks.model.facts import RunFacts, TaskFacts
 from ttasks.model.status import TaskStatus
-from ttasks.report.labels import one_line, seconds
+from ttasks.report.labels import count, one_line, seconds
 from ttasks.report.numbers import SLOWER_RATIO, SLOWER_SECONDS, name_of
 
 
@@ -50,8 +50,10 @@ class RunComparison:
         mended: FAILED, CANCELLED or BLOCKED before, and SUCCEEDED now.
         slower, faster: SUCCEEDED both times, with the greatest difference in seconds first.
         added: not there before.
-        gone: no longer there.
+        gone: there before, and not in this run, as when the graph has changed or only a part of it
+            was run.
         seconds_before, seconds_after: how long the runs took.
+        reused_before, reused_after: how many tasks of each run took over an earlier result.
     """
 
     newly_failed: tuple[TaskChange, ...]
@@ -62,6 +64,8 @@ class RunComparison:
     gone: tuple[TaskChange, ...]
     seconds_before: float
     seconds_after: float
+    reused_before: int
+    reused_after: int
 
     def __bool__(self) -> bool:
         return any(changes for _, changes in self._sections())
@@ -69,6 +73,10 @@ class RunComparison:
     def to_text(self) -> str:
         """A section for each kind of change, a line for each task."""
         lines = [f"{seconds(self.seconds_before)} before, {seconds(self.seconds_after)} now"]
+        if self.reused_before:
+            lines.append(_were_reused(self.reused_before, " before"))
+        if self.reused_after:
+            lines.append(_were_reused(self.reused_after))
         for heading, changes in self._sections():
             if changes:
                 lines += ["", f"{heading} ({len(changes)})"]
@@ -122,7 +130,17 @@ def compare(
         gone=tuple(_change(task, None) for name, task in before.items() if name not in after),
         seconds_before=earlier.elapsed,
         seconds_after=later.elapsed,
+        reused_before=_reused(earlier),
+        reused_after=_reused(later),
     )
+
+
+def _reused(facts: RunFacts) -> int:
+    return sum(task.reused for task in facts.tasks.values())
+
+
+def _were_reused(number: int, when: str = "") -> str:
+    return f"{count(number, 'task')} {'was' if number == 1 else 'were'} reused{when}"
 
 
 def _by_name(facts: RunFacts) -> Mapping[tuple[object, ...], TaskFacts]:

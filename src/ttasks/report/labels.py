@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ttasks.model.codes import ESCAPES
 from ttasks.model.status import TaskStatus
 
 SYMBOLS = {
@@ -27,14 +28,6 @@ OUTCOMES = {
     "running": "is running",
 }
 """What a run did, by its outcome."""
-
-ESCAPES = re.compile(
-    r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\n\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # links, …
-    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, movements, erasures
-    r"|\x1b[ -/]*[0-~]?"
-    r"|[\u2028-\u202e\u2066-\u2069]"  # lines and directions that only some programs see
-)
-"""Terminal sequences, and characters that change how other text looks."""
 
 _OTHER_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -292,6 +293,8 @@ class RunReport:
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write a file in the format of its suffix; an existing file is replaced as a whole.
 
+        A symbolic link stays; the file that it leads to is replaced or made.
+
         ======================== ==========
         suffix                   format
         ======================== ==========
@@ -313,7 +316,10 @@ class RunReport:
             ValueError: the suffix is unknown; the message lists those that are known.
             OSError: the file cannot be written; an existing file is unchanged.
         """
-        target = Path(path)
+        try:
+            target = Path(path)
+        except TypeError:
+            raise wrong_type("path", path, "a str or a path") from None
         text = format_of(target)(self).encode("utf-8", "replace")
         try:
             _replace(target, text)
@@ -358,10 +364,13 @@ def format_of(path: PurePath) -> Callable[[RunReport], str]:
 
 
 def _replace(target: Path, content: bytes) -> None:
-    """Write a file beside the target, then replace the target with it."""
+    """Write a file beside the target, or beside what links lead to, then put it in its place."""
     if target.exists() and not target.is_file():  # a folder, or a pipe such as /dev/stdout
         target.write_bytes(content)
         return
+    target = Path(os.path.realpath(target))
+    if target.is_symlink():  # links in a circle lead nowhere
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     # Not `tempfile`: its files are readable by their owner only.
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ttasks import sync
-from ttasks.model.checks import check_int, check_optional_str
+from ttasks.model.checks import check_bool, check_int, check_optional_str
 from ttasks.model.run import Holder, Opening, Run, source_of, subject_id
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class MemoryRuns(Mapping[str, Run]):
         check_optional_str("key", key)
         if limit is not None:
             check_int("limit", limit, least=1)
+        check_bool("nested", nested)
         found = [
             run
             for run in self._latest_first()

@@ -265,7 +265,7 @@ def test_500_at_once_use_one_thread_each_and_leave_no_descriptor(way: str) -> No
         assert threading.active_count() == threads_before + len(runs)
         cancel.cancel(kill=True)
         for thread, box in runs:
-            thread.join(20)
+            thread.join(60)
             assert box[0].ended_by == "cancelled"
     finally:
         cancel.cancel(kill=True)

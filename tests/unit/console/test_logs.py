@@ -9,7 +9,7 @@ import pytest
 
 from consolekit import LOGGER, Text, executor, log_a_warning, script, scripted
 from support import WAIT
-from ttasks import RetryPolicy, Task, TaskGraph, TaskLogFilter
+from ttasks import DependencyPolicy, RetryPolicy, Task, TaskGraph, TaskLogFilter
 from ttasks.console import TaskLogHandler, console, log_events
 from ttasks.console.logfiles import file_name
 
@@ -210,6 +210,21 @@ def test_events_become_records_that_know_their_task(logger: logging.Logger) -> N
     text = logging.Formatter("%(message)s").format(failed)
     assert text.splitlines()[1] == "Traceback (most recent call last):"
     assert text.endswith("ValueError: 2 errors")
+
+
+def test_what_did_not_run_says_once_why(logger: logging.Logger) -> None:
+    kept = Kept()
+    logger.addHandler(kept)
+    graph = TaskGraph()
+    lint = graph.add(scripted("lint", script(fails=ValueError("2 errors"))))
+    graph.add(scripted("deploy", script()), after=lint)
+    graph.add(scripted("extra", script()), after=lint, on_dep_failure=DependencyPolicy.SKIP)
+    with executor() as running:
+        log_events(running, logger=logger)
+        graph.run(running, 1)
+    said = {record.task_title: record.getMessage() for record in kept.records}
+    assert said["deploy"] == "deploy blocked by 'lint'"
+    assert said["extra"] == "extra skipped: 'lint' failed"
 
 
 def test_a_retry_is_a_warning(logger: logging.Logger) -> None:

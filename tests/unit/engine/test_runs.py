@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import threading
 from collections.abc import Callable
@@ -584,10 +585,14 @@ def test_wait_lets_the_second_graph_of_a_key_run_after_the_first() -> None:
         waiting = second.start(executor, wait=True)
         assert waiting.outcome == "running"
         assert second.latest_run is None
+        title = second.nodes()[0].task.title
+        assert f"'{title}' waits for another run of the key 'nightly'" in waiting.why(title)
+        assert f"in process {os.getpid()}" in waiting.why(title)
         gate.open()
         assert started.wait(WAIT)
         assert waiting.wait(WAIT)
     assert (waiting.ok, waiting.number) == (True, 2)
+    assert waiting.facts().waiting_for is None
 
 
 def test_arun_waits_for_the_key_too_and_can_be_cancelled_meanwhile() -> None:

@@ -206,7 +206,9 @@ def test_a_task_that_waits_for_its_twin_can_be_cancelled(store: Any) -> None:
     running = background(lambda: graph.run(executor, max_workers=2))
     handler.wait_reached()
     waiting(graph, 1)
-    waits = second if second.is_pending else first
+    waits, runs = (second, first) if second.is_pending else (first, second)
+    expected = f"{waits.title!r} waits for {runs.title!r}, which does the same work."
+    assert graph.why(waits) == expected
     assert executor.cancel(waits)
     assert waits.is_cancelled
     handler.open()

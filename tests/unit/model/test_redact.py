@@ -30,6 +30,7 @@ from ttasks import (
     TaskStatus,
     TaskType,
 )
+from ttasks.model.codes import CODE_CHARACTERS
 from ttasks.model.command import stdin_bytes
 from ttasks.model.context import CURRENT
 from ttasks.model.frames import captured_locals
@@ -178,6 +179,86 @@ def test_overlaps_without_end_are_not_held_back() -> None:
 
 def test_an_empty_pattern_match_hides_nothing() -> None:
     assert Redactor([re.compile("x*")]).text("abc") == "abc"
+
+
+CODES = [
+    "\x1b",  # alone
+    "\x1b[01;31m\x1b[K",  # as grep colours what it finds
+    "\x1b[m",
+    "\x1b]8;;http://a.example\x1b\\",
+    "\x1b]0;title\x07",
+    "\x9b1m",
+    "\x1b(B",
+    "\x00",
+    "\b",
+    "\u200b",
+    "\u202e",
+]
+texts_with_codes = st.lists(st.sampled_from([*"abc1m\n[]…", "\x1b", *CODES]), max_size=20).map(
+    "".join
+)
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("secret", ["hunter2", re.compile(r"hunt\w+2")])
+def test_a_secret_with_codes_in_it_is_hidden(secret: str | re.Pattern[str], code: str) -> None:
+    redactor = Redactor([secret])
+    text = f"{code}<hun{code}ter{code}{code}2>{code}"
+    assert redactor.text(text) == f"{code}<***>{code}"
+    assert streamed(redactor, text, list(range(len(text)))) == f"{code}<***>{code}"
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(CODES[1:]), max_size=3).map("".join), min_size=2, max_size=2)
+)
+def test_a_secret_with_any_codes_in_it_is_hidden(codes: list[str]) -> None:
+    assert Redactor(["ab1"]).text(f"<a{codes[0]}b{codes[1]}1>") == "<***>"
+
+
+@given(
+    texts_with_codes,
+    st.lists(st.text(alphabet="abc1m\n\x1b[]", min_size=1, max_size=6), max_size=4),
+    patterns,
+    st.lists(st.integers(0, 1000), max_size=8),
+)
+def test_pieces_of_a_text_with_codes_give_the_same_as_the_whole(
+    text: str, literals: list[str], compiled: list[re.Pattern[str]], cuts: list[int]
+) -> None:
+    redactor = Redactor([*literals, *compiled])
+    assert streamed(redactor, text, cuts) == redactor.text(text)
+
+
+def test_a_code_that_comes_in_pieces_may_stand_in_a_secret() -> None:
+    stream = Redactor(["hunter2"]).stream()
+    assert stream.feed("a hun\x1b]0;ti") == "a "
+    assert stream.feed("tle\x1b") == ""
+    assert stream.feed("\\ter2 b") + stream.finish() == "*** b"
+
+
+def test_a_finished_code_is_not_held_back() -> None:
+    stream = Redactor(["hunter2"]).stream()
+    assert stream.feed("\x1b[31mred\x1b[m") == "\x1b[31mred\x1b[m"
+    assert stream.feed("\x1b[3") == ""
+    assert stream.finish() == "\x1b[3"
+
+
+@pytest.mark.parametrize("code", ["\0", "\x1b]0;", "\x1b[1", "\x9d"])
+def test_codes_without_end_are_not_held_back_for_ever(code: str) -> None:
+    stream = Redactor(["hunter2"]).stream()
+    text = "hun" + code + code[-1] * (3 * CODE_CHARACTERS)
+    size = CODE_CHARACTERS // 2
+    pieces = [stream.feed(text[at : at + size]) for at in range(0, len(text), size)]
+    assert len("".join(pieces)) >= CODE_CHARACTERS
+    assert "".join(pieces) + stream.finish("ter2") == text + "ter2"
+
+
+def test_the_beginning_of_a_secret_with_codes_in_it_is_hidden_where_a_text_was_cut() -> None:
+    assert Redactor(["hunter2"]).text("hu\x1b[1mnt\x1b[m…") == "***\x1b[m…"
+
+
+def test_a_secret_with_its_own_codes_is_found_as_it_is() -> None:
+    redactor = Redactor(["a\x1b[1mb"])
+    assert redactor.text("a\x1b[1mb ab a\0b") == "*** ab a\0b"
 
 
 def test_without_secrets_nothing_changes() -> None:

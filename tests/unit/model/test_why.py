@@ -118,6 +118,12 @@ def test_why_it_is_running() -> None:
         assert ended.why("t") == f"'Task t' did not end before the run {said}."
 
 
+def test_why_it_never_started() -> None:
+    waiting = task("t", spans=(Span(0.0, None, WaitReason.WORKER),))
+    ended = facts(waiting, outcome="interrupted")
+    assert ended.why("t") == "'Task t' did not start before the run was interrupted."
+
+
 def test_why_it_did_not_run() -> None:
     reused = task("reused", S.SUCCEEDED, spans=(), ended=None, reused=True)
     before = task("before", S.SUCCEEDED, spans=(), ended=None)
@@ -136,7 +142,7 @@ def test_why_it_did_not_run() -> None:
         "'Task bad', which failed (exit code 3).",
         "'Task third' did not run: it is blocked by 'Task gone', which was cancelled "
         "(The graph run was cancelled).",
-        "'Task skipped' did not run: skipped: 'Task bad' failed.",
+        "'Task skipped' did not run: 'Task bad' failed.",
         "'Task lost' did not run: blocked by task nobody.",
     ]
 

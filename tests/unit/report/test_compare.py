@@ -69,6 +69,19 @@ def test_a_reused_result_is_neither_slower_nor_faster() -> None:
     assert not found
 
 
+def test_reused_tasks_explain_other_times() -> None:
+    tasks = [work("a"), work("b"), work("c")]
+    some = [work("a", reused=True), work("b", reused=True), work("c")]
+    one = [work("a", reused=True), work("b"), work("c")]
+    found = compared(tasks, some)
+    assert (found.reused_before, found.reused_after) == (0, 2)
+    assert found.to_text().splitlines()[1:] == ["2 tasks were reused", "", "Nothing has changed."]
+    assert compared(one, some).to_text().splitlines()[1:3] == [
+        "1 task was reused before",
+        "2 tasks were reused",
+    ]
+
+
 @pytest.mark.parametrize("options", [{"ratio": 1}, {"ratio": float("nan")}, {"least_seconds": -1}])
 def test_wrong_thresholds_are_errors(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):

@@ -183,6 +183,27 @@ def test_nothing_that_is_redacted_gets_into_any_format(tmp_path: Path) -> None:
         check_hidden(stored, tmp_path)
 
 
+@pytest.mark.parametrize("code", ["\x1b[1m", "\x1b]0;title\x07", "\0", "\u200b"])
+def test_a_secret_with_a_code_in_it_gets_into_no_format(tmp_path: Path, code: str) -> None:
+    marked = SECRET[:4] + code + SECRET[4:]
+
+    def leak() -> None:
+        print(f"printed {marked[:6]}", end="")
+        print(f"{marked[6:]}.")
+        raise ValueError(f"raised {marked}")
+
+    with TaskExecutor(redact=[SECRET]) as executor:
+        graph = TaskGraph(f"graph of {marked}")
+        graph.add(Task.bash("cat; exit 1", stdin=f"written {marked}", title=f"write {marked}"))
+        graph.add(Task.python(leak, capture_print=True))
+        bounded(lambda: graph.run(executor))
+    report = graph.report()
+    check_hidden(report, tmp_path)
+    assert [entry.title for entry in report.entries.values()] == ["write ***", "leak"]
+    assert [entry.output for entry in report.entries.values()] == ["written ***", "printed ***."]
+    assert [entry.error for entry in report.entries.values()][1] == "raised ***"
+
+
 def check_hidden(report: RunReport, folder: Path) -> None:
     for suffix in (".txt", ".json", ".xml", ".md", ".html", ".mmd", ".dot", ".trace.json"):
         assert SECRET not in report.write(folder / f"report{suffix}").read_text(), suffix

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -208,6 +210,45 @@ def test_a_file_that_was_there_is_replaced_and_keeps_its_permissions(tmp_path: P
     reported(release()).write(path)
     assert path.read_text(encoding="utf-8").startswith("release failed")
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    folder, links = tmp_path / "files", tmp_path / "links"
+    folder.mkdir()
+    links.mkdir()
+    (folder / "old.txt").write_text("old")
+    (folder / "old.txt").chmod(0o640)
+    (links / "second").symlink_to("../files/old.txt")
+    (links / "report.txt").symlink_to("second")
+    assert reported(release()).write(links / "report.txt") == links / "report.txt"
+    assert (links / "report.txt").readlink() == Path("second")
+    assert (folder / "old.txt").read_text(encoding="utf-8").startswith("release failed")
+    assert stat.S_IMODE((folder / "old.txt").stat().st_mode) == 0o640
+    assert [item.name for item in folder.iterdir()] == ["old.txt"]
+    assert {item.name for item in links.iterdir()} == {"report.txt", "second"}
+
+
+def test_the_file_that_a_dangling_link_leads_to_is_made(tmp_path: Path) -> None:
+    (tmp_path / "report.txt").symlink_to("made.txt")
+    reported(release()).write(tmp_path / "report.txt")
+    assert (tmp_path / "report.txt").is_symlink()
+    assert (tmp_path / "made.txt").read_text(encoding="utf-8").startswith("release failed")
+
+
+def test_links_in_a_circle_are_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "report.txt").symlink_to("other")
+    (tmp_path / "other").symlink_to("report.txt")
+    with pytest.raises(OSError, match="cannot write the report") as caught:
+        reported(release()).write(tmp_path / "report.txt")
+    assert caught.value.errno == errno.ELOOP
+    assert caught.value.filename == str(tmp_path / "report.txt")
+    assert (tmp_path / "other").is_symlink()
+
+
+@pytest.mark.parametrize("path", [None, 1, b"report.txt"])
+def test_a_path_of_a_wrong_type_is_named(path: Any) -> None:
+    with pytest.raises(TypeError, match="path must be a str or a path, got"):
+        reported(release()).write(path)
 
 
 def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_bad_questions_are_errors(store: Store) -> None:
     assert store.runs.latest() is None
     with pytest.raises(KeyError, match="nope"):
         store.runs["nope"]
-    for options in ({"graph": 1}, {"key": 1}, {"limit": "1"}):
+    for options in ({"graph": 1}, {"key": 1}, {"limit": "1"}, {"nested": "no"}):
         with pytest.raises(TypeError):
             store.runs.list(**options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="limit"):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ttasks.errors import GraphError
-from ttasks.model.checks import check_int, check_optional_str
+from ttasks.model.checks import check_bool, check_int, check_optional_str
 from ttasks.model.facts import RunFacts
 from ttasks.model.graph import TaskGraph
 from ttasks.model.notes import Notes
@@ -142,6 +142,7 @@ class LedgerRuns(Mapping[str, Run]):
             values.append(to_text(cast(str, key)))
         if limit is not None:
             check_int("limit", limit, least=1)
+        check_bool("nested", nested)
         sql = f"{SELECT} WHERE {' AND '.join(where)} ORDER BY runs.seq DESC"
         found: list[str] = []
         with self._ledger.reading() as connection:
