@@ -10,7 +10,8 @@ from ttasks.report.history import earlier_runs
 from ttasks.report.numbers import edges_of, longest, medians_of, name_of
 
 if TYPE_CHECKING:
-    from ttasks.console.board import Board, Row, Section
+    from ttasks.console.board import Board
+    from ttasks.console.rows import Row, Section
     from ttasks.model.facts import RunFacts
     from ttasks.model.store import Store
 

@@ -10,7 +10,8 @@ from ttasks.console.views import View
 from ttasks.model.event import TaskEvent, TaskEventType
 
 if TYPE_CHECKING:
-    from ttasks.console.board import Board, Row
+    from ttasks.console.board import Board
+    from ttasks.console.rows import Row
     from ttasks.console.wording import Wording
 
 

@@ -10,7 +10,7 @@ from ttasks.console.views import View
 from ttasks.model.event import TaskEvent
 
 if TYPE_CHECKING:
-    from ttasks.console.board import Row, Section
+    from ttasks.console.rows import Row, Section
     from ttasks.model.facts import RunFacts
     from ttasks.model.store import Store
 

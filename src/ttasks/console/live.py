@@ -21,7 +21,8 @@ except ImportError as error:
     raise MissingExtraError("rich", "The live console") from error
 
 if TYPE_CHECKING:
-    from ttasks.console.board import Board, Row, Section
+    from ttasks.console.board import Board
+    from ttasks.console.rows import Row, Section
     from ttasks.console.wording import Wording
     from ttasks.model.facts import RunFacts
     from ttasks.model.store import Store

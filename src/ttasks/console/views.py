@@ -12,7 +12,8 @@ from ttasks.console.text import cells, clean, fit, padded
 from ttasks.model.event import TaskEvent, TaskEventType
 
 if TYPE_CHECKING:
-    from ttasks.console.board import Board, Row, Section
+    from ttasks.console.board import Board
+    from ttasks.console.rows import Row, Section
     from ttasks.console.wording import Wording
     from ttasks.model.facts import RunFacts
     from ttasks.model.store import Store

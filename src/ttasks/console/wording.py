@@ -19,7 +19,8 @@ from ttasks.model.task import Task
 from ttasks.report.labels import count, joined, last_writing, one_line, seconds, shortened
 
 if TYPE_CHECKING:
-    from ttasks.console.board import Board, Row, Section
+    from ttasks.console.board import Board
+    from ttasks.console.rows import Row, Section
     from ttasks.model.result import TaskResult
 
 Rerun = Callable[[Task], str | None]

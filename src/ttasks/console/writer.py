@@ -186,8 +186,9 @@ class Writer:
     def _drain(self) -> None:
         """Show what is in the queue."""
         while True:
-            for _ in range(min(len(self._items), _BATCH)):
-                self._guard(self._handle, self._items.popleft())
+            items = [self._items.popleft() for _ in range(min(len(self._items), _BATCH))]
+            for item in _stops_first(items):
+                self._guard(self._handle, item)
             self._guard(self._note_missed)
             self._guard(self._show)
             if not self._items:
@@ -346,6 +347,25 @@ class Writer:
             self._screen.write(_frame("".join(self._taken()), []))
         else:
             self._guard(self._show)
+
+
+def _stops_first(items: list[Item]) -> list[Item]:
+    """The items, with each stop before the cancellations that it leads to.
+
+    These are announced by other threads, and may come a moment before it.
+    """
+    for at, item in enumerate(items):
+        if isinstance(item, Stopping):
+            run_id = item.event.run_id
+            for first, other in enumerate(items[:at]):
+                if (
+                    isinstance(other, TaskEvent)
+                    and other.type is TaskEventType.CANCELLED
+                    and other.run_id == run_id
+                ):
+                    items.insert(first, items.pop(at))
+                    break
+    return items
 
 
 def _frame(text: str, footer: list[str]) -> str:

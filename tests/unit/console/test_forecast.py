@@ -8,8 +8,9 @@ import pytest
 
 from consolekit import executor, scripted
 from ttasks import InMemoryStore, TaskGraph
-from ttasks.console.board import Board, Row, Section
+from ttasks.console.board import Board
 from ttasks.console.forecast import Forecast, medians
+from ttasks.console.rows import Row, Section
 from ttasks.engine.history import GraphHistory
 from ttasks.model.run import source_of
 from ttasks.testing import FakeClock

@@ -191,7 +191,8 @@ def test_a_file_that_does_not_say_its_encoding_gets_ascii_if_it_must() -> None:
 def test_why_a_run_is_stopped_keeps_its_capital_letters() -> None:
     from datetime import UTC, datetime
 
-    from ttasks.console.board import Board, Section
+    from ttasks.console.board import Board
+    from ttasks.console.rows import Section
 
     section = Section("id", "graph", 0.0, datetime.now(UTC))
     section.stopped = "stopped: task 'Build API' failed: HTTP 500"

@@ -17,6 +17,7 @@ from ttasks import DependencyPolicy, Run, Task, TaskContext, TaskGraph, TaskStat
 from ttasks.console import MODES, console
 from ttasks.console.board import Board
 from ttasks.console.prints import Prints
+from ttasks.console.writer import Stopping, _stops_first
 from ttasks.engine.history import GraphHistory
 from ttasks.model.event import TaskEventType
 from ttasks.model.run import source_of
@@ -338,3 +339,18 @@ def test_a_task_that_is_interrupted_is_no_failure() -> None:
     lines = timeless(file.getvalue()).splitlines()
     assert "⊘   0.00s  alone  interrupted" in lines
     assert lines[-1] == "⊘   0.00s  tasks interrupted  1 cancelled"
+
+
+def test_why_tasks_are_cancelled_stands_above_them() -> None:
+    graph, events = TaskGraph("stopped"), []
+    graph.add(scripted("one", lambda _context: graph.cancel()))
+    with executor() as running:
+        running.events.subscribe(events.append, types=TaskEventType)
+        graph.run(running)
+    kinds = [event.type for event in events]
+    stop = Stopping(events.pop(kinds.index(TaskEventType.RUN_STOPPING)), on_main=True)
+    late = [*events[:-1], stop, events[-1]]
+    cancelled = [event.type for event in events].index(TaskEventType.CANCELLED)
+    assert _stops_first(list(late)).index(stop) == cancelled
+    assert [item for item in _stops_first(list(late)) if item is not stop] == events
+    assert _stops_first([stop, *events]) == [stop, *events]

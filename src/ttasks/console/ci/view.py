@@ -19,7 +19,8 @@ from ttasks.console.text import clean
 from ttasks.console.wording import reason
 
 if TYPE_CHECKING:
-    from ttasks.console.board import Board, Row, Section
+    from ttasks.console.board import Board
+    from ttasks.console.rows import Row, Section
     from ttasks.console.wording import Wording
     from ttasks.model.run import Run
 
