@@ -19,7 +19,13 @@ FOUND_SEEDS = 40
 PARTS = 8  # for several processes
 CAMPAIGN = {"full": 100_000}.get(os.environ.get("TTASKS_CAMPAIGN", ""), 2_000)
 FULL = os.environ.get("TTASKS_CAMPAIGN") == "full"
-ONCE_FAILED = ("again:2298077073", "ended:3440034882", "slow:1925545684")
+ONCE_FAILED = (
+    "again:2298077073",
+    "awaited:205",
+    "awaited:925",
+    "ended:3440034882",
+    "slow:1925545684",
+)
 """Seeds of a full campaign that have failed, and do not any more."""
 FAILURES_SHOWN = 20
 AGAIN = os.environ.get("TTASKS_SEED")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
 from types import CoroutineType
 from typing import Any
 
@@ -29,7 +28,7 @@ class Captured:
         context = current_context()
         assert context is not None
         prints = _Prints(context)
-        with _captured(prints):
+        with _Capturing(prints):
             value = self.func(*args, **kwargs)
         if type(value) is CoroutineType:
             return _awaited(value, prints)
@@ -37,20 +36,27 @@ class Captured:
 
 
 async def _awaited(coroutine: Coroutine[Any, Any, Any], prints: _Prints) -> Any:
-    with _captured(prints):
+    with _Capturing(prints):
         return await coroutine
 
 
-@contextmanager
-def _captured(prints: _Prints) -> Iterator[None]:
-    _routers.enter()
-    token = PRINTS.set(prints)
-    try:
-        yield
-    finally:
-        PRINTS.reset(token)
+class _Capturing:
+    """A ``with`` block whose text goes to an attempt.
+
+    No generator: an exception that goes through one gets attributes, which its class may forbid.
+    """
+
+    def __init__(self, prints: _Prints) -> None:
+        self._prints = prints
+
+    def __enter__(self) -> None:
+        _routers.enter()
+        self._token = PRINTS.set(self._prints)
+
+    def __exit__(self, *_error: object) -> None:
+        PRINTS.reset(self._token)
         _routers.leave()
-        prints.finish()
+        self._prints.finish()
 
 
 class _Prints:

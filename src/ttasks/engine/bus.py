@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 from ttasks import sync
 from ttasks.forks import FORKS, end_copy
@@ -18,6 +18,19 @@ Place = tuple[type[BaseException], int, int]
 """A class of exception, and where it was raised."""
 
 ERRORS_KEPT = 1000
+
+
+class _Subscribed:
+    """A ``with`` block; no generator, as in `ttasks.backends.prints`."""
+
+    def __init__(self, subscribe: Callable[[], Callable[[], None]]) -> None:
+        self._subscribe = subscribe
+
+    def __enter__(self) -> None:
+        self._unsubscribe = self._subscribe()
+
+    def __exit__(self, *_error: object) -> None:
+        self._unsubscribe()
 
 
 class EventBus:
@@ -86,20 +99,15 @@ class EventBus:
 
         return unsubscribe
 
-    @contextmanager
     def subscribed(
         self,
         callback: Callback,
         *,
         types: Iterable[TaskEventType] | TaskEventType | None = None,
         graph: TaskGraph | str | None = None,
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Subscribe for the length of a ``with`` block; arguments as for `subscribe`."""
-        unsubscribe = self.subscribe(callback, types=types, graph=graph)
-        try:
-            yield
-        finally:
-            unsubscribe()
+        return _Subscribed(lambda: self.subscribe(callback, types=types, graph=graph))
 
     def emit(self, event: TaskEvent) -> None:
         """Deliver an event that you made, like the events of the library.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
@@ -65,6 +64,34 @@ _SCHEDULERS: WeakSet[Scheduler] = WeakSet()
 def is_running_here(task_id: str) -> bool:
     """True if an executor of this process is running the task."""
     return any(task_id in scheduler.services.running for scheduler in list(_SCHEDULERS))
+
+
+class Awaiting:
+    """A ``with`` block in which the caller waits for the future of a submitted task.
+
+    If the caller is a handler, and the task waits for its place in a group, the task is refused.
+    This is no generator: an exception that goes through one gets attributes, which the class of a
+    user's exception may forbid.
+    """
+
+    def __init__(self, scheduler: Scheduler, task: Task) -> None:
+        self._scheduler = scheduler
+        self._task = task
+        self._outer: Attempt | None = None
+
+    def __enter__(self) -> None:
+        outer = self._outer = self._scheduler.ambient()
+        if outer is None:
+            return
+        try:
+            self._scheduler.begin_await(outer, self._task.id)
+        except BaseException:
+            self._scheduler.end_await(outer, self._task.id)
+            raise
+
+    def __exit__(self, *_error: object) -> None:
+        if self._outer is not None:
+            self._scheduler.end_await(self._outer, self._task.id)
 
 
 class Scheduler:
@@ -275,28 +302,26 @@ class Scheduler:
         """A node of this run that waits for what waits for it; with the lock held."""
         return find_deadlock(run, self._runs, self.awaits)
 
-    @contextmanager
-    def awaiting(self, task: Task) -> Iterator[None]:
-        """Meanwhile the caller waits for the future of a submitted task, without a time limit.
+    def awaiting(self, task: Task) -> Awaiting:
+        """For a ``with`` block that waits for the future of a submitted task, without a limit."""
+        return Awaiting(self, task)
 
-        If it is a handler, and the task waits for its place in a group, the task is refused.
-        """
-        outer = self.ambient()
-        if outer is None:
-            yield
-            return
+    def begin_await(self, outer: Attempt, task_id: str) -> None:
+        """Note what an attempt waits for; refuse the task if it needs the place of its waiter."""
         with self.lock:
-            self.awaits.setdefault(outer, []).append(task.id)
+            self.awaits.setdefault(outer, []).append(task_id)
             runs = list(self._runs)
-        try:
-            for run in runs:
-                run.refuse_deadlock()
-            yield
-        finally:
-            with self.lock:
-                self.awaits[outer].remove(task.id)
-                if not self.awaits[outer]:
-                    del self.awaits[outer]
+        for run in runs:
+            run.refuse_deadlock()
+
+    def end_await(self, outer: Attempt, task_id: str) -> None:
+        """Undo `begin_await`, as far as it came."""
+        with self.lock:
+            ids = self.awaits.get(outer, [])
+            if task_id in ids:
+                ids.remove(task_id)
+            if not ids:
+                self.awaits.pop(outer, None)
 
     def cancel(self, task: Task) -> bool:
         """See `TaskExecutor.cancel`."""

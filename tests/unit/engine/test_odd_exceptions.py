@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -58,3 +59,42 @@ def test_a_worker_process_may_raise_it(number: int) -> None:
     assert task.is_failed
     assert events.of(task) == [TaskEventType.STARTED, TaskEventType.FAILED]
     assert CASES[number][1] in f"{task.result.failure}"  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """An exception to which nothing can be assigned."""
+
+    text: str
+
+
+def prints_and_fails() -> None:
+    print("before")
+    raise Frozen("frozen")
+
+
+def test_a_frozen_exception_goes_through_captured_prints() -> None:
+    with TaskExecutor() as executor:
+        result = executor.attempt(Task.python(prints_and_fails, capture_print=True))
+    assert result.failure is not None
+    assert result.failure.type.endswith("Frozen")
+    assert result.output == "before\n"
+
+
+def test_a_frozen_exception_goes_through_the_wait_for_a_future() -> None:
+    caught: list[BaseException] = []
+
+    def waits() -> None:
+        try:
+            executor.submit(Task.python(prints_and_fails, capture_print=True)).result()
+        except BaseException as error:
+            caught.append(error)
+
+    with TaskExecutor() as executor:
+        executor.execute(Task.python(waits))
+    assert caught == [Frozen("frozen")]
+
+
+def test_a_frozen_exception_goes_through_a_subscription() -> None:
+    with TaskExecutor() as executor, pytest.raises(Frozen), executor.events.subscribed(print):
+        raise Frozen("frozen")
