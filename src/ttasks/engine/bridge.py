@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import asyncio
 
 T = TypeVar("T")
-Awaiting = Callable[[Task], AbstractContextManager[None]]
-"""Entered while the future of a task is waited for; see `Scheduler.awaiting`."""
+Await = Callable[[Task], AbstractContextManager[None]]
+"""Gives what is entered while the future of a task is waited for; see `Scheduler.awaiting`."""
 
 
 class TaskFuture(Future[TaskResult[R_co]]):
@@ -42,7 +42,7 @@ class TaskFuture(Future[TaskResult[R_co]]):
         'hello\\n'
     """
 
-    def __init__(self, task: Task, cancel: Callable[[Task], object], awaiting: Awaiting) -> None:
+    def __init__(self, task: Task, cancel: Callable[[Task], object], awaiting: Await) -> None:
         super().__init__()
         self._task = task
         self._cancel_task = cancel
@@ -77,7 +77,7 @@ class Promise:
     Whoever runs the task calls ``may_start`` and ``end``, never at the same time.
     """
 
-    def __init__(self, task: Task, cancel: Callable[[Task], object], awaiting: Awaiting) -> None:
+    def __init__(self, task: Task, cancel: Callable[[Task], object], awaiting: Await) -> None:
         self._task = task
         self._is_started: bool | None = None
         self.future = TaskFuture(task, cancel, awaiting)

@@ -41,11 +41,14 @@ def is_kept(value: Any) -> bool:
 
 
 def take_over(task: Task, old: Task) -> bool:
-    """Let a PENDING task take over the result of an earlier one; False if it cannot."""
-    return (
-        is_same(task, old)
-        and old.result is not None
-        and lifecycle_of(task).take_over(replace(old.result, task_id=task.id, reused=True))
+    """Let a PENDING task take over the result of an earlier one that is the same; or False."""
+    return is_same(task, old) and copy_result(task, old)
+
+
+def copy_result(task: Task, old: Task) -> bool:
+    """Let a PENDING task take over the result of another one, whatever that did; or False."""
+    return old.result is not None and lifecycle_of(task).take_over(
+        replace(old.result, task_id=task.id, reused=True)
     )
 
 

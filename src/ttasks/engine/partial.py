@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ttasks.engine.equals import has_kept_result
-from ttasks.engine.resume import latest, task_keys, unique_keys
+from ttasks.engine.equals import copy_result, has_kept_result
+from ttasks.engine.resume import latest, same_keys, unique_keys
 from ttasks.errors import GraphError
 from ttasks.model.graph import TaskGraph
 from ttasks.model.selection import needed, part_of
-from ttasks.model.task import lifecycle_of, stamp
+from ttasks.model.task import stamp
 
 if TYPE_CHECKING:
     from ttasks.model.store import Store
@@ -27,10 +26,7 @@ def earlier_tasks(graph: TaskGraph, store: Store | None) -> dict[str, Task]:
     """
     before = None if store is None or graph.key is None else latest(graph, store)
     keys = unique_keys(graph)
-    if before is None:
-        return {}
-    theirs = {key: same[0] for key, same in task_keys(before).items() if len(same) == 1}
-    return {task.id: theirs[key] for key, task in keys.items() if key in theirs}
+    return {} if before is None else same_keys(keys, before)
 
 
 def partial_graph(graph: TaskGraph, chosen: Iterable[Task], store: Store | None) -> TaskGraph:
@@ -73,7 +69,7 @@ def partial_graph(graph: TaskGraph, chosen: Iterable[Task], store: Store | None)
 
 def _take_over(task: Task, old: Task) -> bool:
     """Let a task that is left out be what it was, whatever has changed since."""
-    if not has_kept_result(old) or old.result is None:
+    if not has_kept_result(old):
         return False
     stamp(task, old.fingerprint)
-    return lifecycle_of(task).take_over(replace(old.result, task_id=task.id, reused=True))
+    return copy_result(task, old)

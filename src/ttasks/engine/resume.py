@@ -9,7 +9,7 @@ it. All other tasks run as if there had never been an earlier run: there is one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ttasks.engine.equals import announce_reused, has_kept_result, take_over
@@ -146,6 +146,12 @@ def unique_keys(tasks: Iterable[Task]) -> dict[str, Task]:
     return {key: same[0] for key, same in found.items() if len(same) == 1}
 
 
+def same_keys(keys: Mapping[str, Task], before: TaskGraph) -> dict[str, Task]:
+    """The tasks of an earlier graph with a key of `unique_keys`, by the id of the task here."""
+    theirs = {key: same[0] for key, same in task_keys(before).items() if len(same) == 1}
+    return {task.id: theirs[key] for key, task in keys.items() if key in theirs}
+
+
 def adopt(
     nodes: Sequence[Node], topology: Topology, keys: dict[str, Task], before: TaskGraph
 ) -> tuple[list[int], dict[int, Reason]]:
@@ -158,9 +164,8 @@ def adopt(
     """
     taken: list[int] = []
     reasons: dict[int, Reason] = {}
-    mine = {task.id: key for key, task in keys.items()}
     places = {node.task.id: node for node in before.nodes()}
-    theirs = {key: places[same[0].id] for key, same in task_keys(before).items() if len(same) == 1}
+    earlier = {mine: places[old.id] for mine, old in same_keys(keys, before).items()}
     settled: set[int] = set()
     for number in in_order(topology):
         node = nodes[number]
@@ -168,7 +173,7 @@ def adopt(
         if task.is_succeeded:
             settled.add(number)
             continue
-        old = theirs.get(mine.get(task.id, ""))
+        old = earlier.get(task.id)
         missing = [end for end in topology.dependencies[number] if end not in settled]
         if old is None or missing:
             ends = [nodes[end].task.title for end in missing]

@@ -117,8 +117,8 @@ class RunRecord:
     def _awaited(self, holder: Holder) -> str:
         """What a run waits for that waits for its key."""
         return (
-            f"another run of the key {self._run.graph_key!r}, which has gone on since "
-            f"{holder.since:%Y-%m-%d %H:%M:%S} UTC in process {holder.pid} on {holder.host!r}"
+            f"another run of the key {self._run.graph_key!r}, which has been running "
+            f"{_since(holder)}"
         )
 
     def _outer_runs(self) -> list[Run]:
@@ -135,8 +135,7 @@ class RunRecord:
         head = self._history.head()
         text = (
             f"Graph {head.title!r} cannot run: a graph of its key {head.graph_key!r} has been "
-            f"running since {holder.since:%Y-%m-%d %H:%M:%S} UTC in process {holder.pid} on "
-            f"{holder.host!r}"
+            f"running {_since(holder)}"
         )
         if is_circle:
             return (
@@ -156,7 +155,16 @@ class RunRecord:
     def asked(self) -> Callable[[], bool] | None:
         """What says whether another process has asked to stop the run; None if none can."""
         look = getattr(self._log, "is_cancelled", None)
-        return None if look is None else partial(_is_true, partial(look, self._run))
+        if look is None:
+            return None
+
+        def asked() -> bool:
+            try:
+                return bool(look(self._run))
+            except Exception:  # a store that cannot be read now may be asked again later
+                return False
+
+        return asked
 
     def describe(self, before: frozenset[int], reasons: dict[int, Reason]) -> None:
         """Add which tasks had ended before, and why the others were not reused."""
@@ -191,9 +199,6 @@ class RunRecord:
             raise StoreError(f"The run could not be saved: {error}") from error
 
 
-def _is_true(look: Callable[[], bool]) -> bool:
-    """What it says; a store that cannot be read now may be asked again later."""
-    try:
-        return look()
-    except Exception:
-        return False
+def _since(holder: Holder) -> str:
+    """Since when and where a run goes on."""
+    return f"since {holder.since:%Y-%m-%d %H:%M:%S} UTC in process {holder.pid} on {holder.host!r}"

@@ -613,10 +613,8 @@ class TaskGraph:
             TaskCancelled: the caller is a handler that was left behind, or the run was cancelled
                 while it waited for the key; nothing has started.
         """
-        options = _options(
-            executor,
-            "run_graph",
-            max_workers,
+        options = RunOptions(
+            _workers(executor, "run_graph", max_workers),
             fail_fast,
             timeout,
             finally_timeout,
@@ -650,10 +648,8 @@ class TaskGraph:
         as for ``run``; with ``handle_sigterm``, a KeyboardInterrupt ends the event loop once the
         finally tasks have run.
         """
-        options = _options(
-            executor,
-            "arun_graph",
-            max_workers,
+        options = RunOptions(
+            _workers(executor, "arun_graph", max_workers),
             fail_fast,
             timeout,
             finally_timeout,
@@ -688,10 +684,8 @@ class TaskGraph:
         Returns:
             The run, which can be waited for, cancelled and examined.
         """
-        options = _options(
-            executor,
-            "start_graph",
-            max_workers,
+        options = RunOptions(
+            _workers(executor, "start_graph", max_workers),
             fail_fast,
             timeout,
             finally_timeout,
@@ -813,14 +807,11 @@ class _Edges(NamedTuple):
     tasks: tuple[Task, ...]
 
 
-def _options(
-    executor: object, needed: str, max_workers: int | None, *others: Any, **named: Any
-) -> RunOptions:
-    """How to run a graph, checked; ``needed`` is what the executor must have for that."""
+def _workers(executor: GraphRunner, needed: str, max_workers: int | None) -> int:
+    """How many workers to use; ``needed`` is the method that the executor must have."""
     if not hasattr(executor, needed):
         raise wrong_type("executor", executor, "a TaskExecutor")
-    most = executor.max_workers if max_workers is None else max_workers  # type: ignore[attr-defined]
-    return RunOptions(most, *others, **named)
+    return executor.max_workers if max_workers is None else max_workers
 
 
 def _edges(task: Task, after: Iterable[Upstream] | Upstream) -> _Edges:
