@@ -192,6 +192,7 @@ def test_compare_says_what_has_changed(cli: Any, runs: list[str]) -> None:
     assert "Mended (2)\n  test: failed → succeeded" in cli("compare", *runs).out
     found = checked(cli("compare", *reversed(runs), "--json").json, "comparison")
     assert [item["title"] for item in found["newly_failed"]] == ["test", "pack"]
+    assert (found["reused_before"], found["reused_after"]) == (1, 0)
 
 
 def test_cancel_of_a_run_that_has_ended_does_nothing(cli: Any, runs: list[str]) -> None:

@@ -33,6 +33,8 @@ def execute(options: Namespace) -> int:
             "later": later.facts.id,
             "seconds_before": found.seconds_before,
             "seconds_after": found.seconds_after,
+            "reused_before": found.reused_before,
+            "reused_after": found.reused_after,
             **changes,
         },
     )

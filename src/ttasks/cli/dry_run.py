@@ -15,7 +15,7 @@ from ttasks.engine.resume import adopt, latest, reuse, stamp_all, unique_keys
 from ttasks.model.graph import topology_of
 from ttasks.model.topology import in_order
 from ttasks.report.labels import count, seconds
-from ttasks.report.numbers import medians_of, name_of
+from ttasks.report.numbers import longest, medians_of, name_of
 
 if TYPE_CHECKING:
     from ttasks.model.graph import Node, TaskGraph
@@ -114,11 +114,9 @@ def _expected(
     order: Sequence[int], topology: Topology, usual: Mapping[int, float], workers: int
 ) -> float:
     """Seconds that it takes: the work over all workers, or the longest path."""
-    ends: dict[int, float] = {}
-    for at in order:
-        begins = [ends[end] for end in topology.dependencies[at] if end in ends]
-        ends[at] = max(begins, default=0.0) + usual.get(at, 0.0)
-    return max(sum(usual.values()) / workers, max(ends.values(), default=0.0))
+    weights = [usual.get(at, 0.0) for at in range(len(topology.dependencies))]
+    path = max(longest(order, topology.dependencies, weights), default=0.0)
+    return max(sum(usual.values()) / workers, path)
 
 
 def _task_json(node: Node, usually: float | None, why: str) -> dict[str, Any]:

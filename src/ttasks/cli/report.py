@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from argparse import Namespace
+from pathlib import Path
 
 from ttasks.cli import ledgers
 from ttasks.cli.exits import OK, CommandError
 from ttasks.cli.output import width
-from ttasks.cli.run import check_reports
-from ttasks.report.terminal import wants_color
 
 
 def execute(options: Namespace) -> int:
@@ -29,6 +26,22 @@ def execute(options: Namespace) -> int:
     if options.json:
         print(report.to_json(), end="")
     elif not options.output:
-        colour = wants_color(None, sys.stdout, os.environ)
-        print(report.to_text(width() or 100, colour), end="")
+        print(report.to_text(width() or 100), end="")
     return OK
+
+
+def check_reports(files: list[str]) -> None:
+    """Refuse files of reports that could not be written.
+
+    Raises:
+        CommandError: a suffix is unknown, or a folder is missing.
+    """
+    from ttasks.report.run_report import format_of
+
+    for file in files:
+        try:
+            format_of(Path(file))
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+        if not Path(file).parent.is_dir():
+            raise CommandError(f"there is no folder {str(Path(file).parent)!r} for {file!r}")

@@ -8,7 +8,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ttasks import sync
@@ -76,24 +75,9 @@ def _check(options: Namespace) -> None:
         other = "--json" if options.json else "--dry-run"
         raise CommandError(f"--watch runs again and again, so it cannot go with {other}")
     if options.report:
+        from ttasks.cli.report import check_reports
+
         check_reports(options.report)
-
-
-def check_reports(files: list[str]) -> None:
-    """Refuse files of reports that could not be written.
-
-    Raises:
-        CommandError: a suffix is unknown, or a folder is missing.
-    """
-    from ttasks.report.run_report import format_of
-
-    for file in files:
-        try:
-            format_of(Path(file))
-        except ValueError as error:
-            raise CommandError(str(error)) from None
-        if not Path(file).parent.is_dir():
-            raise CommandError(f"there is no folder {str(Path(file).parent)!r} for {file!r}")
 
 
 def run_once(options: Namespace, stdout: TextIO) -> int:

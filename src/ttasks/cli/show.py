@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
@@ -11,8 +9,7 @@ from ttasks.cli import ledgers
 from ttasks.cli.exits import OK
 from ttasks.cli.output import shown, width
 from ttasks.model.status import TaskStatus
-from ttasks.report.labels import OUTCOMES, one_line, seconds
-from ttasks.report.terminal import wants_color
+from ttasks.report.labels import OUTCOMES, SYMBOLS, one_line, seconds
 
 if TYPE_CHECKING:
     from ttasks.model.facts import RunFacts
@@ -37,8 +34,7 @@ def execute(options: Namespace) -> int:
     if options.json:
         print(report.to_json(), end="")
     else:
-        colour = wants_color(None, sys.stdout, os.environ)
-        print(report.to_text(width() or 100, colour), end="")
+        print(report.to_text(width() or 100), end="")
     return OK
 
 
@@ -54,7 +50,7 @@ def _print_summary(head: RunFacts, store: SQLiteStore) -> None:
     for task_id in head.failed:
         task = store.tasks.get(task_id)
         if task is not None:
-            print(f"✗ {one_line(task.title)}: {one_line(task.error or '')}")
+            print(f"{SYMBOLS[task.status]} {one_line(task.title)}: {one_line(task.error or '')}")
     rest = head.counts.get(TaskStatus.FAILED.value, 0) - len(head.failed)
     if rest > 0:
         print(f"  and {rest:,} more")

@@ -154,7 +154,7 @@ def edges_of(after: Mapping[str, Iterable[str]]) -> Topology:
 
 
 def longest(
-    order: Iterable[int], ends: Sequence[Sequence[int]], weights: list[float]
+    order: Iterable[int], ends: Sequence[Sequence[int]], weights: Sequence[float]
 ) -> list[float]:
     """The weight of the longest path that ends in each node, this included.
 
