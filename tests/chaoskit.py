@@ -209,19 +209,25 @@ def fork(body: Callable[[], object]) -> int:
 
 def wait_for(pid: int, patience: float = PATIENCE) -> int:
     """The status of a process that must end; raises Trouble if it hangs."""
+    status = _ended(pid, patience)
+    if status is not None:
+        return os.waitstatus_to_exitcode(status)
+    os.kill(pid, signal.SIGABRT)  # faulthandler shows the threads
+    if _ended(pid, 0.5) is None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    raise Trouble("hung")
+
+
+def _ended(pid: int, patience: float) -> int | None:
+    """The wait status of a child once it has ended, or None if it goes on for longer."""
     give_up = time.monotonic() + patience
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
-            return os.waitstatus_to_exitcode(status)
+            return status
         if time.monotonic() > give_up:
-            with suppress(OSError):
-                os.kill(pid, signal.SIGABRT)  # faulthandler shows the threads
-            time.sleep(0.5)
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise Trouble("hung")
+            return None
         time.sleep(0.001)
 
 
