@@ -39,6 +39,7 @@ from ttasks.stores.sqlite.plain import (
 )
 from ttasks.stores.sqlite.transitions import (
     ID,
+    OR_NULL,
     REPLACE_RESULT,
     RESULT_COLUMNS,
     STATE_COLUMNS,
@@ -79,11 +80,12 @@ SELECT 1 + max(
 """
 _INSERT_STATE = f"""
 INSERT INTO tasks (seq, id, created_at, status, updated_at, blocked_by, error, owner, checksum)
-VALUES (?, ?, ?, ?, ?, ?, ?, nullif(?, 0), (? + coalesce(?, 0) {WITH_OWNER})
+VALUES (?, ?, ?, ?, ?, {OR_NULL}, {OR_NULL}, nullif(?, 0), (? + coalesce(?, 0) {WITH_OWNER})
 ON CONFLICT (id) DO NOTHING
 """
 _INSERT_WORK = f"""
-INSERT INTO works (task, {", ".join(_WORK)}) VALUES (?, {", ".join("?" * len(_WORK))})
+INSERT INTO works (task, {", ".join(_WORK)})
+VALUES (?, ?, ?, ?, ?, {OR_NULL}, {OR_NULL}, {OR_NULL}, ?, ?)
 """
 # If nothing has changed, no page is written.
 _UPSERT_WORK = f"""
@@ -120,7 +122,13 @@ def encode_task(task: Task, owner: int | None, pickles: bool, is_secret: IsSecre
         task.id,
         created_at,
         encode_state(task, owner, pickles),
-        (kind, title, payload_kind, payload, key, details, fingerprint, body, checksum),
+        (
+            *(kind, title, payload_kind, payload),
+            0 if key is None else key,
+            0 if details is None else details,
+            0 if fingerprint is None else fingerprint,
+            *(body, checksum),
+        ),
     )
 
 

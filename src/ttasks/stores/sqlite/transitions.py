@@ -45,13 +45,20 @@ STATE_COLUMNS = (
 )
 RESULT_COLUMNS = ("checksum", "value_kind", "result", "output", "value", "result_error")
 
+OR_NULL = "nullif(?, 0)"
+"""In SQL a parameter for a column of text, where 0 stands for None.
+
+The module sqlite3 asks each None whether it wants to be adapted, which takes longer than to encode
+a short text.
+"""
+
 # A task never leaves SUCCEEDED or CANCELLED. So a state that would make it leave is older than the
 # one in the ledger (an earlier snapshot, or one taken while another thread saved) and is ignored.
 # A process may save a running task without running it; the owner is NULL then, and stays.
 WITH_OWNER = f"* {OWNER_FACTOR}) & {MASK}"
 """In SQL the end of `checksums.with_owner`."""
 _UPDATE_STATE = f"""
-UPDATE tasks SET listed=1, status=?, updated_at=?, blocked_by=?, error=?,
+UPDATE tasks SET listed=1, status=?, updated_at=?, blocked_by={OR_NULL}, error={OR_NULL},
     owner=nullif(coalesce(?, owner), 0), checksum=(? + coalesce(?, owner, 0) {WITH_OWNER}
 WHERE id=? AND (status NOT IN ('succeeded', 'cancelled') OR status=? OR NOT listed) AND seq=?
 """
@@ -59,7 +66,7 @@ ID = 7
 """Where the id stands among the parameters of `_UPDATE_STATE`."""
 REPLACE_RESULT = f"""
 INSERT OR REPLACE INTO results (task, {", ".join(RESULT_COLUMNS)})
-VALUES (?, {", ".join("?" * len(RESULT_COLUMNS))})
+VALUES (?, ?, ?, ?, ?, {OR_NULL}, {OR_NULL})
 """
 _DELETE_RESULT = "DELETE FROM results WHERE task=?"
 
@@ -69,7 +76,9 @@ _NEXT_EVENT = "(SELECT coalesce(max(seq), 0) + 1 FROM events)"
 _INSERT_EVENT = f"""
 INSERT INTO events
     (task, type, at, previous, status, attempt, error, details, chunk, checksum, seq)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ? + {_NEXT_EVENT}, {_NEXT_EVENT})
+VALUES (
+    ?, ?, ?, ?, ?, ?, {OR_NULL}, {OR_NULL}, {OR_NULL}, ? + {_NEXT_EVENT}, {_NEXT_EVENT}
+)
 """
 
 # `status.value` is two calls of Python functions.
@@ -106,7 +115,9 @@ def encode_state(task: Task, owner: int | None, pickles: bool) -> State:
     if status is not RUNNING:
         owner = 0
     checksum = of_state(task_id, name, now, blocked_by, text, checksum)
-    return (name, now, blocked_by, text, owner, checksum, owner, task_id, name), columns
+    blocker = 0 if blocked_by is None else blocked_by
+    shown = 0 if text is None else text
+    return (name, now, blocker, shown, owner, checksum, owner, task_id, name), columns
 
 
 def of_state(
@@ -177,7 +188,11 @@ def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any
     shown = output if output.isascii() else to_text(output)
     trouble = error if error is None else to_text(error)
     checksum = of_result(task_id, kind, text, shown, stored, trouble)
-    return checksum, kind, text, shown, stored, trouble
+    return (
+        *(checksum, kind, text, shown),
+        0 if stored is None else stored,
+        0 if trouble is None else trouble,
+    )
 
 
 def of_result(
@@ -234,18 +249,19 @@ def encode_event(
     ):
         own = _own_details(event)
         details = own if details is None else f"{details[:-1]},{own[1:]}"
-    task_id, error, chunk = event.task_id, event.error, event.output_chunk
-    columns = (
-        _EVENT_NAMES[event.type],
-        (event.timestamp - EPOCH) // MICROSECOND,
-        STATUS_NAMES[event.previous_status],
-        STATUS_NAMES[event.status],
-        event.attempt,
-        error if error is None else to_text(error),
-        details,
-        chunk if chunk is None else to_text(chunk),
+    task_id, kind = event.task_id, _EVENT_NAMES[event.type]
+    at, attempt = (event.timestamp - EPOCH) // MICROSECOND, event.attempt
+    previous, status = STATUS_NAMES[event.previous_status], STATUS_NAMES[event.status]
+    error = None if event.error is None else to_text(event.error)
+    chunk = None if event.output_chunk is None else to_text(event.output_chunk)
+    checksum = of_event(task_id, kind, at, previous, status, attempt, error, details, chunk)
+    return (
+        *(kind, at, previous, status, attempt),
+        0 if error is None else error,
+        0 if details is None else details,
+        0 if chunk is None else chunk,
+        *(checksum, task_id),
     )
-    return (*columns, of_event(task_id, *columns), task_id)
 
 
 def _own_details(event: TaskEvent) -> str:
