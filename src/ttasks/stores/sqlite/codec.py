@@ -172,17 +172,22 @@ def insert_tasks(connection: Connection, rows: Sequence[Row]) -> Sequence[int] |
     """
     (first,) = connection.execute(_NEXT_TASK).fetchone()
     numbers = range(first, first + len(rows))
-    numbered = list(zip(numbers, rows, strict=True))
-    states = [
+    # Generators, which keep no rows: the garbage collector would look at all of them.
+    states = (
         (number, task_id, created_at, *values[:ID])
-        for number, (task_id, created_at, (values, _), _) in numbered
-    ]
+        for number, (task_id, created_at, (values, _), _) in zip(numbers, rows, strict=True)
+    )
     if connection.executemany(_INSERT_STATE, states).rowcount < len(rows):
         return None
-    connection.executemany(_INSERT_WORK, [(number, *row.work) for number, row in numbered])
-    results = [(number, *row.state[1]) for number, row in numbered if row.state[1] is not None]
+    works = ((number, *row.work) for number, row in zip(numbers, rows, strict=True))
+    connection.executemany(_INSERT_WORK, works)
+    results = (
+        (number, *result)
+        for number, (_, _, (_, result), _) in zip(numbers, rows, strict=True)
+        if result is not None
+    )
     connection.executemany(REPLACE_RESULT, results)
-    for number, row in numbered:
+    for number, row in zip(numbers, rows, strict=True):
         connection.remember(row.id, number)
     return numbers
 

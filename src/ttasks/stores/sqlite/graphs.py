@@ -184,7 +184,7 @@ def _save(connection: Connection, row: Values, tasks: list[Row], nodes: list[Val
         return
     _delete_nodes(connection, seq)
     # The nodes are in the order of the tasks; their ids come last.
-    rows = [(seq, number, *node[:-1]) for number, node in zip(numbers, nodes, strict=True)]
+    rows = ((seq, number, *node[:-1]) for number, node in zip(numbers, nodes, strict=True))
     connection.executemany(_INSERT_NODE, rows)
 
 
