@@ -142,6 +142,7 @@ PARENTS: dict[type[TTasksError], tuple[type[BaseException], ...]] = {
     TaskCancelled: (RuntimeError,),
     TaskExecutionError: (RuntimeError,),
     TaskArgumentError: (TaskExecutionError,),
+    ServiceError: (TaskExecutionError, RuntimeError),
     TaskTimeoutError: (TimeoutError,),
     HandlerNotFoundError: (ValueError,),
     InvalidTransitionError: (ValueError,),
