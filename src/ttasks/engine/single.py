@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from ttasks.engine.requests import Requests
 from ttasks.engine.run import Run
 from ttasks.engine.single_history import SingleHistory
 from ttasks.errors import InvalidTransitionError
+from ttasks.model.clock import SYSTEM_CLOCK
 from ttasks.model.plan import Plan
 from ttasks.model.run import Run as PublicRun
 from ttasks.model.running import RunOptions
@@ -38,6 +39,8 @@ class SingleTasks:
         scheduler: of the executor.
         max_workers: threads for submitted tasks.
         remember: called with the run of each task, where the store keeps those of single tasks.
+        to_cancel: returns the runs of single tasks here that another process has asked to stop;
+            None if the store knows none.
     """
 
     def __init__(
@@ -45,9 +48,14 @@ class SingleTasks:
         scheduler: Scheduler,
         max_workers: int,
         remember: Callable[[PublicRun], None] | None = None,
+        to_cancel: Callable[[], Iterable[PublicRun]] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._remember = remember
+        self._to_cancel = to_cancel
+        # A clock of tests must not see moments that nobody asked for.
+        looks = to_cancel is not None and scheduler.services.clock is SYSTEM_CLOCK
+        self._look = self._cancel_asked if looks else None
         self._options = RunOptions(max_workers=max_workers)
         # Protects ``_submissions``: only one thread makes a run for submitted tasks.
         self._submitting = sync.Lock()
@@ -95,7 +103,7 @@ class SingleTasks:
             outer,
             is_shared=False,
         )
-        run = Run(scheduler, assignment, requests, scheduler.outer_tokens(outer))
+        run = Run(scheduler, assignment, requests, scheduler.outer_tokens(outer), asked=self._look)
         run.add(work, start=False)
         try:
             run.supervise()
@@ -104,30 +112,31 @@ class SingleTasks:
                 work.history.keep()
         return run.errors.get(task.id)
 
-    def submit(self, work: Work) -> None:
-        """Run one task on a worker thread.
+    def submit(self, work: Work) -> Run:
+        """Run one task on a worker thread; returns the run that it has become a part of.
 
         Raises:
             RuntimeError: no thread could be started; the task has not been touched.
         """
         run = self._submissions
         if run is not None and run.add(work):
-            return
+            return run
         new = self._new_submissions()
         new.register()  # before anybody can add to it
-        is_begun = False
+        begun: Run | None = None
         try:
-            is_begun = self._begin(new, work)
+            begun = self._begin(new, work)
         finally:
-            if not is_begun:
+            if begun is not new:
                 new.unregister()
+        return begun
 
-    def _begin(self, new: Run, work: Work) -> bool:
-        """Have a thread supervise submitted tasks; False if another thread was faster."""
+    def _begin(self, new: Run, work: Work) -> Run:
+        """Have a thread supervise submitted tasks; another run if another thread was faster."""
         with self._submitting:
             run = self._submissions
             if run is not None and run.add(work):
-                return False
+                return run
             new.add(work, start=False)
             # Not a daemon, so that submitted tasks are done before the interpreter exits.
             thread = sync.Thread(
@@ -140,7 +149,7 @@ class SingleTasks:
                 self._scheduler.done()
                 raise
             self._submissions = new
-            return True
+            return new
 
     def _new_submissions(self) -> Run:
         scheduler = self._scheduler
@@ -155,7 +164,19 @@ class SingleTasks:
             is_open=True,
         )
         # The executor stops it, but not the task that submits the first of them.
-        return Run(scheduler, assignment, Requests(scheduler.services.clock), (scheduler.ending,))
+        requests = Requests(scheduler.services.clock)
+        return Run(scheduler, assignment, requests, (scheduler.ending,), asked=self._look)
+
+    def _cancel_asked(self) -> bool:
+        """Cancel the tasks that another process has asked to stop; the run itself goes on."""
+        assert self._to_cancel is not None
+        try:
+            asked = self._to_cancel()
+        except Exception:  # a store that cannot be read now may be asked again later
+            return False
+        for run in asked:
+            run.cancel()
+        return False
 
     def _supervise(self, run: Run) -> None:
         try:
