@@ -1,0 +1,144 @@
+"""Schedule: what users see of one schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ttasks.model.checks import check_int, check_optional_str
+from ttasks.schedule.recipe import Recipe
+from ttasks.schedule.rules import from_micros
+
+if TYPE_CHECKING:
+    from ttasks.schedule.course import Course, Policy
+    from ttasks.schedule.rules import Rule
+
+
+class Keeper(Protocol):
+    """What a schedule needs of its scheduler. Thread-safe."""
+
+    def admit(self, schedule: Schedule, name: str, rule: Rule, policy: Policy) -> Course:
+        """Make the course of a schedule that has something to do."""
+
+    def change(self, work: Callable[[int], Any]) -> Any:
+        """Call ``work`` with the time, alone, and look at what is due then."""
+
+
+class Schedule:
+    """One schedule: when, and what. Thread-safe. Made by a `Scheduler`.
+
+    Args:
+        keeper: the scheduler.
+        rule, policy: see `Scheduler.every`.
+        name: given by the user; None means that of what it runs.
+    """
+
+    def __init__(self, keeper: Keeper, rule: Rule, policy: Policy, name: str | None) -> None:
+        self._keeper = keeper
+        self._rule = rule
+        self._policy = policy
+        self._name = check_optional_str("name", name)
+        self._recipe: Recipe | None = None
+        self._course: Course | None = None
+
+    def do(self, factory: object, /, *args: Any, **kwargs: Any) -> Schedule:
+        """Say what to run for each slot; from now on the schedule counts.
+
+        Args:
+            factory: a function that makes a `Task` or a `TaskGraph`, called anew for each slot on a
+                thread of the scheduler; or a function decorated with ``@task``, whose calls are the
+                work; or a `Task`, which is copied.
+            args, kwargs: for the function.
+
+        Returns:
+            The schedule itself.
+
+        Raises:
+            TypeError: it can be run once only, or not at all.
+            ValueError: another schedule has its name, or it has none: give it one by ``name=``.
+            RuntimeError: it has something to do already.
+        """
+        if self._recipe is not None:
+            raise RuntimeError(f"Schedule {self.name!r} has something to do already")
+        recipe = Recipe(factory, args, kwargs)
+        name = self._name or recipe.name
+        if not name:
+            raise ValueError(
+                f"what is done {self._rule} has no name of its own; write name=... in front of do()"
+            )
+        self._course = self._keeper.admit(self, name, self._rule, self._policy)
+        self._name, self._recipe = name, recipe
+        return self
+
+    @property
+    def name(self) -> str | None:
+        """Its name, by which ledgers know it; None until it is given one, or something to do."""
+        return self._name
+
+    @property
+    def is_paused(self) -> bool:
+        """True between `pause` and `resume`."""
+        return self._course is not None and self._course.is_paused
+
+    @property
+    def started(self) -> int:
+        """The number of slots that this scheduler has begun to run."""
+        return 0 if self._course is None else self._course.started
+
+    @property
+    def skipped(self) -> int:
+        """The number of slots that were not run because an earlier one was running."""
+        return 0 if self._course is None else self._course.skipped
+
+    @property
+    def missed(self) -> int:
+        """How often slots were not run because they were noticed too late; several that are
+        passed over at once may count as one."""
+        return 0 if self._course is None else self._course.missed
+
+    def pause(self) -> None:
+        """Run nothing until `resume`, in this process. Slots meanwhile are left out; runs go on."""
+        course = self._known()
+        self._keeper.change(lambda _: course.pause())
+
+    def resume(self) -> None:
+        """Go on after `pause`, with the next slot."""
+        course = self._known()
+
+        def work(now: int) -> None:
+            if course.is_paused:
+                course.is_paused = False
+                course.restart(now)
+
+        self._keeper.change(work)
+
+    def next(self, number: int = 1) -> list[datetime]:
+        """The next slots, without their jitter; fewer if there are no more.
+
+        Args:
+            number: how many, at least 1.
+
+        Returns:
+            Aware datetimes in the time zone of the schedule, in order.
+        """
+        check_int("number", number, least=1)
+        course = self._known()
+        found: list[int] = self._keeper.change(lambda now: course.upcoming(number, now))
+        return [from_micros(slot).astimezone(self._rule.zone) for slot in found]
+
+    def _known(self) -> Course:
+        if self._course is None:
+            raise RuntimeError(f"The schedule {self} has nothing to do; call do(...) on it")
+        return self._course
+
+    def __str__(self) -> str:
+        return str(self._rule)
+
+    def __repr__(self) -> str:
+        return f"<Schedule {self.name!r} {self._rule}>"
+
+
+recipe_of: Callable[[Schedule], Recipe | None] = attrgetter("_recipe")
+"""What a schedule runs, for its scheduler."""
