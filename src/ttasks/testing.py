@@ -85,6 +85,7 @@ class FakeClock:
         self._wall_waits: list[float] = []  # the same, by the wall clock
         start = check_moment("wall", wall) or datetime(2026, 1, 1, tzinfo=UTC)
         self._offset = start.timestamp()  # of the wall clock
+        self._settings = 0  # how often that was set
 
     def now(self) -> float:
         """Seconds that the clock has been moved so far."""
@@ -104,6 +105,7 @@ class FakeClock:
             raise wrong_type("moment", moment, "an aware datetime")
         with self._changed:
             self._offset = moment.timestamp() - self._now
+            self._settings += 1
             self._changed.notify_all()
 
     def advance(self, seconds: float) -> None:
@@ -176,11 +178,13 @@ class FakeClock:
     ) -> bool:
         with self._changed:
             waits.append(moment)
+            settings = self._settings
             self._changed.notify_all()
         try:
             # The lock is released by somebody who knows nothing of this clock, so look at both.
             while not lock.acquire(timeout=POLL_SECONDS):
-                if clock() >= moment:
+                is_set = waits is self._wall_waits and settings != self._settings
+                if is_set or clock() >= moment:
                     return lock.acquire(False)
             return True
         finally:

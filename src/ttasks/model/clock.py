@@ -29,7 +29,7 @@ class Clock(Protocol):
         """Seconds since 1970 in UTC, as the clock on the wall has it; it may be set at any time."""
 
     def wait_until_wall(self, lock: sync.Lock, moment: float | None) -> bool:
-        """`wait_until` by ``wall``: a clock that is set ends the wait earlier or later."""
+        """Like ``wait_until`` by ``wall``; a clock that is set ends the wait early."""
 
 
 SIGNAL_SECONDS = 0.1
@@ -37,7 +37,7 @@ SIGNAL_SECONDS = 0.1
 
 
 SET_SECONDS = 2.0
-"""Seconds after which a wait by the clock on the wall notices that this was set."""
+"""Seconds by which the clock on the wall is set for a wait to end, and until it is noticed."""
 
 
 class SystemClock:
@@ -63,13 +63,13 @@ class SystemClock:
     @staticmethod
     def wait_until_wall(lock: sync.Lock, moment: float | None) -> bool:
         """See `Clock`."""
-        while moment is not None:
-            left = moment - time()
-            if left <= 0:
-                return lock.acquire(False)
+        if moment is None:
+            return SystemClock.wait_until(lock, None)
+        before = time() - monotonic()
+        while (left := moment - time()) > 0 and abs(time() - monotonic() - before) < SET_SECONDS:
             if SystemClock.wait_until(lock, monotonic() + min(left, SET_SECONDS)):
                 return True
-        return SystemClock.wait_until(lock, None)
+        return lock.acquire(False)
 
 
 def _bounded(seconds: float) -> float:

@@ -70,7 +70,9 @@ class Course:
 
     Attributes:
         is_paused: slots that come due are left out.
-        is_held: its first waiting slot has to wait, for another slot or for the answer of a store.
+        is_asked: a store was asked for a slot, and has not answered yet.
+        is_blocked: slots wait until one of another process has ended.
+        running: slots that run in this process.
         missed, skipped, started: numbers of slots.
     """
 
@@ -79,7 +81,9 @@ class Course:
         self.rule = rule
         self.policy = policy
         self.is_paused = False
-        self.is_held = False
+        self.is_asked = False
+        self.is_blocked = False
+        self.running = 0
         self.missed = 0
         self.skipped = 0
         self.started = 0
@@ -172,16 +176,15 @@ class Course:
 
     def requests(self) -> list[SlotRequest]:
         """The slots to claim now; they wait no longer, unless `put_back` returns them."""
-        if self.is_held or not self._waiting:
-            return []
         is_alone = self.policy.overlap != "allow"
-        found = []
-        while self._waiting:
-            slot, waits = self._waiting.popleft()
-            found.append(SlotRequest(self.name, slot, is_alone, waits))
-            if is_alone:
-                self.is_held = True
+        found = list[SlotRequest]()
+        while self._waiting and not self.is_asked:
+            slot, waits = self._waiting[0]
+            if is_alone and waits and (self.running or self.is_blocked):
                 break
+            self._waiting.popleft()
+            found.append(SlotRequest(self.name, slot, is_alone, waits))
+            self.is_asked = is_alone
         return found
 
     def put_back(self, requests: list[SlotRequest]) -> None:

@@ -32,7 +32,7 @@ from ttasks.schedule.local_slots import LocalSlots
 from ttasks.schedule.rules import SECOND, At, Cron, Every, Rule, from_micros
 from ttasks.schedule.runners import Runners
 from ttasks.schedule.schedule import Schedule, recipe_of
-from ttasks.schedule.unfinished import Unfinished
+from ttasks.schedule.unfinished import Interrupted, Unfinished
 
 if TYPE_CHECKING:
     from ttasks.model.run import Run
@@ -483,6 +483,8 @@ class Scheduler:
             taken = self._take(now)
         for name, one in taken:
             _tell_taken(name, one)
+            if one.wanted and self._courses[name].policy.overlap == "cancel":
+                self._cancel_here(name)
         while True:
             with self._lock:
                 requests = [
@@ -542,11 +544,8 @@ class Scheduler:
         with self._lock:
             for course in unread:
                 self._read(course, latest[course.name], now)
-            for name, course in self._courses.items():
-                if course.is_held and not any(
-                    job.claim.schedule == name for job in self._jobs.values()
-                ):
-                    course.is_held = False
+            for course in self._courses.values():
+                course.is_blocked = False
                 self._push(course)
             self._look_at = now + round(LOOK_SECONDS * SECOND) if held else None
         return [job.future for claim in claims if (job := self._continue(claim, now)) is not None]
@@ -581,7 +580,7 @@ class Scheduler:
                 for request in reversed(requests):
                     course = self._courses[request.schedule]
                     course.put_back([request])
-                    course.is_held = False
+                    course.is_asked = False
                 self._look_at = now + round(LOOK_SECONDS * SECOND)
             raise
         found, busy = [], []
@@ -598,32 +597,29 @@ class Scheduler:
             if answer is Refusal.SKIPPED:
                 _log.info("Schedule %r skipped a slot: an earlier one is running", course.name)
             elif course.policy.overlap == "cancel":
-                self._cancel_open(course.name)
+                for claim in self._slots.held_elsewhere([course.name]):
+                    self._unfinished.cancel(claim)
         return found
 
     def _heed(self, course: Course, request: SlotRequest, answer: Refusal, now: int) -> None:
         """Act on a slot that was not claimed; needs the lock."""
+        course.is_asked = False
         if answer is Refusal.BUSY:
             course.put_back([request])
-        else:
-            course.is_held = False
-            course.skipped += answer is Refusal.SKIPPED
-        has_job = any(job.claim.schedule == course.name for job in self._jobs.values())
-        if answer is Refusal.BUSY and not has_job and not self._has_ledger:
-            course.is_held = False  # it has just ended
-        if self._has_ledger and not has_job:
+            # Without a ledger, and without a run here, the other one has ended just now.
+            course.is_blocked = self._has_ledger and not course.running
+        course.skipped += answer is Refusal.SKIPPED
+        if self._has_ledger and not course.running:
             self._look_at = now + round(LOOK_SECONDS * SECOND)
         self._push(course)
 
-    def _cancel_open(self, name: str) -> None:
-        """Stop the runs of the slots of a schedule, also those of other processes."""
+    def _cancel_here(self, name: str) -> None:
+        """Stop the runs of a schedule in this process."""
         with self._lock:
             jobs = [job for job in self._jobs.values() if job.claim.schedule == name]
         for job in jobs:
             if not job.is_cancelled:
                 job.cancel()
-        for claim in self._slots.held_elsewhere([name]):
-            self._unfinished.cancel(claim)
 
     # Jobs
 
@@ -636,7 +632,8 @@ class Scheduler:
         job = Job(claim, recipe.make, waits, context)
         with self._lock:
             self._jobs[claim.number] = job
-            course.is_held = course.policy.overlap != "allow"
+            course.is_asked = False
+            course.running += 1
             course.started += 1
             self._push(course)
         try:
@@ -652,7 +649,8 @@ class Scheduler:
             if job.future.set_running_or_notify_cancel() and not job.is_cancelled:
                 outcome, run = job.context.run(self._carry_out, job)
         except BaseException as raised:
-            outcome, error = "error", raised
+            outcome = "interrupted" if isinstance(raised, Interrupted) else "error"
+            error = raised
         self._end(job, outcome, run, error)
 
     def _carry_out(self, job: Job) -> tuple[str, Run | None]:
@@ -695,7 +693,7 @@ class Scheduler:
         with self._lock:
             self._jobs.pop(claim.number, None)
             course = self._courses[claim.schedule]
-            course.is_held = False
+            course.running -= 1
             self._push(course)
         if error is not None:
             self._tell(error, raised)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ttasks.model.store import Store
 
 
+class Interrupted(TTasksError):
+    """A slot was begun by a process that is gone, and cannot be resumed; the message says why."""
+
+
 class Unfinished:
     """What to do with a slot whose process is gone. Thread-safe.
 
@@ -44,7 +48,7 @@ class Unfinished:
         """Whether the graph of a slot goes on with what was done before; False if nothing was.
 
         Raises:
-            TTasksError: it was begun, and cannot be resumed.
+            Interrupted: it was begun, and cannot be resumed.
         """
         before = claim.graph
         if before is None:
@@ -59,7 +63,7 @@ class Unfinished:
         why = "it has no key" if graph.key is None else "graphs of its key have run since"
         if graphs is None:
             why = "the executor keeps its runs elsewhere"
-        raise TTasksError(
+        raise Interrupted(
             f"the process that ran it is gone, and the graph cannot be resumed ({why}), so what "
             "was left of it did not run"
         )
