@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks.model.checks import check_int, check_optional_str
@@ -19,7 +18,9 @@ if TYPE_CHECKING:
 class Keeper(Protocol):
     """What a schedule needs of its scheduler. Thread-safe."""
 
-    def admit(self, schedule: Schedule, name: str, rule: Rule, policy: Policy) -> Course:
+    def admit(
+        self, schedule: Schedule, name: str, rule: Rule, policy: Policy, recipe: Recipe
+    ) -> Course:
         """Make the course of a schedule that has something to do."""
 
     def change(self, work: Callable[[int], Any]) -> Any:
@@ -40,7 +41,6 @@ class Schedule:
         self._rule = rule
         self._policy = policy
         self._name = check_optional_str("name", name)
-        self._recipe: Recipe | None = None
         self._course: Course | None = None
 
     def do(self, factory: object, /, *args: Any, **kwargs: Any) -> Schedule:
@@ -60,7 +60,7 @@ class Schedule:
             ValueError: another schedule has its name, or it has none: give it one by ``name=``.
             RuntimeError: it has something to do already.
         """
-        if self._recipe is not None:
+        if self._course is not None:
             raise RuntimeError(f"Schedule {self.name!r} has something to do already")
         recipe = Recipe(factory, args, kwargs)
         name = self._name or recipe.name
@@ -68,8 +68,8 @@ class Schedule:
             raise ValueError(
                 f"what is done {self._rule} has no name of its own; write name=... in front of do()"
             )
-        self._course = self._keeper.admit(self, name, self._rule, self._policy)
-        self._name, self._recipe = name, recipe
+        self._course = self._keeper.admit(self, name, self._rule, self._policy, recipe)
+        self._name = name
         return self
 
     @property
@@ -138,7 +138,3 @@ class Schedule:
 
     def __repr__(self) -> str:
         return f"<Schedule {self.name!r} {self._rule}>"
-
-
-recipe_of: Callable[[Schedule], Recipe | None] = attrgetter("_recipe")
-"""What a schedule runs, for its scheduler."""

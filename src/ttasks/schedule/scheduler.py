@@ -9,10 +9,9 @@ when    due now               once                  make   threads         │
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import copy_context
 from datetime import datetime, tzinfo
-from heapq import heappop, heappush
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,27 +23,19 @@ from ttasks.errors import ScheduleError, StoreError, text_of
 from ttasks.model.checks import check_bool, check_int, check_seconds, wrong_type, wrong_value
 from ttasks.model.clock import SIGNAL_SECONDS
 from ttasks.model.context import CURRENT
-from ttasks.model.running import RunOptions
-from ttasks.model.slots import Claim, Refusal, SlotLog, SlotRequest
-from ttasks.schedule.course import Course, Policy, Taken
-from ttasks.schedule.job import Job, SlotFuture
-from ttasks.schedule.local_slots import LocalSlots
-from ttasks.schedule.rules import SECOND, At, Cron, Every, Rule, from_micros
-from ttasks.schedule.runners import Runners
-from ttasks.schedule.schedule import Schedule, recipe_of
-from ttasks.schedule.unfinished import Interrupted, Unfinished
+from ttasks.schedule.course import Policy
+from ttasks.schedule.job import SlotFuture
+from ttasks.schedule.rules import SECOND, At, Cron, Every, Rule
+from ttasks.schedule.schedule import Schedule
+from ttasks.schedule.turns import Turns
 
 if TYPE_CHECKING:
-    from ttasks.model.run import Run
     from ttasks.model.store import Store
+    from ttasks.schedule.course import Course
+    from ttasks.schedule.recipe import Recipe
 
-LOOK_SECONDS = 1.0
-"""How often to look at slots that other processes have, and to try again to claim one."""
-SET_BACK_SECONDS = 3 * 3600.0
-"""A clock that is set back by more starts the schedules anew; see the how-to."""
 ON_ERROR = ("log", "raise", "continue")
 
-_LONG_AGO = -(2**62)
 _log = logging.getLogger("ttasks.schedule")
 
 
@@ -90,32 +81,22 @@ class Scheduler:
                 raise wrong_type("the clock of executor", self._clock, f"a clock with {name}()")
         if not isinstance(on_error, str) or on_error not in ON_ERROR:
             raise wrong_value("on_error", on_error, " or ".join(map(repr, ON_ERROR)))
-        slots = getattr(executor.store if store is None else store, "slots", None)
-        if store is not None and slots is None:
+        if store is not None and getattr(store, "slots", None) is None:
             raise wrong_type("store", store, "a store with slots, such as a SQLiteStore, or None")
         self._executor = executor
-        self._slots: SlotLog = LocalSlots() if slots is None else slots
-        self._unfinished = Unfinished(executor, self._slots, store)
-        self._has_ledger = slots is not None
         self._on_error = on_error
-        self._runners: Runners[Job] = Runners(check_int("max_runs", max_runs, least=1), self._run)
+        most = check_int("max_runs", max_runs, least=1)
+        self._turns = Turns(executor, store, most, self._tell, self._ring)
         self._bell = sync.Lock()  # released to end the wait of the thread
         self._bell.acquire()
         self._ended = sync.Event()
         self._ended.set()
         self._is_stopping = False
         self._thread: sync.Thread | None = None
-        # Protects all courses and the following. Nothing slow is done with it.
+        # Protects the following, and the change of ``_ended``.
         self._lock = sync.Lock()
-        self._schedules: dict[str, Schedule] = {}
+        self._schedules: list[Schedule] = []
         self._idle: list[Schedule] = []  # that have nothing to do yet
-        self._courses: dict[str, Course] = {}
-        self._unread: dict[str, Course] = {}  # whose latest slot is to be read from the ledger
-        self._heap: list[tuple[int, int, str]] = []  # when due, version of the course, its name
-        self._waiting: dict[str, None] = {}  # names of courses with slots to claim, in order
-        self._jobs: dict[int, Job] = {}  # by number of the claim
-        self._look_at: int | None = 0 if self._has_ledger else None
-        self._offset: float | None = None  # of the wall clock
         self._error: BaseException | None = None
 
     # Schedules
@@ -221,42 +202,25 @@ class Scheduler:
             self._idle.append(schedule)
         return schedule
 
-    def admit(self, schedule: Schedule, name: str, rule: Rule, policy: Policy) -> Course:
+    def admit(
+        self, schedule: Schedule, name: str, rule: Rule, policy: Policy, recipe: Recipe
+    ) -> Course:
         """Make the course of a schedule; `Schedule.do` calls this."""
-        course = Course(name, rule, policy, self._now())
+        course = self._turns.add(name, rule, policy, recipe)
         with self._lock:
-            if name in self._schedules:
-                raise ValueError(
-                    f"there is a schedule {name!r} already; give this one a name of its own, by "
-                    "name=... in front of do()"
-                )
             self._idle.remove(schedule)
-            self._schedules[name] = schedule
-            self._courses[name] = course
-            if self._has_ledger:
-                self._unread[name] = course
-            elif course.is_over:
-                course.missed += 1
-                _log.warning("Schedule %r is in the past (%s), so it does not run", name, rule)
-            self._push(course)
-        self._ring()
+            self._schedules.append(schedule)
         return course
 
     def change(self, work: Callable[[int], Any]) -> Any:
         """Call ``work`` with the time, alone; `Schedule` calls this."""
-        now = self._now()
-        with self._lock:
-            found = work(now)
-            for course in self._courses.values():
-                self._push(course)
-        self._ring()
-        return found
+        return self._turns.change(work)
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
         """The schedules that have something to do, in the order of `Schedule.do`."""
         with self._lock:
-            return tuple(self._schedules.values())
+            return tuple(self._schedules)
 
     def next(self, number: int = 10) -> list[tuple[datetime, Schedule]]:
         """The next slots of all schedules, without their jitter and without paused ones.
@@ -316,7 +280,7 @@ class Scheduler:
 
         def work() -> None:
             self._loop()
-            self._runners.join()
+            self._turns.join()
 
         await run_off_loop(work, self._stop_all)
         self._raise_error()
@@ -363,17 +327,14 @@ class Scheduler:
         if wait and thread is not sync.current_thread():
             if thread is not None:
                 thread.join()
-            self._runners.join()
+            self._turns.join()
             self._raise_error()
 
     def _stop_all(self) -> None:
         """Stop, and cancel all runs."""
         self._is_stopping = True
         self._ring()
-        with self._lock:
-            jobs = list(self._jobs.values())
-        for job in jobs:
-            job.cancel()
+        self._turns.cancel()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the scheduler has been stopped, or nothing is left to do.
@@ -413,7 +374,7 @@ class Scheduler:
         with Signals():
             self._raise_error()
             self._check()
-            return self._turn()
+            return self._turns.turn()
 
     def __enter__(self) -> Self:
         self.start()
@@ -435,12 +396,12 @@ class Scheduler:
             while not self._is_stopping:
                 try:
                     self._check()
-                    self._turn()
+                    self._turns.turn()
                 except StoreError as error:  # it may be readable again later
                     self._tell(ScheduleError("*", None, f"the ledger: {error}"), error)
-                if self._is_stopping or self._is_over():
+                if self._is_stopping or self._turns.are_over:
                     return
-                moment = self._next_moment()
+                moment = self._turns.next_moment()
                 self._clock.wait_until_wall(self._bell, None if moment is None else moment / SECOND)
         except BaseException as error:
             self._error = self._error or error
@@ -454,255 +415,6 @@ class Scheduler:
             self._bell.release()
         except RuntimeError:
             pass  # it rings already
-
-    def _is_over(self) -> bool:
-        with self._lock:
-            return (
-                not self._jobs
-                and not self._look_at
-                and all(course.is_over for course in self._courses.values())
-            )
-
-    def _next_moment(self) -> int | None:
-        with self._lock:
-            moments = [item[0] for item in self._heap[:1]]
-            moments += [] if self._look_at is None else [self._look_at]
-            return min(moments, default=None)
-
-    def _now(self) -> int:
-        return round(self._clock.wall() * SECOND)
-
-    # One turn
-
-    def _turn(self) -> list[SlotFuture]:
-        """Claim what is due, and begin its runs."""
-        now = self._now()
-        self._heed_set_back(now)
-        found = self._look(now)
-        with self._lock:
-            taken = self._take(now)
-        for name, one in taken:
-            _tell_taken(name, one)
-            if one.wanted and self._courses[name].policy.overlap == "cancel":
-                self._cancel_here(name)
-        while True:
-            with self._lock:
-                requests = [
-                    item for name in self._waiting for item in self._courses[name].requests()
-                ]
-            if not requests:
-                return found
-            found += self._claim(requests, now)
-
-    def _heed_set_back(self, now: int) -> None:
-        """Start the schedules anew if the wall clock was set back by hours."""
-        offset = now / SECOND - self._clock.now()
-        with self._lock:
-            before, self._offset = self._offset, offset
-            if before is None or before - offset <= SET_BACK_SECONDS:
-                return
-            for course in self._courses.values():
-                course.restart(now)
-                self._push(course)
-        _log.warning("The clock was set back by %d s; schedules go on from now", before - offset)
-
-    def _take(self, now: int) -> list[tuple[str, Taken]]:
-        """Let what is due wait to be claimed; needs the lock."""
-        found = []
-        while self._heap and self._heap[0][0] <= now:
-            _, version, name = heappop(self._heap)
-            course = self._courses[name]
-            if version == course.version:
-                found.append((name, course.take(now)))
-                self._push(course)
-        return found
-
-    def _push(self, course: Course) -> None:
-        """Note when a course is due next, and whether it has slots to claim; needs the lock."""
-        course.version += 1
-        if course.name not in self._unread and (due := course.due()) is not None:
-            heappush(self._heap, (due, course.version, course.name))
-        if len(self._heap) > 64 and len(self._heap) > 2 * len(self._courses):
-            self._heap = sorted(
-                item for item in self._heap if item[1] == self._courses[item[2]].version
-            )
-        if course.is_waiting:
-            self._waiting[course.name] = None
-        else:
-            self._waiting.pop(course.name, None)
-
-    def _look(self, now: int) -> list[SlotFuture]:
-        """Read from the ledger how far schedules are, and what others have left unfinished."""
-        with self._lock:
-            unread = list(self._unread.values())
-            if not unread and (self._look_at is None or now < self._look_at):
-                return []
-            names = list(self._courses)
-        claims = self._slots.take_over(names)
-        held = self._slots.held_elsewhere(names)
-        latest = {course.name: self._slots.latest(course.name) for course in unread}
-        with self._lock:
-            for course in unread:
-                self._read(course, latest[course.name], now)
-            for course in self._courses.values():
-                course.is_blocked = False
-                self._push(course)
-            self._look_at = now + round(LOOK_SECONDS * SECOND) if held else None
-        return [job.future for claim in claims if (job := self._continue(claim, now)) is not None]
-
-    def _read(self, course: Course, latest: int | None, now: int) -> None:
-        """Go on after the latest slot that the ledger knows; needs the lock."""
-        del self._unread[course.name]
-        if latest is not None and latest <= now + round(SET_BACK_SECONDS * SECOND):
-            course.restart(latest)
-        elif latest is None and isinstance(course.rule, At):
-            course.restart(_LONG_AGO)
-
-    def _continue(self, claim: Claim, now: int) -> Job | None:
-        """Run a slot that another process has left unfinished, or say that nobody does."""
-        course = self._courses[claim.schedule]
-        following = course.rule.after(claim.slot)
-        is_last = following is None or following + course.delay(following) > now
-        if course.is_late(claim.slot, now) or not (is_last or course.policy.missed == "all"):
-            self._unfinished.give_up(claim)
-            text = "another process had claimed it and is gone; it is too late to run it"
-            error = ScheduleError(claim.schedule, from_micros(claim.slot), text)
-            self._tell(error, None)
-            return None
-        return self._begin_job(course, claim)
-
-    def _claim(self, requests: Sequence[SlotRequest], now: int) -> list[SlotFuture]:
-        """Claim slots, and begin those that are ours."""
-        try:
-            answers = self._slots.claim(requests)
-        except BaseException:
-            with self._lock:
-                for request in reversed(requests):
-                    course = self._courses[request.schedule]
-                    course.put_back([request])
-                    course.is_asked = False
-                self._look_at = now + round(LOOK_SECONDS * SECOND)
-            raise
-        found, busy = [], []
-        for request, answer in zip(requests, answers, strict=True):
-            course = self._courses[request.schedule]
-            if isinstance(answer, Claim):
-                found.append(self._begin_job(course, answer).future)
-                continue
-            with self._lock:
-                self._heed(course, request, answer, now)
-            if answer is not Refusal.TAKEN:
-                busy.append((course, answer))
-        for course, answer in busy:
-            if answer is Refusal.SKIPPED:
-                _log.info("Schedule %r skipped a slot: an earlier one is running", course.name)
-            elif course.policy.overlap == "cancel":
-                for claim in self._slots.held_elsewhere([course.name]):
-                    self._unfinished.cancel(claim)
-        return found
-
-    def _heed(self, course: Course, request: SlotRequest, answer: Refusal, now: int) -> None:
-        """Act on a slot that was not claimed; needs the lock."""
-        course.is_asked = False
-        if answer is Refusal.BUSY:
-            course.put_back([request])
-            # Without a ledger, and without a run here, the other one has ended just now.
-            course.is_blocked = self._has_ledger and not course.running
-        course.skipped += answer is Refusal.SKIPPED
-        if self._has_ledger and not course.running:
-            self._look_at = now + round(LOOK_SECONDS * SECOND)
-        self._push(course)
-
-    def _cancel_here(self, name: str) -> None:
-        """Stop the runs of a schedule in this process."""
-        with self._lock:
-            jobs = [job for job in self._jobs.values() if job.claim.schedule == name]
-        for job in jobs:
-            if not job.is_cancelled:
-                job.cancel()
-
-    # Jobs
-
-    def _begin_job(self, course: Course, claim: Claim) -> Job:
-        recipe = recipe_of(self._schedules[claim.schedule])
-        assert recipe is not None
-        context = copy_context()
-        context.run(CURRENT.set, None)  # it is not part of the task that calls `tick`
-        waits = course.policy.overlap in ("queue", "cancel")
-        job = Job(claim, recipe.make, waits, context)
-        with self._lock:
-            self._jobs[claim.number] = job
-            course.is_asked = False
-            course.running += 1
-            course.started += 1
-            self._push(course)
-        try:
-            self._runners.add(job)
-        except RuntimeError as error:  # no thread can be started
-            self._end(job, "error", None, error)
-        return job
-
-    def _run(self, job: Job) -> None:
-        """Run a slot to its end; on a thread of its own."""
-        outcome, run, error = "cancelled", None, None
-        try:
-            if job.future.set_running_or_notify_cancel() and not job.is_cancelled:
-                outcome, run = job.context.run(self._carry_out, job)
-        except BaseException as raised:
-            outcome = "interrupted" if isinstance(raised, Interrupted) else "error"
-            error = raised
-        self._end(job, outcome, run, error)
-
-    def _carry_out(self, job: Job) -> tuple[str, Run | None]:
-        claim = job.claim
-        earlier = self._unfinished.outcome(claim)
-        if earlier is not None:  # it had ended, but that was not noted
-            return earlier
-        graph = job.prepare()
-        resume = self._unfinished.is_resumed(claim, graph)
-        self._slots.begin(claim, graph.id)
-        options = RunOptions(
-            self._executor.max_workers,
-            resume=resume,
-            wait=job.waits,
-            schedule=claim.schedule,
-            slot=from_micros(claim.slot),
-        )
-        self._executor.run_graph(graph, options)
-        run = graph.latest_run
-        return ("error" if run is None else run.outcome), run
-
-    def _end(self, job: Job, outcome: str, run: Run | None, raised: BaseException | None) -> None:
-        """Note what became of a slot, and tell whoever waits for it."""
-        claim, error = job.claim, None
-        slot = from_micros(claim.slot)
-        if raised is not None and not job.is_cancelled:
-            error = ScheduleError(claim.schedule, slot, f"it could not run: {text_of(raised)}")
-            error.__cause__ = raised
-        elif run is not None and outcome in ("failed", "timeout"):
-            why = "its run failed" if outcome == "failed" else "its run took too long"
-            error = ScheduleError(claim.schedule, slot, f"{why} (run {run.id})")
-        try:
-            self._slots.end(claim, outcome)
-        except Exception as problem:
-            _log.error(
-                "What became of slot %s of %r could not be saved: %s",
-                slot,
-                *(claim.schedule, text_of(problem)),
-            )
-        with self._lock:
-            self._jobs.pop(claim.number, None)
-            course = self._courses[claim.schedule]
-            course.running -= 1
-            self._push(course)
-        if error is not None:
-            self._tell(error, raised)
-        if run is not None:
-            job.future.set_result(run)
-        elif not job.future.cancelled():
-            why = "it was cancelled before it began"
-            job.future.set_exception(error or ScheduleError(claim.schedule, slot, why))
-        self._ring()
 
     # Errors
 
@@ -719,10 +431,3 @@ class Scheduler:
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
-
-
-def _tell_taken(name: str, taken: Taken) -> None:
-    if taken.missed:
-        _log.warning("Schedule %r missed slots: they were noticed too late", name)
-    if taken.skipped:
-        _log.info("Schedule %r skipped %d slots: earlier ones are running", name, taken.skipped)
