@@ -24,6 +24,7 @@ from ttasks import (
     ProviderResponseError,
     ProviderStartError,
     RateLimitedError,
+    ScheduleError,
     StoreError,
     StoreVersionError,
     Task,
@@ -68,6 +69,11 @@ SAMPLES: list[tuple[TTasksError, dict[str, Any], list[str]]] = [
         TaskTimeoutError(0.25, COMPLETED, "Graph"),
         {"seconds": 0.25, "completed": COMPLETED, "what": "Graph"},
         ["Graph timed out after 0.25 seconds"],
+    ),
+    (
+        ScheduleError("nightly", None, "why"),
+        {"schedule": "nightly", "slot": None, "reason": "why"},
+        ["Schedule 'nightly': why"],
     ),
     (
         HandlerNotFoundError("http"),

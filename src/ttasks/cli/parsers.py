@@ -8,8 +8,6 @@ from typing import Any
 
 from ttasks.cli.ledgers import DEFAULT, LATEST, VARIABLE
 from ttasks.cli.parser import Parser, Version
-from ttasks.errors import did_you_mean
-from ttasks.model.checks import near
 
 RUN_HELP = f"id of a run or its beginning, a key for its latest run, or {LATEST!r}"
 TARGET_HELP = "file.py, file.py:attribute or package.module:attribute"
@@ -24,10 +22,16 @@ def parse(argv: list[str]) -> Namespace:
         argv, words = argv[:at], argv[at + 1 :]
     parser = make()
     if argv and not argv[0].startswith("-") and argv[0] not in parser.commands:
+        from ttasks.errors import did_you_mean
+        from ttasks.model.checks import near
+
         names = ", ".join(parser.commands)
         hint = did_you_mean(near(argv[0], parser.commands)) or f"; commands are {names}"
         parser.error(f"there is no command {argv[0]!r}{hint}")
     options: Namespace = parser.parse_args(argv)
+    if options.command == "run" and options.help and options.target is None:
+        parser.commands["run"].print_help()
+        parser.exit()
     options.words = words
     options.argv = [*argv, *(["--", *words] if words else [])]
     return options
@@ -219,6 +223,26 @@ def _add_views(parser: Parser) -> None:
     )
 
 
+def _add_schedule(add: Add) -> None:
+    parser = add(
+        "schedule",
+        "run the schedules of a file or module until a signal ends it",
+        epilog="TARGET is a `Scheduler` at the top level, or a function that is given the executor "
+        "and returns one, `build_scheduler` if none is named.",
+    )
+    parser.add_argument("target", metavar="TARGET", help=TARGET_HELP)
+    parser.add_argument(
+        "--next",
+        metavar="N",
+        type=_positive,
+        help="print the next N slots of all schedules, and run nothing",
+    )
+    _add_store(parser, is_run=True)
+    _add_json(
+        parser, "print JSON and nothing else to stdout: the next slots, then a line for each run"
+    )
+
+
 def _add_list(add: Add) -> None:
     parser = add(
         "list",
@@ -339,6 +363,7 @@ def _add_completion(add: Add) -> None:
 
 _COMMANDS: Sequence[Callable[[Add], None]] = (
     _add_run,
+    _add_schedule,
     _add_list,
     _add_show,
     _add_events,

@@ -217,6 +217,11 @@ class Scheduler:
         return self._turns.change(work)
 
     @property
+    def executor(self) -> TaskExecutor:
+        """What runs the graphs."""
+        return self._executor
+
+    @property
     def schedules(self) -> tuple[Schedule, ...]:
         """The schedules that have something to do, in the order of `Schedule.do`."""
         with self._lock:
