@@ -149,6 +149,7 @@ PARENTS: dict[type[TTasksError], tuple[type[BaseException], ...]] = {
     CycleError: (GraphError, ValueError),
     UnknownDependencyError: (GraphError, ValueError),
     GraphFailedError: (),
+    ScheduleError: (RuntimeError,),
     CircuitOpenError: (),
     TaskRejectedError: (),
     StoreError: (),

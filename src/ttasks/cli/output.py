@@ -28,7 +28,8 @@ def say_json(kind: str, content: Mapping[str, Any], file: TextIO | None = None) 
         file: where; None means ``sys.stdout``.
     """
     document = {"format": f"ttasks-{kind}", "version": VERSION, **content}
-    print(json.dumps(document, allow_nan=False), file=file, flush=file is not None)
+    # In one piece, as several threads may print.
+    print(json.dumps(document, allow_nan=False) + "\n", end="", file=file, flush=file is not None)
 
 
 def moment(value: datetime | None) -> str | None:

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from ttasks.model.event import TaskEvent
     from ttasks.model.facts import RunFacts
 
-SHOWN = 10
-"""Slots that are shown before anything runs."""
-
 
 def execute(options: Namespace) -> int:
     """Carry out the command."""
@@ -37,7 +34,10 @@ def execute(options: Namespace) -> int:
             stack.enter_context(redirect_stdout(sys.stderr))
         scheduler, executor = _load(options, stack)
         try:
-            coming = scheduler.next(options.next or SHOWN)
+            coming = scheduler.next(options.next or 1)
+            if not options.next:
+                each = [(slot, one) for one in scheduler.schedules for slot in one.next()]
+                coming = sorted(each, key=lambda item: item[0])
         except RuntimeError as error:
             raise CommandError(str(error)) from None
         _say_next(coming, options.json, stdout)
@@ -114,7 +114,7 @@ class _Lines:
         if self._is_json:
             say_json("slot", _slot_json(head), self._stdout)
         else:
-            print(_line(head), file=self._stdout, flush=True)
+            print(_line(head) + "\n", end="", file=self._stdout, flush=True)
 
 
 def _slot_json(head: RunFacts) -> dict[str, Any]:

@@ -20,7 +20,8 @@ SKIP_GRACE_SECONDS = 60.0
 MOST_WAITING = 1000
 """Slots of a schedule that are caught up at a time; the others are taken when these have begun."""
 
-_WEEK = 7 * 86_400 * SECOND
+_HORIZONS = [seconds * SECOND for seconds in (60, 3600, 86_400, 7 * 86_400)]
+"""Where to look for the latest slot, before looking at all of them."""
 
 
 class Policy(NamedTuple):
@@ -141,15 +142,23 @@ class Course:
 
     def _jump(self, now: int) -> int:
         """Pass over slots that nobody wants, if they may be many; 1 if there were any."""
-        policy = self.policy
-        back = _WEEK if policy.missed != "all" else policy.grace
-        if back is None or self._head is None:
+        policy, head = self.policy, self._head
+        if head is None:
             return 0
-        near = self.rule.after(now - max(back, _WEEK) - policy.jitter)
-        if near is None or near <= self._head or near + policy.jitter > now:
+        if policy.missed == "all":
+            if policy.grace is None:
+                return 0
+            near = self.rule.after(now - policy.grace - policy.jitter - 1)
+            if near is not None and near > head:
+                self._head = near
+                return 1
             return 0
-        self._head = near
-        return 1
+        for back in _HORIZONS:
+            near = self.rule.after(now - back - policy.jitter)
+            if near is not None and near + policy.jitter <= now:
+                self._head = max(near, head)
+                return int(near > head)
+        return 0
 
     def is_late(self, slot: int, now: int) -> bool:
         """True if a slot is beyond the grace."""

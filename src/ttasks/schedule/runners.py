@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from ttasks import sync
@@ -28,27 +28,29 @@ class Runners(Generic[Job]):
         self._jobs: deque[Job] = deque()
         self._threads: set[sync.Thread] = set()
 
-    def add(self, job: Job) -> None:
-        """Have a thread carry out a job.
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Have threads carry out jobs.
 
         Raises:
-            RuntimeError: there is no thread, and none can be started.
+            RuntimeError: there is no thread, and none can be started; the jobs are not carried out.
         """
         with self._lock:
-            self._jobs.append(job)
-            if len(self._threads) >= self._most:
-                return
-            thread = sync.Thread(target=self._work, name="ttasks-schedule-run", daemon=False)
-            self._threads.add(thread)
-        try:
-            thread.start()
-        except RuntimeError:
+            self._jobs.extend(jobs)
+        for _ in jobs:
             with self._lock:
-                self._threads.discard(thread)
-                if self._threads:  # another one takes it
+                if not self._jobs or len(self._threads) >= self._most:
                     return
-                self._jobs.remove(job)
-            raise
+                thread = sync.Thread(target=self._work, name="ttasks-schedule-run", daemon=False)
+                self._threads.add(thread)
+            try:
+                thread.start()
+            except RuntimeError:
+                with self._lock:
+                    self._threads.discard(thread)
+                    if self._threads:  # they take the jobs
+                        return
+                    self._jobs.clear()
+                raise
 
     def _work(self) -> None:
         while True:

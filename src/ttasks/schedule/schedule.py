@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,8 +22,14 @@ class Keeper(Protocol):
     ) -> Course:
         """Make the course of a schedule that has something to do."""
 
-    def change(self, work: Callable[[int], Any]) -> Any:
-        """Call ``work`` with the time, alone, and look at what is due then."""
+    def upcoming(self, course: Course, number: int) -> list[int]:
+        """The next slots of a course."""
+
+    def pause(self, course: Course) -> None:
+        """Leave out the slots of a course."""
+
+    def resume(self, course: Course) -> None:
+        """Go on with a course."""
 
 
 class Schedule:
@@ -100,19 +105,11 @@ class Schedule:
 
     def pause(self) -> None:
         """Run nothing until `resume`, in this process. Slots meanwhile are left out; runs go on."""
-        course = self._known()
-        self._keeper.change(lambda _: course.pause())
+        self._keeper.pause(self._known())
 
     def resume(self) -> None:
         """Go on after `pause`, with the next slot."""
-        course = self._known()
-
-        def work(now: int) -> None:
-            if course.is_paused:
-                course.is_paused = False
-                course.restart(now)
-
-        self._keeper.change(work)
+        self._keeper.resume(self._known())
 
     def next(self, number: int = 1) -> list[datetime]:
         """The next slots, without their jitter; fewer if there are no more.
@@ -124,8 +121,7 @@ class Schedule:
             Aware datetimes in the time zone of the schedule, in order.
         """
         check_int("number", number, least=1)
-        course = self._known()
-        found: list[int] = self._keeper.change(lambda now: course.upcoming(number, now))
+        found = self._keeper.upcoming(self._known(), number)
         return [from_micros(slot).astimezone(self._rule.zone) for slot in found]
 
     def _known(self) -> Course:

@@ -9,11 +9,10 @@ when    due now               once                  make   threads         │
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextvars import copy_context
 from datetime import datetime, tzinfo
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from ttasks import sync
 from ttasks.backends.loop import CALLER_LOOP
@@ -22,7 +21,7 @@ from ttasks.engine.signals import Signals
 from ttasks.errors import ScheduleError, StoreError, text_of
 from ttasks.model.checks import check_bool, check_int, check_seconds, wrong_type, wrong_value
 from ttasks.model.clock import SIGNAL_SECONDS
-from ttasks.model.context import CURRENT
+from ttasks.model.context import CURRENT, current_context
 from ttasks.schedule.course import Policy
 from ttasks.schedule.job import SlotFuture
 from ttasks.schedule.rules import SECOND, At, Cron, Every, Rule
@@ -212,9 +211,17 @@ class Scheduler:
             self._schedules.append(schedule)
         return course
 
-    def change(self, work: Callable[[int], Any]) -> Any:
-        """Call ``work`` with the time, alone; `Schedule` calls this."""
-        return self._turns.change(work)
+    def upcoming(self, course: Course, number: int) -> list[int]:
+        """The next slots of a course; `Schedule.next` calls this."""
+        return self._turns.upcoming(course, number)
+
+    def pause(self, course: Course) -> None:
+        """Leave out the slots of a course; `Schedule.pause` calls this."""
+        self._turns.pause(course)
+
+    def resume(self, course: Course) -> None:
+        """Go on with a course; `Schedule.resume` calls this."""
+        self._turns.resume(course)
 
     @property
     def executor(self) -> TaskExecutor:
@@ -232,8 +239,12 @@ class Scheduler:
 
         Args:
             number: how many, at least 1.
+
+        Raises:
+            RuntimeError: a schedule has nothing to do.
         """
         check_int("number", number, least=1)
+        self._check_idle()
         found = [
             (slot, schedule)
             for schedule in self.schedules
@@ -303,6 +314,10 @@ class Scheduler:
         """Raise RuntimeError if it cannot run anything."""
         if self._executor.is_shutdown:
             raise RuntimeError("The executor of the scheduler is shut down; it can run nothing")
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        """Raise RuntimeError if a schedule has nothing to do."""
         with self._lock:
             if self._idle:
                 raise RuntimeError(
@@ -316,7 +331,8 @@ class Scheduler:
         next process sees to them.
 
         Args:
-            wait: return when all runs have ended. On a thread of the scheduler it never waits.
+            wait: return when all runs have ended. In a factory or a handler it never waits; in a
+                subscriber it must not.
             cancel: cancel the runs; their finally tasks still run. A second call with it kills what
                 is left.
 
@@ -329,7 +345,8 @@ class Scheduler:
         self._is_stopping = True
         self._ring()
         thread = self._thread
-        if wait and thread is not sync.current_thread():
+        is_inside = thread is sync.current_thread() or current_context() is not None
+        if wait and not is_inside:
             if thread is not None:
                 thread.join()
             self._turns.join()
@@ -398,12 +415,16 @@ class Scheduler:
 
     def _loop(self) -> None:
         try:
+            is_told = False
             while not self._is_stopping:
                 try:
                     self._check()
                     self._turns.turn()
+                    is_told = False
                 except StoreError as error:  # it may be readable again later
-                    self._tell(ScheduleError("*", None, f"the ledger: {error}"), error)
+                    if not is_told:
+                        self._tell(ScheduleError("*", None, f"the ledger: {error}"), error)
+                    is_told = True
                 if self._is_stopping or self._turns.are_over:
                     return
                 moment = self._turns.next_moment()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ttasks import sync
 from ttasks.errors import ScheduleError, text_of
@@ -32,6 +34,7 @@ SET_BACK_SECONDS = 3 * 3600.0
 """A clock that is set back by more starts the schedules anew."""
 
 _LONG_AGO = -(2**62)
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _log = logging.getLogger("ttasks.schedule")
 
 
@@ -98,15 +101,27 @@ class Turns:
         self._ring()
         return course
 
-    def change(self, work: Callable[[int], Any]) -> Any:
-        """Call ``work`` with the time, alone; it may change a course."""
+    def upcoming(self, course: Course, number: int) -> list[int]:
+        """The next slots of a schedule."""
         now = self._now()
         with self._lock:
-            found = work(now)
-            for course in self._courses.values():
+            return course.upcoming(number, now)
+
+    def pause(self, course: Course) -> None:
+        """Leave out the slots of a schedule."""
+        with self._lock:
+            course.pause()
+            self._push(course)
+
+    def resume(self, course: Course) -> None:
+        """Go on with a schedule."""
+        now = self._now()
+        with self._lock:
+            if course.is_paused:
+                course.is_paused = False
+                course.restart(now)
                 self._push(course)
         self._ring()
-        return found
 
     def cancel(self) -> None:
         """Cancel all runs; see `Job.cancel`."""
@@ -209,6 +224,7 @@ class Turns:
             if not unread and (self._look_at is None or now < self._look_at):
                 return []
             names = list(self._courses)
+            self._look_at = now + round(LOOK_SECONDS * SECOND)  # unless this goes well
         claims = self._slots.take_over(names)
         held = self._slots.held_elsewhere(names)
         latest = {course.name: self._slots.latest(course.name) for course in unread}
@@ -218,8 +234,11 @@ class Turns:
             for course in self._courses.values():
                 course.is_blocked = False
                 self._push(course)
-            self._look_at = now + round(LOOK_SECONDS * SECOND) if held else None
-        return [job.future for claim in claims if (job := self._continue(claim, now)) is not None]
+            if not held:
+                self._look_at = None
+        jobs = [job for claim in claims if (job := self._continue(claim, now)) is not None]
+        self._start(jobs)
+        return [job.future for job in jobs]
 
     def _read(self, course: Course, latest: int | None, now: int) -> None:
         """Go on after the latest slot that the ledger knows; needs the lock."""
@@ -240,7 +259,7 @@ class Turns:
             error = ScheduleError(claim.schedule, from_micros(claim.slot), text)
             self._tell(error, None)
             return None
-        return self._begin_job(course, claim)
+        return self._new_job(course, claim)
 
     def _claim(self, requests: Sequence[SlotRequest], now: int) -> list[SlotFuture]:
         """Claim slots, and begin those that are ours."""
@@ -254,23 +273,24 @@ class Turns:
                     course.is_asked = False
                 self._look_at = now + round(LOOK_SECONDS * SECOND)
             raise
-        found, busy = [], []
+        jobs, busy = list[Job](), []
         for request, answer in zip(requests, answers, strict=True):
             course = self._courses[request.schedule]
             if isinstance(answer, Claim):
-                found.append(self._begin_job(course, answer).future)
+                jobs.append(self._new_job(course, answer))
                 continue
             with self._lock:
                 self._heed(course, request, answer, now)
             if answer is not Refusal.TAKEN:
                 busy.append((course, answer))
+        self._start(jobs)
         for course, answer in busy:
             if answer is Refusal.SKIPPED:
                 _log.info("Schedule %r skipped a slot: an earlier one is running", course.name)
             elif course.policy.overlap == "cancel":
                 for claim in self._slots.held_elsewhere([course.name]):
                     self._unfinished.cancel(claim)
-        return found
+        return [job.future for job in jobs]
 
     def _heed(self, course: Course, request: SlotRequest, answer: Refusal, now: int) -> None:
         """Act on a slot that was not claimed; needs the lock."""
@@ -294,7 +314,7 @@ class Turns:
 
     # Jobs
 
-    def _begin_job(self, course: Course, claim: Claim) -> Job:
+    def _new_job(self, course: Course, claim: Claim) -> Job:
         context = copy_context()
         context.run(CURRENT.set, None)  # it is not part of the task that calls `tick`
         waits = course.policy.overlap in ("queue", "cancel")
@@ -305,11 +325,14 @@ class Turns:
             course.running += 1
             course.started += 1
             self._push(course)
-        try:
-            self._runners.add(job)
-        except RuntimeError as error:  # no thread can be started
-            self._end(job, "error", None, error)
         return job
+
+    def _start(self, jobs: list[Job]) -> None:
+        try:
+            self._runners.add(jobs)
+        except RuntimeError as error:  # no thread can be started
+            for job in jobs:
+                self._end(job, "error", None, error)
 
     def _run(self, job: Job) -> None:
         """Run a slot to its end; on a thread of its own."""
@@ -346,6 +369,7 @@ class Turns:
         claim, error = job.claim, None
         slot = from_micros(claim.slot)
         if raised is not None and not job.is_cancelled:
+            raised.__traceback__ = _without_ours(raised.__traceback__)
             error = ScheduleError(claim.schedule, slot, f"it could not run: {text_of(raised)}")
             error.__cause__ = raised
         elif run is not None and outcome in ("failed", "timeout"):
@@ -372,6 +396,13 @@ class Turns:
             why = "it was cancelled before it began"
             job.future.set_exception(error or ScheduleError(claim.schedule, slot, why))
         self._ring()
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback of what was raised, without the frames of this package before it."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    return trace
 
 
 def _tell_taken(name: str, taken: Taken) -> None:
