@@ -220,7 +220,7 @@ def test_grace_bounds_how_late_a_slot_may_be() -> None:
     with bench() as it:
         schedule = it.scheduler.every(10, missed="all", grace=15, overlap="allow").do(work())
         assert it.ran(44) == [30, 40]
-        assert numbers(schedule) == (2, 0, 2)
+        assert numbers(schedule) == (2, 0, 1)  # two that are passed over at once
 
 
 @pytest.mark.parametrize("options", [{}, {"missed": "skip"}, {"missed": "all", "grace": 0}])
