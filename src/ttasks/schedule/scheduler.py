@@ -258,8 +258,8 @@ class Scheduler:
     def start(self) -> None:
         """Run what is due on a thread of the scheduler's, until `stop`.
 
-        It also ends when no schedule has anything left to do. The interpreter does not wait for the
-        thread before it exits, but for runs that go on.
+        Schedules may be added before and after it. The interpreter does not wait for the thread
+        before it exits, but for runs that go on.
 
         Raises:
             RuntimeError: it has been started, the executor is shut down, or a schedule has nothing
@@ -270,7 +270,7 @@ class Scheduler:
         context.run(CURRENT.set, None)  # it is not part of the task that starts it
         context.run(CALLER_LOOP.set, None)
         thread = sync.Thread(
-            target=context.run, args=(self._loop,), name="ttasks-schedule", daemon=True
+            target=context.run, args=(self._loop, False), name="ttasks-schedule", daemon=True
         )
         self._thread = thread
         try:
@@ -295,7 +295,7 @@ class Scheduler:
         self._begin()
 
         def work() -> None:
-            self._loop()
+            self._loop(True)
             self._turns.join()
 
         await run_off_loop(work, self._stop_all)
@@ -372,6 +372,8 @@ class Scheduler:
         """
         left = check_seconds("timeout", timeout)
         while not self._ended.wait(SIGNAL_SECONDS if left is None else min(left, SIGNAL_SECONDS)):
+            if self._turns.are_over:
+                break
             if left is not None:
                 left -= SIGNAL_SECONDS
                 if left <= 0:
@@ -413,7 +415,8 @@ class Scheduler:
 
     # The thread
 
-    def _loop(self) -> None:
+    def _loop(self, is_bounded: bool) -> None:
+        """Take turns until `stop` or, if it is bounded, until nothing is left to do."""
         try:
             is_told = False
             while not self._is_stopping:
@@ -425,7 +428,7 @@ class Scheduler:
                     if not is_told:
                         self._tell(ScheduleError("*", None, f"the ledger: {error}"), error)
                     is_told = True
-                if self._is_stopping or self._turns.are_over:
+                if self._is_stopping or (is_bounded and self._turns.are_over):
                     return
                 moment = self._turns.next_moment()
                 self._clock.wait_until_wall(self._bell, None if moment is None else moment / SECOND)

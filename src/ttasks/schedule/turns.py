@@ -140,7 +140,8 @@ class Turns:
         with self._lock:
             return (
                 not self._jobs
-                and not self._look_at
+                and self._look_at is None
+                and not self._unread
                 and all(course.is_over for course in self._courses.values())
             )
 

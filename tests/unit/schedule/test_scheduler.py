@@ -93,6 +93,20 @@ def test_the_thread_runs_what_is_due_and_ends_when_nothing_is_left() -> None:
         assert it.scheduler.wait(WAIT)
 
 
+def test_schedules_may_be_added_to_a_scheduler_that_runs() -> None:
+    with bench() as it:
+        ran = threading.Event()
+        it.handler = lambda context: ran.set()
+        it.scheduler.start()
+        assert it.scheduler.wait(WAIT)  # nothing is left to do
+        it.scheduler.at(at(5)).do(work())
+        assert it.clock.advance_to_next() == 5
+        assert ran.wait(WAIT)
+        assert it.scheduler.wait(WAIT)
+        it.scheduler.every(10, name="more").do(work())
+        assert not it.scheduler.wait(0.01)
+
+
 def test_the_jitter_of_a_slot_is_always_the_same() -> None:
     def delays() -> list[float]:
         found = []
