@@ -223,6 +223,26 @@ def _add_views(parser: Parser) -> None:
     )
 
 
+def _add_schedule(add: Add) -> None:
+    parser = add(
+        "schedule",
+        "run the schedules of a file or module until a signal ends it",
+        epilog="TARGET is a `Scheduler` at the top level, or a function that is given the executor "
+        "and returns one, `build_scheduler` if none is named.",
+    )
+    parser.add_argument("target", metavar="TARGET", help=TARGET_HELP)
+    parser.add_argument(
+        "--next",
+        metavar="N",
+        type=_positive,
+        help="print the next N slots of all schedules, and run nothing",
+    )
+    _add_store(parser, is_run=True)
+    _add_json(
+        parser, "print JSON and nothing else to stdout: the next slots, then a line for each run"
+    )
+
+
 def _add_list(add: Add) -> None:
     parser = add(
         "list",
@@ -343,6 +363,7 @@ def _add_completion(add: Add) -> None:
 
 _COMMANDS: Sequence[Callable[[Add], None]] = (
     _add_run,
+    _add_schedule,
     _add_list,
     _add_show,
     _add_events,

@@ -640,6 +640,11 @@ class TaskExecutor:
         return self._store
 
     @property
+    def clock(self) -> Clock:
+        """Where times come from."""
+        return self._clock
+
+    @property
     def breaker_states(self) -> dict[str | TaskType, BreakerStatus]:
         """State of each circuit breaker, now, by the name of its group or by its type.
 

@@ -14,6 +14,7 @@ from ttasks.stores.sqlite.graphs import LedgerGraphs
 from ttasks.stores.sqlite.journal import SELECT_EVENTS, decode_event
 from ttasks.stores.sqlite.ledger import Ledger
 from ttasks.stores.sqlite.runs import LedgerRuns
+from ttasks.stores.sqlite.slots import SELECT_SLOTS, check_slot
 
 _PAGE = 500
 _LEAST = -(2**63)  # damage may make any number of a row
@@ -57,6 +58,7 @@ class Check:
         self._try(self._count_events)
         self._read_all(f"{SELECT_EVENTS} ORDER BY events.seq", lambda row: decode_event(row, {}))
         self._read_all(_RUNS, self._read_run)
+        self._read_all(SELECT_SLOTS, check_slot)
 
     def _read_all(self, select: str, read: Callable[[Row], object]) -> None:
         """Read the rows of a table; one that cannot even be selected hides those after it."""

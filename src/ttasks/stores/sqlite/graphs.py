@@ -30,6 +30,7 @@ from ttasks.stores.sqlite.plain import (
 )
 from ttasks.stores.sqlite.run_rows import prune_runs
 from ttasks.stores.sqlite.schema import check_structure
+from ttasks.stores.sqlite.slots import prune_slots
 from ttasks.stores.sqlite.tasks import LedgerCollection
 
 _WRITE_GRAPH = f"INSERT OR REPLACE INTO graphs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -232,6 +233,7 @@ def prune(connection: sqlite3.Connection, path: str, before: int) -> int:
     ).rowcount
     delete_stray_events(connection, path)
     prune_runs(connection, before)
+    prune_slots(connection, before)
     return deleted
 
 

@@ -38,6 +38,7 @@ from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
 from ttasks.stores.sqlite.owners import Owners, RunningTask
 from ttasks.stores.sqlite.plain import to_micros
 from ttasks.stores.sqlite.runs import LedgerRuns, UnderWay
+from ttasks.stores.sqlite.slots import LedgerSlots
 from ttasks.stores.sqlite.tasks import LedgerTasks
 from ttasks.stores.sqlite.transitions import (
     EventRow,
@@ -127,6 +128,7 @@ class SQLiteStore:
         kinds = LIFECYCLE | {TaskEventType.OUTPUT} if journal_output else LIFECYCLE
         self._events = Journal(self._ledger, kinds)
         self._runs = LedgerRuns(self._ledger, self._owners, self._graphs, self._tasks)
+        self._slots = LedgerSlots(self._ledger, self._owners)
 
     def _own(self, task: Task) -> int | None:
         """The row of this process if it runs the task; otherwise None."""
@@ -170,6 +172,11 @@ class SQLiteStore:
     def runs(self) -> LedgerRuns:
         """Runs of graphs and of single tasks, the latest first; also those of other processes."""
         return self._runs
+
+    @property
+    def slots(self) -> LedgerSlots:
+        """The moments of schedules that were run, or were not, and by which process."""
+        return self._slots
 
     def record(self, task: Task, *events: TaskEvent, notes: Notes | None = None) -> None:
         """Save a task and its events in one transaction, perhaps together with other threads.
