@@ -36,6 +36,7 @@ from ttasks.stores.sqlite.event_rows import delete_stray_events
 from ttasks.stores.sqlite.graphs import LedgerGraphs, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
+from ttasks.stores.sqlite.outbox import Outbox
 from ttasks.stores.sqlite.owners import Owners, RunningTask
 from ttasks.stores.sqlite.plain import to_micros
 from ttasks.stores.sqlite.runs import LedgerRuns
@@ -124,6 +125,7 @@ class SQLiteStore:
         kinds = LIFECYCLE | {TaskEventType.OUTPUT} if journal_output else LIFECYCLE
         self._events = Journal(self._ledger, kinds)
         self._runs = LedgerRuns(self._ledger, self._owners, self._graphs, self._tasks)
+        self._outbox = Outbox(self._ledger, self._owners)
 
     def _own(self, task: Task) -> int | None:
         """The row of this process if it runs the task; otherwise None."""
@@ -167,6 +169,11 @@ class SQLiteStore:
     def runs(self) -> LedgerRuns:
         """Runs of graphs and of single tasks, the latest first; also those of other processes."""
         return self._runs
+
+    @property
+    def outbox(self) -> Outbox:
+        """Messages about runs that have not been sent yet; see `ttasks.notify`."""
+        return self._outbox
 
     def record(self, task: Task, *events: TaskEvent, notes: Notes | None = None) -> None:
         """Save a task and its events in one transaction, perhaps together with other threads.
