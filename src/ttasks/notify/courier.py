@@ -195,6 +195,4 @@ class Courier:
         reason = self._own_secrets.text(reason)
         if self._redactor is not None:
             reason = self._redactor.text(reason)
-        found = NotifyError(one_line(reason, 500), retry_after, is_final)
-        found.__cause__ = error
-        return found
+        return NotifyError(one_line(reason, 500), retry_after, is_final)

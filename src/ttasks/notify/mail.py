@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterable
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import format_datetime, parseaddr
+from email.utils import format_datetime
 from logging import getLogger
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ TIMEOUT = 30.0
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _LOCAL_PART = re.compile(r"[^\s\"(),:;<>@\[\\\]\x00-\x20\x7f]+")
+_NAMED = re.compile(r"([^<>]*)<([^<>]*)>")
 _DOMAIN = re.compile(r"[\w](?:[\w.-]*[\w])?|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -108,9 +109,10 @@ class Mail(Channel):
         except ssl.SSLCertVerificationError as error:
             reason = f"the certificate of {self._host} is not valid: {error.verify_message}"
             raise NotifyError(reason, is_final=True) from error
-        except TimeoutError as error:
-            raise NotifyError(f"{self._host} did not answer within {self._timeout:g} s") from error
         except (smtplib.SMTPException, OSError, ValueError) as error:
+            if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+                reason = f"{self._host} did not answer within {self._timeout:g} s"
+                raise NotifyError(reason) from error
             text = one_line(getattr(error, "strerror", None) or str(error)) or type(error).__name__
             raise NotifyError(f"cannot send by {self._host}: {text}") from error
 
@@ -181,7 +183,9 @@ def _address(name: str, value: object) -> Address:
     text = check_str(name, value, empty=False)
     if not text.isprintable():
         raise wrong_value(name, value, "an address without line breaks and control characters")
-    shown, spec = parseaddr(text)
+    shown, spec = "", text.strip()
+    if match := _NAMED.fullmatch(spec):
+        shown, spec = match[1].strip().strip('"'), match[2]
     local, at, domain = spec.rpartition("@")
     if not (at and _LOCAL_PART.fullmatch(local) and _DOMAIN.fullmatch(domain)):
         raise wrong_value(name, value, "one address such as 'ops@example.org'")
