@@ -259,6 +259,8 @@ class Notifier:
         if now - row.created_at > OLDEST_SECONDS * 1_000_000:
             raise ValueError("it is more than a day old")
         if row.content is None:  # its process ended before it knew what to say
+            if row.run not in self._runs:
+                raise ValueError("its run is no longer in the ledger")
             run = self._runs[row.run]
             created = datetime.fromtimestamp(row.created_at / 1e6, UTC)
             with self._changed:

@@ -36,6 +36,14 @@ def test_a_message_reaches_a_service(web: Web) -> None:
     assert (first["type"], second["type"]) == ("failure", "success")
 
 
+def test_redirects_are_not_followed(web: Web) -> None:
+    with serve() as other:
+        web.answers = [(307, {"Location": other.url})]
+        with pytest.raises(NotifyError, match="Apprise says .*307"):
+            Apprise(url_of(web)).send(message())
+        assert not other.posts
+
+
 @pytest.mark.parametrize("answer", [500, 403, b"garbage"])
 def test_a_service_that_refuses_is_an_error_without_secrets(web: Web, answer: Any) -> None:
     web.answers = [answer]
@@ -49,7 +57,7 @@ def test_a_service_that_refuses_is_an_error_without_secrets(web: Web, answer: An
 def test_a_service_that_never_answers_is_left(web: Web) -> None:
     web.answers = [None]
     with pytest.raises(NotifyError, match="Apprise says"):
-        Apprise(url_of(web) + "?rto=0.2", timeout=0.3).send(message())
+        Apprise(url_of(web) + "?rto=0.2").send(message())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -443,6 +444,28 @@ def test_too_many_messages_are_not_held_in_memory(
             notifier.flush(0.01)
     assert len(set(sent)) == 5
     assert len(ledger.outbox) == 0
+
+
+def test_messages_that_cannot_be_sent_any_more_are_removed(
+    ledger: SQLiteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"{__name__}._tell"
+    now = time.time_ns() // 1000
+    for message_id, run_id, created_at, content in (
+        ("msg_gone", "no such run", now, None),
+        ("msg_old", "run", now - 25 * 3600 * 1_000_000, None),
+        ("msg_odd", "run", now, '{"no": "message"}'),
+    ):
+        (row,) = ledger.outbox.add(run_id, message_id, [name], created_at)
+        ledger.outbox.save(row._replace(content=content))
+        ledger.outbox.release(row)
+    with executor(ledger) as on, Notifier(on, [_tell]) as notifier:
+        while len(ledger.outbox):
+            notifier.flush(0.01)
+            time.sleep(0)
+    assert "message msg_gone cannot be sent: its run is no longer in the ledger" in caplog.text
+    assert "message msg_old cannot be sent: it is more than a day old" in caplog.text
+    assert "message msg_odd cannot be sent" in caplog.text
 
 
 def test_an_outbox_that_cannot_be_written_does_not_stop_anything(

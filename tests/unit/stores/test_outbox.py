@@ -43,6 +43,15 @@ def test_a_row_is_kept_until_it_is_removed(store: SQLiteStore, tmp_path: Path) -
     assert store.check() == []
 
 
+def test_letting_go_keeps_what_was_saved(store: SQLiteStore) -> None:
+    rows = store.outbox.add("run", "msg_1", ["mail"], NOW)
+    saved = rows[0]._replace(content="text", attempts=2)
+    store.outbox.save(saved)
+    store.outbox.release(*rows)
+    store.outbox.release(*rows)
+    assert store.outbox.claim({"mail"}, NOW, 9).rows == [saved]
+
+
 def test_nobody_claims_what_belongs_to_a_living_process(store: SQLiteStore, tmp_path: Path) -> None:
     rows = store.outbox.add("run", "msg_1", ["mail"], NOW)
     with SQLiteStore(tmp_path / "ledger.db") as other:

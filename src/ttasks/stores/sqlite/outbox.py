@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 _NAMES = "id, channel, run, owner, created_at, due_at, attempts, body"
 # All rows are read and compared in Python, as a condition in SQL could skip a damaged one. There
 # are few: those that could not be sent yet.
-SELECT_ROWS = f"""
+_SELECT = f"""
 SELECT outbox.seq, {", ".join(f"outbox.{name}" for name in _NAMES.split(", "))}, outbox.checksum,
     owners.seq, host, boot, pid, owners.started, opened_at, owners.checksum
-FROM outbox LEFT JOIN owners ON owners.seq = outbox.owner WHERE outbox.seq>? ORDER BY outbox.seq
+FROM outbox LEFT JOIN owners ON owners.seq = outbox.owner
 """
+SELECT_ROWS = f"{_SELECT} WHERE outbox.seq>? ORDER BY outbox.seq"
 _LEAST = -(2**63)
 _LEASE_MICROS = 900 * 1_000_000
 
@@ -134,7 +135,9 @@ class Outbox:
 
         def work(connection: sqlite3.Connection) -> None:
             for row in rows:
-                _update(connection, row, None, "AND owner=?", (mine,))
+                found = connection.execute(f"{_SELECT} WHERE outbox.seq=?", (row.seq,)).fetchone()
+                if found is not None and found[4] == mine:
+                    _update(connection, _with_content(connection, check_row(found)), None)
 
         self._ledger.writer.write(work)
 
