@@ -187,8 +187,12 @@ class TaskExecutor:
         )
         self._scheduler.take_over_saved = self._take_over_saved
         self._max_workers = max_workers
+        runs = getattr(store, "runs", None)
         self._single = SingleTasks(
-            self._scheduler, max_workers, getattr(getattr(store, "runs", None), "add", None)
+            self._scheduler,
+            max_workers,
+            getattr(runs, "add", None),
+            getattr(runs, "single_to_cancel", None),
         )
         self._running = services.running
         self._thread = ThreadBackend(self._loop, kills=False)

@@ -44,7 +44,7 @@ class Run:
         on_stop: called by the supervisor with the message when the run is stopped, and again if it
             is killed.
         asked: called by the supervisor now and then; True if another process has asked to stop the
-            run. None means that no other can.
+            whole run. None means that no other can.
 
     Attributes:
         stopped_by: "cancelled" or "interrupted" if somebody asked to stop it; None if nobody did.
