@@ -30,6 +30,7 @@ SECTIONS = {
 API_MODULES = [
     "ttasks",
     "ttasks.console",
+    "ttasks.notify",
     *(
         f"!ttasks.{inner}"
         for inner in (

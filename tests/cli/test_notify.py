@@ -61,7 +61,7 @@ def test_a_channel_of_a_module_is_tried(cli: Any, folder: Any) -> None:
 
 def test_a_channel_that_fails_ends_with_1_in_time(cli: Any, folder: Any) -> None:
     folder.write("channels.py", CHANNELS.format(url="http://h/"))
-    done = cli("notify", "test", "channels.py:broken", "--timeout", "0.2")
+    done = cli("notify", "test", "channels.py:broken", "--timeout", "0.7")
     assert (done.code, done.out) == (1, "")
     assert done.err == "not sent through channels.broken: OSError: no way\n"
 
@@ -74,7 +74,7 @@ def test_json_says_what_became_of_it(cli: Any, folder: Any, web: Web) -> None:
     assert (done.json["sent"], done.json["attempts"], done.json["error"]) == (True, 1, None)
     assert done.json["message"] == web.posts[0].headers["webhook-id"]
     url = f"http://127.0.0.1:{closed_port()}/"
-    done = cli("notify", "test", url, "--json", "--timeout", "0.1")
+    done = cli("notify", "test", url, "--json", "--timeout", "0.7")
     jsonschema.validate(done.json, schema)
     assert (done.code, done.json["sent"]) == (1, False)
     assert done.json["error"] == "cannot reach 127.0.0.1: Connection refused"

@@ -148,7 +148,7 @@ def test_a_url_may_be_given(report: RunReport) -> None:
 def test_nothing_is_raised_for_a_channel_that_cannot_be_reached(report: RunReport) -> None:
     url = f"http://127.0.0.1:{closed_port()}/T0KEN"
     with pytest.warns(RuntimeWarning, match="cannot reach 127.0.0.1: Connection ref") as caught:
-        (done,) = report.notify(url, timeout=0.5)
+        (done,) = report.notify(url, timeout=0.7)
     assert not done
     assert "T0KEN" not in str(caught[0].message)
 

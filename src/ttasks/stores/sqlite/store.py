@@ -263,7 +263,8 @@ class SQLiteStore:
         """Delete graphs and tasks that have ended and were last saved before ``before``.
 
         First graphs without PENDING or RUNNING tasks, then tasks (with their events) that are
-        neither and in no graph.
+        neither and in no graph. Messages of the outbox about runs that ended before that moment
+        are deleted, too.
 
         Args:
             before: aware.
