@@ -60,6 +60,8 @@ def check_channels(channels: Iterable[ChannelLike]) -> list[Channel]:
 
 def _channel(name: str, value: Any) -> Channel:
     if isinstance(value, Channel):
+        if not hasattr(value, "name"):
+            raise TypeError(f"{name} has no name; call super().__init__(name) in its __init__")
         return value
     if isinstance(value, str):
         return channel_of(value)

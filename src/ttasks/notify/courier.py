@@ -133,6 +133,8 @@ class Courier:
         thread = self._thread
         if thread is None:
             return True
+        if thread is sync.current_thread():  # the channel itself closes its notifier
+            return False
         thread.join(max(0.0, seconds))
         return not thread.is_alive()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -22,8 +22,6 @@ from ttasks.report.labels import OUTCOMES
 if TYPE_CHECKING:
     from ttasks.notify.channel import Channel
     from ttasks.report.run_report import RunReport
-
-TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +145,3 @@ def trial_message() -> Message:
     data = {"run": run, "failures": [], "more_failures": 0}
     reason = Reason("test", "this message tries the channel")
     return Message(new_id(), now, "ttasks: this message tries the channel", (reason,), data)
-
-
-def with_page(message: Message) -> Message:
-    """The message with a small page to attach."""
-    return replace(message, report=message.html)

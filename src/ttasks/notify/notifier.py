@@ -43,7 +43,9 @@ CLOSE_SECONDS = 10.0
 LOOK_SECONDS = 60.0
 """How often to look in the outbox for messages that nobody sends."""
 MOST_WAITING = 100
-"""Messages of a channel that are held in memory; further ones stay in the outbox, or are lost."""
+"""Messages of a channel that wait in memory; further ones stay in the outbox, or are lost.
+
+Also how many that were given up stay in the outbox at most; of more, the oldest are removed."""
 OLDEST_SECONDS = 24 * 3600
 """Messages of an outbox that are older are no longer sent."""
 _ERRORS = 100
@@ -122,12 +124,13 @@ class Notifier:
         self._runs: Any = getattr(executor.store, "runs", None)
         self._outbox: Any = getattr(executor.store, "outbox", None)
         self._past: dict[str, deque[RunFacts]] = {}  # of the desk's thread, without a store
+        # Rows of what was given up, None without one; of the thread of each courier.
+        self._left: dict[str, deque[Any]] = {name: deque() for name in self._couriers}
         self._pid = os.getpid()
         # Protects what follows, and says when nothing is under way.
         self._changed = sync.Condition()
         self._under_way = 0  # runs and letters that are not finished
         self._errors: deque[NotifyError] = deque(maxlen=_ERRORS)
-        self._left: list[tuple[str, Any]] = []  # channels and rows of what was given up
         self._is_closed = False
         self._ended: deque[_Told] = deque()  # appended to and popped in one operation each
         self._bell = Bell(self._clock)
@@ -193,7 +196,7 @@ class Notifier:
         for rule in self._rules:
             try:
                 reason = rule(ended)
-            except Exception as error:  # of a rule of the user's
+            except BaseException as error:  # also SystemExit: there are more runs to tell of
                 log.warning("rule %r raised %s", rule, error, exc_info=error)
                 continue
             if reason is not None:
@@ -229,13 +232,14 @@ class Notifier:
         courier = self._couriers[name]
         with self._changed:
             self._under_way += 1
-        if len(courier) >= MOST_WAITING:
-            reason = f"{MOST_WAITING} messages wait for it already"
-            self.kept(courier, letter, NotifyError(reason, is_final=True))
-            if letter.row is not None:
-                self._write("release", letter.row)
-        else:
+        if len(courier) < MOST_WAITING:
             courier.add(letter)
+            return
+        lost = "it is lost" if letter.row is None else "it stays in the outbox"
+        log.warning("%s: %s messages wait already, so %s", name, MOST_WAITING, lost)
+        if letter.row is not None:
+            self._write("release", letter.row)
+        self._finish()
 
     def _look(self) -> None:
         """Take over messages that nobody sends."""
@@ -305,10 +309,14 @@ class Notifier:
                 "" if letter.row is None else ", it stays in the outbox for another process",
                 error,
             )
-        with self._changed:
-            # What nobody was told about yet, `close` warns of.
-            if letter.row is not None or error is None:
-                self._left.append((courier.channel.name, letter.row))
+        name = courier.channel.name
+        if letter.row is None:
+            if error is None:  # `close` warns of it
+                self._left[name].append(None)
+        else:
+            self._left[name].append(letter.row._replace(content=None))
+            if len(self._left[name]) > MOST_WAITING:
+                self._write("remove", self._left[name].popleft())
         self._finish()
 
     def _note(self, error: NotifyError) -> None:
@@ -379,7 +387,8 @@ class Notifier:
         end = monotonic() + timeout
         self._until = self._clock.now() + timeout
         self._bell.ring()
-        self._thread.join(timeout)
+        if self._thread is not sync.current_thread():  # as in a rule
+            self._thread.join(timeout)
         for courier in self._couriers.values():
             courier.stop(self._until)
         for courier in self._couriers.values():
@@ -388,8 +397,7 @@ class Notifier:
 
     def _leave(self) -> None:
         """Let go of what was not sent, and warn of what is lost."""
-        with self._changed:
-            left = list(self._left)
+        left = [(name, row) for name, rows in self._left.items() for row in list(rows)]
         for name, courier in self._couriers.items():  # in the hands of a thread that hangs
             left += [(name, letter.row) for letter in courier.letters()]
         for told in list(self._ended):  # as a rule hangs

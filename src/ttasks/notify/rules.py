@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from statistics import median
 
 from ttasks.model.checks import check_int, check_number, wrong_type
@@ -28,6 +28,7 @@ class EndedRun:
     def __init__(self, facts: RunFacts, earlier: Callable[[], Iterable[RunFacts]]) -> None:
         self.facts = facts
         self._earlier = earlier
+        self._row: tuple[int, bool] | None = None
 
     @property
     def failed(self) -> bool:
@@ -43,13 +44,21 @@ class EndedRun:
         return islice(iter(self._earlier()), EARLIER_RUNS)
 
     def failures_before(self) -> int:
-        """How many runs in a row failed just before it; others than failed and ok do not count."""
-        number = 0
-        for run in self.earlier():
-            if run.outcome == "ok":
-                break
-            number += run.outcome in _BAD
-        return number
+        """How many runs in a row failed just before it, up to 1,000.
+
+        Those that neither failed nor succeeded are passed over.
+        """
+        return self._row_of_failures()[0]
+
+    def row_is_longer(self) -> bool:
+        """True if the row of failures began before the earlier runs that are known."""
+        return self._row_of_failures()[1]
+
+    def _row_of_failures(self) -> tuple[int, bool]:
+        if self._row is None:
+            row = list(takewhile(lambda run: run.outcome != "ok", self.earlier()))
+            self._row = sum(run.outcome in _BAD for run in row), len(row) >= EARLIER_RUNS
+        return self._row
 
 
 Rule = Callable[[EndedRun], Reason | None]
@@ -84,13 +93,13 @@ class StillFailing:
         """See `Rule`."""
         if not run.failed:
             return None
-        before = run.failures_before()
-        if not before or (before - 1) % self.every:
+        before, is_longer = run.failures_before(), run.row_is_longer()
+        # Where the count stops, the number of the run goes on.
+        if not before or (run.facts.number if is_longer else before - 1) % self.every:
             return None
-        return Reason(
-            "still_failing",
-            f"still failing, {before + 1} times in a row: {_what_failed(run.facts)}",
-        )
+        times = f"more than {before:,}" if is_longer else f"{before + 1:,}"
+        what = _what_failed(run.facts)
+        return Reason("still_failing", f"still failing, {times} times in a row: {what}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,13 +58,13 @@ def earlier_heads(runs: Any, run: RunFacts, most: int) -> Iterator[RunFacts]:
         runs: of a store.
         run, most: as for `earlier_runs`.
     """
-    return (item.head() for item in _before(runs, run)[:most])
+    return (item.head() for item in _before(runs, run, most + 1)[:most])
 
 
-def _before(runs: Any, run: RunFacts) -> Any:
-    """The runs of the same graph before this one, the latest first."""
+def _before(runs: Any, run: RunFacts, limit: int | None = None) -> Any:
+    """The runs of the same graph before this one, the latest first; among the latest so many."""
     about = {"graph": run.graph_id} if run.graph_key is None else {"key": run.graph_key}
-    listed = runs.list(**about)
+    listed = runs.list(**about, limit=limit)
     later = [at for at, item in enumerate(listed) if item.id == run.id]
     return listed[later[0] + 1 :] if later else listed
 

@@ -146,6 +146,20 @@ def test_only_every_tenth_failure() -> None:
     ]
 
 
+def test_a_count_that_ends_does_not_end_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ttasks.notify.rules.EARLIER_RUNS", 3)
+    tell = Collector()
+    with executor(InMemoryStore()) as on, Notifier(on, [tell], [StillFailing(every=2)]):
+        for _ in range(9):
+            run(on, False)
+    assert [item.subject.split(":")[1] for item in tell.messages] == [
+        " still failing, 2 times in a row",
+        " still failing, more than 3 times in a row",
+        " still failing, more than 3 times in a row",
+        " still failing, more than 3 times in a row",
+    ]
+
+
 def test_a_run_that_takes_longer_than_usual() -> None:
     clock, tell = FakeClock(), Collector()
     with executor(clock=clock) as on, Notifier(on, [tell], [Slower()]):
@@ -468,6 +482,35 @@ def test_messages_that_cannot_be_sent_any_more_are_removed(
     assert "message msg_odd cannot be sent" in caplog.text
 
 
+def test_only_so_many_messages_that_were_given_up_stay_in_the_outbox(
+    ledger: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ttasks.notify.notifier.MOST_WAITING", 3)
+    tell = Collector(*[NotifyError("gone", is_final=True)] * 9)
+    with executor(ledger) as on, Notifier(on, [tell]) as notifier:
+        for _ in range(5):
+            run(on, False)
+            assert notifier.flush(WAIT)
+        ids = [row.id for row in ledger.outbox.rows()]
+    assert len(ids) == 3
+    with executor(ledger) as on, Notifier(on, [tell]):
+        tell.wait_for(8)
+
+
+def test_a_channel_may_close_its_notifier(caplog: pytest.LogCaptureFixture) -> None:
+    closed = threading.Event()
+
+    def tell(message: Message) -> None:
+        with pytest.warns(RuntimeWarning, match="could not be sent in time"):
+            notifier.close(0.2)
+        closed.set()
+
+    with executor() as on:
+        notifier = Notifier(on, [tell])
+        run(on, False)
+        wait(closed)
+
+
 def test_an_outbox_that_cannot_be_written_does_not_stop_anything(
     ledger: SQLiteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -540,6 +583,18 @@ def test_a_wrong_argument_is_refused(
         make_it(on)
     assert said in str(caught.value)
     assert "T0KEN" not in str(caught.value)
+
+
+def test_a_channel_without_a_name_is_refused() -> None:
+    class Own(Channel):
+        def __init__(self) -> None:
+            pass
+
+        def send(self, message: Message) -> None:
+            raise AssertionError
+
+    with executor() as on, pytest.raises(TypeError, match="has no name; call super"):
+        Notifier(on, [Own()])
 
 
 def test_wrong_times_are_refused() -> None:
