@@ -93,6 +93,26 @@ def test_a_message_is_sent_at_least_once_with_the_same_id(
     assert b"'dump' failed" in posts[-1].body
 
 
+def test_what_was_queued_for_two_channels_is_sent_once_to_each(tmp_path: Path, web: Web) -> None:
+    path = tmp_path / "ledger.db"
+    die(path, web, "queued")
+    with SQLiteStore(path) as store:
+        (row,) = store.outbox.rows()
+        (other,) = store.outbox.add(row.run, row.id, ["other"], row.created_at)
+        store.outbox.release(other)
+    channels = [Webhook(web.url, name=name, headers={"X-Name": name}) for name in ("hook", "other")]
+    with (
+        SQLiteStore(path) as store,
+        TaskExecutor(store) as executor,
+        Notifier(executor, channels) as notifier,
+    ):
+        web.wait_for(2)
+        assert notifier.flush(WAIT)
+        assert len(store.outbox) == 0
+    assert sorted(post.headers["x-name"] for post in web.posts) == ["hook", "other"]
+    assert {post.headers["webhook-id"] for post in web.posts} == {row.id}
+
+
 def test_three_processes_share_what_a_fourth_left(tmp_path: Path, web: Web) -> None:
     path, number = tmp_path / "ledger.db", 30
     with SQLiteStore(path) as store:

@@ -15,6 +15,7 @@ from weakref import WeakSet
 
 from ttasks import sync
 from ttasks.engine.executor import TaskExecutor, clock_of, redactor_of
+from ttasks.errors import StoreError
 from ttasks.model.checks import check_number, wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.facts import RunFacts
@@ -171,6 +172,7 @@ class Notifier:
                     self._decide(told)
                 except Exception as error:
                     log.warning("run %s cannot be told of: %s", told.run.id, error, exc_info=error)
+                    self._write("release", *told.rows.values())  # to be tried again later
                 finally:
                     self._finish()
             if self._until is not None:
@@ -211,7 +213,8 @@ class Notifier:
         text = message.to_json() if told.rows else None
         rows = {name: row._replace(content=text) for name, row in told.rows.items()}
         self._write("save", *rows.values())
-        for name in self._couriers:
+        # What was taken over has rows of some channels only; without an outbox there are none.
+        for name in told.rows or self._couriers:
             self._hand_over(name, Letter(message, rows.get(name), due=self._clock.now()))
 
     def _earlier(self, facts: RunFacts) -> Iterator[RunFacts]:
@@ -255,7 +258,10 @@ class Notifier:
         for row in claimed.rows:
             try:
                 self._take_over(row, now)
-            except Exception as error:
+            except StoreError as error:
+                log.warning("message %s cannot be sent now: %s", row.id, error)
+                self._write("release", row)
+            except Exception as error:  # too old, or not written by this library
                 log.warning("message %s cannot be sent: %s", row.id, error)
                 self._write("remove", row)
 

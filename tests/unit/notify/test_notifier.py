@@ -16,6 +16,7 @@ from ttasks import (
     InMemoryStore,
     RetryPolicy,
     SQLiteStore,
+    StoreError,
     Task,
     TaskContext,
     TaskExecutor,
@@ -480,6 +481,29 @@ def test_messages_that_cannot_be_sent_any_more_are_removed(
     assert "message msg_gone cannot be sent: its run is no longer in the ledger" in caplog.text
     assert "message msg_old cannot be sent: it is more than a day old" in caplog.text
     assert "message msg_odd cannot be sent" in caplog.text
+
+
+def test_a_ledger_that_cannot_be_read_now_loses_no_message(
+    ledger: SQLiteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell, clock = Collector(), FakeClock()
+    with executor(ledger, clock=clock) as on:
+        with Notifier(on, [tell]) as notifier:
+            with monkeypatch.context() as broken:
+                broken.setattr("ttasks.notify.notifier.message_of", broken_ledger)
+                run(on, False)
+                assert notifier.flush(WAIT)
+            assert "cannot be told of: the ledger is locked" in caplog.text
+            assert len(ledger.outbox) == 1
+            clock.wait_for_waits(1)
+            clock.advance(LOOK_SECONDS)
+            tell.wait_for(1)
+    assert tell.kinds == ["failed"]
+    assert len(ledger.outbox) == 0
+
+
+def broken_ledger(*_: object, **__: object) -> None:
+    raise StoreError("the ledger is locked")
 
 
 def test_only_so_many_messages_that_were_given_up_stay_in_the_outbox(
