@@ -487,17 +487,16 @@ def test_a_ledger_that_cannot_be_read_now_loses_no_message(
     ledger: SQLiteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tell, clock = Collector(), FakeClock()
-    with executor(ledger, clock=clock) as on:
-        with Notifier(on, [tell]) as notifier:
-            with monkeypatch.context() as broken:
-                broken.setattr("ttasks.notify.notifier.message_of", broken_ledger)
-                run(on, False)
-                assert notifier.flush(WAIT)
-            assert "cannot be told of: the ledger is locked" in caplog.text
-            assert len(ledger.outbox) == 1
-            clock.wait_for_waits(1)
-            clock.advance(LOOK_SECONDS)
-            tell.wait_for(1)
+    with executor(ledger, clock=clock) as on, Notifier(on, [tell]) as notifier:
+        with monkeypatch.context() as broken:
+            broken.setattr("ttasks.notify.notifier.message_of", broken_ledger)
+            run(on, False)
+            assert notifier.flush(WAIT)
+        assert "cannot be told of: the ledger is locked" in caplog.text
+        assert len(ledger.outbox) == 1
+        clock.wait_for_waits(1)
+        clock.advance(LOOK_SECONDS)
+        tell.wait_for(1)
     assert tell.kinds == ["failed"]
     assert len(ledger.outbox) == 0
 
