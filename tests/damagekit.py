@@ -107,6 +107,10 @@ def write(path: Path, variant: str) -> None:
                 store.slots.begin(claim, f"graph-{slot}")
                 if slot != 5:
                     store.slots.end(claim, "ok" if slot % 2 else "skipped")
+        for number in range(3):
+            rows = store.outbox.add(f"run {number}", f"msg_{number}", ["mail", "chät"], 10**15)
+            store.outbox.save(*[row._replace(content="x" * 999 * number) for row in rows[:number]])
+        store.outbox.release(rows[0])
         if variant == "pruned":
             for turn in range(3):
                 tasks = [Task("gone", "", KIND), Task("stays", "", KIND), Task("gone", "", KIND)]
@@ -141,6 +145,8 @@ PARTS: tuple[Part, ...] = (
     ("list of runs", lambda store: ([run.id for run in store.runs.list()], len(store.runs))),
     ("slots", lambda store: store.slots.list()),
     ("open slots", lambda store: store.slots.held_elsewhere(["nightly", "hourly"])),
+    ("outbox", lambda store: store.outbox.rows()),
+    ("length of the outbox", lambda store: len(store.outbox)),
     ("runs by key", lambda store: [run.id for run in store.runs.list(key=KEY)]),
 )
 
@@ -263,6 +269,7 @@ TABLES = {
     "events": "seq",
     "runs": "seq",
     "slots": "seq",
+    "outbox": "seq",
 }
 
 

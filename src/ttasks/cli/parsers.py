@@ -356,6 +356,26 @@ def _add_check(add: Add) -> None:
     _add_json(parser)
 
 
+def _add_notify(add: Add) -> None:
+    parser = add("notify", "try a channel: send a message that says that it is a test")
+    parser.add_argument("action", metavar="test", choices=("test",), help="what to do: test")
+    parser.add_argument(
+        "channel",
+        metavar="CHANNEL",
+        help="a URL such as smtp://host?from=a@b.org&to=c@d.org or https://host/path, or "
+        "file.py:attribute or package.module:attribute of a channel or function; others can see a "
+        "URL in the list of processes, with its secrets",
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=30.0,
+        help="give up after so long (default: 30)",
+    )
+    _add_json(parser)
+
+
 def _add_completion(add: Add) -> None:
     parser = add("completion", "print a script that completes commands in a shell")
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
@@ -374,5 +394,6 @@ _COMMANDS: Sequence[Callable[[Add], None]] = (
     _add_cancel,
     _add_prune,
     _add_check,
+    _add_notify,
     _add_completion,
 )

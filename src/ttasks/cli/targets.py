@@ -143,13 +143,38 @@ def load(text: str, kind: Kind = GRAPH) -> Target:
         ProgramError: the program raised while it was imported.
     """
     where, attribute = _divided(text)
-    is_file = where.endswith(".py") or os.sep in where or os.path.isfile(where)
-    module = _import_file(where) if is_file else _import_module(where)
-    base = _relative(where) if is_file else where
+    base, module = _imported(where)
     if attribute is None:
         attribute = _only(base, module, kind)
     name = f"{base}:{attribute}"
-    return Target(name, module, _attribute(base, module, attribute, kind))
+    value = _attribute(base, module, attribute)
+    if isinstance(value, kind.type) or (callable(value) and not isinstance(value, Task)):
+        return Target(name, module, value)
+    raise CommandError(
+        f"{name} is {shown_type(value)}; a target has to be a {kind.type.__name__}, or a function "
+        "that makes one"
+    )
+
+
+def load_attribute(text: str) -> tuple[str, object]:
+    """Import what ``file.py:attr`` or ``package.module:attr`` names: its name and the object.
+
+    Raises:
+        CommandError: there is no such file, module or attribute, or no attribute is named.
+        ProgramError: the program raised while it was imported.
+    """
+    where, attribute = _divided(text)
+    if attribute is None:
+        raise CommandError(f"{text!r} names no attribute; write {text}:attribute")
+    base, module = _imported(where)
+    return f"{base}:{attribute}", _attribute(base, module, attribute)
+
+
+def _imported(where: str) -> tuple[str, ModuleType]:
+    """The file or module that is meant, and its name."""
+    if where.endswith(".py") or os.sep in where or os.path.isfile(where):
+        return _relative(where), _import_file(where)
+    return where, _import_module(where)
 
 
 def print_error(error: BaseException) -> int:
@@ -280,19 +305,14 @@ def _only(base: str, module: ModuleType, kind: Kind) -> str:
     )
 
 
-def _attribute(base: str, module: ModuleType, attribute: str, kind: Kind) -> Any:
+def _attribute(base: str, module: ModuleType, attribute: str) -> object:
     value: object = module
     for part in attribute.split("."):
         if not hasattr(value, part):
             names = [name for name in dir(value) if not name.startswith("_")]
             raise CommandError(f"{base} has no {attribute!r}{did_you_mean(near(part, names))}")
         value = getattr(value, part)
-    if isinstance(value, kind.type) or (callable(value) and not isinstance(value, Task)):
-        return value
-    raise CommandError(
-        f"{base}:{attribute} is {shown_type(value)}; a target has to be a {kind.type.__name__}, "
-        "or a function that makes one"
-    )
+    return value
 
 
 def shown_type(value: object) -> str:
