@@ -77,3 +77,10 @@ def test_every_picture_is_on_a_page() -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
     for path in [*MADE, *PICTURES.glob("*.png")]:
         assert f"pictures/{path.name}" in pages
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"])
+def test_the_links_of_pages_outside_the_site_lead_to_files(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)[^)]*\)|(?:src|srcset)=\"([^\"]+)\"", text):
+        assert (ROOT / "".join(target)).exists(), target
