@@ -40,7 +40,7 @@ ORDER = {
     "explanation": ["how-it-works", "commands"],
     "api": [
         *("tasks", "executor", "graphs", "resilience", "events", "stores", "runs", "reports"),
-        *("prompts", "errors", "console", "ready", "testing"),
+        *("prompts", "errors", "console", "testing"),
     ],
 }
 

@@ -20,7 +20,7 @@ class Probe:
     __slots__ = ()
 
     def __call__(self) -> object:
-        """Return something true once the service is ready."""
+        """Return something true if the service is ready."""
         raise NotImplementedError
 
     def to_options(self) -> dict[str, Any]:
