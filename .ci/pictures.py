@@ -34,7 +34,7 @@ from selenium.webdriver.chrome.service import Service
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parent / "docs" / "pictures"
 
-COLUMNS, ROWS = 72, 21
+COLUMNS, ROWS = 78, 25
 FRAME_SECONDS = 0.3  # at least, from one frame to the next
 LAST_SECONDS = 5.0
 CELL_WIDTH, CELL_HEIGHT, MARGIN = 9.6, 20.0, 12.0
