@@ -460,7 +460,7 @@ class TaskExecutor:
         Raises:
             ServiceError: when the block begins: the service died, or was not ready in time; when it
                 ends without an exception of its own: the service has died meanwhile.
-            TaskCancelled, or what else made it end before its time.
+            TaskCancelled: somebody has cancelled it. Whatever else made it end is raised, too.
             ValueError: the task is no service.
             InvalidTransitionError: it cannot start, because it has run before.
             RuntimeError: the executor is shut down.
