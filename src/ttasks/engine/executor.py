@@ -188,11 +188,11 @@ class TaskExecutor:
         self._scheduler.take_over_saved = self._take_over_saved
         self._max_workers = max_workers
         runs = getattr(store, "runs", None)
-        self._single = SingleTasks(
-            self._scheduler,
-            max_workers,
-            getattr(runs, "add", None),
-            getattr(runs, "single_to_cancel", None),
+        remember, to_cancel = getattr(runs, "add", None), getattr(runs, "single_to_cancel", None)
+        self._single = SingleTasks(self._scheduler, max_workers, remember, to_cancel)
+        # A ``with`` block that is never left must not keep the interpreter from exiting.
+        self._services_alone = SingleTasks(
+            self._scheduler, max_workers, remember, to_cancel, daemon=True
         )
         self._running = services.running
         self._thread = ThreadBackend(self._loop, kills=False)
@@ -486,7 +486,7 @@ class TaskExecutor:
         self._refuse_loop("a service cannot be used on it")
         retry = service.retry or self._services.retry
         return ServiceUse(
-            service, retry, self._scheduler, self._single, self.cancel, self._service_uses
+            service, retry, self._scheduler, self._services_alone, self.cancel, self._service_uses
         )
 
     def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
