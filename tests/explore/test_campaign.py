@@ -22,6 +22,7 @@ FULL = os.environ.get("TTASKS_CAMPAIGN") == "full"
 ONCE_FAILED = (
     "again:2298077073",
     "anything:727081110",
+    "anything:2217945375",
     "anything:3430960485",
     "anything:3430961370",
     "awaited:205",

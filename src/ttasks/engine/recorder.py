@@ -183,7 +183,7 @@ class Recorder:
                 self._journal.append(event)
             except BaseException as error:
                 self._note(event.task, _kept(error))
-        self._bus.publish(event)
+        self._publish(event)
 
     def report_all(self, events: Sequence[TaskEvent]) -> None:
         """``report`` for several events of one kind; the journal gets them in one write."""
@@ -193,6 +193,11 @@ class Recorder:
             except BaseException as error:
                 self._note(events[0].task, _kept(error))
         for event in events:
+            self._publish(event)
+
+    def _publish(self, event: TaskEvent) -> None:
+        """Publish an event, after those of its task that are late."""
+        if not self._backlog.late or not self._backlog.follow(event):
             self._bus.publish(event)
 
     def shown(self, task: Task) -> Task:
