@@ -267,9 +267,7 @@ class TaskExecutor:
         self._handlers[type] = (self._backend_for(handler, is_async), handler)
 
     def _backend_for(self, handler: Handler, is_async: bool) -> Backend:
-        from ttasks.prompts.handler import PromptHandler
-
-        if isinstance(handler, PromptHandler):  # as the first handlers of prompts and agents
+        if getattr(handler, "ends_itself", False) is True:  # as handlers of prompts do
             return self._ends_itself
         return self._loop if is_async else self._thread
 
