@@ -63,7 +63,7 @@ def run_bash(context: TaskContext) -> CommandResult:
         TaskTimeoutError: it took too long, and was ended.
         TaskCancelled: it was cancelled, and was ended.
     """
-    program = find_program(("bash",), context.options, "Bash", _INSTALL_BASH)
+    program = find_bash(context.options)
     argv = [program, "-euo", "pipefail"] if context.options.get("strict") else [program]
     # "--": the payload may begin with a dash.
     argv += ["-c", "--"]
@@ -91,6 +91,11 @@ def run_powershell(context: TaskContext) -> CommandResult:
         return _run(context, [*argv, "-Command", payload])
     with _script_file(payload) as path:
         return _run(context, [*argv, "-File", path])
+
+
+def find_bash(options: Mapping[str, Any]) -> str:
+    """Path of Bash; raises as `find_program` does."""
+    return find_program(("bash",), options, "Bash", _INSTALL_BASH)
 
 
 def find_program(names: Sequence[str], options: Mapping[str, Any], what: str, install: str) -> str:
