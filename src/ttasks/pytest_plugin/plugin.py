@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,9 @@ class Plugin:
                 self._graphs.pop().stop()
             if self._membership is not None:
                 self._membership.leave()
+            for folder in (self._rosters, self._home / "runs", self._home):
+                with suppress(OSError):  # another process uses it
+                    folder.rmdir()
 
     def _wait_for_signal(self) -> None:
         """Say what is kept, and wait for SIGINT or SIGTERM."""

@@ -36,6 +36,17 @@ def own_folder(path: Path) -> Path:
     return path
 
 
+def make_below(path: Path) -> Path:
+    """Make a folder and those above it, though another process may be removing empty ones."""
+    for _ in range(100):
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileNotFoundError:
+            continue
+        break
+    return path
+
+
 def identity_text(identity: ProcessIdentity | None = None) -> str:
     """Return a process, this one if None, as one line of JSON."""
     return json.dumps(asdict(identity or ProcessIdentity.current()))
@@ -69,12 +80,18 @@ class Roster:
             if self._is_over:
                 return
             if self._path is None:
-                self._folder.mkdir(mode=0o700, exist_ok=True)
-                self._path = self._folder / new_id()
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-                self._fd = os.open(self._path, flags, 0o600)
+                self._path, self._fd = self._open()
                 line = f"{identity_text()}\n".encode() + line
             os.write(self._fd, line)
+
+    def _open(self) -> tuple[Path, int]:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        while True:
+            path = make_below(self._folder) / new_id()
+            try:
+                return path, os.open(path, flags, 0o600)
+            except FileNotFoundError:  # another process has just removed the empty folder
+                continue
 
     def remove(self) -> None:
         """Remove the file, when nothing runs any more. Idempotent."""

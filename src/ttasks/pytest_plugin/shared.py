@@ -24,7 +24,7 @@ from typing import Any
 from ttasks import sync
 from ttasks.processes import Liveness, ProcessIdentity
 from ttasks.pytest_plugin.live import LiveGraph, SetUpFailed
-from ttasks.pytest_plugin.roster import identity_of, identity_text
+from ttasks.pytest_plugin.roster import identity_of, identity_text, make_below
 
 Begin = Callable[[Path], tuple[LiveGraph, Any]]
 """Starts a graph, with the folder for its logs; returns it and what the tests get."""
@@ -46,8 +46,7 @@ class Membership:
         self._folder = folder
         self._sweep = sweep
         self._worker = worker
-        self._members = folder / "members"
-        self._members.mkdir(parents=True, exist_ok=True)
+        self._members = make_below(folder / "members")
         self._owned: list[LiveGraph] = []
         self._is_member = True
         _put(self._members / worker, identity_text())
