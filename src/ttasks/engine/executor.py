@@ -173,7 +173,7 @@ class TaskExecutor:
         self._usual_backend = check_usual_backend("backend", backend)
         working = Working()
         self._handlers: dict[TaskType, tuple[Backend | None, Handler]] = {}
-        self._loop = LoopBackend(self._count_abandoned, working)
+        self._loop = LoopBackend(lambda change: self._scheduler.count_abandoned(change), working)
         self._scheduler = Scheduler(
             services,
             self._handlers,
@@ -203,13 +203,14 @@ class TaskExecutor:
 
     def _first_handlers(self) -> dict[TaskType, tuple[Backend | None, Handler]]:
         """The built-in handlers; they import their SDKs on first use."""
-        from ttasks.commands.shell import run_bash, run_powershell
+        from ttasks.commands.shell import run_bash, run_powershell, run_service
         from ttasks.prompts import make_copilot_agent_handler, make_copilot_prompt_handler
 
         ends_itself = self._ends_itself
         return {
             TaskType.BASH: (ends_itself, run_bash),
             TaskType.POWERSHELL: (ends_itself, run_powershell),
+            TaskType.SERVICE: (ends_itself, run_service),
             TaskType.PROMPT: (ends_itself, make_copilot_prompt_handler()),
             TaskType.AGENT: (ends_itself, make_copilot_agent_handler()),
             TaskType.PYTHON: (None, call_python),  # the call says where it runs
@@ -227,10 +228,6 @@ class TaskExecutor:
             made = ProcessBackend(capture_locals=self._capture_locals)
             backend = self._backends.setdefault("process", made)
         return backend
-
-    def _count_abandoned(self, change: int) -> None:
-        with self._scheduler.lock:
-            self._scheduler.abandoned += change
 
     @classmethod
     def empty(cls, store: Store | None = None, **options: Unpack[ExecutorOptions]) -> Self:

@@ -19,7 +19,7 @@ from ttasks.model.call import Call
 from ttasks.model.changes import changed_parts
 from ttasks.model.fingerprint import fingerprint_of
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import stamp
+from ttasks.model.task import is_service, stamp
 from ttasks.model.topology import in_order
 
 if TYPE_CHECKING:
@@ -174,6 +174,10 @@ def adopt(
             settled.add(number)
             continue
         old = earlier.get(task.id)
+        if is_service(task):  # what it did counts for those after it, and it runs if one of them does
+            if old is not None and _is_unchanged(task, old.task):
+                settled.add(number)
+            continue
         missing = [end for end in topology.dependencies[number] if end not in settled]
         if old is None or missing:
             ends = [nodes[end].task.title for end in missing]
@@ -186,6 +190,10 @@ def adopt(
         else:
             reasons[number] = _not_taken_over(task, old.task, ())
     return taken, reasons
+
+
+def _is_unchanged(task: Task, old: Task) -> bool:
+    return task.fingerprint is not None and task.fingerprint == old.fingerprint
 
 
 def _not_taken_over(task: Task, old: Task | None, missing: Sequence[str]) -> Reason:
@@ -207,12 +215,8 @@ def _not_taken_over(task: Task, old: Task | None, missing: Sequence[str]) -> Rea
 def was_skipped(node: Node, old: Node) -> bool:
     """True if a task was SKIPPED, and will be again if its upstreams end as they did."""
     task = node.task
-    return (
-        old.task.is_skipped
-        and task.fingerprint is not None
-        and task.fingerprint == old.task.fingerprint
-        and node.policy is old.policy
-    )
+    is_same = _is_unchanged(task, old.task)
+    return old.task.is_skipped and is_same and node.policy is old.policy
 
 
 # Any task of the store
@@ -252,7 +256,8 @@ def reuse(nodes: Sequence[Node], topology: Topology, store: Store) -> list[int]:
     for number in in_order(topology):
         task = nodes[number].task
         ends = topology.dependencies[number]
-        ready = all(nodes[end].task.is_succeeded for end in ends)
+        upstreams = [nodes[end].task for end in ends]
+        ready = all(task.is_succeeded or is_service(task) for task in upstreams)
         if task.reuse and ready and take_over_equal(task, finder):
             taken.append(number)
     return taken

@@ -183,9 +183,9 @@ class Run:
     def _take_due(self, now: float) -> None:
         """Queue the retries that are due, and end the attempts that have timed out."""
         while (attempt := self._dispatch.take_due(now)) is not None:
-            attempt.token.cancel("timeout")
-            self._overdue.append(attempt)
-            self._leave_overdue()
+            if attempt.expire(now):
+                self._overdue.append(attempt)
+                self._leave_overdue()
 
     def _next_moment(self) -> float | None:
         """When the next thing is due, by the clock; None if nothing is."""
