@@ -81,12 +81,20 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         plugin_of(session.config).sweep()
 
 
+@pytest.hookimpl(tryfirst=True)  # no worker runs a test until xdist has been told of all ends
 def pytest_collection_finish(session: pytest.Session) -> None:
     """In a worker of xdist: tell the others whether it will use what they share."""
     if hasattr(session.config, "workerinput") and any(
         MEMBERSHIP in getattr(item, "fixturenames", ()) for item in session.items
     ):
         plugin_of(session.config).join()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """In the controller of xdist: end what a worker has left that was killed."""
+    if error is not None and has_traces(node.config):
+        plugin_of(node.config).sweep()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -226,7 +226,10 @@ def test_an_invalid_graph_starts_nothing_and_says_why(inner: Inner) -> None:
     )
     result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines(
-        ["E *UnknownDependencyError: *'nobody'*", "E *TypeError: what *returns must be a TaskGraph*"]
+        [
+            "E *UnknownDependencyError: *'nobody'*",
+            "E *TypeError: what * must be a TaskGraph*",
+        ]
     )
 
 

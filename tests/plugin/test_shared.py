@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_one_worker_runs_it_for_both_and_all_get_the_same_value(
     assert len({worker for _, worker, _ in names}) == 2
     assert len({owner for *_, owner in names}) == 1
     assert log_of(pytester) == ["up", "down"]
-    assert not [path for path in temporary.glob("ttasks*/*")]
+    assert not list(temporary.glob("ttasks*/*"))
 
 
 def test_the_owner_waits_for_a_worker_that_comes_late(
@@ -188,24 +189,49 @@ def test_without_xdist_it_belongs_to_the_one_process(
 def test_a_killed_owner_is_replaced_and_its_graph_runs_again(
     inner: Inner, pytester: pytest.Pytester, temporary: Path
 ) -> None:
+    pytester.makepyfile(
+        test_other=textwrap.dedent(
+            """
+            from test_it import touch, wait_for
+
+            def test_user(request):
+                wait_for("owned")
+                request.getfixturevalue("data")
+                touch("used")
+                wait_for("replaced")
+            """
+        )
+    )
     result = inner(
         """
-        import os, signal, pathlib, pytest
-        KILLED = pathlib.Path(__file__).with_name("killed")
+        import os, signal, pathlib, time
+        FOLDER = pathlib.Path(__file__).parent
 
-        @pytest.mark.parametrize("number", range(6))
-        def test_it(data, number):
-            if data["pid"] == os.getpid() and not KILLED.exists():
-                KILLED.touch()
+        def touch(name):
+            (FOLDER / name).touch()
+
+        def wait_for(name):
+            end = time.monotonic() + 20
+            while not (FOLDER / name).exists():
+                assert time.monotonic() < end
+                time.sleep(0.01)
+
+        def test_owner(data):
+            assert data["pid"] == os.getpid()
+            if not (FOLDER / "owned").exists():  # xdist runs the test again
+                touch("owned")
+                wait_for("used")
                 os.kill(os.getpid(), signal.SIGKILL)
+
+        def test_after(data):
+            assert data["pid"] == os.getpid()
+            touch("replaced")
         """,
-        *TWO,
+        *("-p", "xdist", "-n", "2", "--dist=loadfile"),
         conftest=CONFTEST,
     )
     outcomes = result.parseoutcomes()
-    assert (outcomes["passed"], outcomes["failed"]) == (5, 1)
-    result.stdout.fnmatch_lines("*worker 'gw*' crashed while running*")
-    # Once for each owner; the one that was killed has no end.
-    assert log_of(pytester)[0] == "up"
-    assert log_of(pytester)[-1] in ("up", "down")
-    assert not [path for path in temporary.glob("ttasks*/*")]
+    assert (outcomes["passed"], outcomes["failed"]) == (3, 1)
+    result.stdout.fnmatch_lines("*worker 'gw*' crashed while running*test_owner*")
+    assert log_of(pytester) == ["up", "up", "down"]
+    assert not list(temporary.glob("ttasks*/*"))

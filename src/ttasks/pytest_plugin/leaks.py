@@ -27,6 +27,12 @@ PATIENCE_SECONDS = 2.0
 """How long what is ending by itself may take for it."""
 
 _POLL_SECONDS = 0.01
+_HELPERS = (
+    "from multiprocessing.resource_tracker import",
+    "from multiprocessing.forkserver import",
+)
+"""In the command lines of processes that multiprocessing keeps until the interpreter exits."""
+
 _DESCRIPTORS = "/dev/fd"
 
 
@@ -38,11 +44,13 @@ class Makers:
     """Which task has made what, while it watches. Thread-safe: each entry is one operation.
 
     Attributes:
+        is_paused: executors that are made now are of no interest.
         titles: title by id of the tasks that have started.
         executors: those that were made.
     """
 
     def __init__(self) -> None:
+        self.is_paused = False
         self.titles: dict[str, str] = {}
         self.executors: list[TaskExecutor] = []
         self._of_thread: dict[int, str] = {}
@@ -56,6 +64,8 @@ class Makers:
         """Take notes for the length of a ``with`` block."""
 
         def executor_made(made: TaskExecutor, title: str | None) -> None:
+            if self.is_paused:
+                return
             self.executors.append(made)
             made.events.subscribe(self._task_started, types=TaskEventType.STARTED)
             if title is not None:
@@ -113,13 +123,14 @@ class Makers:
                 return title
         return self._of_path.get(name)
 
-    def _of_mark(self, pid: int) -> str | None:
+    def marks(self, pid: int) -> list[str]:
+        """The ids of the tasks that a process belongs to, the innermost first."""
         mark = mark_in(this_system().environment(pid)).decode(errors="replace")
-        for part in reversed(mark.split("/")):
-            title = self.titles.get(part.partition(".")[0])
-            if title is not None:
-                return title
-        return None
+        return [part.partition(".")[0] for part in reversed(mark.split("/")) if part]
+
+    def _of_mark(self, pid: int) -> str | None:
+        titles = (self.titles.get(mark) for mark in self.marks(pid))
+        return next((title for title in titles if title is not None), None)
 
 
 def _noting(
@@ -162,9 +173,11 @@ class Leaks:
             yield
             return
         before = self._now()
+        self._makers.is_paused = True
         try:
             yield
         finally:
+            self._makers.is_paused = False
             self._before |= _without(self._now(), before)
 
     def end(self) -> list[str]:
@@ -189,7 +202,20 @@ class Leaks:
     def _now(self) -> Held:
         made = self._makers.executors
         executors = {("executor", id(one)): "not shut down" for one in made if not one.is_shutdown}
-        return {**_processes(self._makers), **_threads(), **_descriptors(), **executors}
+        processes = _processes(self._makers)
+        others = {key for key, name in processes.items() if self._is_of_others(key, name)}
+        theirs = {target for _, (pid, _) in others for target in _refers_to(pid)}
+        descriptors = {key: name for key, name in _descriptors().items() if name not in theirs}
+        for key in others:
+            del processes[key]
+        return {**processes, **_threads(), **descriptors, **executors}
+
+    def _is_of_others(self, key: tuple[str, Any], command: str) -> bool:
+        """True for a process of multiprocessing, and of a task that no test has started."""
+        _, (pid, _) = key
+        marks = self._makers.marks(pid)
+        is_unknown = bool(marks) and not any(mark in self._makers.titles for mark in marks)
+        return is_unknown or any(text in command for text in _HELPERS)
 
     def _describe(self, key: tuple[str, Any], name: str) -> str:
         kind, identity = key
@@ -222,6 +248,17 @@ def _processes(makers: Makers) -> Held:
     return held
 
 
+def _refers_to(pid: int) -> list[str]:
+    """The descriptors that belong to a process: its pipes, and what tells of its end."""
+    folder = f"/proc/{pid}/fd"
+    found = [f"pidfd of {pid}"]
+    with suppress(OSError):  # not on Linux, or it has ended
+        for name in os.listdir(folder):
+            with suppress(OSError):
+                found.append(os.readlink(f"{folder}/{name}"))
+    return [target for target in found if target.startswith(("pipe:", "pidfd "))]
+
+
 def _threads() -> Held:
     return {("thread", thread.ident): thread.name for thread in threading.enumerate()}
 
@@ -240,7 +277,15 @@ def _descriptors() -> Held:
             continue
         try:
             target = os.readlink(f"/proc/self/fd/{number}")
+            if target == "anon_inode:[pidfd]":
+                target = f"pidfd of {_pid_of(number)}"
         except OSError:  # not on Linux, or closed by now
             target = "open"
         held["descriptor", (number, found.st_dev, found.st_ino)] = target
     return held
+
+
+def _pid_of(pidfd: int) -> str:
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        lines = dict(line.split(":", 1) for line in file if ":" in line)
+    return lines.get("Pid", "").strip()

@@ -65,6 +65,7 @@ class Plugin:
         Raises:
             SetUpFailed, GraphError: see `LiveGraph.start`.
         """
+        self.sweep()  # what a killed process has left may hold a port or a file
         self.logs.watch(logs)
         live = LiveGraph(graph, make_executor(), Roster(self._rosters), logs)
         live.start()
@@ -106,6 +107,7 @@ class Plugin:
                 self._graphs.pop().stop()
             if self._membership is not None:
                 self._membership.leave()
+            self.sweep()  # what a killed worker has left
             for folder in (self._rosters, self._home / "runs", self._home):
                 with suppress(OSError):  # another process uses it
                     folder.rmdir()
