@@ -791,7 +791,10 @@ class Dispatch:
 
     def _keep_sides(self, attempt: Attempt, readiness: Readiness) -> None:
         """Remember the threads of a service, which `join` waits for."""
-        sides = [readiness.side, attempt.backend.side if isinstance(attempt.backend, Aside) else None]
+        sides = [
+            readiness.side,
+            attempt.backend.side if isinstance(attempt.backend, Aside) else None,
+        ]
         with self._lock:
             left = [side for side in self._sides if not side.is_over]
             self._sides = [*left, *(side for side in sides if side is not None)]
@@ -1010,6 +1013,8 @@ class Dispatch:
 
     def _reason(self, decision: Decision) -> str:
         """Why a task is BLOCKED or SKIPPED."""
+        if decision.because is None and self._works[decision.node].service is not None:
+            return "skipped: nothing needs it"
         if decision.because is None:
             return "skipped: nothing that it stands in for has failed"
         upstream = self._works[decision.because].task

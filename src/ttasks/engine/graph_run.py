@@ -333,6 +333,7 @@ class GraphRun:
         nodes = self._nodes
         causes: dict[int, dict[int, None]] = {}  # of each task that did not run; an ordered set
         victims: dict[int, list[tuple[str, str]]] = {}
+        numbers: dict[str | None, int] = {nodes[at].task.id: at for at in self._services}
         for number in in_order(self._topology):
             task = nodes[number].task
             if task.status not in (TaskStatus.BLOCKED, TaskStatus.SKIPPED):
@@ -341,6 +342,8 @@ class GraphRun:
             for upstream in self._topology.dependencies[number]:
                 if nodes[upstream].task.status is not TaskStatus.SUCCEEDED:
                     mine.update(causes.get(upstream, {upstream: None}))
+            if not mine and task.blocked_by in numbers:  # a service, over several steps
+                mine[numbers[task.blocked_by]] = None
             shown = self._recorder.shown(task)
             for cause in mine:
                 victims.setdefault(cause, []).append((shown.title, task.id))

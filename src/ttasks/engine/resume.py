@@ -174,7 +174,9 @@ def adopt(
             settled.add(number)
             continue
         old = earlier.get(task.id)
-        if is_service(task):  # what it did counts for those after it, and it runs if one of them does
+        if is_service(
+            task
+        ):  # what it did counts for those after it, and it runs if one of them does
             if old is not None and _is_unchanged(task, old.task):
                 settled.add(number)
             continue

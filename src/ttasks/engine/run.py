@@ -50,7 +50,7 @@ class Run:
         stopped_by: "cancelled" or "interrupted" if somebody asked to stop it; None if nobody did.
         error: why the run as a whole ended early; None if it did not.
         errors: exception by task id.
-        add: adds a task, see `Dispatch.add`.
+        add, dismiss: add a task, and end a service; see `Dispatch`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Run:
         self._unfollow: list[Callable[[], None]] = []  # not empty from `register` on
         self._budget = RetryBudget(options.retry_budget)
         self._dispatch = Dispatch(scheduler, assignment, self._budget, self)
-        self.add = self._dispatch.add
+        self.add, self.dismiss = self._dispatch.add, self._dispatch.dismiss
         self.error: BaseException | None = None
         self.errors = self._dispatch.errors
 

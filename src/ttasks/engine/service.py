@@ -1,7 +1,7 @@
 """What the engine adds to the attempt of a service: a thread of its own, and whether it is ready.
 
-    attempt ── start ──→ Aside ──→ backend ── handler ──────────────→ attempt.end
-       └── Readiness ── probe, again and again ──→ attempt.ready ──→ the plan unlocks dependents
+attempt ── start ──→ Aside ──→ backend ── handler ──────────────→ attempt.end
+   └── Readiness ── probe, again and again ──→ attempt.ready ──→ the plan unlocks dependents
 """
 
 from __future__ import annotations
@@ -180,6 +180,7 @@ class Readiness:
         self._tell: Callable[[], None] | None = None
         self._line = ""
         self._seen = False  # the line that it was to print
+        self._is_asking = False  # the probe has been called, and has not returned
         self._trouble: str | None = None  # what the probe raised last
         self.is_ready = False
         self.side: SideThread | None = None
@@ -240,7 +241,10 @@ class Readiness:
         pause, now = _FIRST_PAUSE, self._clock.now
         while not self._stop.cancelled:
             asked = now()
-            if self._is_true():
+            self._is_asking = True
+            found = self._is_true()
+            self._is_asking = False
+            if found:
                 if not self._stop.cancelled and self._tell is not None:
                     self._tell()
                 return
@@ -292,7 +296,9 @@ class Readiness:
         was_ended = raised is None or issubclass(type(raised), TaskCancelled)
         completed = getattr(raised, "completed", None) if was_ended else None
         if reason == "stopped":
-            return (value if completed is None else completed, None) if was_ended else (value, raised)
+            return (
+                (value if completed is None else completed, None) if was_ended else (value, raised)
+            )
         if reason == "not_ready":
             late = ServiceError(self._why_not_ready(task, completed), "not_ready", completed)
             if not was_ended:
@@ -308,6 +314,8 @@ class Readiness:
             text += f": it printed no line that matches {self._probe.pattern.pattern!r}"
         elif self._trouble is not None:
             text += f": {self._trouble}"
+        elif self._is_asking:
+            text += ": the probe has not returned"
         tail = _last_line(completed)
         return f"{text}; its last line was: {tail}" if tail else text
 
@@ -382,7 +390,7 @@ def check_services(nodes: Sequence[Node], topology: Topology, services: frozense
 def for_plan(
     topology: Topology, services: frozenset[int], finished: dict[int, TaskStatus]
 ) -> Topology:
-    """The edges for a plan, where what had ended before does not stand between a service and others.
+    """The edges for a plan: what had ended before does not stand between a service and others.
 
     A node that comes after a service only through such nodes becomes its dependent: it waits until
     the service is ready, like those.
@@ -417,4 +425,3 @@ def _reached(start: int, dependents: Sequence[Sequence[int]], through: set[int])
                 if node in through:
                     left.append(node)
     return found
-

@@ -1,4 +1,4 @@
-"""Service: work that stays, and how to tell that it is ready. Pure; `ttasks.ready` has the probes."""
+"""Service: work that stays, and how to tell that it is ready. The probes are in `ttasks.ready`."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def check_probe(name: str, value: Any) -> Any:
     try:
         inspect.signature(value).bind()
     except TypeError as error:
-        raise TypeError(f"{name} is called without arguments: {_name_of(value)}() {error}") from None
+        raise TypeError(
+            f"{name} is called without arguments: {_name_of(value)}() {error}"
+        ) from None
     except ValueError:
         pass  # some callables written in C have no signature
     return value
