@@ -30,6 +30,7 @@ SECTIONS = {
 API_MODULES = [
     "ttasks",
     "ttasks.console",
+    "ttasks.pytest_plugin",
     *(
         f"!ttasks.{inner}"
         for inner in (
@@ -38,7 +39,6 @@ API_MODULES = [
             "errors",
             "handlers",
             "model",
-            "pytest_plugin",
             "report",
             "stores",
         )

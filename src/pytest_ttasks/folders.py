@@ -1,4 +1,4 @@
-"""Where the plugin keeps what another pytest has to know of this one."""
+"""The folder in which the plugin keeps what another pytest has to know of this one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-
-ROSTERS = "rosters"
-"""The folder with the files of `ttasks.pytest_plugin.roster`."""
 
 
 def home_of(config: pytest.Config) -> Path:
@@ -22,7 +19,4 @@ def home_of(config: pytest.Config) -> Path:
 
 def has_traces(config: pytest.Config) -> bool:
     """True if a pytest with this root folder is under way or has been killed."""
-    try:
-        return bool(os.listdir(home_of(config) / ROSTERS))
-    except OSError:
-        return False
+    return home_of(config).is_dir()

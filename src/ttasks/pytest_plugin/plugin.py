@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_ttasks.folders import ROSTERS, home_of
+from pytest_ttasks.folders import home_of
 from ttasks import sync
 from ttasks.engine.executor import TaskExecutor
 from ttasks.model.event import TaskEventType
@@ -37,7 +37,7 @@ class Plugin:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._home = own_folder(home_of(config))
-        self._rosters = self._home / ROSTERS
+        self._rosters = self._home / "rosters"
         self._graphs: list[LiveGraph] = []
         self._kept: list[str] = []
         self._membership: Membership | None = None
