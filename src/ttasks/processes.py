@@ -13,7 +13,6 @@ import contextlib
 import errno
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -251,13 +250,13 @@ class ProcessIdentity:
     def current(cls) -> ProcessIdentity:
         """This process."""
         pid = os.getpid()
-        return cls(socket.gethostname(), _boot(), pid, _start_of(pid) or "")
+        return cls(host_name(), _boot(), pid, _start_of(pid) or "")
 
     def liveness(self) -> Liveness:
         """Whether it still runs; a zombie does not."""
         my_boot, _, my_space = _boot().partition("/")
         boot, _, space = self.boot.partition("/")
-        if (not boot or boot != my_boot) and self.host != socket.gethostname():
+        if (not boot or boot != my_boot) and self.host != host_name():
             return Liveness.UNKNOWN  # another machine
         if boot != my_boot:
             return Liveness.GONE  # this machine, before it was restarted
@@ -270,7 +269,9 @@ class ProcessIdentity:
 
 def host_name() -> str:
     """The name of this machine or container, for people."""
-    return socket.gethostname()
+    from socket import gethostname  # takes long to import, and who only reads needs no name
+
+    return gethostname()
 
 
 def _boot() -> str:

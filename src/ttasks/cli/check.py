@@ -20,7 +20,7 @@ def execute(options: Namespace) -> int:
         raise
     except StoreError as error:
         problems = [str(error)]
-    path = str(ledgers.path_of(options.ledger))
+    path = ledgers.path_of(options.ledger)
     if options.json:
         say_json("check", {"ledger": path, "ok": not problems, "problems": problems})
     elif problems:

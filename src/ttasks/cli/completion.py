@@ -9,13 +9,13 @@ from __future__ import annotations
 import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterable
-from importlib import resources
+from pkgutil import get_data  # importlib.resources takes longer than the command
 
 from ttasks.cli.exits import OK
-from ttasks.cli.ledgers import DEFAULT
-from ttasks.cli.names import SUFFIX
+from ttasks.cli.ledgers import DEFAULT, NAMES_SUFFIX
 from ttasks.cli.parser import Parser
 from ttasks.cli.parsers import make
+from ttasks.console.detect import MODES
 
 _KINDS = {
     "NAME": "task",
@@ -40,8 +40,8 @@ def execute(options: Namespace) -> int:
 
 
 def _template(name: str, **parts: str) -> str:
-    text = (resources.files("ttasks.cli") / "completions" / name).read_text(encoding="utf-8")
-    for part, value in {"NAMES": DEFAULT + SUFFIX, "SUFFIX": SUFFIX, **parts}.items():
+    text = (get_data("ttasks.cli", f"completions/{name}") or b"").decode()
+    for part, value in {"NAMES": DEFAULT + NAMES_SUFFIX, "SUFFIX": NAMES_SUFFIX, **parts}.items():
         text = text.replace(f"@{part}@", value)
     return text
 
@@ -75,8 +75,6 @@ def _places(parser: Parser) -> list[str]:
 
 
 def _modes() -> str:
-    from ttasks.console import MODES
-
     return " ".join(MODES)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ttasks.cli.exits import CommandError
 from ttasks.errors import did_you_mean
-from ttasks.model.checks import near
 
 if TYPE_CHECKING:
     from ttasks.model.run import Run
@@ -16,6 +14,9 @@ if TYPE_CHECKING:
 
 VARIABLE = "TTASKS_STORE"
 DEFAULT = os.path.join(".ttasks", "ledger.sqlite")
+NAMES_SUFFIX = ".names"
+"""The file of the names that shells complete is called as the ledger, and this."""
+
 LATEST = "latest"
 SHORT = 8
 """Characters of an id that are shown."""
@@ -23,9 +24,9 @@ SHORT = 8
 _NAMED_RUNS = 1000  # the latest, whose keys are known for a hint
 
 
-def path_of(given: str | None) -> Path:
+def path_of(given: str | None) -> str:
     """The ledger that is meant: the option, or else the variable, or else the usual place."""
-    return Path(given or os.environ.get(VARIABLE) or DEFAULT)
+    return given or os.environ.get(VARIABLE) or DEFAULT
 
 
 def open_existing(given: str | None) -> SQLiteStore:
@@ -36,9 +37,9 @@ def open_existing(given: str | None) -> SQLiteStore:
         StoreError: it cannot be opened.
     """
     path = path_of(given)
-    if not path.exists():
+    if not os.path.exists(path):
         raise CommandError(
-            f"there is no ledger {str(path)!r}; `ttasks run` makes one, or name another with "
+            f"there is no ledger {path!r}; `ttasks run` makes one, or name another with "
             f"--store or the variable {VARIABLE}"
         )
     from ttasks.stores.sqlite import SQLiteStore
@@ -54,15 +55,17 @@ def open_for_run(given: str | None) -> SQLiteStore:
         StoreError: it cannot be opened.
     """
     path = path_of(given)
-    if path == Path(DEFAULT):
+    if path == DEFAULT:
+        folder = os.path.dirname(path)
+        ignore = os.path.join(folder, ".gitignore")
         try:
-            path.parent.mkdir(exist_ok=True)
-            ignore = path.parent / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n", encoding="utf-8")
+            os.makedirs(folder, exist_ok=True)
+            if not os.path.exists(ignore):
+                with open(ignore, "w", encoding="utf-8") as file:
+                    file.write("*\n")
         except OSError as error:
             raise CommandError(
-                f"cannot make the folder {str(path.parent)!r} for the ledger ({error.strerror}); "
+                f"cannot make the folder {folder!r} for the ledger ({error.strerror}); "
                 "name another place with --store, or use --no-store"
             ) from None
     from ttasks.stores.sqlite import SQLiteStore
@@ -93,6 +96,8 @@ def find_run(store: SQLiteStore, name: str) -> Run:
     if found:
         some = ", ".join(found[:5])
         raise CommandError(f"{len(found)} runs have ids that begin with {name!r}: {some}")
+    from ttasks.model.checks import near
+
     keys = {key for run in runs.list(limit=_NAMED_RUNS) if (key := run.graph_key) is not None}
     raise CommandError(
         f"no run has the id or key {name!r}; `ttasks list` shows the runs"

@@ -7,10 +7,10 @@ or key of a run. Columns are divided by tabs.
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ttasks.cli.ledgers import NAMES_SUFFIX
 from ttasks.errors import StoreError
 from ttasks.model.graph import state_of
 from ttasks.report.labels import one_line
@@ -18,9 +18,6 @@ from ttasks.report.labels import one_line
 if TYPE_CHECKING:
     from ttasks.model.graph import TaskGraph
     from ttasks.stores.sqlite import SQLiteStore
-
-SUFFIX = ".names"
-"""The file is called as the ledger, and this."""
 
 MOST_TASKS = 1000
 """Tasks of a target that are completed."""
@@ -41,14 +38,14 @@ def remember(store: SQLiteStore, target: str, whole: TaskGraph, ran: TaskGraph) 
         target: as it was given.
         whole, ran: its graph, and the part that has run, whose executor knows secrets to hide.
     """
-    path = Path(store.path + SUFFIX)
+    path = Path(store.path + NAMES_SUFFIX)
     shown = state_of(ran).title_of
     mine = dict.fromkeys(
         f"task\t{target}\t{one_line(task.key or shown(task))}" for task in list(whole)[:MOST_TASKS]
     )
     try:
         text = "\n".join([*_runs(store), *mine, *_others(path, target)]) + "\n"
-        part = f"{path}.{secrets.token_hex(4)}"
+        part = f"{path}.{os.urandom(4).hex()}"
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(text.encode("utf-8", "replace"))
         os.replace(part, path)

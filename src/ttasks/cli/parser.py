@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 
 from ttasks.cli.exits import USAGE
 from ttasks.errors import did_you_mean
-from ttasks.model.checks import near
 
 
 class Parser(ArgumentParser):
@@ -39,6 +38,8 @@ class Parser(ArgumentParser):
         """Parse; of an option that nobody knows, the message tells the near ones."""
         options, rest = self.parse_known_args(args, namespace)
         if rest:
+            from ttasks.model.checks import near
+
             chosen = self.commands.get(options.command, self)
             known = [name for action in chosen.arguments for name in action.option_strings]
             unknown = next((word for word in rest if word.startswith("-")), rest[0])

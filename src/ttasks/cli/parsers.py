@@ -8,8 +8,6 @@ from typing import Any
 
 from ttasks.cli.ledgers import DEFAULT, LATEST, VARIABLE
 from ttasks.cli.parser import Parser, Version
-from ttasks.errors import did_you_mean
-from ttasks.model.checks import near
 
 RUN_HELP = f"id of a run or its beginning, a key for its latest run, or {LATEST!r}"
 TARGET_HELP = "file.py, file.py:attribute or package.module:attribute"
@@ -24,10 +22,16 @@ def parse(argv: list[str]) -> Namespace:
         argv, words = argv[:at], argv[at + 1 :]
     parser = make()
     if argv and not argv[0].startswith("-") and argv[0] not in parser.commands:
+        from ttasks.errors import did_you_mean
+        from ttasks.model.checks import near
+
         names = ", ".join(parser.commands)
         hint = did_you_mean(near(argv[0], parser.commands)) or f"; commands are {names}"
         parser.error(f"there is no command {argv[0]!r}{hint}")
     options: Namespace = parser.parse_args(argv)
+    if options.command == "run" and options.help and options.target is None:
+        parser.commands["run"].print_help()
+        parser.exit()
     options.words = words
     options.argv = [*argv, *(["--", *words] if words else [])]
     return options

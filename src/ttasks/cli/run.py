@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -15,6 +16,7 @@ from ttasks.cli import ledgers, names
 from ttasks.cli.exits import FAILED, NOTHING, OK, SIGNAL, CommandError
 from ttasks.cli.parsers import make
 from ttasks.cli.targets import Target, load
+from ttasks.console.detect import MODES
 from ttasks.engine.executor import TaskExecutor
 from ttasks.engine.partial import earlier_tasks, partial_graph
 from ttasks.errors import GraphError, did_you_mean
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 def execute(options: Namespace) -> int:
     """Carry out the command."""
     if options.target is None:
-        return _help(None) if options.help else _refuse_no_target()
+        raise CommandError("run needs a TARGET, such as file.py; `ttasks run --help` tells more")
     if options.help:
         return _help(load(options.target))
     _check(options)
@@ -46,23 +48,16 @@ def execute(options: Namespace) -> int:
         return run_once(options, stdout)
 
 
-def _refuse_no_target() -> int:
-    raise CommandError("run needs a TARGET, such as file.py; `ttasks run --help` tells more")
-
-
-def _help(target: Target | None) -> int:
+def _help(target: Target) -> int:
     make().commands["run"].print_help()
-    if target is not None:
-        lines = [f"  {item.line()}" for item in target.parameters()]
-        print(f"\nparameters of {target.name}:")
-        print("\n".join(lines) if lines else "  none")
+    lines = [f"  {item.line()}" for item in target.parameters()]
+    print(f"\nparameters of {target.name}:")
+    print("\n".join(lines) if lines else "  none")
     return OK
 
 
 def _check(options: Namespace) -> None:
     """Refuse what can be known to be wrong before anything of the user's runs."""
-    from ttasks.console import MODES
-
     if options.console not in MODES:
         hint = did_you_mean(near(options.console, MODES)) or f"; modes are {', '.join(MODES)}"
         raise CommandError(f"there is no console mode {options.console!r}{hint}")
@@ -114,7 +109,7 @@ def run_once(options: Namespace, stdout: TextIO) -> int:
 
 
 def _has_ledger(options: Namespace) -> bool:
-    return ledgers.path_of(options.store).exists()
+    return os.path.exists(ledgers.path_of(options.store))
 
 
 def selected(graph: TaskGraph, options: Namespace, store: SQLiteStore | None) -> TaskGraph | None:

@@ -104,7 +104,7 @@ def _folders(target: str) -> list[Path]:
 
 def _own_files(options: Namespace) -> list[str]:
     """What a run writes: the ledger with its companions, logs and reports."""
-    ledger = ledgers.path_of(options.store).absolute()
+    ledger = Path(ledgers.path_of(options.store)).absolute()
     own = [str(ledger)]
     if ledger == Path(ledgers.DEFAULT).absolute():
         own.append(f"{ledger.parent}{os.sep}")

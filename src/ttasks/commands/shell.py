@@ -201,7 +201,7 @@ def _run(
             output_limit=options.get("output_limit"),
             cancel=token,
             on_output=_listener(context),
-            text_filter=_text_filter(context),
+            text_filter=_text_filter(context, watch_of(context) if is_service else None),
             pass_fds=pass_fds,
             mark=context.id,
             stop_signal=options.get("stop_signal", STOP_SIGNAL),
@@ -242,8 +242,10 @@ class _Watched:
         return "" if self._inner is None else self._inner.finish()
 
 
-def _text_filter(context: TaskContext) -> Callable[[], TextFilter] | None:
-    watch, redactor = watch_of(context), context.redactor
+def _text_filter(
+    context: TaskContext, watch: Callable[[str], object] | None
+) -> Callable[[], TextFilter] | None:
+    redactor = context.redactor
     if watch is None:
         return None if redactor is None else redactor.stream
     return lambda: _Watched(watch, None if redactor is None else redactor.stream())

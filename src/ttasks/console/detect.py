@@ -19,6 +19,12 @@ CI_SYSTEMS = {
 }
 """Environment variable to mode, of all CI systems."""
 
+MODES = (
+    *("auto", "live", "plain", "stream", "grouped", "keep-order", "quiet", "jsonl"),
+    *CI_SYSTEMS.values(),
+)
+"""What ``mode`` may be."""
+
 
 def choose_mode(stream: TextIO | None, environment: Mapping[str, str]) -> str:
     """What ``auto`` stands for.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from ttasks.console.board import Board
 from ttasks.console.detect import (
     CI_SYSTEMS,
+    MODES,
     can_draw,
     choose_mode,
     choose_symbols,
@@ -40,8 +41,6 @@ _VIEWS: dict[str, type[View]] = {
     "keep-order": KeepOrder,
     "quiet": Quiet,
 }
-MODES = ("auto", "live", *_VIEWS, "jsonl", *CI_SYSTEMS.values())
-"""What ``mode`` may be."""
 
 
 class Console:

@@ -187,8 +187,12 @@ class TaskExecutor:
         )
         self._scheduler.take_over_saved = self._take_over_saved
         self._max_workers = max_workers
+        runs = getattr(store, "runs", None)
         self._single = SingleTasks(
-            self._scheduler, max_workers, getattr(getattr(store, "runs", None), "add", None)
+            self._scheduler,
+            max_workers,
+            getattr(runs, "add", None),
+            getattr(runs, "single_to_cancel", None),
         )
         self._running = services.running
         self._thread = ThreadBackend(self._loop, kills=False)
@@ -316,9 +320,9 @@ class TaskExecutor:
                 instead, as ``subprocess.run`` does; the last four errors below are still raised.
 
         Raises:
-            TaskExecutionError, TaskTimeoutError, TaskCancelled, or whatever else the handler
-                raised, after the task has ended. TaskCancelled also if the caller is a handler
-                that was left behind; then the task is unchanged.
+            TaskExecutionError, TaskTimeoutError, TaskCancelled: after the task has ended; so is
+                whatever else the handler raised. TaskCancelled also if the caller is a handler that
+                was left behind; then the task is unchanged.
             HandlerNotFoundError: its type has no handler; the task is FAILED.
             InvalidTransitionError: it cannot start, or the caller is a subscriber that is being
                 told of its end; it is unchanged.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from ttasks.engine.requests import Requests
 from ttasks.engine.run import Run
 from ttasks.engine.single_history import SingleHistory
 from ttasks.errors import InvalidTransitionError
+from ttasks.model.clock import SYSTEM_CLOCK
 from ttasks.model.plan import Plan
 from ttasks.model.run import Run as PublicRun
 from ttasks.model.running import RunOptions
@@ -38,6 +39,8 @@ class SingleTasks:
         scheduler: of the executor.
         max_workers: threads for submitted tasks.
         remember: called with the run of each task, where the store keeps those of single tasks.
+        to_cancel: returns the runs of single tasks here that another process has asked to stop;
+            None if the store knows none.
     """
 
     def __init__(
@@ -45,9 +48,14 @@ class SingleTasks:
         scheduler: Scheduler,
         max_workers: int,
         remember: Callable[[PublicRun], None] | None = None,
+        to_cancel: Callable[[], Iterable[PublicRun]] | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._remember = remember
+        self._to_cancel = to_cancel
+        # A clock of tests must not see moments that nobody asked for.
+        looks = to_cancel is not None and scheduler.services.clock is SYSTEM_CLOCK
+        self._look = self._cancel_asked if looks else None
         self._options = RunOptions(max_workers=max_workers)
         # Protects ``_submissions``: only one thread makes a run for submitted tasks.
         self._submitting = sync.Lock()
@@ -95,7 +103,7 @@ class SingleTasks:
             outer,
             is_shared=False,
         )
-        run = Run(scheduler, assignment, requests, scheduler.outer_tokens(outer))
+        run = Run(scheduler, assignment, requests, scheduler.outer_tokens(outer), asked=self._look)
         run.add(work, start=False)
         try:
             run.supervise()
@@ -156,7 +164,19 @@ class SingleTasks:
             is_open=True,
         )
         # The executor stops it, but not the task that submits the first of them.
-        return Run(scheduler, assignment, Requests(scheduler.services.clock), (scheduler.ending,))
+        requests = Requests(scheduler.services.clock)
+        return Run(scheduler, assignment, requests, (scheduler.ending,), asked=self._look)
+
+    def _cancel_asked(self) -> bool:
+        """Cancel the tasks that another process has asked to stop; the run itself goes on."""
+        assert self._to_cancel is not None
+        try:
+            asked = self._to_cancel()
+        except Exception:  # a store that cannot be read now may be asked again later
+            return False
+        for run in asked:
+            run.cancel()
+        return False
 
     def _supervise(self, run: Run) -> None:
         try:

@@ -110,8 +110,8 @@ class Plan:
             "worker" when it could run again, "running" and its slot when it is taken again (or for
             the first time, if something else came before), "refused" when it was taken but does
             not run, "up" when a service is ready.
-        unneeded: services that are RUNNING or DELAYED and that nothing needs any more. The driver
-            ends them, and empties the list.
+        unneeded: services that have been taken and that nothing needs any more. The driver ends
+            them, when they are RUNNING, and empties the list.
     """
 
     def __init__(
@@ -349,8 +349,8 @@ class Plan:
     def unlock(self, node: int, now: float = 0.0) -> list[Decision]:
         """Let the dependents of a RUNNING node go on before it ends, as if it had SUCCEEDED.
 
-        For a service that is ready. If it then ends otherwise than as SUCCEEDED, `finish` tells
-        those of the nodes after it that have not started.
+        If it is a service, and ends otherwise than as SUCCEEDED, `finish` decides which of the
+        nodes after it that have not started do not run.
         """
         decisions: list[Decision] = []
         if self._state[node] is RUNNING and node not in self._unlocked:
@@ -373,7 +373,7 @@ class Plan:
         if self._dependents[node]:
             if node not in self._unlocked:
                 self._unlock(node, outcome, decisions, now)
-            elif outcome is not SUCCEEDED:
+            elif outcome is not SUCCEEDED and node in self._services:
                 self._lose(node, outcome, decisions)
         if self._open and not self._open[node]:
             self._close(node, decisions)
@@ -432,13 +432,18 @@ class Plan:
                 if state is DELAYED:
                     self.delayed -= 1
                 decisions.append(self._decide(node, CANCELLED))
-        # One of them may have been unparked for a place that is free now. So all parked nodes ask
-        # again, or nobody would ever unpark them.
+        self._unpark_all()
+        return decisions
+
+    def _unpark_all(self) -> None:
+        """Queue all parked nodes, after a READY node was decided.
+
+        It may have been unparked for a place that is free now, and nobody else would unpark them.
+        """
         for parked in self._parked.values():
             for entry in parked:
                 heappush(self.queue, entry)
         self._parked.clear()
-        return decisions
 
     def notes(self, node: int, ended: float | None = None, began: float | None = None) -> Notes:
         """What was noted of a node.
@@ -557,10 +562,16 @@ class Plan:
 
     def _let_go(self, node: int, decisions: list[Decision]) -> None:
         """Nothing needs a service any more. What is WAITING is decided when its turn comes."""
-        if self._state[node] is READY:
+        state = self._state[node]
+        if state is READY and self._is_fresh(node):
             decisions.append(self._decide(node, SKIPPED))
-        elif self._state[node] in (RUNNING, DELAYED):
+            self._unpark_all()
+        elif state in (READY, RUNNING, DELAYED):
             self.unneeded.append(node)
+
+    def _is_fresh(self, node: int) -> bool:
+        """True for a READY node that has not been taken, or decided, before."""
+        return self.started[node] is None and self.ready[node] is not None
 
     def _lose(self, node: int, outcome: TaskStatus, decisions: list[Decision]) -> None:
         """A service that was ready has ended: decide what of those after it does not run.
@@ -577,9 +588,10 @@ class Plan:
                     continue
                 seen.add(dependent)
                 state = self._state[dependent]
-                if state in (RUNNING, DELAYED, FINISHED):
+                is_new = state is WAITING or (state is READY and self._is_fresh(dependent))
+                if state is not DECIDED and not is_new:
                     left.append(dependent)
-                elif state in (WAITING, READY) and dependent not in self._finally:
+                elif is_new and dependent not in self._finally:
                     found = (
                         self._decide_after(dependent, node, outcome)
                         if node in self._edges[dependent]
@@ -587,6 +599,8 @@ class Plan:
                     )
                     if found is not None:
                         decisions.append(found)
+                        if state is READY:
+                            self._unpark_all()
 
     def _decide_after(self, node: int, service: int, outcome: TaskStatus) -> Decision | None:
         """What becomes of a dependent of a service that was ready."""

@@ -170,11 +170,11 @@ class Run:
     def cancel(self) -> None:
         """Stop the run as `TaskGraph.cancel` does. Does not wait; does nothing after its end.
 
-        A run of a graph in another process is asked by way of the ledger, which that process looks
-        at four times a second, unless its executor has a clock of its own.
+        A run in another process is asked by way of the ledger, which that process looks at four
+        times a second, unless its executor has a clock of its own.
 
         Raises:
-            GraphError: it is a copy, or the run of a single task in another process.
+            GraphError: it is a copy.
             StoreError: the ledger cannot be written.
         """
         self._source.cancel()

@@ -26,14 +26,6 @@ from ttasks import (
 )
 from ttasks.testing import FakeClock
 
-
-def test_the_version_is_that_of_the_package() -> None:
-    from importlib.metadata import version
-
-    assert ttasks.__version__ == version("ttasks")
-    assert "__version__" in ttasks.__all__
-
-
 # attempt, and execute without check
 
 

@@ -22,6 +22,7 @@ from ttasks import (
     SQLiteStore,
     StoreError,
     Task,
+    TaskCancelled,
     TaskContext,
     TaskEvent,
     TaskEventType,
@@ -275,19 +276,56 @@ def test_a_cancellation_from_elsewhere_survives_what_a_resume_notes_of_its_run(
     assert facts.find("b").not_reused == "changed"
 
 
-def test_the_run_of_a_single_task_cannot_be_cancelled_by_another_process(
+def test_another_store_of_the_file_cancels_one_submitted_task_and_no_other(
     ledger: SQLiteStore,
 ) -> None:
-    gate, task = Gate(), make("alone")
+    asked, other_one = Obedient(), Obedient()
+    task, bystander = make("asked"), make("not asked")
+    handler = FakeHandler({"asked": asked, "not asked": other_one})
+    with executor_of(ledger, handler) as executor, SQLiteStore(ledger.path) as other:
+        future, going_on = executor.submit(task), executor.submit(bystander)
+        asked.wait_reached()
+        other_one.wait_reached()
+        seen = other.runs.latest(graph=task)
+        assert seen is not None
+        seen.cancel()
+        with pytest.raises(TaskCancelled):
+            future.result(WAIT)
+        assert seen.outcome == "cancelled"
+        assert not going_on.done()
+        executor.cancel(bystander)
+    assert task.is_cancelled
+
+
+def test_another_store_of_the_file_cancels_a_task_that_is_executed(ledger: SQLiteStore) -> None:
+    gate, task = Obedient(), make("asked")
     with executor_of(ledger, gate) as executor, SQLiteStore(ledger.path) as other:
-        future = executor.submit(task)
+        ended = background(lambda: executor.attempt(task))
         gate.wait_reached()
         seen = other.runs.latest(graph=task)
         assert seen is not None
-        with pytest.raises(GraphError, match="single task in process .* cancel it there"):
-            seen.cancel()
-        gate.open()
-        future.result(WAIT)
+        seen.cancel()
+        assert ended.result(WAIT).status is TaskStatus.CANCELLED
+
+
+def test_a_submitted_task_that_waits_for_its_retry_is_cancelled_from_elsewhere(
+    ledger: SQLiteStore,
+) -> None:
+    tried = threading.Event()
+
+    def fail(_: Any) -> None:
+        tried.set()
+        raise ValueError
+
+    task = make("flaky", retry=RetryPolicy(2, backoff=1000))
+    with executor_of(ledger, fail) as executor, SQLiteStore(ledger.path) as other:
+        future = executor.submit(task)
+        assert tried.wait(WAIT)
+        seen = other.runs.latest(graph=task)
+        assert seen is not None
+        seen.cancel()
+        with pytest.raises(TaskCancelled):
+            future.result(WAIT)
 
 
 def test_one_graph_of_a_key_runs_at_a_time_over_stores_of_a_file(ledger: SQLiteStore) -> None:

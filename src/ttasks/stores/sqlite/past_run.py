@@ -8,7 +8,7 @@ from datetime import timedelta
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from ttasks.errors import GraphError, StoreError
+from ttasks.errors import StoreError
 from ttasks.model.facts import RunFacts
 from ttasks.model.gather import Child, Seen, gather, with_waits
 from ttasks.model.graph import Node
@@ -292,16 +292,8 @@ class PastRun:
         return poll_end(self, timeout, POLL_SECONDS)
 
     def cancel(self) -> None:
-        row = self._runs.row_of(self.id)
-        if self._head(row).outcome != "running":
-            return
-        if from_json(row.facts)["single"]:
-            where = f"process {row.pid} on {from_optional(row.host)!r}"
-            raise GraphError(
-                f"Run {self.id} is that of a single task in {where}; cancel it there, or end that "
-                "process"
-            )
-        self._runs.ask_cancel(self.id)
+        if self.head().outcome == "running":
+            self._runs.ask_cancel(self.id)
 
 
 _NEVER = (TaskStatus.PENDING, None)

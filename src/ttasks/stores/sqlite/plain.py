@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -115,6 +114,8 @@ def encode_object(value: object, pickles: bool = False) -> tuple[str, Text]:
     if text is not None:
         return (JSON, text) if len(text) <= LONGEST else (ABSENT, kind_of(value))
     if pickles and type(value) is not NotStored:
+        import pickle
+
         try:
             text = b64encode(pickle.dumps(value)).decode()
         except Exception:  # whatever a `__reduce__` raises
@@ -146,6 +147,8 @@ def decode_object(what: str, kind: str, text: Text | None, pickles: bool = False
         return NotStored(what, from_text(text))
     if not pickles:
         return NotStored(what, "a pickle; open the ledger with pickle_values=True")
+    import pickle
+
     try:
         return pickle.loads(b64decode(text))
     except Exception as error:  # its class is gone, or whatever a `__setstate__` raises

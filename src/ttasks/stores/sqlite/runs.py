@@ -337,6 +337,14 @@ class LedgerRuns(Mapping[str, Run]):
         with self._ledger.reading() as connection:
             return is_cancelled(connection, known.seq)
 
+    def single_to_cancel(self) -> tuple[Run, ...]:
+        """Runs of single tasks of this process that another process has asked to stop."""
+        singles = [known for known in tuple(self.under_way.values()) if known.is_single]
+        if not singles:
+            return ()
+        with self._ledger.reading() as connection:
+            return tuple(one.run for one in singles if is_cancelled(connection, one.seq))
+
     def beginning(self, run: Run) -> Callable[[sqlite3.Connection], None] | None:
         """What writes the run of a single task, before its first event; None for other runs."""
         source = source_of(run)
