@@ -642,7 +642,9 @@ class Dispatch:
             now = self._clock.now()
             if self._plan.postpone(node, "retry", attempt.ended_at, attempt.told):
                 work.prior = attempt
-                attempt.ticket, is_first = self._agenda.add(now + retry_in, node)
+                # The attempt of a service that nothing needs any more will end as it starts.
+                wait = retry_in if self._plan.is_needed(node) else 0.0
+                attempt.ticket, is_first = self._agenda.add(now + wait, node)
                 if is_first:
                     self.ring()
                 return True

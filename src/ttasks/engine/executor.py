@@ -252,10 +252,10 @@ class TaskExecutor:
             handler: called with a `TaskContext`, on a worker thread; may be ``async def``.
                 Returning means success; raising `TaskCancelled` means cancelled; raising anything
                 else means failed. A plain handler that does not return after a timeout is left
-                behind, with its thread. If it has a method ``close``, `shutdown` calls that when
-                nothing runs any more. If its attribute ``ends_itself`` is True, it must end by itself
-                at its timeout (``context.remaining()``) and when it is cancelled, and is never left
-                behind. A `shutdown` that does not wait calls it at once: the handler
+                behind, with its thread, unless its attribute ``ends_itself`` is True: then it must
+                itself keep to ``context.remaining()`` and to a cancellation. If it has a method
+                ``close``, `shutdown` calls that when
+                nothing runs any more. A `shutdown` that does not wait calls it at once: the handler
                 must then finish its current calls, and may still be called for queued work.
 
         Raises:

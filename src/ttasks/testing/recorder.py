@@ -98,7 +98,7 @@ class EventRecorder:
                 raise AssertionError(f"events of task {task_id}: {problem}: {shown}")
 
 
-_REPORTS = (TaskEventType.PROGRESS, TaskEventType.OUTPUT)
+_REPORTS = (TaskEventType.PROGRESS, TaskEventType.OUTPUT, TaskEventType.READY)
 _ENDS = (TaskEventType.SUCCEEDED, TaskEventType.FAILED, TaskEventType.CANCELLED)
 _SINKS = (TaskEventType.SUCCEEDED, TaskEventType.CANCELLED)
 _LIFECYCLE = (
