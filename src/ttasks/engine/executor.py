@@ -254,9 +254,9 @@ class TaskExecutor:
                 else means failed. A plain handler that does not return after a timeout is left
                 behind, with its thread, unless its attribute ``ends_itself`` is True: then it must
                 itself keep to ``context.remaining()`` and to a cancellation. If it has a method
-                ``close``, `shutdown` calls that when
-                nothing runs any more. A `shutdown` that does not wait calls it at once: the handler
-                must then finish its current calls, and may still be called for queued work.
+                ``close``, `shutdown` calls that when nothing runs any more. A `shutdown` that does
+                not wait calls it at once: the handler must then finish its current calls, and may
+                still be called for queued work.
 
         Raises:
             TypeError: the type is not a TaskType, or the handler cannot be called.
