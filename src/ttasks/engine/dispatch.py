@@ -298,7 +298,10 @@ class Dispatch:
         """True for a finally task, and for a service until all that uses it has ended."""
         if self._works[attempt.node].is_finally:
             return True
-        return attempt.readiness is not None and self._plan.is_in_use(attempt.node)
+        readiness = attempt.readiness
+        if readiness is None or not self._plan.is_needed(attempt.node):
+            return False
+        return not readiness.deny()
 
     def join(self) -> None:
         """Wait until all workers that are not left behind have ended."""

@@ -555,7 +555,7 @@ def test_bad_arguments_are_refused(
 def build(log: Path, *, fails: bool) -> TaskGraph:
     graph = TaskGraph("resumed", key="resumed")
     server = graph.add(
-        Task.service(f"echo up; echo server >> {log}; sleep 60", title="server", ready=UP)
+        Task.service(f"echo server >> {log}; echo up; sleep 60", title="server", ready=UP)
     )
     first = graph.add(Task.bash(f"echo first >> {log}", title="first"), after=server)
     graph.add(
