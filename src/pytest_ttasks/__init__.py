@@ -171,9 +171,12 @@ def task_store() -> InMemoryStore:
 
 
 @pytest.fixture
-def task_executor(request: pytest.FixtureRequest, task_store: Any) -> Iterator[TaskExecutor]:
+def task_executor(
+    request: pytest.FixtureRequest, task_store: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TaskExecutor]:
     """Return an executor; after the test, whatever it still runs is cancelled and waited for."""
-    with plugin_of(request.config).executor(task_store) as executor:
+    plugin = plugin_of(request.config)
+    with plugin.executor(task_store, lambda: tmp_path_factory.mktemp("ttasks-logs")) as executor:
         yield executor
 
 

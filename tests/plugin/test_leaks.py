@@ -75,6 +75,20 @@ def test_what_a_test_or_a_task_leaves_is_named(inner: Inner, make: str, said: st
     assert re.search(rf"{pattern} \(of task 'the maker'\)$", in_a_task, re.MULTILINE), text
 
 
+def test_a_pytest_that_is_itself_a_task_finds_the_same(
+    inner: Inner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTASKS_TASK", "outer.0123456789abcdef")
+    result = inner(
+        f"""{HEAD}
+        def test_it():
+            kept.append(subprocess.Popen(["sleep", "600"]))
+        {LAST}"""
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.re_match_lines(r".*process \d+: sleep 600$")
+
+
 def test_a_daemon_of_a_command_is_named(inner: Inner) -> None:
     result = inner(
         f"""{HEAD}

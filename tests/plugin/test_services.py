@@ -125,6 +125,30 @@ def test_a_service_that_is_never_ready_shows_what_it_printed(inner: Inner) -> No
     )
 
 
+def test_a_service_of_one_test_has_a_section_too(inner: Inner) -> None:
+    result = inner(
+        """
+        import pytest
+        from ttasks import Task, ready
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_it(task_executor, number):
+            said = f"echo up {number}; exec sleep 600"
+            db = Task.service(said, title="db", ready=ready.output("up"))
+            with task_executor.running(db):
+                task_executor.execute(Task.bash("echo a command"))
+                assert number == 3
+        """
+    )
+    result.assert_outcomes(failed=2)
+    first, second = result.stdout.str().split("_ test_it[2] _")
+    for text, number in ((first, 1), (second, 2)):
+        _, _, section = text.partition("- ttasks: db -")
+        assert section.splitlines()[1] == f"up {number}"
+        assert "a command" not in section
+        assert text.count("- ttasks: ") == 1
+
+
 def test_a_service_that_dies_meanwhile_is_an_error_at_the_end(inner: Inner) -> None:
     result = inner(
         """

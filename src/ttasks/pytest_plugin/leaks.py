@@ -21,7 +21,7 @@ from ttasks.engine.executor import TaskExecutor
 from ttasks.model.context import current_context
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.processes import this_system
-from ttasks.trees import OrphanTree, mark_in
+from ttasks.trees import MARKER, OrphanTree, mark_in
 
 PATIENCE_SECONDS = 2.0
 """How long what is ending by itself may take for it."""
@@ -126,7 +126,9 @@ class Makers:
     def marks(self, pid: int) -> list[str]:
         """The ids of the tasks that a process belongs to, the innermost first."""
         mark = mark_in(this_system().environment(pid)).decode(errors="replace")
-        return [part.partition(".")[0] for part in reversed(mark.split("/")) if part]
+        outer = os.environ.get(MARKER, "").split("/")  # of a task that has started this pytest
+        inner = [part for part in reversed(mark.split("/")) if part and part not in outer]
+        return [part.partition(".")[0] for part in inner]
 
     def _of_mark(self, pid: int) -> str | None:
         titles = (self.titles.get(mark) for mark in self.marks(pid))

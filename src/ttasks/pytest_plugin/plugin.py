@@ -13,13 +13,14 @@ import pytest
 
 from pytest_ttasks.folders import home_of
 from ttasks import sync
+from ttasks.console.logfiles import LogFiles
 from ttasks.engine.executor import TaskExecutor
 from ttasks.model.event import TaskEventType
 from ttasks.model.graph import TaskGraph
 from ttasks.model.store import Store
 from ttasks.pytest_plugin.leaks import Leaks
 from ttasks.pytest_plugin.live import LiveGraph
-from ttasks.pytest_plugin.logs import TestLogs
+from ttasks.pytest_plugin.logs import ServiceLogs, TestLogs
 from ttasks.pytest_plugin.roster import Roster, own_folder, sweep
 from ttasks.pytest_plugin.shared import Membership, remove_abandoned
 
@@ -47,15 +48,23 @@ class Plugin:
     # Executors and graphs
 
     @contextmanager
-    def executor(self, store: Store) -> Iterator[TaskExecutor]:
-        """An executor for the length of a ``with`` block, at whose end nothing of it is left."""
+    def executor(self, store: Store, make_folder: Callable[[], Path]) -> Iterator[TaskExecutor]:
+        """An executor for the length of a ``with`` block, at whose end nothing of it is left.
+
+        Args:
+            store: its store.
+            make_folder: makes a folder for what services print.
+        """
         executor, roster = TaskExecutor(store), Roster(self._rosters)
+        logs = ServiceLogs(self.logs, make_folder)
         executor.events.subscribe(roster, types=TaskEventType.STARTED)
+        executor.events.subscribe(logs, types=LogFiles.TYPES)
         try:
             yield executor
         finally:
             executor.shutdown(cancel=True)
             roster.remove()
+            logs.forget()
 
     def begin(
         self, graph: TaskGraph, make_executor: Callable[[], TaskExecutor], logs: Path
