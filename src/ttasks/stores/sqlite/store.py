@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttasks.errors import StoreError
 from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
@@ -38,15 +37,19 @@ from ttasks.stores.sqlite.journal import LIFECYCLE, Journal
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
 from ttasks.stores.sqlite.owners import Owners, RunningTask
 from ttasks.stores.sqlite.plain import to_micros
-from ttasks.stores.sqlite.runs import LedgerRuns
+from ttasks.stores.sqlite.runs import LedgerRuns, UnderWay
 from ttasks.stores.sqlite.tasks import LedgerTasks
 from ttasks.stores.sqlite.transitions import (
     EventRow,
     State,
-    encode_transition,
+    encode_event,
+    encode_state,
     insert_events,
     update_state,
 )
+
+if TYPE_CHECKING:
+    from ttasks.model.run import Run
 
 
 class SQLiteStore:
@@ -182,13 +185,26 @@ class SQLiteStore:
         """
         if not isinstance(task, Task):
             raise wrong_type("task", task, "a Task")
-        if notes is None or not events or events[0].run is None:
+        run = events[0].run if events else None
+        if notes is None or run is None:
             self._write(task, events)
             return
-        event, run = events[0], events[0].run
-        known, begin = self._runs.under_way.get(run.id), None
-        if known is None:
-            begin = self._runs.beginning(run)
+        known = self._runs.under_way.get(run.id)
+        if known is None or known.is_single:
+            self._write_single(task, events, run, known, notes)
+        else:
+            self._write(task, events, known.seq, notes)
+
+    def _write_single(
+        self,
+        task: Task,
+        events: Sequence[TaskEvent],
+        run: Run,
+        known: UnderWay | None,
+        notes: Notes,
+    ) -> None:
+        """`_write` for a task whose run is its own: it begins and ends with that."""
+        begin = self._runs.beginning(run) if known is None else None
         name = run.id if known is None else known.seq
         try:
             self._write(task, events, name, notes, begin)
@@ -196,8 +212,7 @@ class SQLiteStore:
             if begin is not None:
                 self._runs.let_go(run)
             raise
-        is_over = event.status is not RUNNING and event.retry_in is None
-        if is_over and (known is None or known.is_single):
+        if events[0].status is not RUNNING and events[0].retry_in is None:
             self._runs.let_go(run)
 
     def _write(
@@ -216,14 +231,17 @@ class SQLiteStore:
             begin: comes before the events.
         """
         write, owner = self._ledger.writer.write, self._own(task)
-        state, journal = encode_transition(task, owner, self._pickle_values, events, run, notes)
+        journal: list[EventRow] = []
+        for event in events:
+            journal.append(encode_event(event, run, notes))
+        state = encode_state(task, owner, self._pickle_values)
         # Not comparing the attributes makes a transition noticeably cheaper.
         if not lifecycle_of(task).edited:
             if begin is None:
-                work = partial(update_state, state=state, events=journal)
+                is_written = write(update_state, state, journal)
             else:
-                work = partial(_begin_run, begin=begin, state=state, events=journal)
-            if write(work):
+                is_written = write(_begin_run, begin, state, journal)
+            if is_written:
                 return
         row = encode_task(task, owner, self._pickle_values, self._is_secret)
 
