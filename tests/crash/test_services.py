@@ -19,8 +19,9 @@ __all__ = ["token"]
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
-KILLS = 100
-STARTS = 1_000
+PARTS = 5
+KILLS = 100 // PARTS
+STARTS = 1_000 // PARTS
 SCRIPT = """
 import sys
 from ttasks import SQLiteStore, Task, TaskExecutor, TaskGraph, ready
@@ -94,7 +95,8 @@ def test_ctrl_c_ends_a_service_after_the_finally_tasks(tmp_path: Path, token: st
 
 
 @pytest.mark.campaign
-def test_a_hundred_kills_leave_nothing_behind(tmp_path: Path, token: str) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_hundred_kills_leave_nothing_behind(part: int, tmp_path: Path, token: str) -> None:
     for _ in range(KILLS):
         strike(tmp_path, signal.SIGKILL)
     (tmp_path / "go").touch()
@@ -104,12 +106,13 @@ def test_a_hundred_kills_leave_nothing_behind(tmp_path: Path, token: str) -> Non
 
 
 @pytest.mark.campaign
-def test_a_thousand_starts_leave_nothing_behind(token: str) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_thousand_starts_leave_nothing_behind(part: int, token: str) -> None:
     before = len(os.listdir("/proc/self/fd"))
     probe = ready.output("up")
     with TaskExecutor() as executor:
         for number in range(STARTS // 10):
-            graph = TaskGraph(f"start {number}")
+            graph = TaskGraph(f"start {part}.{number}")
             services = [
                 graph.add(Task.service("sleep 300 & echo up; sleep 300", ready=probe))
                 for _ in range(10)

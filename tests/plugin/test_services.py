@@ -36,13 +36,25 @@ WEB = """
     url = graph_fixture(build)
 """
 GET = """
-        import urllib.request, urllib.error
+        import time, urllib.request, urllib.error
+        import pytest
 
-        def get(url, path):
-            try:
-                urllib.request.urlopen(url + path).close()
-            except urllib.error.HTTPError:
-                pass
+        @pytest.fixture
+        def get(url, tmp_path_factory):
+            def get(path):
+                with pytest.raises(urllib.error.HTTPError) as refused:
+                    urllib.request.urlopen(url + path)
+                refused.value.close()
+                end = time.monotonic() + 20
+                while f"GET {path} " not in logged():  # it has been read
+                    assert time.monotonic() < end
+                    time.sleep(0.01)
+
+            def logged():
+                folders = tmp_path_factory.getbasetemp().glob("ttasks-logs*/*")
+                return "".join(log.read_text() for folder in folders for log in folder.iterdir())
+
+            return get
 """
 
 
@@ -55,11 +67,11 @@ def test_a_service_is_up_for_the_tests_and_for_finally_tasks_and_then_gone(
 ) -> None:
     result = inner(
         f"""{GET}
-        def test_one(url):
-            get(url, "/one")
+        def test_one(get):
+            get("/one")
 
-        def test_two(url):
-            get(url, "/two")
+        def test_two(get):
+            get("/two")
         """,
         conftest=WEB,
     )
@@ -71,15 +83,15 @@ def test_a_service_is_up_for_the_tests_and_for_finally_tasks_and_then_gone(
 def test_a_failing_test_has_a_section_with_the_lines_of_its_own_requests(inner: Inner) -> None:
     result = inner(
         f"""{GET}
-        def test_one(url):
-            get(url, "/one")
+        def test_one(get):
+            get("/one")
             assert False
 
-        def test_passes(url):
-            get(url, "/passes")
+        def test_passes(get):
+            get("/passes")
 
-        def test_two(url):
-            get(url, "/two")
+        def test_two(get):
+            get("/two")
             assert False
         """,
         conftest=WEB,
@@ -254,15 +266,15 @@ def test_a_killed_worker_takes_its_services_with_it(
 ) -> None:
     result = inner(
         f"""{GET}
-        import os, signal, pathlib, pytest
+        import os, signal, pathlib
         KILLED = pathlib.Path(__file__).with_name("killed")
 
         @pytest.mark.parametrize("number", range(4))
-        def test_it(url, number):
+        def test_it(get, number):
             if not KILLED.exists():
                 KILLED.write_text(str(os.getpid()))
                 os.kill(os.getpid(), signal.SIGKILL)
-            get(url, "/")
+            get(f"/{{number}}")
         """,
         *("-p", "xdist", "-n", "1"),
         conftest=WEB.replace("{HERE}/pid;", "{HERE}/pid; echo $$ >> {HERE}/pids;"),
