@@ -19,6 +19,7 @@ from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.details import decode_error, encode_error
 from ttasks.stores.sqlite.event_rows import delete_stray_events
 from ttasks.stores.sqlite.graph_rows import COLUMNS, FIND_GRAPH, NODE, check_graph, check_nodes
+from ttasks.stores.sqlite.outbox import prune_outbox
 from ttasks.stores.sqlite.plain import (
     from_json,
     from_micros,
@@ -30,6 +31,7 @@ from ttasks.stores.sqlite.plain import (
 )
 from ttasks.stores.sqlite.run_rows import prune_runs
 from ttasks.stores.sqlite.schema import check_structure
+from ttasks.stores.sqlite.slots import prune_slots
 from ttasks.stores.sqlite.tasks import LedgerCollection
 
 _WRITE_GRAPH = f"INSERT OR REPLACE INTO graphs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -232,6 +234,8 @@ def prune(connection: sqlite3.Connection, path: str, before: int) -> int:
     ).rowcount
     delete_stray_events(connection, path)
     prune_runs(connection, before)
+    prune_slots(connection, before)
+    prune_outbox(connection, before)
     return deleted
 
 

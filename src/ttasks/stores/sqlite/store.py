@@ -35,9 +35,11 @@ from ttasks.stores.sqlite.event_rows import delete_stray_events
 from ttasks.stores.sqlite.graphs import LedgerGraphs, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
+from ttasks.stores.sqlite.outbox import Outbox
 from ttasks.stores.sqlite.owners import Owners, RunningTask
 from ttasks.stores.sqlite.plain import to_micros
 from ttasks.stores.sqlite.runs import LedgerRuns, UnderWay
+from ttasks.stores.sqlite.slots import LedgerSlots
 from ttasks.stores.sqlite.tasks import LedgerTasks
 from ttasks.stores.sqlite.transitions import (
     EventRow,
@@ -127,6 +129,8 @@ class SQLiteStore:
         kinds = LIFECYCLE | {TaskEventType.OUTPUT} if journal_output else LIFECYCLE
         self._events = Journal(self._ledger, kinds)
         self._runs = LedgerRuns(self._ledger, self._owners, self._graphs, self._tasks)
+        self._slots = LedgerSlots(self._ledger, self._owners)
+        self._outbox = Outbox(self._ledger, self._owners)
 
     def _own(self, task: Task) -> int | None:
         """The row of this process if it runs the task; otherwise None."""
@@ -170,6 +174,16 @@ class SQLiteStore:
     def runs(self) -> LedgerRuns:
         """Runs of graphs and of single tasks, the latest first; also those of other processes."""
         return self._runs
+
+    @property
+    def slots(self) -> LedgerSlots:
+        """The moments of schedules that were run, or were not, and by which process."""
+        return self._slots
+
+    @property
+    def outbox(self) -> Outbox:
+        """Messages about runs that have not been sent yet; see `ttasks.notify`."""
+        return self._outbox
 
     def record(self, task: Task, *events: TaskEvent, notes: Notes | None = None) -> None:
         """Save a task and its events in one transaction, perhaps together with other threads.
@@ -274,7 +288,8 @@ class SQLiteStore:
         """Delete graphs and tasks that have ended and were last saved before ``before``.
 
         First graphs without PENDING or RUNNING tasks, then tasks (with their events) that are
-        neither and in no graph.
+        neither and in no graph. Messages of the outbox about runs that ended before that moment
+        are deleted, too.
 
         Args:
             before: aware.
