@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pluginkit import Inner, kill, start
+from pluginkit import Inner, start, wait_for_file
 
 KILLS = {"small": 8, "full": 100}
-LONGEST_SECONDS = {"worker": 3.0, "run": 6.0}
+LONGEST_SECONDS = {"worker": 1.0, "run": 2.0}
 MARK = "TTASKS_KILLED_CAMPAIGN"
 
 CONFTEST = """
@@ -41,11 +41,12 @@ CONFTEST = """
     servers = graph_fixture(build, share="SHARE")
 """
 TESTS = """
-    import pytest
+    import pathlib, pytest
     from ttasks import Task
 
     @pytest.mark.parametrize("number", range(20))
     def test_it(servers, task_executor, number):
+        pathlib.Path("reached").touch()
         task_executor.submit(Task.bash("sleep 602"))
         task_executor.execute(Task.bash("sleep 0.05"))
 """
@@ -74,14 +75,18 @@ def test_nothing_is_left_after_kills(
     seen: Counter[str] = Counter()
     for _ in range(kills):
         process = start(pytester, [*command, *options], TESTS, CONFTEST.replace("SHARE", share))
+        if chance.random() < 0.5:  # else while it starts, or whenever that is on a busy machine
+            wait_for_file(pytester.path / "reached", process)
         time.sleep(chance.uniform(0.0, LONGEST_SECONDS[share]))
         workers = [child for child in psutil.Process(process.pid).children() if is_worker(child)]
         if workers and chance.random() < 0.5:
             chance.choice(workers).kill()  # pytest replaces it, until it is killed itself
             time.sleep(chance.uniform(0.0, 1.0))
-        kill(process)
-        left = marked(pytester.path)
-        seen["processes that outlived pytest"] += len(left)
+        process.kill()
+        process.wait(10)
+        seen["processes that outlived pytest"] += len(marked(pytester.path))
+        process.communicate(timeout=60)  # until the workers of xdist have let go of its output
+        (pytester.path / "reached").unlink(missing_ok=True)
         inner("def test_nothing(): pass").assert_outcomes(passed=1)
         # Workers of xdist end by themselves when they lose their pytest; what they had may be left.
         psutil.wait_procs([each for each in marked(pytester.path) if is_worker(each)], 20)
