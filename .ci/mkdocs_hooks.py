@@ -60,7 +60,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     texts = [f.content_string for f in files.documentation_pages() if f.src_uri.startswith("api/")]
     shown = {name for text in texts for name in SHOWN.findall(text)}
     for name in sorted(set(ttasks.__all__) - {"__version__"} - shown):
-        log.warning("no page of docs/api/ shows the public name %r: add '::: ttasks.%s'", name, name)
+        log.warning(
+            "no page of docs/api/ shows the public name %r: add '::: ttasks.%s'", name, name
+        )
     return files
 
 
@@ -98,7 +100,7 @@ def navigation(pages: list[PurePosixPath]) -> list[dict[str, object] | str]:
 
 
 def in_order(pages) -> list[str]:
-    """Return the pages of a folder: its index, those that are in `ORDER`, and the others by name."""
+    """Return the pages of a folder: its index, those that `ORDER` names, then the others."""
     return [
         str(page)
         for page in sorted(

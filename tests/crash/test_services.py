@@ -122,3 +122,14 @@ def test_a_thousand_starts_leave_nothing_behind(part: int, token: str) -> None:
     assert marked(token) == []
     assert len(os.listdir("/proc/self/fd")) == before
     assert not [name for name in threading.enumerate() if name.name.startswith("ttasks")]
+
+
+def test_a_block_that_is_never_left_does_not_keep_the_interpreter(token: str) -> None:
+    script = (
+        "from ttasks import Task, TaskExecutor\n"
+        "TaskExecutor().running(Task.service('sleep 300')).__enter__()\n"
+    )
+    source = Path(ttasks.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    subprocess.run([sys.executable, "-c", script], env=environment, timeout=20, check=True)
+    assert marked(token) == []
