@@ -4,6 +4,8 @@ A `Task` is a unit of work. A `TaskExecutor` runs it through a handler and attac
 A `TaskGraph` runs many of them in dependency order. An `EventBus` tells what happens, a `Store`
 remembers it.
 
+<!-- PYTEST_DONT_REWRITE: pytest leaves the asserts of this package as they are. -->
+
 Example:
     >>> from ttasks import Task, TaskExecutor, TaskGraph
     >>> graph = TaskGraph("hello")

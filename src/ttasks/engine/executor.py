@@ -253,9 +253,11 @@ class TaskExecutor:
             handler: called with a `TaskContext`, on a worker thread; may be ``async def``.
                 Returning means success; raising `TaskCancelled` means cancelled; raising anything
                 else means failed. A plain handler that does not return after a timeout is left
-                behind, with its thread. If it has a method ``close``, `shutdown` calls that when
-                nothing runs any more. A `shutdown` that does not wait calls it at once: the handler
-                must then finish its current calls, and may still be called for queued work.
+                behind, with its thread, unless its attribute ``ends_itself`` is True: then it must
+                itself keep to ``context.remaining()`` and to a cancellation. If it has a method
+                ``close``, `shutdown` calls that when nothing runs any more. A `shutdown` that does
+                not wait calls it at once: the handler must then finish its current calls, and may
+                still be called for queued work.
 
         Raises:
             TypeError: the type is not a TaskType, or the handler cannot be called.
@@ -271,9 +273,7 @@ class TaskExecutor:
         self._handlers[type] = (self._backend_for(handler, is_async), handler)
 
     def _backend_for(self, handler: Handler, is_async: bool) -> Backend:
-        from ttasks.prompts.handler import PromptHandler
-
-        if isinstance(handler, PromptHandler):  # as the first handlers of prompts and agents
+        if getattr(handler, "ends_itself", False) is True:  # as handlers of prompts do
             return self._ends_itself
         return self._loop if is_async else self._thread
 
