@@ -162,7 +162,7 @@ def test_the_guide_shows_what_its_commands_print(tmp_path: Path) -> None:
     program.write_text(program_of(GUIDE, "build.py"))
     ran = 0
     for block, old, new in re.findall(
-        r"```console\n(.*?)```|replace `(.*?)` by `(.*?)`", text, re.DOTALL
+        r"```console\n(.*?)```|replace `(.*?)` with `(.*?)`", text, re.DOTALL
     ):
         if old:
             program.write_text(program.read_text().replace(old, new))
