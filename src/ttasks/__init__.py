@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ttasks.errors import (
         CircuitOpenError,
         CycleError,
+        DeclarationError,
         GraphError,
         GraphFailedError,
         HandlerNotFoundError,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from ttasks.model.result import Failure, TaskResult
     from ttasks.model.run import Run
     from ttasks.model.running import GraphStatistics
+    from ttasks.model.snapshot import Snapshot
     from ttasks.model.status import TaskStatus
     from ttasks.model.store import Store
     from ttasks.model.task import PythonTask, Task
@@ -91,6 +93,7 @@ __all__ = [
     "CircuitOpenError",
     "CircuitState",
     "CycleError",
+    "DeclarationError",
     "DependencyPolicy",
     "EventBus",
     "Failure",
@@ -120,6 +123,7 @@ __all__ = [
     "RunReport",
     "SQLiteStore",
     "SlowerTask",
+    "Snapshot",
     "Span",
     "Store",
     "StoreError",
@@ -166,6 +170,7 @@ _HOMES = {
     "CircuitOpenError": "errors",
     "CircuitState": "model.breaker",
     "CycleError": "errors",
+    "DeclarationError": "errors",
     "DependencyPolicy": "model.policy",
     "EventBus": "engine.bus",
     "Failure": "model.result",
@@ -195,6 +200,7 @@ _HOMES = {
     "RunReport": "report",
     "SQLiteStore": "stores.sqlite",
     "SlowerTask": "report",
+    "Snapshot": "model.snapshot",
     "Span": "model.facts",
     "Store": "model.store",
     "StoreError": "errors",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ttasks.engine.guards import Guard
     from ttasks.engine.recorder import Recorder
     from ttasks.engine.retry import Tries
+    from ttasks.engine.snapshots import Watch
     from ttasks.model.clock import Clock
     from ttasks.model.frames import Frames
     from ttasks.model.notes import Notes
@@ -93,6 +94,7 @@ class Work:
     history: Diary | None = None
     tries: Tries | None = None
     prior: Attempt | None = None
+    watch: Watch | None = None
     awaited = False
     decision: Decision | None = None
 
@@ -517,6 +519,9 @@ class Attempt:
         duration = self.ended_at - self._started
         if raised is not None or self.token.cancelled:
             raised = self._translate(raised)
+        watch = self._work.watch
+        if raised is None and watch is not None and not plainly:
+            raised = watch.end(value)
         spent = ""
         if tries is not None and not plainly:
             tries.note_end(duration)
@@ -527,7 +532,7 @@ class Attempt:
                         value, error, outcome.Timing(self._started_at, finished_at, duration), ""
                     ),
                 )
-        elif raised is None and self.reports is None and not services.redactor:
+        elif raised is None and self.reports is None and not services.redactor and watch is None:
             # The common case: success, nothing reported, nothing to redact.
             result = outcome.success(
                 self.task.id, self._started_at, finished_at, duration, self.number, value
@@ -596,6 +601,8 @@ class Attempt:
             result = outcome.success(
                 self.task.id, *timing, self.number, value, emitted, services.redactor
             )
+            if self._work.watch is not None:
+                result = replace(result, snapshot=self._work.watch.snapshot)
         else:
             reason = None
             if issubclass(type(raised), TaskCancelled) and self.token.reason == "interrupted":

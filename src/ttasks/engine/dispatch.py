@@ -24,6 +24,7 @@ from ttasks.engine.pace import LOOK_SECONDS, Pace
 from ttasks.engine.retry import RetryBudget, Tries
 from ttasks.engine.twins import Twins
 from ttasks.errors import (
+    DeclarationError,
     HandlerNotFoundError,
     InvalidTransitionError,
     TaskCancelled,
@@ -31,6 +32,8 @@ from ttasks.errors import (
 )
 from ttasks.model.clock import SYSTEM_CLOCK
 from ttasks.model.plan import Decision, Plan
+from ttasks.model.running import CACHE_ON, CACHE_VERIFY
+from ttasks.model.snapshot import declares
 from ttasks.model.status import (
     BLOCKED,
     CANCELLED,
@@ -174,6 +177,9 @@ class Dispatch:
         self._twins: Twins | None = None
         if any(work.task.reuse for work in works):
             self._twins = self._new_twins()
+        # Their fingerprints, and those of what comes after them, are known only when they start.
+        self._has_declared = self._twins is not None and any(declares(work.task) for work in works)
+        self._cache = options.cache
         self.errors: dict[str, BaseException] = {}
         self.has_decided = False
         self.must_work = False
@@ -467,6 +473,8 @@ class Dispatch:
                 shared = self._share(node, work)
                 if shared is not None:
                     return shared
+            elif self._has_declared and not task.reuse:
+                self._scheduler.watch(task, work.upstream, False)
             found = self._handlers.get(task.type)
             if found is None:
                 return self._without_handler(node, work)
@@ -498,6 +506,14 @@ class Dispatch:
     def _share(self, node: int, work: Work) -> TaskStatus | None:
         """Let a task take over the result of an equal one or wait for it; None if it has to run."""
         task = work.task
+        if declares(task) or self._has_declared or self._cache != CACHE_ON:
+            try:
+                is_verified = self._cache == CACHE_VERIFY
+                work.watch = self._scheduler.watch(task, work.upstream, is_verified)
+            except DeclarationError as error:
+                return self._fail(node, work, error)
+            if self._cache != CACHE_ON:
+                return None
         with self._lock:
             if self._twins is None:
                 self._twins = self._new_twins()
@@ -505,7 +521,8 @@ class Dispatch:
         taken, is_leader = twins.take_over(node, task), False
         if not taken:
             is_leader = twins.lead(work)
-            taken = is_leader and twins.has_news and self._scheduler.take_over_saved(task)
+            has_news = work.watch is not None or twins.has_news  # its inputs are known only now
+            taken = is_leader and has_news and self._scheduler.take_over_saved(task)
         if taken:
             self._refuse(node)
             self.elsewhere.add(node)  # what is noted of it is saved at the end of the run
@@ -557,13 +574,15 @@ class Dispatch:
 
     def _without_handler(self, node: int, work: Work) -> TaskStatus:
         """End a task whose type has no handler."""
-        task = work.task
         known = sorted(type.value for type in list(self._handlers))
-        error = HandlerNotFoundError(task.type.value, known)
+        return self._fail(node, work, HandlerNotFoundError(work.task.type.value, known))
+
+    def _fail(self, node: int, work: Work, error: BaseException) -> TaskStatus:
+        """End a task that cannot start."""
         self._refuse(node)
         if not self._settle(node, work, FAILED, error, owner=work.prior):
             return self._refused(node, work, is_released=True)
-        self.errors[task.id] = error
+        self.errors[work.task.id] = error
         if work.is_required:
             self._watcher.failed(work)
         return self._end(work, FAILED)

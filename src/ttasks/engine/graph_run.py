@@ -22,6 +22,7 @@ from ttasks.engine.resume import prepare_ledger
 from ttasks.engine.run import Run
 from ttasks.engine.run_log import RunRecord
 from ttasks.engine.signals import Signals
+from ttasks.engine.snapshots import Looks
 from ttasks.errors import (
     GraphError,
     StoreError,
@@ -100,6 +101,7 @@ class GraphRun:
             log if hasattr(log, "begin") else None, self._recorder, self._public, self._history
         )
         self._reused: list[Task] = []
+        self._looks = Looks(scheduler.snapshots)
 
     def run(self) -> None:
         """Run the graph; see `TaskGraph.run`."""
@@ -171,7 +173,7 @@ class GraphRun:
         graph, options, scheduler = self._graph, self._options, self._scheduler
         self._keep_latest()
         self._reused, reasons = prepare_ledger(
-            graph, nodes, topology, self._store, self._recorder, options.resume
+            graph, nodes, topology, self._store, self._recorder, options, self._looks
         )
         redactor = self._recorder.redactor
         title = graph.title if redactor is None else redactor.text(graph.title)
@@ -274,6 +276,7 @@ class GraphRun:
             if run.error is not None:
                 self._recorder.save_outcome(self._graph)
             self._recorder.catch_up()
+            self._looks.keep()
             self._end(run)
 
     def _tell_stop(self, message: str) -> None:

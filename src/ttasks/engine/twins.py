@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ttasks import sync
 from ttasks.engine.equals import is_same, take_over
+from ttasks.model.snapshot import declares
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Twins:
         """Let a task take over the result of a twin that SUCCEEDED; False if there is none."""
         fingerprint = task.fingerprint
         twin = self._told.pop(node, None)
-        if fingerprint is None:
+        if fingerprint is None or declares(task):  # whether its files are there, the store tells
             return False
         if twin is None or not is_same(task, twin):
             twin = self._ended.get(fingerprint)

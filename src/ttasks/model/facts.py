@@ -96,9 +96,12 @@ class TaskFacts:
         downstream: title and id of each task that did not run because of this one.
         log_file: path of a file with all of its output; None if there is none.
         not_reused: why a run with ``resume=True`` did not take over an earlier result: "first",
-            "unsuccessful", "changed", "upstream" or "value"; None where it was not asked to.
-        changed: for "changed" the parts of the fingerprint that differ, for "upstream" the titles
-            of the upstreams that ran again.
+            "unsuccessful", "changed", "inputs", "outputs", "upstream" or "value"; None where it was
+            not asked to. Tasks that declare inputs have it in every run of a graph with a key.
+        changed: for "changed" the parts of the fingerprint that differ; for "inputs" what has
+            changed of what the task declares, such as "changed src/a.c", "new b.c" or "env CC"; for
+            "outputs" which files are not as it left them; for "upstream" the titles of the
+            upstreams that ran again.
     """
 
     id: str
@@ -315,6 +318,9 @@ class _Why:
                 return "because it did not succeed in the previous run"
             case "changed":
                 return f"because its {_and(task.changed)} changed since it last succeeded"
+            case "inputs" | "outputs":
+                what = ", ".join(task.changed)
+                return f"because its {task.not_reused} changed since it last succeeded: {what}"
             case "upstream":
                 names = _and(map(repr, task.changed))
                 results = "result" if len(task.changed) == 1 else "results"
