@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ttasks.cli.exits import OK, CommandError
 from ttasks.cli.output import say_json, say_table
-from ttasks.engine.resume import adopt, latest, reuse, stamp_all, unique_keys
-from ttasks.engine.snapshots import Looks, Snapshots
+from ttasks.engine.looks import Looks
+from ttasks.engine.resume import adopt, latest, reuse, stamp_all, unique_keys, why_declared_run
+from ttasks.engine.snapshots import Snapshots
 from ttasks.errors import DeclarationError
 from ttasks.model.graph import topology_of
 from ttasks.model.running import CACHE_ON
@@ -30,6 +31,7 @@ _RUNS = 5  # earlier ones, whose medians are told
 _WHY = {
     "first": "there is no earlier result to reuse",
     "unsuccessful": "it did not succeed in the previous run",
+    "unrecorded": "its inputs changed while it last ran",
     "value": "its earlier value was not stored",
 }
 
@@ -100,6 +102,9 @@ def _prepare(
             _, reasons = adopt(nodes, topology, unique_keys(graph), before, looks)
     if options.cache == CACHE_ON:
         reuse(nodes, topology, store, looks)
+        if not reasons and graph.key is not None:
+            keys = unique_keys(graph)
+            reasons = why_declared_run(graph, nodes, topology, keys, store, looks)
     looks.keep()
     return reasons
 

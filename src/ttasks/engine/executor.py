@@ -566,8 +566,8 @@ class TaskExecutor:
         """Take over the result of an equal task in the store, if the task asks for that."""
         if self._store is None:
             return False
+        from ttasks.engine.looks import Looks
         from ttasks.engine.resume import reuse_one
-        from ttasks.engine.snapshots import Looks
 
         return reuse_one(task, upstream, self._store, self._recorder, Looks(self._take_snapshots))
 
@@ -575,8 +575,8 @@ class TaskExecutor:
         """See `Scheduler.take_over_saved`."""
         if self._store is None:
             return False
+        from ttasks.engine.looks import Looks
         from ttasks.engine.resume import Finder, take_over_equal
-        from ttasks.engine.snapshots import Looks
 
         try:
             return take_over_equal(task, Finder(self._store), Looks(self._take_snapshots))

@@ -17,12 +17,12 @@ from ttasks.engine.equals import announce_reused
 from ttasks.engine.history import GraphHistory
 from ttasks.engine.interrupted import INTERRUPTED
 from ttasks.engine.limits import Places, RunPlaces
+from ttasks.engine.looks import Looks
 from ttasks.engine.requests import Requests
 from ttasks.engine.resume import prepare_ledger
 from ttasks.engine.run import Run
 from ttasks.engine.run_log import RunRecord
 from ttasks.engine.signals import Signals
-from ttasks.engine.snapshots import Looks
 from ttasks.errors import (
     GraphError,
     StoreError,

@@ -27,8 +27,9 @@ from ttasks.model.task import lifecycle_of, stamp
 from ttasks.model.topology import in_order
 
 if TYPE_CHECKING:
+    from ttasks.engine.looks import Looks
     from ttasks.engine.recorder import Recorder
-    from ttasks.engine.snapshots import Looks, Snapshots
+    from ttasks.engine.snapshots import Snapshots
     from ttasks.model.graph import Node, TaskGraph
     from ttasks.model.run import Reason
     from ttasks.model.running import RunOptions
@@ -86,7 +87,7 @@ def prepare_ledger(
     if reusing and options.cache == CACHE_ON:
         taken += reuse(nodes, topology, store, looks)
         if not resume and graph.key is not None:
-            reasons = _reasons(graph, nodes, topology, keys, store, looks)
+            reasons = why_declared_run(graph, nodes, topology, keys, store, looks)
     return [nodes[number].task for number in sorted(taken)], {
         number: reason for number, reason in reasons.items() if not nodes[number].task.is_succeeded
     }
@@ -222,7 +223,7 @@ def adopt(
     return taken, reasons
 
 
-def _reasons(
+def why_declared_run(
     graph: TaskGraph,
     nodes: Sequence[Node],
     topology: Topology,

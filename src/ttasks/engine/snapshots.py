@@ -7,24 +7,19 @@ before ── fingerprint ── equal one in the store, outputs as they were �
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from glob import glob
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
-from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 
+from ttasks.engine.files import Found, absolute, find, find_again, folder_of, unreadable
 from ttasks.errors import DeclarationError
 from ttasks.model.attributes import COMMANDS
-from ttasks.model.snapshot import Snapshot, changes, declares, file_changes, is_pattern, may_make
-from ttasks.model.task_type import TaskType
+from ttasks.model.snapshot import Snapshot, file_changes, may_make
 from ttasks.stores.digests import SUFFIX, Digests
 
 if TYPE_CHECKING:
-    from ttasks.model.run import Reason
     from ttasks.model.store import Store
     from ttasks.model.task import Task
-
-_WITH_FOLDER = (*COMMANDS, TaskType.AGENT)
 
 
 class Snapshots:
@@ -63,8 +58,8 @@ class Snapshots:
         """
         inputs, missing = self._inputs(task)
         for pattern in missing:
-            wanted = _absolute(task, pattern)
-            made = (_absolute(maker, name) for maker in makers() for name in maker.outputs)
+            wanted = absolute(task, pattern)
+            made = (absolute(maker, name) for maker in makers() for name in maker.outputs)
             if not any(may_make(output, wanted) for output in made):
                 raise DeclarationError(
                     task.title,
@@ -73,6 +68,8 @@ class Snapshots:
                 )
         if missing:
             return None
+        if not (task.env_inputs or task.tools):
+            return Snapshot(inputs, {}, {}, {})
         given = _given_env(task)
         env = {name: _digest_of_variable(given.get(name)) for name in task.env_inputs}
         tools = {command: self._tool(task, command, given) for command in task.tools}
@@ -84,7 +81,7 @@ class Snapshots:
         Raises:
             DeclarationError: an output is not there, or a file cannot be read.
         """
-        paths, missing = _paths(task, task.outputs)
+        made, missing = find(task, task.outputs)
         if missing:
             named = ", ".join(map(repr, missing))
             raise DeclarationError(
@@ -94,7 +91,7 @@ class Snapshots:
         inputs, _ = self._inputs(task)
         if inputs != before.inputs:
             return None
-        return before._replace(outputs=self._digested(task, paths))
+        return before._replace(outputs=self._digested(task, made))
 
     def changed_outputs(self, task: Task, recorded: Snapshot) -> list[str]:
         """Which recorded outputs are not as they were, for people.
@@ -102,27 +99,24 @@ class Snapshots:
         Raises:
             DeclarationError: a file cannot be read.
         """
-        folder = folder_of(task)
-        there = {name: _status(os.path.join(folder, name)) for name in recorded.outputs}
-        found = {name: status for name, status in there.items() if status is not None}
+        found = find_again(task, recorded.outputs)
         return file_changes(self._digested(task, found), recorded.outputs)
 
     def _inputs(self, task: Task) -> tuple[dict[str, str], list[str]]:
-        """Digests of the inputs that are there, and the patterns without any."""
-        found, missing = _paths(task, task.inputs)
+        """Digests of the inputs that are there, and the names and patterns without any."""
+        found, missing = find(task, task.inputs)
         if found and task.outputs:
-            for name in _paths(task, task.outputs)[0]:
+            for name in find(task, task.outputs)[0]:
                 found.pop(name, None)
         return self._digested(task, found), missing
 
-    def _digested(self, task: Task, found: Mapping[str, os.stat_result]) -> dict[str, str]:
-        folder, of = folder_of(task), self._digests.of
-        digests = {}
-        for name, status in found.items():
+    def _digested(self, task: Task, found: Found) -> dict[str, str]:
+        digests, of = {}, self._digests.of
+        for name, (path, status) in found.items():
             try:
-                digests[name] = of(os.path.join(folder, name), status)
+                digests[name] = of(path, status)
             except OSError as error:
-                raise _unreadable(task, name, error) from None
+                raise unreadable(task, name, error) from None
         return digests
 
     def _tool(self, task: Task, command: str, env: Mapping[str, str]) -> str:
@@ -139,67 +133,6 @@ class Snapshots:
                 raise DeclarationError(task.title, f"its tool {command!r} {error}") from None
             tools[key] = known
         return known
-
-
-class Looks:
-    """What the tasks of one run declare, as it was before the run.
-
-    Args:
-        snapshots: returns those of the executor; called if a task declares something.
-    """
-
-    def __init__(self, snapshots: Callable[[], Snapshots]) -> None:
-        self._make = snapshots
-        self._snapshots: Snapshots | None = None
-        self._found: dict[str, Snapshot] = {}
-
-    def look(self, task: Task, makers: Callable[[], Iterable[Task]] = tuple) -> Snapshot | None:
-        """`Snapshots.before` of a task; None also if it declares nothing."""
-        if not declares(task):
-            return None
-        if self._snapshots is None:
-            self._snapshots = self._make()
-            self._snapshots.forget_tools()
-        found = self._snapshots.before(task, makers)
-        if found is not None:
-            self._found[task.id] = found
-        return found
-
-    def stands(self, task: Task, old: Task) -> bool:
-        """True if what an earlier task of the same fingerprint has made is still there."""
-        return not declares(task) or self._changed_outputs(task, old) == []
-
-    def _changed_outputs(self, task: Task, old: Task) -> list[str] | None:
-        recorded = None if old.result is None else old.result.snapshot
-        if recorded is None:
-            return None
-        snapshots = self._make() if self._snapshots is None else self._snapshots
-        return snapshots.changed_outputs(task, recorded)
-
-    def reason(self, task: Task, old: Task, changed: tuple[str, ...]) -> Reason | None:
-        """Why a task that declares something runs again; None if that is not why.
-
-        Args:
-            task: the task.
-            old: it, when it last succeeded.
-            changed: what differs beside what is declared.
-        """
-        found = self._found.get(task.id)
-        if found is None:
-            return None
-        recorded = None if old.result is None else old.result.snapshot
-        if recorded is None:
-            return "changed", changed or ("inputs (while it ran)",)
-        differs = (*changed, *changes(found, recorded))
-        if differs:
-            return "inputs", differs
-        outputs = self._changed_outputs(task, old)
-        return ("outputs", tuple(outputs)) if outputs else None
-
-    def keep(self) -> None:
-        """Keep what is known of files for later processes."""
-        if self._snapshots is not None:
-            self._snapshots.keep()
 
 
 class Watch:
@@ -249,66 +182,6 @@ class Watch:
             f"({', '.join(different)}): it depends on something that it does not declare, or on "
             "chance",
         )
-
-
-def folder_of(task: Task) -> str:
-    """The absolute path of the folder that patterns are relative to."""
-    folder = task.options.get("cwd") if task.type in _WITH_FOLDER else None
-    return os.path.abspath(folder) if isinstance(folder, str) else os.getcwd()
-
-
-def _absolute(task: Task, name: str) -> str:
-    return os.path.normpath(os.path.join(folder_of(task), name))
-
-
-def _paths(task: Task, names: Iterable[str]) -> tuple[dict[str, os.stat_result], list[str]]:
-    """The regular files that are meant, by name, and those names and patterns without any."""
-    folder = folder_of(task)
-    found: dict[str, os.stat_result] = {}
-    missing = []
-    for name in names:
-        files = _matching(folder, name) if is_pattern(name) else _below(folder, name)
-        some = dict(files)
-        if not some:
-            missing.append(name)
-        found |= some
-    return found, missing
-
-
-def _matching(folder: str, pattern: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The files that fit a pattern; folders that fit are left out."""
-    for name in glob(pattern, root_dir=folder, recursive=True):
-        status = _status(os.path.join(folder, name))
-        if status is not None and S_ISREG(status.st_mode):
-            yield name, status
-
-
-def _below(folder: str, name: str) -> Iterator[tuple[str, os.stat_result]]:
-    """A file, or all files below a folder."""
-    name = os.path.normpath(name)
-    status = _status(os.path.join(folder, name))
-    if status is None:
-        return
-    if S_ISREG(status.st_mode):
-        yield name, status
-    elif S_ISDIR(status.st_mode):
-        for inner, _, names in os.walk(os.path.join(folder, name)):
-            place = os.path.relpath(inner, folder)
-            for item in names:
-                below = _status(os.path.join(inner, item))
-                if below is not None and S_ISREG(below.st_mode):
-                    yield os.path.join(place, item), below
-
-
-def _status(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except OSError:  # it is gone, or a link to nothing
-        return None
-
-
-def _unreadable(task: Task, name: str, error: OSError) -> DeclarationError:
-    return DeclarationError(task.title, f"its file {name!r} cannot be read: {error.strerror}")
 
 
 def _given_env(task: Task) -> dict[str, str]:
