@@ -709,6 +709,8 @@ class TaskExecutor:
 
     def _close_all(self) -> None:
         """Close the backends, when nothing runs any more."""
+        if self._snapshots is not None:
+            self._snapshots.keep()
         for backend in list(self._backends.values()):
             backend.close()
         if not self._is_awaited:

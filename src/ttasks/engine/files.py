@@ -74,7 +74,7 @@ def _matching(folder: str, pattern: str) -> Iterator[tuple[str, tuple[str, os.st
 
 
 def _below(folder: str, name: str) -> Iterator[tuple[str, tuple[str, os.stat_result]]]:
-    """A file, or all files below a folder."""
+    """A file, or all files below a folder; as with patterns, none whose name begins with a dot."""
     name = os.path.normpath(name)
     path = os.path.join(folder, name)
     try:
@@ -86,10 +86,11 @@ def _below(folder: str, name: str) -> Iterator[tuple[str, tuple[str, os.stat_res
         if file is not None:
             yield name, file
         return
-    for inner, _, names in os.walk(path, onerror=_raise):
+    for inner, folders, names in os.walk(path, onerror=_raise):
+        folders[:] = [item for item in folders if not item.startswith(".")]
         place = os.path.join(name, os.path.relpath(inner, path))
         for item in names:
-            file = _file(os.path.join(inner, item))
+            file = None if item.startswith(".") else _file(os.path.join(inner, item))
             if file is not None:
                 yield os.path.normpath(os.path.join(place, item)), file
 

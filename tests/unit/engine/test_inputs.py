@@ -223,6 +223,8 @@ def test_what_a_task_makes_is_no_input_of_it(project: Project) -> None:
 
 def test_a_folder_stands_for_all_files_below_it(project: Project) -> None:
     project.write("src/deep/er/d.c", "d")
+    project.write("src/.git/config", "hidden")
+    project.write("src/deep/.hidden", "hidden")
     graph = project.run(project.compile(inputs="src"))
     (one,) = graph
     assert one.result is not None
