@@ -1,20 +1,18 @@
 """What `mkdocs build` does for this project besides rendering the pages.
 
 - The navigation is made from the folders of docs/, so that a new page needs no entry anywhere.
-- The API reference is made by pdoc from the docstrings and added to the site as `api/`, so that
-  pages can link to it (`../api/ttasks.html#TaskGraph`). What pdoc warns about is a warning of the
-  build, and an error under `--strict`.
+  Pages that `ORDER` names come first, in that order.
+- The first mention of a public name on a page becomes a link to the API reference.
+- A public name that no page of docs/api/ shows is a warning, and so an error under `--strict`.
 """
 
 import logging
-import tempfile
-import warnings
-from pathlib import Path, PurePosixPath
+import re
+from pathlib import PurePosixPath
 
-import pdoc
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.nav import Link, Navigation
+from mkdocs.structure.files import Files
+from mkdocs.structure.pages import Page
 
 import ttasks
 
@@ -25,75 +23,90 @@ SECTIONS = {
     "how-to": "How-to",
     "reference": "Reference",
     "explanation": "Explanation",
+    "api": "API",
 }
-# Everything public is importable from these; the rest of the tree is an inner matter.
-API_MODULES = [
-    "ttasks",
-    "ttasks.console",
-    *(
-        f"!ttasks.{inner}"
-        for inner in (
-            "cli",
-            "engine",
-            "errors",
-            "handlers",
-            "model",
-            "pytest_plugin",
-            "report",
-            "stores",
-        )
-    ),
-]
+ORDER = {
+    "tutorial": ["quickstart", "coming-from"],
+    "how-to": [
+        *("task-execution", "python-callables", "graph-workflows", "finally-tasks"),
+        *("retries-and-cancellation", "resilience", "stopping-a-run", "progress-and-output"),
+        *("console", "command-line", "preflight", "ci", "reports", "runs", "persistence", "resume"),
+        *("async-submission", "asyncio-service", "custom-handlers", "prompts", "hiding-secrets"),
+    ],
+    "reference": [
+        *("task-options", "statuses", "executor", "context", "graphs", "policies", "retries"),
+        *("events", "errors", "runs", "console", "command-line"),
+    ],
+    "explanation": ["how-it-works", "commands"],
+    "api": [
+        *("tasks", "executor", "graphs", "resilience", "events", "stores", "runs", "reports"),
+        *("prompts", "errors", "console", "testing"),
+    ],
+}
+
+SHOWN = re.compile(r"^::: ttasks\.(\w+)$", re.MULTILINE)
+# Left alone when names become links: code blocks, headings, links, comments.
+FIXED = re.compile(
+    r"^(?P<fence>\s*(?:```|~~~)).*?^(?P=fence)|^#.*?$|!?\[[^\]]*\]\([^)]*\)|<!--.*?-->",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    for file in api_files(config):
-        files.append(file)
-    config.nav = navigation([PurePosixPath(file.src_uri) for file in files.documentation_pages()])
+    pages = [PurePosixPath(file.src_uri) for file in files.documentation_pages()]
+    config.nav = navigation(pages)
+    texts = [f.content_string for f in files.documentation_pages() if f.src_uri.startswith("api/")]
+    shown = {name for text in texts for name in SHOWN.findall(text)}
+    for name in sorted(set(ttasks.__all__) - {"__version__"} - shown):
+        log.warning(
+            "no page of docs/api/ shows the public name %r: add '::: ttasks.%s'", name, name
+        )
     return files
 
 
-def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> Navigation:
-    # Not part of `config.nav`, where every target has to be a Markdown page.
-    nav.items.append(Link("API", "api/ttasks.html"))
-    return nav
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    return markdown if page.file.src_uri.startswith("api/") else linked(markdown)
+
+
+def linked(markdown: str) -> str:
+    """Return the page with a link to the API at the first mention of each public name."""
+    seen: set[str] = set()
+
+    def link(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in seen or name not in ttasks.__all__ or name.startswith("_"):
+            return match[0]
+        seen.add(name)
+        return f"[`{name}`][ttasks.{name}]"
+
+    parts = []
+    end = 0
+    for fixed in FIXED.finditer(markdown):
+        parts += [re.sub(r"`(\w+)`", link, markdown[end : fixed.start()]), fixed[0]]
+        end = fixed.end()
+    return "".join([*parts, re.sub(r"`(\w+)`", link, markdown[end:])])
 
 
 def navigation(pages: list[PurePosixPath]) -> list[dict[str, object] | str]:
     """Return the entries of the navigation: the top pages, then one section per folder."""
-    known = list(SECTIONS)
-    folders = sorted(
-        {page.parts[0] for page in pages if len(page.parts) > 1},
-        key=lambda folder: (known.index(folder) if folder in known else len(known), folder),
-    )
+    folders = {page.parts[0] for page in pages if len(page.parts) > 1}
     entries: list[dict[str, object] | str] = in_order(p for p in pages if len(p.parts) == 1)
-    for folder in folders:
+    for folder in sorted(folders, key=lambda folder: place(folder, list(SECTIONS))):
         title = SECTIONS.get(folder, folder.replace("-", " ").capitalize())
         entries.append({title: in_order(p for p in pages if p.parts[0] == folder)})
     return entries
 
 
 def in_order(pages) -> list[str]:
-    """Return the pages sorted by path, an index before its neighbours."""
-    return [str(p) for p in sorted(pages, key=lambda p: (p.parent, p.name != "index.md", p.name))]
+    """Return the pages of a folder: its index, those that are in `ORDER`, and the others by name."""
+    return [
+        str(page)
+        for page in sorted(
+            pages, key=lambda p: (p.parent, place(p.stem, ["index", *ORDER.get(p.parts[0], ())]))
+        )
+    ]
 
 
-def api_files(config: MkDocsConfig) -> list[File]:
-    with warnings.catch_warnings(record=True) as caught, tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("always")
-        for name in ttasks.__all__:  # pdoc sees only what is there, not what is made on demand
-            setattr(ttasks, name, getattr(ttasks, name))
-        pdoc.render.configure(docformat="google", show_source=False, footer_text="ttasks")
-        pdoc.pdoc(*API_MODULES, output_directory=Path(folder))
-        made = [
-            File.generated(
-                config,
-                f"api/{path.relative_to(folder).as_posix()}",
-                content=path.read_text(encoding="utf-8"),
-            )
-            for path in sorted(Path(folder).rglob("*"))
-            if path.is_file()
-        ]
-    for warning in caught:
-        log.warning("pdoc: %s", warning.message)
-    return made
+def place(name: str, order: list[str]) -> tuple[int, str]:
+    """Return the sort key of a name: names of the list in its order, then all others by name."""
+    return (order.index(name) if name in order else len(order), name)

@@ -96,6 +96,22 @@ class TaskTimeoutError(TTasksError, TimeoutError):
         return type(self), (self.seconds, self.completed, self.what), self.__dict__.copy()
 
 
+class ServiceError(TaskExecutionError):
+    """A service was not ready in time, or ended although it was still needed.
+
+    Attributes:
+        reason: "not_ready" or "died"; the ``termination_reason`` of the result.
+        completed: of a command its ``subprocess.CompletedProcess``; else None.
+    """
+
+    def __init__(
+        self, message: str, reason: str, completed: CompletedProcess[str] | None = None
+    ) -> None:
+        super().__init__(message, completed)
+        self.args = (message, reason, completed)
+        self.reason = reason
+
+
 class HandlerNotFoundError(TTasksError, ValueError):
     """No handler is registered for a task's type.
 

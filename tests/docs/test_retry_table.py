@@ -102,7 +102,7 @@ MAKERS: dict[str, Callable[[], Made]] = {
     "guard rejected it": refusing(TaskRejectedError("no")),
     "guard raised an `OSError`": refusing(OSError("down")),
     "no handler for its type": lambda: (TaskExecutor.empty(), CUSTOM),
-    "store failed, and has to work": failing_store,
+    "store failed, with `strict_persistence`": failing_store,
     "handler raised `TaskCancelled`": raising(TaskCancelled),
     "cancelled, and raised an `OSError`": cancelled,
     "Ctrl-C": raising(KeyboardInterrupt),

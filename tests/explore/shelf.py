@@ -19,6 +19,7 @@ class Shelf(InMemoryStore):
     Attributes:
         saved: status by id of the task.
         unsaved: ids of the tasks whose latest save has failed.
+        late: ids of the tasks of which any save has failed.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Shelf(InMemoryStore):
         self._saves = 0
         self.saved: dict[str, TaskStatus] = {}
         self.unsaved: set[str] = set()
+        self.late: set[str] = set()
         save_task, save_graph, keyed = self.tasks.save, self.graphs.save, self.graphs.keyed
 
         def save(task: Task) -> None:
@@ -62,6 +64,7 @@ class Shelf(InMemoryStore):
         ids = {task.id for task in tasks}
         if self._saves in self._broken:
             self.unsaved |= ids
+            self.late |= ids
             raise OSError("disk full")
         self.unsaved -= ids
         for task in tasks:

@@ -21,9 +21,13 @@ CAMPAIGN = {"full": 100_000}.get(os.environ.get("TTASKS_CAMPAIGN", ""), 2_000)
 FULL = os.environ.get("TTASKS_CAMPAIGN") == "full"
 ONCE_FAILED = (
     "again:2298077073",
+    "anything:727081110",
+    "anything:3430960485",
+    "anything:3430961370",
     "awaited:205",
     "awaited:925",
     "ended:3440034882",
+    "nested:727082378",
     "slow:1925545684",
 )
 """Seeds of a full campaign that have failed, and do not any more."""

@@ -35,6 +35,7 @@ class World:
         problems: broken promises that were noticed on the way.
         saved: status by id of the task, as the store has it.
         unsaved: ids of the tasks whose latest save failed.
+        late: ids of the tasks of which any save has failed.
     """
 
     def __init__(self, plan: Plan, explorer: Explorer) -> None:
@@ -44,6 +45,7 @@ class World:
         self.problems = explorer.complaints
         self.saved: dict[str, TaskStatus] = {}
         self.unsaved: set[str] = set()
+        self.late: set[str] = set()
         self.tasks: list[Task] = []
         self.graphs: list[TaskGraph] = []
         self.futures: list[tuple[Task, Future[TaskResult]]] = []
@@ -104,7 +106,7 @@ class World:
         store: Shelf | SQLiteStore | None = None
         if plan.store == "shelf":
             store = Shelf(self._note_store, plan.broken_saves, plan.slow_reads)
-            self.saved, self.unsaved = store.saved, store.unsaved
+            self.saved, self.unsaved, self.late = store.saved, store.unsaved, store.late
         elif plan.store == "ledger":
             store = SQLiteStore(":memory:")
         self.executors = [self._make_executor(store) for _ in range(plan.executors)]
@@ -203,6 +205,8 @@ class World:
             self.plan.store == "shelf"
             and kind in ENDS
             and task.id not in self.unsaved
+            # A strict executor announces later what was saved later, when the store may be further.
+            and not (self.plan.strict and task.id in self.late)
             and self.saved.get(task.id) is not event.status
             and not (self.saved.get(task.id) is TaskStatus.CANCELLED and self._is_moved_by_hand())
         ):

@@ -42,6 +42,7 @@ class Case:
     groups: dict[int, tuple[str, ...]] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     finished: Mapping[int, TaskStatus] = field(default_factory=dict)
+    services: frozenset[int] = frozenset()
 
     @property
     def nodes(self) -> range:
@@ -62,6 +63,8 @@ class Oracle:
         self.retried: set[int] = set()  # ready again after a delay
         self.awaited: set[int] = set()  # put aside since the stop, for somebody else runs them
         self.decided: dict[int, Fate] = {}  # will not run, and have not ended
+        self.up: set[int] = set()  # services that are ready
+        self.lost: dict[int, int] = {}  # comes after this service, which was ready and ended
         self.strangers: dict[str, int] = dict.fromkeys(case.limits, 0)  # places that others hold
         self.stopped = False
         self.stopped_all = False
@@ -76,10 +79,15 @@ class Oracle:
         self.running.discard(node)
         self.decided.pop(node, None)
         self.ended[node] = outcome
+        if node in self.up and outcome is not SUCCEEDED:
+            del self.told[node]
+            self.lost |= dict.fromkeys(self.losers(node), node)
         self.told.setdefault(node, outcome)
+        self.up.discard(node)
 
     def unlock(self, node: int) -> None:
         self.told.setdefault(node, SUCCEEDED)
+        self.up.add(node)
 
     def delay(self, node: int) -> None:
         self.running.discard(node)
@@ -102,6 +110,36 @@ class Oracle:
         self.awaited.clear()
         self.stopped_all = self.stopped_all or also_finally
 
+    # Services
+
+    def dependents(self, node: int) -> list[int]:
+        return [other for other in self.case.nodes if node in self.case.upstreams[other]]
+
+    def is_closed(self, node: int) -> bool:
+        """True if neither the node nor anything after it is still to run or running."""
+        return node in self.ended and all(map(self.is_closed, self.dependents(node)))
+
+    def is_needed(self, node: int) -> bool:
+        """True unless the node is a service that nothing needs."""
+        return node not in self.case.services or not all(map(self.is_closed, self.dependents(node)))
+
+    def has_begun(self, node: int) -> bool:
+        return any(
+            node in those for those in (self.running, self.delayed, self.retried, self.ended)
+        )
+
+    def losers(self, service: int) -> set[int]:
+        """What comes after a service through tasks that have begun, and has not begun itself."""
+        found = {service}
+        while True:
+            begun = {node for node in found if node == service or self.has_begun(node)}
+            more = {other for node in begun for other in self.dependents(node)}
+            if more <= found:
+                direct = self.dependents(service)
+                rest = found - {service} - set(direct) - self.case.finally_ - set(self.decided)
+                return {node for node in rest if not self.has_begun(node)}
+            found |= more
+
     # What follows from it
 
     def fate(self, node: int) -> Fate:
@@ -114,6 +152,15 @@ class Oracle:
             return WAIT
         if node in self.retried:
             return RUN
+        fate = self.fate_by_upstreams(node)
+        return SKIP if fate == RUN and not self.is_needed(node) else fate
+
+    def fate_by_upstreams(self, node: int) -> Fate:
+        case = self.case
+        if node in self.lost and case.policies[node] is DependencyPolicy.BLOCK:
+            return block(self.lost[node])
+        if node in self.lost and case.policies[node] is DependencyPolicy.SKIP:
+            return SKIP
         upstreams = case.upstreams[node]
         in_time = [other for other in self.told if other in upstreams]
         outcomes = [self.told[other] for other in in_time]
@@ -171,7 +218,11 @@ class Oracle:
 
     def used(self, group: str) -> int:
         """Places of a group that are taken."""
-        own = [node for node in self.running if group in self.case.groups.get(node, ())]
+        own = [
+            node
+            for node in self.running - (self.up & self.case.services)
+            if group in self.case.groups.get(node, ())
+        ]
         return len(own) + self.strangers[group]
 
     def may_be_delayed(self, node: int, why: str) -> bool:

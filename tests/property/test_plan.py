@@ -61,6 +61,7 @@ def random_case(random: Random) -> Case:
     if random.random() < 0.2:  # all want the one place of a group
         upstreams = [ends[:1] if random.random() < 0.2 else () for ends in upstreams]
         limits, grouped, final = {"g0": 1}, 1.0, 0.5
+    served = random.choice([0.0, 0.3, 0.6])
     ended_before = [node for node in range(count) if random.random() < 0.1]
     random.shuffle(ended_before)
     return Case(
@@ -79,6 +80,7 @@ def random_case(random: Random) -> Case:
         },
         limits=limits,
         finished={node: random.choice([SUCCEEDED, CANCELLED]) for node in ended_before},
+        services=frozenset(node for node in range(count) if random.random() < served),
     )
 
 
@@ -126,7 +128,9 @@ class Driver:
             case.groups,
             case.finished,
             self.now,
+            case.services,
         )
+        self.unneeded = {node for node in case.services if not self.oracle.is_needed(node)}
         expected = self.oracle.fates()
         self.note(expected)
         if disturbed and random.random() < 0.05:
@@ -137,7 +141,7 @@ class Driver:
     def run(self) -> None:
         while True:
             self.check()
-            while self.eager and len(self.oracle.running) < self.workers and self.take():
+            while self.eager and self.busy < self.workers and self.take():
                 self.check()
             if not self.plan.unfinished:
                 break
@@ -145,20 +149,27 @@ class Driver:
         assert self.plan.take(self.acquire, self.now) is None
         assert set(self.oracle.ended) == set(self.case.nodes)
 
+    @property
+    def busy(self) -> int:
+        """How many workers are busy; services hold none."""
+        return len(self.oracle.running - self.case.services)
+
     # Steps
 
     def step(self) -> None:
         oracle, random = self.oracle, self.random
         self.now += random.choice([0.0, 1.0])
         actions: list[Callable[[], object]] = []
-        if len(oracle.running) < self.workers and not self.eager:
+        if self.busy < self.workers and not self.eager:
             actions += [self.take] * 2
-        if oracle.running:
+        if self.may_end():
             actions += [self.end_running] * 2
-            if self.retries:
-                actions.append(self.postpone)
-            if random.random() < 0.2:
-                actions.append(self.unlock)
+        if oracle.running - oracle.up and self.retries:
+            actions.append(self.postpone)
+        if self.starting():
+            actions += [self.unlock] * 2
+        if oracle.up and random.random() < 0.2:
+            actions.append(self.lose_service)
         if oracle.decided:
             actions += [self.end_decided] * 2
             if self.disturbed and self.retries:
@@ -186,7 +197,7 @@ class Driver:
             self.seen["group full"] += 1
             if expected is not None:
                 self.seen["others pass a full group"] += 1
-        slot = next(slot for slot in range(1, 6) if slot not in self.slots.values())
+        slot = next(slot for slot in range(1, 20) if slot not in self.slots.values())
         node = self.plan.take(self.acquire, self.now, slot)
         assert node == expected
         if node is None:
@@ -204,10 +215,30 @@ class Driver:
         self.oracle.start(node)
         return True
 
+    def may_end(self) -> list[int]:
+        """What runs, but for services that are ready and needed."""
+        oracle = self.oracle
+        return sorted(
+            node for node in oracle.running if node not in oracle.up or not oracle.is_needed(node)
+        )
+
     def end_running(self) -> None:
-        node = self.random.choice(sorted(self.oracle.running))
-        self.give_back(node)
-        self.finish(node, self.results[node])
+        node = self.random.choice(self.may_end())
+        outcome = self.results[node]
+        if node in self.case.services:
+            was_stopped = not self.oracle.is_needed(node)
+            outcome = SUCCEEDED if was_stopped else self.random.choice([FAILED, CANCELLED])
+            self.seen["service stopped" if was_stopped else "service not ready"] += 1
+        if node not in self.oracle.up:
+            self.give_back(node)
+        self.finish(node, outcome)
+
+    def lose_service(self) -> None:
+        """A service ends by itself, although it was ready."""
+        node = self.random.choice(sorted(self.oracle.up))
+        self.seen["service died"] += 1
+        self.finish(node, self.random.choice([FAILED, CANCELLED]))
+        self.seen["lost over several steps"] += len(self.oracle.lost)
 
     def end_decided(self) -> None:
         node = self.random.choice(sorted(self.oracle.decided))
@@ -225,7 +256,7 @@ class Driver:
         self.compare(self.plan.finish(node, outcome, self.now), expected)
 
     def postpone(self) -> None:
-        node = self.random.choice(sorted(self.oracle.running))
+        node = self.random.choice(sorted(self.oracle.running - self.oracle.up))
         why = self.random.choice(["retry", "duplicate"])
         allowed = self.oracle.may_be_delayed(node, why)
         self.give_back(node)
@@ -270,9 +301,14 @@ class Driver:
         self.finish(node, CANCELLED)
         self.seen["retry cancelled"] += 1
 
+    def starting(self) -> list[int]:
+        """The services that run and are not ready."""
+        return sorted((self.oracle.running & self.case.services) - self.oracle.up)
+
     def unlock(self) -> None:
         """A service is ready: what depends on it goes on while it runs."""
-        node = self.random.choice(sorted(self.oracle.running))
+        node = self.random.choice(self.starting())
+        self.give_back(node)
         waiting = node not in self.oracle.told and any(
             node in self.case.upstreams[other] for other in self.oracle.undecided()
         )
@@ -345,6 +381,19 @@ class Driver:
 
     # Comparison
 
+    def check_needs(self) -> None:
+        """Check which services the plan says are needed, and which it wants to be ended now."""
+        plan, oracle = self.plan, self.oracle
+        for node in self.case.services:
+            if node not in oracle.ended:
+                assert plan.is_needed(node) is oracle.is_needed(node)
+                assert plan.is_in_use(node) is (node in oracle.up and oracle.is_needed(node))
+        unneeded = {node for node in self.case.services if not oracle.is_needed(node)}
+        has_begun = oracle.running | oracle.delayed | oracle.retried
+        asked = plan.take_unneeded()
+        assert sorted(asked) == sorted((unneeded - self.unneeded) & has_begun)
+        self.unneeded = unneeded
+
     def note(self, fates: dict[int, Fate]) -> None:
         for node, fate in fates.items():
             self.oracle.decide(node, fate)
@@ -352,6 +401,11 @@ class Driver:
 
     def first_that_did_not_succeed(self, node: int) -> int | None:
         """The upstream that a skipped node is skipped for; None for a fallback."""
+        if not self.oracle.is_needed(node) and self.oracle.fate_by_upstreams(node) == ("run", None):
+            self.seen["service not needed"] += 1
+            return None
+        if node in self.oracle.lost and self.case.policies[node] is DependencyPolicy.SKIP:
+            return self.oracle.lost[node]
         if self.case.policies[node] is DependencyPolicy.ON_FAILURE:
             return None
         ends = self.case.upstreams[node]
@@ -373,6 +427,7 @@ class Driver:
         plan, oracle, case = self.plan, self.oracle, self.case
         for group, limit in case.limits.items():
             assert self.places[group] == oracle.used(group) <= limit
+        self.check_needs()
         assert plan.unfinished == len(case.upstreams) - len(oracle.ended)
         assert plan.active == len(oracle.running) + len(oracle.decided)
         assert plan.delayed == len(oracle.delayed)
@@ -408,7 +463,10 @@ class Driver:
         assert started == (taken[0][0] if taken else None)
         assert ended == self.ended.get(node)
         if node in self.could_run:
-            assert (ready, plan.unlocked_by[node]) == self.could_run[node]
+            because = plan.unlocked_by[node]
+            if started is None and (node in self.oracle.decided or node in self.oracle.ended):
+                because = self.could_run[node][1]  # now it says who decided that it does not run
+            assert (ready, because) == self.could_run[node]
             moments = [moment for moment in (ready, started, ended) if moment is not None]
             assert moments == sorted(moments)
         elif node not in self.was_decided:
@@ -488,6 +546,9 @@ def play(seed: int) -> Counter[str]:
             told = driver.results | {
                 node: status for node, status in driver.oracle.told.items() if node in driver.taken
             }
+            # What becomes of a service depends on when its dependents end.
+            if case.services:
+                return driver.seen
             final = final_statuses(
                 case.upstreams, case.policies, case.finally_, told, case.finished
             )
@@ -516,6 +577,8 @@ def test_the_plan_does_at_every_step_what_the_oracle_says(part: int) -> None:
         *("retry", "retry refused", "cancelled while delayed"),
         *("stranger", "group full", "others pass a full group", "several groups, one full"),
         *("unlock", "added", "retry cancelled", "waits although decided"),
+        *("service stopped", "service not ready", "service died", "service not needed"),
+        "lost over several steps",
     ]
     assert {situation: seen[situation] for situation in situations if seen[situation] < 5} == {}
 

@@ -24,6 +24,7 @@ from ttasks import (
     ProviderResponseError,
     ProviderStartError,
     RateLimitedError,
+    ServiceError,
     StoreError,
     StoreVersionError,
     Task,
@@ -58,6 +59,11 @@ SAMPLES: list[tuple[TTasksError, dict[str, Any], list[str]]] = [
     (TaskCancelled("enough", COMPLETED), {"completed": COMPLETED}, ["enough"]),
     (TaskExecutionError("exit 3"), {"completed": None}, ["exit 3"]),
     (TaskExecutionError("exit 3", COMPLETED), {"completed": COMPLETED}, ["exit 3"]),
+    (
+        ServiceError("Service died", "died", COMPLETED),
+        {"completed": COMPLETED, "reason": "died"},
+        ["Service died"],
+    ),
     (TaskArgumentError("no value", "id-1"), {"task_id": "id-1"}, ["no value"]),
     (
         TaskTimeoutError(5),
@@ -136,6 +142,7 @@ PARENTS: dict[type[TTasksError], tuple[type[BaseException], ...]] = {
     TaskCancelled: (RuntimeError,),
     TaskExecutionError: (RuntimeError,),
     TaskArgumentError: (TaskExecutionError,),
+    ServiceError: (TaskExecutionError, RuntimeError),
     TaskTimeoutError: (TimeoutError,),
     HandlerNotFoundError: (ValueError,),
     InvalidTransitionError: (ValueError,),

@@ -2,8 +2,8 @@
 
 The only place that starts processes for commands; knows neither tasks nor executors. Everything
 happens on the calling thread. A command that has ended by itself may leave background processes
-that do *not* hold its pipes: they are daemons that it started on purpose, and stay. Everything
-else is ended.
+that do *not* hold its pipes: they are daemons that it started on purpose, and stay (those of a
+service do not). Everything else is ended.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from ttasks.commands.capture import Stream, TextFilter
 from ttasks.commands.running import running_commands
 from ttasks.model.cancel import CancelToken
+from ttasks.model.command import STOP_SIGNAL
 
 if sys.platform == "win32":
     from ttasks.commands.windows import Run
@@ -63,6 +64,8 @@ def run(
     text_filter: Callable[[], TextFilter] | None = None,
     pass_fds: Sequence[int] = (),
     mark: str = "",
+    stop_signal: int = STOP_SIGNAL,
+    is_service: bool = False,
 ) -> Outcome:
     """Run a command, wait for its end, and leave nothing of it behind.
 
@@ -84,6 +87,9 @@ def run(
         pass_fds: descriptors that the command inherits.
         mark: begins the marker that the command and its descendants carry in their environment, by
             which `ttasks.trees` finds them after this process was killed.
+        stop_signal: what asks the tree to end, in place of TERM.
+        is_service: end the background processes too that do not hold the pipes, however the command
+            has ended.
 
     Raises:
         StartError: the command could not be started; nothing is left of the attempt.
@@ -103,7 +109,7 @@ def run(
     if cancel is None:
         cancel = CancelToken()
     running = running_commands(os.getpid())
-    command = Run(streams, timeout, grace, cancel, marker)
+    command = Run(streams, timeout, grace, cancel, marker, stop_signal, is_service)
     try:
         running.add(command, cancel)
         ended_by = command.run(argv, cwd, env, stdin, pass_fds)

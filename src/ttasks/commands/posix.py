@@ -85,12 +85,16 @@ class Run:
         grace: float,
         cancel: CancelToken,
         marker: str,
+        stop_signal: int,
+        is_service: bool,
     ) -> None:
         self.streams = streams
         self.cancel = cancel
         self.grace = grace
         self.timeout = timeout
         self.marker = marker
+        self.stop_signal = stop_signal
+        self.is_service = is_service
         self.child = Child()
         self.started = False
         self.exited = False
@@ -127,7 +131,7 @@ class Run:
                 )
                 self._register()
                 self.started = True
-                reason = self._watch(deadline)
+                reason = self._watch(deadline) or ("survivors" if self.is_service else None)
                 if reason is not None:
                     self._end_tree(reason)
             except BaseException:
@@ -232,12 +236,10 @@ class Run:
         """Ask the tree to end, then make it; takes what it still prints."""
         self._free_descriptor()
         tree = Tree(self.child.pid or -1, self.marker)
-        number = signal.SIGKILL if self._killed or self.grace <= 0 else signal.SIGTERM
+        number = signal.SIGKILL if self._killed or self.grace <= 0 else self.stop_signal
         if reason == "survivors":
             self.survivors = len(tree.find())
-        if number == signal.SIGTERM and not self._ask(tree):
-            number = signal.SIGKILL
-        if number == signal.SIGKILL:
+        if number == signal.SIGKILL or not self._ask(tree):
             self._kill(tree)
         self._drain()
 
@@ -252,9 +254,9 @@ class Run:
             self._wake.close()
 
     def _ask(self, tree: Tree) -> bool:
-        """TERM to all, and wait; False if the grace is over or a kill came."""
+        """The signal to all, and wait; False if the grace is over or a kill came."""
         stop = time.monotonic() + self.grace
-        found = tree.signal(signal.SIGTERM)
+        found = tree.signal(self.stop_signal)
         pause = 0.002
         while found:
             now = time.monotonic()

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from ttasks.commands import command
 from ttasks.errors import TaskCancelled, TaskExecutionError, TaskTimeoutError
-from ttasks.model.command import GRACE_SECONDS, missing_variables, stdin_bytes
+from ttasks.model.command import GRACE_SECONDS, STOP_SIGNAL, missing_variables, stdin_bytes
+from ttasks.model.context import watch_of
 
 if TYPE_CHECKING:
+    from ttasks.commands.capture import TextFilter
     from ttasks.model.context import TaskContext
 
 _LONGEST_ARGUMENT_BYTES = 120_000
@@ -63,17 +65,29 @@ def run_bash(context: TaskContext) -> CommandResult:
         TaskTimeoutError: it took too long, and was ended.
         TaskCancelled: it was cancelled, and was ended.
     """
-    program = find_program(("bash",), context.options, "Bash", _INSTALL_BASH)
+    return _run_bash(context)
+
+
+def run_service(context: TaskContext) -> CommandResult:
+    """Run the payload as `run_bash` does, and end its background processes with it.
+
+    The context's reports see the raw output (`ttasks.model.context.watch_of`).
+    """
+    return _run_bash(context, is_service=True)
+
+
+def _run_bash(context: TaskContext, *, is_service: bool = False) -> CommandResult:
+    program = find_bash(context.options)
     argv = [program, "-euo", "pipefail"] if context.options.get("strict") else [program]
     # "--": the payload may begin with a dash.
     argv += ["-c", "--"]
     script = os.fsencode(context.payload)
     if len(script) <= _LONGEST_ARGUMENT_BYTES:
-        return _run(context, [*argv, context.payload])
+        return _run(context, [*argv, context.payload], is_service=is_service)
     with _script_descriptor(script) as fd:
         # Read before it is run, as with -c, and closed for what the script starts.
         command = f'eval "$(</dev/fd/{fd})" {fd}<&-'
-        return _run(context, [*argv, command], pass_fds=(fd,))
+        return _run(context, [*argv, command], pass_fds=(fd,), is_service=is_service)
 
 
 def run_powershell(context: TaskContext) -> CommandResult:
@@ -91,6 +105,11 @@ def run_powershell(context: TaskContext) -> CommandResult:
         return _run(context, [*argv, "-Command", payload])
     with _script_file(payload) as path:
         return _run(context, [*argv, "-File", path])
+
+
+def find_bash(options: Mapping[str, Any]) -> str:
+    """Path of Bash; raises as `find_program` does."""
+    return find_program(("bash",), options, "Bash", _INSTALL_BASH)
 
 
 def find_program(names: Sequence[str], options: Mapping[str, Any], what: str, install: str) -> str:
@@ -147,7 +166,13 @@ def _script_file(payload: str) -> Iterator[str]:
         os.unlink(path)
 
 
-def _run(context: TaskContext, argv: list[str], pass_fds: Sequence[int] = ()) -> CommandResult:
+def _run(
+    context: TaskContext,
+    argv: list[str],
+    pass_fds: Sequence[int] = (),
+    *,
+    is_service: bool = False,
+) -> CommandResult:
     options = context.options
     token = context.cancel_token
     if token.cancelled:
@@ -176,9 +201,11 @@ def _run(context: TaskContext, argv: list[str], pass_fds: Sequence[int] = ()) ->
             output_limit=options.get("output_limit"),
             cancel=token,
             on_output=_listener(context),
-            text_filter=redactor.stream if redactor is not None else None,
+            text_filter=_text_filter(context, watch_of(context) if is_service else None),
             pass_fds=pass_fds,
             mark=context.id,
+            stop_signal=options.get("stop_signal", STOP_SIGNAL),
+            is_service=is_service,
         )
     except command.StartError as error:
         _locate.cache_clear()
@@ -198,6 +225,30 @@ def _run(context: TaskContext, argv: list[str], pass_fds: Sequence[int] = ()) ->
     if outcome.returncode != 0:
         raise TaskExecutionError(_why_failed(outcome), completed)
     return completed
+
+
+class _Watched:
+    """A text filter that shows what comes to somebody, before another filter changes it."""
+
+    def __init__(self, watch: Callable[[str], object], inner: TextFilter | None) -> None:
+        self._watch = watch
+        self._inner = inner
+
+    def feed(self, text: str) -> str:
+        self._watch(text)
+        return text if self._inner is None else self._inner.feed(text)
+
+    def finish(self) -> str:
+        return "" if self._inner is None else self._inner.finish()
+
+
+def _text_filter(
+    context: TaskContext, watch: Callable[[str], object] | None
+) -> Callable[[], TextFilter] | None:
+    redactor = context.redactor
+    if watch is None:
+        return None if redactor is None else redactor.stream
+    return lambda: _Watched(watch, None if redactor is None else redactor.stream())
 
 
 def _listener(context: TaskContext) -> Callable[[str, str], None] | None:

@@ -38,12 +38,15 @@ class Run:
         grace: float,
         cancel: CancelToken,
         marker: str,
+        stop_signal: int,  # there are no signals to send
+        is_service: bool,
     ) -> None:
         self.streams = streams
         self.timeout = timeout
         self.grace = grace
         self.cancel = cancel
         self.marker = marker
+        self.is_service = is_service
         self.started = False
         self.exited = False
         self.survivors = 0
@@ -69,7 +72,7 @@ class Run:
         try:
             remove = self.cancel.add_callback(self._wake)
             self._read_in_threads(process, stdin)
-            reason = self._watch(deadline)
+            reason = self._watch(deadline) or ("survivors" if self.is_service else None)
             if reason is not None:
                 self._end_tree(process.pid, reason)
         except BaseException:

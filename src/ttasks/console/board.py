@@ -11,6 +11,7 @@ from ttasks.console.text import ticking
 from ttasks.model.event import EVENT_OF_STATUS, TaskEvent, TaskEventType
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.status import TaskStatus
+from ttasks.model.task import is_service
 from ttasks.report.labels import joined, one_line
 
 if TYPE_CHECKING:
@@ -178,6 +179,10 @@ class Board:
                 row.message = event.progress_message
         elif kind is TaskEventType.STARTED:
             self._start(row, event, now)
+        elif kind is TaskEventType.READY:
+            row.is_up, row.message = True, "ready"
+            if self.running.pop(row.task_id, None) is not None:
+                self.running[row.task_id] = row  # behind the tasks that somebody waits for
         elif kind in ENDS:
             self._end(row, event, now)
         return row
@@ -188,6 +193,7 @@ class Board:
         row.task = event.task
         row.attempt, row.error = event.attempt, None
         row.percent = row.message = None
+        row.is_up = False
         row.lines = None
         row.blocks.clear()
         self._clear(row)
@@ -282,14 +288,21 @@ class Board:
             row.blocked_by.blocks.pop(row.task_id, None)
             row.blocked_by = None
 
+    @staticmethod
+    def _awaited(row: Row) -> str:
+        """What is waited for of an upstream."""
+        is_starting = row.task is not None and is_service(row.task)
+        return f"{row.name} to be ready" if is_starting else row.name
+
     def why_waiting(self, row: Row, now: float) -> str:
         """What a row that has not started waits for, in a few words."""
         if row.retry_at is not None:
             return f"for attempt {row.attempt + 1} in {ticking(max(0.0, row.retry_at - now))}"
         missing = [
-            self.rows[upstream].name
+            self._awaited(self.rows[upstream])
             for upstream in row.after
-            if upstream in self.running or upstream in self.waiting
+            if upstream in self.waiting
+            or (upstream in self.running and not self.running[upstream].is_up)
         ]
         if missing:
             return f"for {joined(missing, 2)}"

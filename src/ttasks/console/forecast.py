@@ -58,6 +58,8 @@ class Forecast:
         work = sum([self._usual.get(task_id, 0.0) for task_id in board.waiting])
         longest = max([self._path.get(task_id, 0.0) for task_id in board.waiting], default=0.0)
         for row in board.running.values():
+            if row.is_up:
+                continue  # it ends when the others have
             elapsed = min(now - row.since, self._usual.get(row.task_id, 0.0))
             work += self._usual.get(row.task_id, 0.0) - elapsed
             longest = max(longest, self._path.get(row.task_id, 0.0) - elapsed)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LEVELS = {
     TaskEventType.STARTED: logging.DEBUG,
+    TaskEventType.READY: logging.INFO,
     TaskEventType.PROGRESS: logging.DEBUG,
     TaskEventType.OUTPUT: logging.DEBUG,
     TaskEventType.SUCCEEDED: logging.INFO,

@@ -46,6 +46,7 @@ class Row:
         "groups",
         "is_blockable",
         "is_finally",
+        "is_up",
         "key",
         "lines",
         "log_file",
@@ -74,6 +75,7 @@ class Row:
         self.groups: tuple[str, ...] = ()
         self.required = True
         self.is_finally = False
+        self.is_up = False
         self.task: Task | None = None
         self.status = TaskStatus.PENDING
         self.attempt = 0

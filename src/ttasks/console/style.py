@@ -11,6 +11,7 @@ from ttasks.report.labels import SYMBOLS as OF_STATUSES
 # name: symbol, the word that stands for it in ASCII, colour
 _MARKS = {
     "started": ("▸", "start", "dim"),
+    "ready": ("●", "ready", "green"),
     "succeeded": (OF_STATUSES[TaskStatus.SUCCEEDED], "ok", "green"),
     "reused": ("↺", "reuse", "cyan"),
     "retry": ("↻", "retry", "yellow"),

@@ -63,6 +63,8 @@ class Wording:
         if kind is TaskEventType.STARTED:
             note = f"attempt {event.attempt}" if event.attempt > 1 else ""
             return self._line("started", None, style.paint(row.name, "dim"), note)
+        if kind is TaskEventType.READY:
+            return self._line("ready", None, style.paint(row.name, "dim"), "is ready")
         if event.retry_in is not None:
             note = f"{reason(row, None)}; attempt {event.attempt + 1} in {event.retry_in:g}s"
             return self._line("retry", None, row.name, note)

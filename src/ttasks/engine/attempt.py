@@ -22,7 +22,13 @@ from ttasks.engine.breakers import name_of_circuit
 from ttasks.engine.ending import settle
 from ttasks.engine.guards import ask_guards
 from ttasks.engine.reports import EMIT_PATIENCE, Reports
-from ttasks.errors import InvalidTransitionError, StoreError, TaskCancelled, TaskTimeoutError
+from ttasks.errors import (
+    InvalidTransitionError,
+    StoreError,
+    TaskCancelled,
+    TaskExecutionError,
+    TaskTimeoutError,
+)
 from ttasks.model.breaker import CircuitState
 from ttasks.model.cancel import CancelToken
 from ttasks.model.context import CURRENT, TaskContext
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from ttasks.engine.guards import Guard
     from ttasks.engine.recorder import Recorder
     from ttasks.engine.retry import Tries
+    from ttasks.engine.service import Readiness
     from ttasks.engine.snapshots import Watch
     from ttasks.model.clock import Clock
     from ttasks.model.frames import Frames
@@ -46,6 +53,7 @@ if TYPE_CHECKING:
     from ttasks.model.redact import Redactor
     from ttasks.model.result import TaskResult
     from ttasks.model.run import Run
+    from ttasks.model.service import Service
     from ttasks.model.task import Task
 
 Handler = Callable[[TaskContext], Any]
@@ -85,6 +93,8 @@ class Work:
         prior: the last attempt, while the task waits for the next one; kept by the run.
         awaited: somebody else was running the task when its turn came; kept by the run.
         decision: why it will not run, unless somebody else runs it to success; kept by the run.
+        service: how to tell that it is ready, of a service; None for any other task.
+        on_ready: called when it has been announced that the service is ready, with no lock held.
     """
 
     # Few tasks of a graph have any of these.
@@ -97,6 +107,8 @@ class Work:
     watch: Watch | None = None
     awaited = False
     decision: Decision | None = None
+    service: Service | None = None
+    on_ready: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -139,6 +151,12 @@ class Keeper(Protocol):
 
     def retry_cancelled(self, attempt: Attempt) -> None:
         """A task has been CANCELLED while it waited for its next attempt."""
+
+    def note_ready(self, node: int) -> None:
+        """A service is ready, and that is about to be announced."""
+
+    def ready(self, attempt: Attempt) -> None:
+        """It has been announced that a service is ready."""
 
 
 @dataclass(slots=True)
@@ -187,6 +205,7 @@ class Attempt:
         node: number of the task in its run, for the run.
         reports: what its handler reports; None if it never did.
         handler_seconds: how long its handler took; inf unless it succeeded without reports.
+        readiness: of a service; else None. Set by the run before the start.
         ticket: of its entry in the agenda of the run, for the run.
     """
 
@@ -205,6 +224,7 @@ class Attempt:
     left = False
     reports: Reports | None = None
     handler_seconds = inf
+    readiness: Readiness | None = None
     _is_announced = False  # the start
     _announced: sync.Event | None = None  # set when the start has been announced
     _detached = False
@@ -302,19 +322,23 @@ class Attempt:
                 self.deadline,
                 services.redactor,
                 services.clock,
-                services.timeout,
+                services.timeout if self.readiness is None else None,
             )
             self.variables.run(CURRENT.set, context)
             if services.guards or services.breakers is not None:
                 self.variables.run(self._ask)
             if self.token.cancelled:
                 raise self.token.error()
+            if self.readiness is not None:
+                self.readiness.check()
         except BaseException as error:
             self.end(None, error)
             return True
         self._began = services.clock.now()
         try:
             self.backend.start(self)
+            if self.readiness is not None:
+                self.readiness.begin(self._announce_ready)
         except BaseException as error:  # against the rules of the interface
             self.end(None, error)
         return True
@@ -351,11 +375,47 @@ class Attempt:
 
     def output(self, stream: str, text: str) -> None:
         """Announce and collect text."""
+        if self.readiness is not None:
+            self.readiness.saw(text)
         self._reports().output(stream, text)
 
     def sink(self, stream: str) -> Callable[[str], None] | None:
         """A function that announces a piece of a stream; None if nobody listens."""
         return self._reports().sink(stream)
+
+    @property
+    def watch(self) -> Callable[[str], object] | None:
+        """See `ttasks.model.context.watch_of`."""
+        readiness = self.readiness
+        return readiness.saw if readiness is not None and readiness.watches else None
+
+    def _announce_ready(self) -> None:
+        """The service is ready: announce that, and let its dependents start."""
+        readiness, recorder, run = self.readiness, self._services.recorder, self._run
+        assert readiness is not None
+
+        def announce() -> None:
+            readiness.is_ready = True
+            run.note_ready(self.node)
+            recorder.transition(
+                TaskEventType.READY,
+                self.task,
+                RUNNING,
+                RUNNING,
+                datetime.now(UTC),
+                None,
+                self.number,
+                None,
+                self._work.run,
+                run.notes(self.node) if recorder.keeps_notes else None,
+            )
+
+        try:
+            is_told = self._reports().transition(announce)
+        except BaseException as error:
+            self.trouble, is_told = error, True
+        if is_told:
+            run.ready(self)
 
     def _reports(self) -> Reports:
         services, life = self._services, self._life
@@ -382,6 +442,15 @@ class Attempt:
             self.reports.close()
 
     # Stopping it
+
+    def expire(self, now: float) -> bool:
+        """Its time is over: ask it to stop. False if its backend sees to its end."""
+        is_starting = self.readiness is not None and not self.readiness.is_ready
+        if is_starting and (self.deadline is None or now < self.deadline):
+            self.token.cancel("not_ready")
+        else:
+            self.token.cancel("timeout")
+        return not self.backend.kills
 
     def cancel(
         self, reason: str = "cancelled", *, kill: bool = False, message: str | None = None
@@ -447,8 +516,10 @@ class Attempt:
             if self._sheltered:
                 return False
             self._is_leaving = True
-        error = self.token.error()
-        if self.token.reason != "timeout":
+        error: BaseException = self.token.error()
+        if self.token.reason == "stopped":
+            error = TaskExecutionError("The service was asked to stop, and would not end")
+        elif self.token.reason != "timeout":
             error = TaskCancelled(f"{error}; its handler would not end")
         return self.end(None, error, left=not self.backend.frees_worker)
 
@@ -519,13 +590,17 @@ class Attempt:
         duration = self.ended_at - self._started
         if raised is not None or self.token.cancelled:
             raised = self._translate(raised)
+        readiness, spent = self.readiness, ""
+        if readiness is not None:
+            readiness.stop()
+            value, raised = readiness.verdict(self.task, value, raised)
         watch = self._work.watch
         if raised is None and watch is not None and not plainly:
             raised = watch.end(value)
-        spent = ""
         if tries is not None and not plainly:
             tries.note_end(duration)
-            if not is_to_be_cancelled(self.token):
+            may_retry = readiness is None or readiness.may_be_retried
+            if may_retry and not is_to_be_cancelled(self.token):
                 raised, self.retry_in, spent = tries.decide(
                     raised,
                     lambda error: self._result(

@@ -22,9 +22,11 @@ from ttasks.engine.ending import settle
 from ttasks.engine.equals import announce_reused
 from ttasks.engine.pace import LOOK_SECONDS, Pace
 from ttasks.engine.retry import RetryBudget, Tries
+from ttasks.engine.service import STOP_PATIENCE, Aside, Readiness, SideThread
 from ttasks.engine.twins import Twins
 from ttasks.errors import (
     DeclarationError,
+    GraphError,
     HandlerNotFoundError,
     InvalidTransitionError,
     TaskCancelled,
@@ -184,6 +186,7 @@ class Dispatch:
         self.has_decided = False
         self.must_work = False
         self.elsewhere: set[int] = set()
+        self._sides: list[SideThread] = []  # of services; the scheduler's lock owns it
 
     # For the supervisor
 
@@ -267,6 +270,8 @@ class Dispatch:
             return True  # its worker will find it cancelled
         if not attempt.leave():
             return attempt.status is not None or not attempt.ends_itself
+        if isinstance(attempt.backend, Aside):
+            attempt.backend.leave()
         if attempt.left:
             with self._lock:
                 entry = self._live.get(attempt.node)
@@ -291,9 +296,15 @@ class Dispatch:
             decisions = self._plan.stop(also_finally=also_finally)
         for attempt in self.alive():
             # An open run has no finally tasks, and may have forgotten the task by now.
-            if also_finally or self._is_open or not self._works[attempt.node].is_finally:
+            if also_finally or self._is_open or not self._outlives_stop(attempt):
                 attempt.cancel(reason, message=message)
         self._carry_out_all(decisions)
+
+    def _outlives_stop(self, attempt: Attempt) -> bool:
+        """True for a finally task, and for a service until all that uses it has ended."""
+        if self._works[attempt.node].is_finally:
+            return True
+        return attempt.readiness is not None and self._plan.is_in_use(attempt.node)
 
     def join(self) -> None:
         """Wait until all workers that are not left behind have ended."""
@@ -304,6 +315,8 @@ class Dispatch:
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
+        for side in self._sides:
+            side.join()
 
     # For the scheduler, and for those who add tasks
 
@@ -322,7 +335,8 @@ class Dispatch:
         with self._lock:
             if self._closed or (start and self._stop_error is not None):
                 return False
-            node = self._plan.add((task.priority, task.deadline), groups, self._clock.now())
+            order, is_service = (task.priority, task.deadline), work.service is not None
+            node = self._plan.add(order, groups, self._clock.now(), service=is_service)
             if node == len(self._works):
                 self._works.append(work)
             else:
@@ -336,6 +350,8 @@ class Dispatch:
 
     def groups_held_by(self, attempt: Attempt) -> list[str]:
         """See `ttasks.engine.scheduler.Sharer`."""
+        if attempt.readiness is not None and not attempt.readiness.has_places:
+            return []
         groups = self._plan.groups_of(attempt.node)
         return [group for group in groups if self._places.shared_limit_of(group) is not None]
 
@@ -399,6 +415,7 @@ class Dispatch:
         outcome = LEFT_BEHIND
         while True:
             helper = None
+            unneeded: Iterable[int] = ()
             # By trying and yielding, never by queueing for it: a thread that queued would be handed
             # the lock while it still waits for the interpreter lock, and the thread that runs would
             # then run into it, so that every task costs a context switch (a lock convoy).
@@ -410,6 +427,8 @@ class Dispatch:
                     unlocked = plan.finish(finished, outcome, moment)
                     if unlocked:
                         decisions.extend(unlocked)
+                    if plan.unneeded:
+                        unneeded = plan.take_unneeded()
                     if is_open:
                         self._forget(finished)
                     finished = None
@@ -439,6 +458,8 @@ class Dispatch:
                 lock.release()
             if helper is not None:
                 self._begin(helper)
+            for service in unneeded:
+                self._dismiss(service)
             if decisions:
                 decision = decisions.popleft()
                 node, outcome = decision.node, self._carry_out(decision)
@@ -485,13 +506,18 @@ class Dispatch:
             if self._stop_error is not None and self._is_stopped(work):
                 # The stop came between taking the node and here.
                 attempt.cancel(self._stop_reason, message=self._stop_message)
-            timeout = task.timeout or self.services.timeout
-            if timeout is not None:
-                self._watch(attempt, timeout)
+            if attempt.readiness is not None:
+                self._watch_service(attempt)
+            else:
+                timeout = task.timeout or self.services.timeout
+                if timeout is not None:
+                    self._watch(attempt, timeout)
             if not attempt.start():
                 self._live.pop(node, None)
                 self._forget_moment(attempt)
                 return self._refused(node, work, again=not self._is_shared)
+            if attempt.readiness is not None:
+                self._keep_sides(attempt, attempt.readiness)
             if not attempt.has_ended and attempt.detach():
                 return RUNNING
             attempt.context = attempt.variables = _NOTHING  # see `Attempt.context`
@@ -570,6 +596,8 @@ class Dispatch:
         if self._grouped:
             held = self._places.held_by(self._plan.groups_of(node))
         variables = (self._context if work.context is None else work.context).copy()
+        if work.service is not None:
+            return self._service_attempt(node, work, backend, handler, variables, held)
         return Attempt(self, work, backend, handler, variables, held, node)
 
     def _without_handler(self, node: int, work: Work) -> TaskStatus:
@@ -609,7 +637,7 @@ class Dispatch:
         self._live.pop(node, None)
         if attempt.ticket is not None:
             self._forget_moment(attempt)
-        if self._grouped:
+        if self._grouped and (attempt.readiness is None or attempt.readiness.give_places()):
             self._release(node)
         if attempt.trouble is not None:
             self._trouble(work, attempt.trouble)
@@ -712,6 +740,8 @@ class Dispatch:
         if not is_released:
             self._refuse(node)
         task = work.task
+        if work.service is not None and task.is_running:
+            return self._without_service(work)
         if self._await_owner(node, work, again=again):
             return RUNNING
         self._note_end_elsewhere(node, work)
@@ -744,6 +774,133 @@ class Dispatch:
             self._plan.resume(node, self._clock.now())
         self.provide_worker()
 
+    # Services
+
+    def _service_attempt(
+        self,
+        node: int,
+        work: Work,
+        backend: Backend,
+        handler: Handler,
+        variables: Context,
+        held: frozenset[str],
+    ) -> Attempt:
+        """The next attempt of a service, which holds no worker."""
+        assert work.service is not None
+        working, count = self._scheduler.working, self._scheduler.count_abandoned
+        if not backend.frees_worker:
+            backend = Aside(backend, working, count)
+        attempt = Attempt(self, work, backend, handler, variables, held, node)
+        attempt.readiness = Readiness(work.service, attempt.token, self._clock, working, count)
+        return attempt
+
+    def _watch_service(self, attempt: Attempt) -> None:
+        """Have the supervisor look after the times of a service that is about to start."""
+        work = self._works[attempt.node]
+        assert work.service is not None
+        now = self._clock.now()
+        if work.task.timeout is not None:
+            attempt.deadline = now + work.task.timeout
+        moments = [] if work.service.ready is None else [now + work.service.ready_timeout]
+        if attempt.deadline is not None and not attempt.backend.kills:
+            moments.append(attempt.deadline)
+        self._set_moment(attempt, min(moments, default=None))
+        if not self._plan.is_needed(attempt.node):
+            self._dismiss(attempt.node)  # the last that needed it has just ended
+
+    def _keep_sides(self, attempt: Attempt, readiness: Readiness) -> None:
+        """Remember the threads of a service, which `join` waits for."""
+        sides = [
+            readiness.side,
+            attempt.backend.side if isinstance(attempt.backend, Aside) else None,
+        ]
+        with self._lock:
+            left = [side for side in self._sides if not side.is_over]
+            self._sides = [*left, *(side for side in sides if side is not None)]
+
+    def _set_moment(self, attempt: Attempt, moment: float | None) -> None:
+        """Replace the moment at which the supervisor looks at an attempt."""
+        is_first = False
+        with self._lock:
+            if attempt.ticket is not None:
+                self._agenda.drop(attempt.ticket)
+                attempt.ticket = None
+            if moment is not None and not attempt.has_ended:
+                attempt.ticket, is_first = self._agenda.add(moment, attempt)
+        if is_first:
+            self.ring()
+
+    def note_ready(self, node: int) -> None:
+        """See `ttasks.engine.attempt.Keeper`."""
+        with self._lock:
+            self._plan.note_up(node, self._clock.now())
+
+    def ready(self, attempt: Attempt) -> None:
+        """See `ttasks.engine.attempt.Keeper`."""
+        node, readiness = attempt.node, attempt.readiness
+        assert readiness is not None
+        work = self._works[node]
+        if attempt.trouble is not None:
+            self._trouble(work, attempt.trouble)
+        with self._lock:
+            entry = self._live.get(node)
+            if entry is None or entry[0] is not attempt or attempt.token.cancelled:
+                return  # it is about to end
+            decisions = self._plan.unlock(node, self._clock.now())
+        self._set_moment(attempt, None if attempt.backend.kills else attempt.deadline)
+        if self._grouped and readiness.give_places():
+            attempt.held = self._held
+            self._release(node)
+        if work.on_ready is not None:
+            work.on_ready()
+        self._carry_out_all(decisions)
+
+    def dismiss(self, work: Work) -> None:
+        """End a service of an open run: whoever needed it needs it no more."""
+        with self._lock:
+            if work not in self._works:
+                return  # it has ended
+            decisions = self._plan.dismiss(self._works.index(work))
+            unneeded = self._plan.take_unneeded()
+        for node in unneeded:
+            self._dismiss(node)
+        self._carry_out_all(decisions)
+
+    def _dismiss(self, node: int) -> None:
+        """End a service that nothing needs any more."""
+        entry, work = self._live.get(node), self._works[node]
+        if entry is None:
+            self._resume_dismissed(node, work)
+            return
+        attempt = entry[0]
+        if self._stop_error is not None and self._is_stopped(work):
+            attempt.cancel(self._stop_reason, message=self._stop_message)
+            self.ring()
+            return
+        attempt.token.cancel("stopped")
+        if not attempt.backend.kills:
+            self._set_moment(attempt, self._clock.now() + STOP_PATIENCE)
+
+    def _resume_dismissed(self, node: int, work: Work) -> None:
+        """Do not wait for the next attempt of a service, which will end as soon as it starts."""
+        with self._lock:
+            if work is _NOTHING or not self._plan.resume(node, self._clock.now()):
+                return  # its attempt is about to begin
+            if work.prior is not None and work.prior.ticket is not None:
+                self._agenda.drop(work.prior.ticket)
+        self.provide_worker()
+
+    def _without_service(self, work: Work) -> TaskStatus:
+        """A service runs in another run, which will end it when it pleases."""
+        task = work.task
+        title = self.services.recorder.shown(task).title
+        self.errors[task.id] = GraphError(
+            f"Service {title!r} is running in another run; make a service of its own for each graph"
+        )
+        if work.is_required:
+            self._watcher.failed(work)
+        return self._end(work, FAILED)
+
     # Decisions, and attempts that end without a worker
 
     def ended(self, attempt: Attempt) -> None:
@@ -773,7 +930,10 @@ class Dispatch:
         if outcome is not RUNNING:
             with self._lock:
                 decisions = self._finish(node, outcome)
+                unneeded = self._plan.take_unneeded()
             self._carry_out_all(decisions)
+            for service in unneeded:
+                self._dismiss(service)
 
     def _finish(self, node: int, outcome: TaskStatus) -> list[Decision]:
         """Tell the plan of an outcome; with the lock held."""
@@ -800,6 +960,9 @@ class Dispatch:
             if outcome is not RUNNING:
                 with self._lock:
                     left.extend(self._finish(decision.node, outcome))
+                    unneeded = self._plan.take_unneeded()
+                for service in unneeded:
+                    self._dismiss(service)
         if not self._plan.unfinished:
             self.ring()
         self.provide_worker()
@@ -869,6 +1032,8 @@ class Dispatch:
 
     def _reason(self, decision: Decision) -> str:
         """Why a task is BLOCKED or SKIPPED."""
+        if decision.because is None and self._works[decision.node].service is not None:
+            return "skipped: nothing needs it"
         if decision.because is None:
             return "skipped: nothing that it stands in for has failed"
         upstream = self._works[decision.because].task

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from inspect import iscoroutinefunction
 from re import Pattern
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 from warnings import warn
 
 from ttasks.backends.call import call_python
@@ -46,7 +47,7 @@ from ttasks.model.redact import Redactor, check_names, check_secrets, secret_val
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
 from ttasks.model.store import Store, check_store_methods
-from ttasks.model.task import Task, check_task
+from ttasks.model.task import Task, check_task, is_service
 from ttasks.model.task_type import TaskType
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class TaskExecutor:
         self._usual_backend = check_usual_backend("backend", backend)
         working = Working()
         self._handlers: dict[TaskType, tuple[Backend | None, Handler]] = {}
-        self._loop = LoopBackend(self._count_abandoned, working)
+        self._loop = LoopBackend(lambda change: self._scheduler.count_abandoned(change), working)
         self._scheduler = Scheduler(
             services,
             self._handlers,
@@ -207,17 +208,19 @@ class TaskExecutor:
         self._handlers.update(self._first_handlers())
         self._is_awaited = False  # somebody waits for the end of all work, or has
         self._told: str | None = None
+        self._service_uses: dict[Any, None] = {}  # an ordered set; see `running`
         self._replaced: list[Handler] = []  # to be closed by `shutdown` as well
 
     def _first_handlers(self) -> dict[TaskType, tuple[Backend | None, Handler]]:
         """The built-in handlers; they import their SDKs on first use."""
-        from ttasks.commands.shell import run_bash, run_powershell
+        from ttasks.commands.shell import run_bash, run_powershell, run_service
         from ttasks.prompts import make_copilot_agent_handler, make_copilot_prompt_handler
 
         ends_itself = self._ends_itself
         return {
             TaskType.BASH: (ends_itself, run_bash),
             TaskType.POWERSHELL: (ends_itself, run_powershell),
+            TaskType.SERVICE: (ends_itself, run_service),
             TaskType.PROMPT: (ends_itself, make_copilot_prompt_handler()),
             TaskType.AGENT: (ends_itself, make_copilot_agent_handler()),
             TaskType.PYTHON: (None, call_python),  # the call says where it runs
@@ -235,10 +238,6 @@ class TaskExecutor:
             made = ProcessBackend(capture_locals=self._capture_locals)
             backend = self._backends.setdefault("process", made)
         return backend
-
-    def _count_abandoned(self, change: int) -> None:
-        with self._scheduler.lock:
-            self._scheduler.abandoned += change
 
     @classmethod
     def empty(cls, store: Store | None = None, **options: Unpack[ExecutorOptions]) -> Self:
@@ -325,9 +324,9 @@ class TaskExecutor:
                 instead, as ``subprocess.run`` does; the last four errors below are still raised.
 
         Raises:
-            TaskExecutionError, TaskTimeoutError, TaskCancelled, or whatever else the handler
-                raised, after the task has ended. TaskCancelled also if the caller is a handler
-                that was left behind; then the task is unchanged.
+            TaskExecutionError, TaskTimeoutError, TaskCancelled: after the task has ended; so is
+                whatever else the handler raised. TaskCancelled also if the caller is a handler that
+                was left behind; then the task is unchanged.
             HandlerNotFoundError: its type has no handler; the task is FAILED.
             InvalidTransitionError: it cannot start, or the caller is a subscriber that is being
                 told of its end; it is unchanged.
@@ -453,6 +452,47 @@ class TaskExecutor:
         assert task.result is not None
         return task.result
 
+    def running(self, service: Task[R]) -> AbstractContextManager[Task[R]]:
+        """Run a service while a ``with`` block runs: start it, wait until it is ready, stop it.
+
+        The block begins when the service is ready, and gets the task. Its end stops the service
+        with its whole tree and waits until it has ended, at most ``grace`` and a second; so does
+        `shutdown`. Do not use it in a coroutine: it blocks the event loop.
+
+        Events: STARTED, READY among any OUTPUT, then SUCCEEDED, FAILED or CANCELLED.
+
+        Raises:
+            ServiceError: when the block begins: the service died, or was not ready in time; when it
+                ends without an exception of its own: the service has died meanwhile.
+            TaskCancelled, or what else made it end before its time.
+            ValueError: the task is no service.
+            InvalidTransitionError: it cannot start, because it has run before.
+            RuntimeError: the executor is shut down.
+
+        Example:
+            >>> from ttasks import ready
+            >>> service = Task.service("echo listening; sleep 60", ready=ready.output("listening"))
+            >>> with TaskExecutor() as executor, executor.running(service) as it:
+            ...     it.status.value
+            'running'
+            >>> service.status.value
+            'succeeded'
+        """
+        from ttasks.engine.service_use import ServiceUse
+
+        check_task("service", service)
+        check_names((service,), self._recorder.redactor)
+        if not is_service(service):
+            raise ValueError(
+                f"Task {service.title!r} is no service: make one with Task.service(command), or "
+                "Task.python(function, service=True)"
+            )
+        self._refuse_loop("a service cannot be used on it")
+        retry = service.retry or self._services.retry
+        return ServiceUse(
+            service, retry, self._scheduler, self._single, self.cancel, self._service_uses
+        )
+
     def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:
         """Run a graph; `TaskGraph.run` calls this."""
         self._refuse_loop("use await graph.arun(executor) in a coroutine")
@@ -551,6 +591,11 @@ class TaskExecutor:
         """The upstream tasks, and the policy that holds for the task."""
         check_task("task", task)
         check_names((task,), self._recorder.redactor)
+        if is_service(task):
+            raise ValueError(
+                f"Task {task.title!r} is a service, which does not end by itself: add it to a "
+                "graph, or write `with executor.running(service):`"
+            )
         retry = check_retry("retry_policy", retry_policy) or task.retry or self._services.retry
         if upstream is None:
             return (), retry
@@ -664,7 +709,7 @@ class TaskExecutor:
     def shutdown(
         self, wait: bool = True, cancel: bool = False, *, timeout: float | None = None
     ) -> None:
-        """Accept no more work. Idempotent; may be called from any thread.
+        """Accept no more work, and stop the services of `running`. Idempotent; thread-safe.
 
         Args:
             wait: return when everything that is queued or running has ended. On a thread that works
@@ -687,6 +732,8 @@ class TaskExecutor:
             if not wait:
                 raise ValueError(f"timeout ({timeout:g}) needs wait=True")
         self._scheduler.close()
+        for use in list(self._service_uses):
+            use.dismiss()
         if cancel:
             with Signals():
                 self._scheduler.ending.cancel()

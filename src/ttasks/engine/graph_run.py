@@ -22,6 +22,7 @@ from ttasks.engine.requests import Requests
 from ttasks.engine.resume import prepare_ledger
 from ttasks.engine.run import Run
 from ttasks.engine.run_log import RunRecord
+from ttasks.engine.service import check_services, for_plan, services_in
 from ttasks.engine.signals import Signals
 from ttasks.errors import (
     GraphError,
@@ -39,7 +40,7 @@ from ttasks.model.redact import check_names, redacted_title
 from ttasks.model.run import Run as PublicRun
 from ttasks.model.run import source_of
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import Task, lifecycle_of
+from ttasks.model.task import Task, lifecycle_of, service_of
 from ttasks.model.topology import in_order
 
 if TYPE_CHECKING:
@@ -154,6 +155,9 @@ class GraphRun:
                 )
         record = self._record
         wait = self._tell_begun if options.wait else None
+        self._services = services_in(nodes)
+        if self._services:
+            check_services(nodes, topology, self._services)
         tokens = scheduler.outer_tokens(self._outer)
         record.claim(self._requests, scheduler.services.clock, wait, tokens)
         try:
@@ -196,6 +200,8 @@ class GraphRun:
             )
             for node in nodes
         ]
+        for at in self._services:
+            works[at].service = service_of(nodes[at].task)
         plan, before = self._plan(nodes, topology, places)
         if redactor is not None:
             hide = redactor.text
@@ -244,7 +250,9 @@ class GraphRun:
                 finals.append(number)
         policies = [node.policy for node in nodes]
         began = self._history.began
-        plan = Plan(topology, policies, frozenset(finals), orders, groups, finished, began)
+        services = self._services
+        edges = for_plan(topology, services, finished)
+        plan = Plan(edges, policies, frozenset(finals), orders, groups, finished, began, services)
         return plan, frozenset(finished)
 
     def _carry_out(self, run: Run) -> None:
@@ -328,6 +336,7 @@ class GraphRun:
         nodes = self._nodes
         causes: dict[int, dict[int, None]] = {}  # of each task that did not run; an ordered set
         victims: dict[int, list[tuple[str, str]]] = {}
+        numbers: dict[str | None, int] = {nodes[at].task.id: at for at in self._services}
         for number in in_order(self._topology):
             task = nodes[number].task
             if task.status not in (TaskStatus.BLOCKED, TaskStatus.SKIPPED):
@@ -336,6 +345,8 @@ class GraphRun:
             for upstream in self._topology.dependencies[number]:
                 if nodes[upstream].task.status is not TaskStatus.SUCCEEDED:
                     mine.update(causes.get(upstream, {upstream: None}))
+            if not mine and task.blocked_by in numbers:  # a service, over several steps
+                mine[numbers[task.blocked_by]] = None
             shown = self._recorder.shown(task)
             for cause in mine:
                 victims.setdefault(cause, []).append((shown.title, task.id))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttasks.errors import (
     CircuitOpenError,
+    ServiceError,
     TaskArgumentError,
     TaskCancelled,
     TaskExecutionError,
@@ -154,6 +155,8 @@ def reason_of(raised: BaseException) -> str:
         return "cancelled"
     if issubclass(type(raised), TaskTimeoutError):
         return "timeout"
+    if isinstance(raised, ServiceError):
+        return raised.reason
     completed = _completed(raised) if issubclass(type(raised), TaskExecutionError) else None
     if completed is not None and completed.returncode:
         return "exit_code"

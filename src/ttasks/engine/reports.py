@@ -101,6 +101,18 @@ class Reports:
 
         return announce
 
+    def transition(self, announce: Callable[[], None]) -> bool:
+        """Announce something else of the attempt; False if that has ended."""
+        if not self._enter():
+            return False
+        token = PRINTS.set(None)
+        try:
+            announce()
+        finally:
+            PRINTS.reset(token)
+            self._exit()
+        return True
+
     def _enter(self) -> bool:
         """Begin a report; False if the attempt has ended. `_exit` follows."""
         with self._lock:

@@ -23,7 +23,7 @@ from ttasks.model.fingerprint import fingerprint_of
 from ttasks.model.running import CACHE_ON
 from ttasks.model.snapshot import declares
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import lifecycle_of, stamp
+from ttasks.model.task import is_service, lifecycle_of, stamp
 from ttasks.model.topology import in_order
 
 if TYPE_CHECKING:
@@ -209,6 +209,12 @@ def adopt(
             settled.add(number)
             continue
         old = earlier.get(task.id)
+        if is_service(
+            task
+        ):  # what it did counts for those after it, and it runs if one of them does
+            if old is not None and _is_unchanged(task, old.task):
+                settled.add(number)
+            continue
         missing = [end for end in topology.dependencies[number] if end not in settled]
         if old is None or missing:
             ends = [nodes[end].task.title for end in missing]
@@ -242,7 +248,7 @@ def why_declared_run(
     for number in left:
         task = nodes[number].task
         ends = [nodes[end].task for end in topology.dependencies[number]]
-        missing = [end.title for end in ends if not end.is_succeeded]
+        missing = [end.title for end in ends if not (end.is_succeeded or is_service(end))]
         reasons[number] = _not_taken_over(task, earlier.get(task.id), missing, looks)
     return reasons
 
@@ -250,6 +256,10 @@ def why_declared_run(
 def _take_over(task: Task, old: Task, looks: Looks) -> bool:
     """`take_over`, if the files that the earlier task has made are still there."""
     return is_same(task, old) and looks.stands(task, old) and copy_result(task, old)
+
+
+def _is_unchanged(task: Task, old: Task) -> bool:
+    return task.fingerprint is not None and task.fingerprint == old.fingerprint
 
 
 def _not_taken_over(task: Task, old: Task | None, missing: Sequence[str], looks: Looks) -> Reason:
@@ -274,12 +284,8 @@ def _not_taken_over(task: Task, old: Task | None, missing: Sequence[str], looks:
 def was_skipped(node: Node, old: Node) -> bool:
     """True if a task was SKIPPED, and will be again if its upstreams end as they did."""
     task = node.task
-    return (
-        old.task.is_skipped
-        and task.fingerprint is not None
-        and task.fingerprint == old.task.fingerprint
-        and node.policy is old.policy
-    )
+    is_same = _is_unchanged(task, old.task)
+    return old.task.is_skipped and is_same and node.policy is old.policy
 
 
 # Any task of the store
@@ -319,7 +325,8 @@ def reuse(nodes: Sequence[Node], topology: Topology, store: Store, looks: Looks)
     for number in in_order(topology):
         task = nodes[number].task
         ends = topology.dependencies[number]
-        ready = all(nodes[end].task.is_succeeded for end in ends)
+        upstreams = [nodes[end].task for end in ends]
+        ready = all(task.is_succeeded or is_service(task) for task in upstreams)
         if task.reuse and ready and take_over_equal(task, finder, looks):
             taken.append(number)
     return taken

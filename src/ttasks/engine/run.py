@@ -50,7 +50,7 @@ class Run:
         stopped_by: "cancelled" or "interrupted" if somebody asked to stop it; None if nobody did.
         error: why the run as a whole ended early; None if it did not.
         errors: exception by task id.
-        add: adds a task, see `Dispatch.add`.
+        add, dismiss: add a task, and end a service; see `Dispatch`.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Run:
         self._overdue: list[Attempt] = []  # timed out, but sheltering nested work
         self._stuck: dict[Attempt, float] = {}  # cancelled, and when that was first seen
         self._stopped_at: float | None = None
+        self._stop_as: tuple[str, str | None] = "cancelled", None  # reason and message
         self._finally_over = False
         self._killed = False
         self.stopped_by: str | None = None
@@ -86,7 +87,7 @@ class Run:
         self._unfollow: list[Callable[[], None]] = []  # not empty from `register` on
         self._budget = RetryBudget(options.retry_budget)
         self._dispatch = Dispatch(scheduler, assignment, self._budget, self)
-        self.add = self._dispatch.add
+        self.add, self.dismiss = self._dispatch.add, self._dispatch.dismiss
         self.error: BaseException | None = None
         self.errors = self._dispatch.errors
 
@@ -146,15 +147,16 @@ class Run:
     def _do_due(self) -> None:
         now, options, requests = self._clock.now(), self._options, self._requests
         self._dispatch.attend(now)
-        if requests.cancel:
+        if requests.cancel and self._stopped_at is None:
             self._stop(requests.reason)
         if requests.interrupts > 1 and not self._killed:
             self._killed = True
-            self._stop_finally()
+            self._stop_finally(requests.reason)
             for attempt in self._dispatch.alive():
                 attempt.cancel("interrupted", kill=True)
-        if options.timeout is not None and now >= self._began + options.timeout:
-            error = TaskTimeoutError(options.timeout, what="Graph")
+        limit = options.timeout
+        if limit is not None and self._stopped_at is None and now >= self._began + limit:
+            error = TaskTimeoutError(limit, what="Graph")
             if self._stop("cancelled", str(error)):
                 self.error = error
         self._look(now)
@@ -163,7 +165,7 @@ class Run:
             if limit is not None and now >= self._stopped_at + limit and not self._finally_over:
                 late = TaskTimeoutError(limit, what="Finally tasks")
                 self.error = self.error or late
-                self._stop_finally(str(late))
+                self._stop_finally(requests.reason, str(late))
             self._leave_stuck(now)
         self._leave_overdue()
         self._take_due(now)
@@ -183,9 +185,9 @@ class Run:
     def _take_due(self, now: float) -> None:
         """Queue the retries that are due, and end the attempts that have timed out."""
         while (attempt := self._dispatch.take_due(now)) is not None:
-            attempt.token.cancel("timeout")
-            self._overdue.append(attempt)
-            self._leave_overdue()
+            if attempt.expire(now):
+                self._overdue.append(attempt)
+                self._leave_overdue()
 
     def _next_moment(self) -> float | None:
         """When the next thing is due, by the clock; None if nothing is."""
@@ -243,24 +245,32 @@ class Run:
             self._stop(reason)
 
     def _stop(self, reason: str, message: str | None = None) -> bool:
-        """Stop all but finally tasks; False if that was done before."""
+        """Stop all but finally tasks; False if somebody else was first, whose reason counts."""
         with self._lock:
-            if self._stopped_at is not None:
+            is_first = self._stopped_at is None
+            if is_first:
+                self._stopped_at = self._clock.now()
+                self._stop_as = reason, self._tell(reason, message)
+                if message is None:
+                    self.stopped_by = reason
+            elif self._finally_over:
                 return False
-            self._stopped_at = self._clock.now()
-            if message is None:
-                self.stopped_by = reason
+        # Also if another thread is first, as it may not have come this far. Nothing may start once
+        # this has returned.
         with self._scheduler.working:  # on whatever thread the ends are announced
-            self._cancel_rest(reason, message)
-        self._requests.ring()
-        return True
+            self._dispatch.stop(*self._stop_as)
+        if is_first:
+            self._requests.ring()
+        return is_first
 
-    def _stop_finally(self, message: str | None = None) -> None:
+    def _stop_finally(self, reason: str, message: str | None = None) -> None:
         """Stop finally tasks too; None for the message means that the run is killed."""
         self._finally_over = True
-        self._cancel_rest(self._requests.reason, message, also_finally=True)
+        told = self._tell(reason, message, also_finally=True)
+        self._dispatch.stop(reason, told, also_finally=True)
 
-    def _cancel_rest(self, reason: str, message: str | None, *, also_finally: bool = False) -> None:
+    def _tell(self, reason: str, message: str | None, *, also_finally: bool = False) -> str | None:
+        """Have it told why the run is stopped; return that, for the tasks that it cancels."""
         if message is None and self._label is not None:
             message = f"{self._label} was {'killed' if also_finally else reason}"
         elif message is None and reason == "interrupted":
@@ -269,7 +279,7 @@ class Run:
             self.error = TaskCancelled() if message is None else TaskCancelled(message)
         if message is not None:
             self._untold.append(message)
-        self._dispatch.stop(reason, message, also_finally=also_finally)
+        return message
 
     # Calls from the dispatch
 
@@ -291,7 +301,7 @@ class Run:
     def helpless(self, error: BaseException) -> None:
         """See `ttasks.engine.dispatch.Watcher`."""
         self.error = self.error or error
-        self._cancel_rest("cancelled", str(error), also_finally=True)
+        self._stop_finally("cancelled", str(error))
 
     # Queries
 

@@ -219,6 +219,11 @@ class Scheduler:
         with self.lock:
             self._under_way += 1
 
+    def count_abandoned(self, change: int) -> None:
+        """Count a thread that is left behind (+1), or has ended after all (-1)."""
+        with self.lock:
+            self.abandoned += change
+
     def done(self) -> None:
         """End work that `begun` has counted."""
         with self.lock:

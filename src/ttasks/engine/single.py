@@ -112,30 +112,31 @@ class SingleTasks:
                 work.history.keep()
         return run.errors.get(task.id)
 
-    def submit(self, work: Work) -> None:
-        """Run one task on a worker thread.
+    def submit(self, work: Work) -> Run:
+        """Run one task on a worker thread; returns the run that it has become a part of.
 
         Raises:
             RuntimeError: no thread could be started; the task has not been touched.
         """
         run = self._submissions
         if run is not None and run.add(work):
-            return
+            return run
         new = self._new_submissions()
         new.register()  # before anybody can add to it
-        is_begun = False
+        begun: Run | None = None
         try:
-            is_begun = self._begin(new, work)
+            begun = self._begin(new, work)
         finally:
-            if not is_begun:
+            if begun is not new:
                 new.unregister()
+        return begun
 
-    def _begin(self, new: Run, work: Work) -> bool:
-        """Have a thread supervise submitted tasks; False if another thread was faster."""
+    def _begin(self, new: Run, work: Work) -> Run:
+        """Have a thread supervise submitted tasks; another run if another thread was faster."""
         with self._submitting:
             run = self._submissions
             if run is not None and run.add(work):
-                return False
+                return run
             new.add(work, start=False)
             # Not a daemon, so that submitted tasks are done before the interpreter exits.
             thread = sync.Thread(
@@ -148,7 +149,7 @@ class SingleTasks:
                 self._scheduler.done()
                 raise
             self._submissions = new
-            return True
+            return new
 
     def _new_submissions(self) -> Run:
         scheduler = self._scheduler

@@ -20,18 +20,19 @@ from ttasks.model.checks import (
     wrong_type,
     wrong_value,
 )
-from ttasks.model.command import check_script, command_options
+from ttasks.model.command import check_script, command_options, service_options
 from ttasks.model.groups import check_group
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.prompt import agent_options, prompt_options
 from ttasks.model.snapshot import check_files, check_tools, check_variables
 from ttasks.model.task_type import TaskType
 
-COMMANDS = (TaskType.BASH, TaskType.POWERSHELL)
+COMMANDS = (TaskType.BASH, TaskType.POWERSHELL, TaskType.SERVICE)
 TEXTS = frozenset({*COMMANDS, TaskType.PROMPT, TaskType.AGENT})
 _OPTIONS: dict[TaskType, Callable[..., dict[str, Any]]] = {
     TaskType.BASH: command_options,
     TaskType.POWERSHELL: command_options,
+    TaskType.SERVICE: service_options,
     TaskType.PROMPT: prompt_options,
     TaskType.AGENT: agent_options,
 }

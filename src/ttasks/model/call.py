@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from ttasks.model.checks import check_bool, wrong_type, wrong_value
 from ttasks.model.nested import leaves, rebuilt
+from ttasks.model.service import Service
 
 THREAD, ASYNCIO, PROCESS = "thread", "asyncio", "process"
 
@@ -96,6 +97,7 @@ class Call:
         backend: "thread", "asyncio" or "process"; None means "asyncio" for ``async def`` functions,
             else "thread".
         capture_print: what the function prints becomes output of the task.
+        service: how to tell that it is ready, if it stays; None for a function that ends by itself.
 
     Attributes:
         is_placed: the backend was named, or the function allows only one; otherwise the executor
@@ -113,6 +115,7 @@ class Call:
     backend: str
     capture_print: bool
     is_placed: bool
+    service: Service | None
 
     def __init__(
         self,
@@ -122,8 +125,11 @@ class Call:
         backend: str | None = None,
         *,
         capture_print: bool = False,
+        service: Service | None = None,
     ) -> None:
         is_named = backend is not None
+        if service is not None:
+            backend = _backend_of_service(func, backend)
         backend = check_function("func", func, backend)
         check_bool("capture_print", capture_print)
         if not isinstance(args, (tuple, list)):
@@ -143,6 +149,7 @@ class Call:
         _write(self, "backend", backend)
         _write(self, "capture_print", capture_print)
         _write(self, "is_placed", is_named or backend != THREAD)
+        _write(self, "service", service)
         self.references()
 
     @classmethod
@@ -153,6 +160,7 @@ class Call:
         kwargs: dict[str, Any],
         backend: str | None,
         capture_print: bool = False,
+        service: Service | None = None,
     ) -> Call:
         """Make a call as a store remembers it: nothing is checked.
 
@@ -165,6 +173,7 @@ class Call:
         _write(call, "backend", backend or THREAD)
         _write(call, "capture_print", capture_print)
         _write(call, "is_placed", backend is not None)
+        _write(call, "service", service)
         return call
 
     @property
@@ -251,6 +260,18 @@ def check_function(name: str, func: object, backend: object) -> str:
     if backend is None:
         return ASYNCIO if inspect.iscoroutinefunction(body) else THREAD
     BACKENDS[backend](func)
+    return backend
+
+
+def _backend_of_service(func: object, backend: str | None) -> str | None:
+    """The backend of a service, which has to be able to end the function."""
+    if backend == THREAD:
+        raise ValueError(
+            f"a service cannot have backend='thread': nothing can end {name_of(func)} there; use "
+            "'process', or an async def function"
+        )
+    if backend is None and callable(func) and not inspect.iscoroutinefunction(_body(func)):
+        return PROCESS
     return backend
 
 

@@ -19,7 +19,8 @@ class CancelToken:
     Attributes:
         cancelled: the work should stop.
         killed: it should stop without a grace period.
-        reason: why: "cancelled", "timeout" or "interrupted"; None before.
+        reason: why: "cancelled", "timeout" or "interrupted", of a service also "stopped" (nothing
+            needs it any more) or "not_ready"; None before.
         message: the same, for people; None stands for "Task was cancelled".
     """
 

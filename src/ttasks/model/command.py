@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ttasks.model.checks import check_bool, check_int, check_number, wrong_type, wrong_value
+from ttasks.model.service import READY_SECONDS, check_service, probe_options
 
 GRACE_SECONDS = 2.0
 """Default of ``grace``."""
+
+STOP_SIGNAL = 15
+"""Default of ``stop_signal``: SIGTERM."""
+
+_LAST_SIGNAL = 64
 
 
 def command_options(**options: Any) -> dict[str, Any]:
@@ -30,12 +36,31 @@ def command_options(**options: Any) -> dict[str, Any]:
         TypeError: an option is unknown or has the wrong type.
         ValueError: an option has a wrong value.
     """
+    return _checked(options, _CHECKS, "command")
+
+
+def service_options(**options: Any) -> dict[str, Any]:
+    """Check the options of a service, in the same way.
+
+    Args:
+        options: those of a command, and ``ready`` (the options of a probe), ``ready_timeout``
+            (seconds, above 0) and ``stop_signal`` (a number, 1 to 64).
+
+    Raises:
+        TypeError, ValueError: as for `command_options`.
+    """
+    return _checked(options, _SERVICE_CHECKS, "service")
+
+
+def _checked(
+    options: Mapping[str, Any], checks: Mapping[str, Callable[[str, Any], Any]], what: str
+) -> dict[str, Any]:
     checked: dict[str, Any] = {}
     for name, value in options.items():
-        check = _CHECKS.get(name)
+        check = checks.get(name)
         if check is None:
-            known = ", ".join(_CHECKS)
-            raise TypeError(f"unknown option {name!r} of a command (known: {known})")
+            known = ", ".join(checks)
+            raise TypeError(f"unknown option {name!r} of a {what} (known: {known})")
         value = check(name, value)
         if value != _DEFAULTS.get(name):
             checked[name] = value
@@ -161,7 +186,22 @@ def _check_grace(name: str, value: object) -> float:
     return check_number(name, value, least=0)
 
 
-_CHECKS = {
+def _check_ready(name: str, value: object) -> dict[str, Any] | None:
+    return probe_options(check_service(value, READY_SECONDS).ready)
+
+
+def _check_ready_timeout(name: str, value: object) -> float:
+    return check_service(None, value).ready_timeout
+
+
+def _check_signal(name: str, value: object) -> int:
+    number = check_int(name, value, least=1)
+    if number > _LAST_SIGNAL:
+        raise wrong_value(name, value, f"a signal number from 1 to {_LAST_SIGNAL}")
+    return int(number)
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "cwd": _check_cwd,
     "env": _check_env,
     "stdin": _check_stdin,
@@ -170,4 +210,15 @@ _CHECKS = {
     "grace": _check_grace,
     "env_from": _check_env_from,
 }
-_DEFAULTS = {"strict": False, "grace": GRACE_SECONDS}
+_SERVICE_CHECKS = {
+    **_CHECKS,
+    "ready": _check_ready,
+    "ready_timeout": _check_ready_timeout,
+    "stop_signal": _check_signal,
+}
+_DEFAULTS = {
+    "strict": False,
+    "grace": GRACE_SECONDS,
+    "ready_timeout": READY_SECONDS,
+    "stop_signal": STOP_SIGNAL,
+}

@@ -309,6 +309,11 @@ def _checked_upstream(upstream: object) -> tuple[Task, ...]:
 _reporter_of: Callable[[TaskContext], Reporter] = attrgetter("_reporter")
 
 
+def watch_of(context: TaskContext) -> Callable[[str], object] | None:
+    """What the handler of a service shows its output to, before secrets are replaced; or None."""
+    return getattr(_reporter_of(context), "watch", None)
+
+
 def _check_stream(stream: object) -> None:
     if check_str("stream", stream) not in STREAMS:
         raise wrong_value("stream", stream, "'stdout' or 'stderr'")

@@ -19,6 +19,7 @@ class TaskEventType(Enum):
     """Kinds of events. Values are the lower-case names."""
 
     STARTED = "started"
+    READY = "ready"
     PROGRESS = "progress"
     OUTPUT = "output"
     SUCCEEDED = "succeeded"
@@ -59,9 +60,10 @@ class TaskEvent:
     """One thing that happened to one task, or to a run of a graph.
 
     Per attempt: STARTED, then any PROGRESS and OUTPUT, then exactly one of SUCCEEDED, FAILED and
-    CANCELLED. A task that is cancelled between two attempts has one more, CANCELLED. A task that
-    never starts has one event only: FAILED (no handler), CANCELLED, BLOCKED, SKIPPED or REUSED
-    (it took over the result of an equal task).
+    CANCELLED. A service that becomes ready has one READY among its output. A task that is cancelled
+    between two attempts has one more, CANCELLED. A task that never starts has one event only:
+    FAILED (no handler), CANCELLED, BLOCKED, SKIPPED or REUSED (it took over the result of an equal
+    task).
     The first event of the run of a graph is RUN_STARTED, the last is RUN_ENDED. RUN_STOPPING comes
     between them when it is cancelled, interrupted or out of time, or stops because of
     ``fail_fast``, and again if it is killed. They have no task: ``task`` is None and ``task_id`` is

@@ -56,7 +56,7 @@ class AttemptFacts:
         started: when a worker took it.
         ended: when its outcome was known; None while it runs.
         status: RUNNING, SUCCEEDED, FAILED or CANCELLED.
-        slot: number of the worker, from 1; 0 for the supervisor.
+        slot: number of the worker, from 1; 0 for the supervisor; None for a service.
         error: message of a failure or cancellation.
         termination_reason: see `TaskResult`.
     """
@@ -103,6 +103,8 @@ class TaskFacts:
             changed of what the task declares, such as "changed src/a.c", "new b.c" or "env CC"; for
             "outputs" which files are not as it left them; for "upstream" the titles of the
             upstreams that ran again.
+        is_service: whether it stays until nothing needs it.
+        up: when a service was ready; None before, and for any other task.
     """
 
     id: str
@@ -139,6 +141,8 @@ class TaskFacts:
     log_file: str | None = None
     not_reused: str | None = None
     changed: tuple[str, ...] = ()
+    is_service: bool = False
+    up: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,14 +294,18 @@ class _Why:
             return f"{self._name} waits for {self._run.waiting_for}."
         if span.reason is None:
             number = len(self._task.attempts)
-            return f"{self._name} is running, attempt {number}, {self._cause()}{self._tries()}."
+            ready = ""
+            if self._task.is_service:
+                ready = ", and is not ready yet" if self._task.up is None else ", and is ready"
+            cause = f"{self._cause()}{self._tries()}"
+            return f"{self._name} is running, attempt {number}, {cause}{ready}."
         return f"{self._name} waits for {self._wanted(span)}."
 
     def _wanted(self, span: Span) -> str:
         """What a span waits for."""
         match span.reason:
             case WaitReason.DEPENDENCY:
-                return self._names(span.because) or "its dependencies"
+                return self._names(span.because, "to be ready") or "its dependencies"
             case WaitReason.GROUP:
                 return f"a place in the group {_and(map(repr, span.because))}"
             case WaitReason.RETRY:
@@ -332,13 +340,15 @@ class _Why:
             case "value":
                 return "because its earlier value was not stored"
         ends = [self._run.tasks[end] for end in task.after if end in self._run.tasks]
-        bad = [end for end in ends if end.status is not TaskStatus.SUCCEEDED]
+        bad = [end for end in ends if end.status is not TaskStatus.SUCCEEDED and end.up is None]
         if bad:
             states = [f"{end.title!r} {_BECAME.get(end.status, end.status.value)}" for end in bad]
             return f"{'to clean up after' if task.is_finally else 'although'} {_and(states)}"
         if ends:
             last = self._run.tasks.get(next(iter(self._last_missing()), ""))
-            return f"after {last.title!r} ended" if last else "after its dependencies"
+            if last is None:
+                return "after its dependencies"
+            return f"after {last.title!r} {'ended' if last.up is None else 'was ready'}"
         return "because it has no dependencies"
 
     def _last_missing(self) -> tuple[str, ...]:
@@ -397,9 +407,15 @@ class _Why:
                 causes[key] = root, steps
         return causes[self._task.id]
 
-    def _names(self, ids: Iterable[str]) -> str:
-        tasks = self._run.tasks
-        return _and(repr(tasks[item].title) if item in tasks else item for item in ids)
+    def _names(self, ids: Iterable[str], of_services: str = "") -> str:
+        return _and(self._named(item, of_services) for item in ids)
+
+    def _named(self, task_id: str, of_services: str) -> str:
+        task = self._run.tasks.get(task_id)
+        if task is None:
+            return task_id
+        is_waited_for = task.is_service and of_services and task.ended is None
+        return f"{task.title!r} {of_services}" if is_waited_for else repr(task.title)
 
 
 _REASONS = {

@@ -13,7 +13,8 @@ from ttasks.model.frozen import fast_maker
 from ttasks.model.groups import groups_of
 from ttasks.model.notes import Notes
 from ttasks.model.status import TaskStatus
-from ttasks.model.timeline import Piece, Try, pieces, tries
+from ttasks.model.task import is_service
+from ttasks.model.timeline import Piece, Try, pieces, tries, up
 
 if TYPE_CHECKING:
     from ttasks.model.redact import Redactor
@@ -75,7 +76,7 @@ def gather(
     for child in children:
         inside.setdefault(child.task_id, []).append(child)
     ids = [seen.task.id for seen in nodes]
-    ends = [seen.notes.ended for seen in nodes]
+    ends = [_went_on(seen.notes) for seen in nodes]
     path = (head.title,) if head.title and ids != [head.graph_id] else ()
     tasks: dict[str, TaskFacts] = {}
     for item in nodes:
@@ -87,12 +88,18 @@ def gather(
     return replace(head, tasks=tasks)
 
 
+def _went_on(notes: Notes) -> float | None:
+    """When a node let its dependents go on: when it ended, or a service was ready."""
+    ready = up(notes) if notes.waits else None
+    return notes.ended if ready is None else ready
+
+
 def with_waits(nodes: Sequence[Seen], workers: int) -> list[Seen]:
     """Add what the ready tasks of a run in another process seem to wait for.
 
-    A ledger learns of a task only when the task starts. A task whose upstreams have all SUCCEEDED
-    waits for its group if a worker is free and another task of the group is running. Otherwise it
-    waits for a worker.
+    A ledger learns of a task only when the task starts. A task whose upstreams have all SUCCEEDED,
+    or are services that are ready, waits for its group if a worker is free and another task of the
+    group is running. Otherwise it waits for a worker.
     """
     running = [seen for seen in nodes if seen.status is TaskStatus.RUNNING]
     busy = {group for seen in running for group in groups_of(seen.task)}
@@ -100,10 +107,12 @@ def with_waits(nodes: Sequence[Seen], workers: int) -> list[Seen]:
     found = []
     for seen in nodes:
         ends = [nodes[end] for end in seen.after]
-        is_ready = all(end.status is TaskStatus.SUCCEEDED for end in ends)
+        is_ready = all(
+            end.status is TaskStatus.SUCCEEDED or up(end.notes) is not None for end in ends
+        )
         if seen.notes == _NOTHING and is_ready and not seen.had_ended and _may_run(seen):
-            last = max(seen.after, key=lambda end: nodes[end].notes.ended or 0.0, default=None)
-            moment = 0.0 if last is None else nodes[last].notes.ended or 0.0
+            last = max(seen.after, key=lambda end: _went_on(nodes[end].notes) or 0.0, default=None)
+            moment = 0.0 if last is None else _went_on(nodes[last].notes) or 0.0
             full = next((group for group in groups_of(seen.task) if group in busy), None)
             waits = ((moment, "group", full),) if is_free and full is not None else ()
             found.append(seen._replace(notes=Notes(moment, last, waits=waits)))
@@ -147,7 +156,7 @@ def _task_facts(
     redactor: Redactor | None,
 ) -> TaskFacts:
     task, notes, result = seen.task, seen.notes, seen.result
-    attempts = _attempts(seen)
+    attempts, ready_at = _attempts(seen), up(notes)
     function, arguments = _call(task.payload, redactor)
     not_reused, changed = seen.reason or (None, ())
     percent, message = seen.progress
@@ -177,6 +186,8 @@ def _task_facts(
         progress_message=message,
         not_reused=not_reused,
         changed=changed,
+        is_service=ready_at is not None or is_service(task),
+        up=ready_at,
         **facts,
     )
 
@@ -217,7 +228,8 @@ def _attempt(number: int, item: Try, seen: Seen, is_last: bool) -> AttemptFacts:
     elif is_last and not seen.status.is_active:
         status, error = seen.status, seen.error
         reason = None if seen.result is None else seen.result.termination_reason
-    return _make_attempt(number, ready, started, ended, status, slot, error, reason)
+    worker = None if is_service(seen.task) else slot
+    return _make_attempt(number, ready, started, ended, status, worker, error, reason)
 
 
 def _spans(seen: Seen, ids: Sequence[str], ends: Sequence[float | None]) -> tuple[Span, ...]:
@@ -288,6 +300,7 @@ def _moved(child: Child, path: tuple[str, ...]) -> dict[str, TaskFacts]:
             ready=_plus(task.ready, shift),
             started=_plus(task.started, shift),
             ended=_plus(task.ended, shift),
+            up=_plus(task.up, shift),
         )
         for key, task in child.facts.tasks.items()
     }

@@ -33,6 +33,7 @@ from typing import Any
 
 from ttasks.model.call import Call, Decorated, Literal, Reference, Standin
 from ttasks.model.imported import Imported
+from ttasks.model.service import probe_options
 
 as_text = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 """JSON that is the same for equal data. Made once: `json.dumps` would make an encoder per call."""
@@ -228,7 +229,8 @@ def call_identity(call: Call) -> Any:
     """
     places = {task.id: place for place, task in enumerate(call.references())}
     identifier = _Identifier(places)
-    return [identifier.function(call.func), identifier.value(_bound(call))]
+    facts = [identifier.function(call.func), identifier.value(_bound(call))]
+    return facts if call.service is None else [*facts, probe_options(call.service.ready)]
 
 
 def value_identity(value: Any) -> Any:

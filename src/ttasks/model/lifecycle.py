@@ -300,4 +300,8 @@ class Lifecycle:
 
 def is_to_be_cancelled(token: CancelToken) -> bool:
     """True if an attempt with this token can only end as CANCELLED."""
-    return token.cancelled and token.reason != "timeout"
+    return token.cancelled and token.reason not in _OTHER_ENDS
+
+
+_OTHER_ENDS = ("timeout", "stopped", "not_ready")
+"""Reasons to end an attempt after which its task is not CANCELLED."""

@@ -9,6 +9,10 @@ A pure state machine over node numbers: no I/O, threads, locks or clock. Whoever
    has been announced.
 
 A whole run costs O((V + E) log V).
+
+A node is *closed* once it is finished and all its dependents are closed. A service is needed until
+all its dependents are closed. It is RUNNING when the driver calls ``unlock``, because it is ready,
+and the driver ends it when it is among ``unneeded``.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from typing import Any, NamedTuple
 from ttasks.model.notes import Notes, Wait
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.status import BLOCKED, CANCELLED, SKIPPED, SUCCEEDED, TaskStatus
-from ttasks.model.topology import Topology
+from ttasks.model.topology import Topology, in_order
 
 Groups = tuple[str, ...]
 
@@ -86,6 +90,7 @@ class Plan:
         groups: limited groups of each node that is in any.
         finished: outcome of nodes that ended before this run and are not tried again.
         now: the moment at which the run begins.
+        services: nodes that run until nothing needs them.
 
     Attributes:
         unfinished: nodes that are not FINISHED.
@@ -104,7 +109,9 @@ class Plan:
             name when a full group holds it back, "retry" or "duplicate" when it is put aside,
             "worker" when it could run again, "running" and its slot when it is taken again (or for
             the first time, if something else came before), "refused" when it was taken but does
-            not run.
+            not run, "up" when a service is ready.
+        unneeded: services that have been taken and that nothing needs any more. The driver ends
+            them, when they are RUNNING, and empties the list.
     """
 
     def __init__(
@@ -116,6 +123,7 @@ class Plan:
         groups: Mapping[int, Groups] | None = None,
         finished: Mapping[int, TaskStatus] | None = None,
         now: float = 0.0,
+        services: Collection[int] = (),
     ) -> None:
         count = len(policies)
         self._edges = topology.dependencies
@@ -154,6 +162,10 @@ class Plan:
         for node in finished:
             self._state[node] = FINISHED
             self.unfinished -= 1
+        self.unneeded: list[int] = []
+        self._services = set(services)
+        # For each node how many of its dependents are not closed; empty without services.
+        self._open: list[int] = self._count_open(topology) if services else []
         for node in range(count):
             if not self._waiting[node] and self._state[node] is WAITING:
                 self._settle(node, self._initial, now)
@@ -165,11 +177,18 @@ class Plan:
         decisions, self._initial = self._initial, []
         return decisions
 
-    def add(self, order: Order = (0.0, None), groups: Groups = (), now: float = 0.0) -> int:
+    def add(
+        self,
+        order: Order = (0.0, None),
+        groups: Groups = (),
+        now: float = 0.0,
+        *,
+        service: bool = False,
+    ) -> int:
         """Add a node without edges, which may start at once, to a plan that has begun.
 
         It is queued behind all present nodes of the same order. Numbers given to `forget` are used
-        again.
+        again. A service is needed until `dismiss`.
 
         Returns:
             Its number.
@@ -193,6 +212,11 @@ class Plan:
             for moments in (self.ready, self.unlocked_by, self.started, self.ended):
                 moments.append(None)
             self.slots.append(0)
+        if service or self._open:
+            self._open += [0] * (len(self._state) - len(self._open))
+            self._open[node] = int(service)
+        if service:
+            self._services.add(node)
         self._last_key += 1
         self._keys[node] = (*_key(order), self._last_key)
         if groups:
@@ -206,6 +230,7 @@ class Plan:
         """Let `add` use the number of an added node again, which is FINISHED."""
         self.waits.pop(node, None)
         self._unlocked.discard(node)
+        self._services.discard(node)
         self.unlocked_by[node] = None
         self._groups.pop(node, None)
         self._free.append(node)
@@ -295,10 +320,37 @@ class Plan:
         """True if a finally node waits for this one."""
         return any(dependent in self._finally for dependent in self._dependents[node])
 
+    def note_up(self, node: int, now: float = 0.0) -> None:
+        """Note that a service is ready; `unlock` follows when that has been announced."""
+        self._note(node, now, "up", None)
+
+    def is_needed(self, node: int) -> bool:
+        """True unless the node is a service that nothing needs any more."""
+        return node not in self._services or self._open[node] > 0
+
+    def is_in_use(self, node: int) -> bool:
+        """True for a service that is ready and that something needs."""
+        return node in self._unlocked and self.is_needed(node)
+
+    def take_unneeded(self) -> list[int]:
+        """Empty ``unneeded``, and return what was in it."""
+        found = self.unneeded
+        if found:
+            self.unneeded = []
+        return found
+
+    def dismiss(self, node: int) -> list[Decision]:
+        """Note that an added service is no longer needed."""
+        decisions: list[Decision] = []
+        self._open[node] = 0
+        self._let_go(node, decisions)
+        return decisions
+
     def unlock(self, node: int, now: float = 0.0) -> list[Decision]:
         """Let the dependents of a RUNNING node go on before it ends, as if it had SUCCEEDED.
 
-        For a service that is ready long before it ends. Its outcome does not affect them.
+        If it is a service, and ends otherwise than as SUCCEEDED, `finish` decides which of the
+        nodes after it that have not started do not run.
         """
         decisions: list[Decision] = []
         if self._state[node] is RUNNING and node not in self._unlocked:
@@ -318,8 +370,13 @@ class Plan:
             self.ended[node] = now
         self.active -= 1
         self.unfinished -= 1
-        if self._dependents[node] and node not in self._unlocked:
-            self._unlock(node, outcome, decisions, now)
+        if self._dependents[node]:
+            if node not in self._unlocked:
+                self._unlock(node, outcome, decisions, now)
+            elif outcome is not SUCCEEDED and node in self._services:
+                self._lose(node, outcome, decisions)
+        if self._open and not self._open[node]:
+            self._close(node, decisions)
         return decisions
 
     def refuse(self, node: int, now: float = 0.0) -> None:
@@ -375,13 +432,18 @@ class Plan:
                 if state is DELAYED:
                     self.delayed -= 1
                 decisions.append(self._decide(node, CANCELLED))
-        # One of them may have been unparked for a place that is free now. So all parked nodes ask
-        # again, or nobody would ever unpark them.
+        self._unpark_all()
+        return decisions
+
+    def _unpark_all(self) -> None:
+        """Queue all parked nodes, after a READY node was decided.
+
+        It may have been unparked for a place that is free now, and nobody else would unpark them.
+        """
         for parked in self._parked.values():
             for entry in parked:
                 heappush(self.queue, entry)
         self._parked.clear()
-        return decisions
 
     def notes(self, node: int, ended: float | None = None, began: float | None = None) -> Notes:
         """What was noted of a node.
@@ -474,6 +536,91 @@ class Plan:
             return self._decide(node, BLOCKED, tally.first_bad)
         return None
 
+    # Services
+
+    def _count_open(self, topology: Topology) -> list[int]:
+        """For each node how many of its dependents are not closed."""
+        counts = [len(ends) for ends in topology.dependents]
+        for node in reversed([*in_order(topology)]):
+            if self._state[node] is FINISHED and not counts[node]:
+                for end in topology.dependencies[node]:
+                    counts[end] -= 1
+        return counts
+
+    def _close(self, node: int, decisions: list[Decision]) -> None:
+        """A node is closed: so may be those before it."""
+        left = [node]
+        while left:
+            for end in self._edges[left.pop()]:
+                self._open[end] -= 1
+                if self._open[end]:
+                    continue
+                if self._state[end] is FINISHED:
+                    left.append(end)
+                elif end in self._services:
+                    self._let_go(end, decisions)
+
+    def _let_go(self, node: int, decisions: list[Decision]) -> None:
+        """Nothing needs a service any more. What is WAITING is decided when its turn comes."""
+        state = self._state[node]
+        if state is READY and self._is_fresh(node):
+            decisions.append(self._decide(node, SKIPPED))
+            self._unpark_all()
+        elif state in (READY, RUNNING, DELAYED):
+            self.unneeded.append(node)
+
+    def _is_fresh(self, node: int) -> bool:
+        """True for a READY node that has not been taken, or decided, before."""
+        return self.started[node] is None and self.ready[node] is not None
+
+    def _lose(self, node: int, outcome: TaskStatus, decisions: list[Decision]) -> None:
+        """A service that was ready has ended: decide what of those after it does not run.
+
+        Its dependents take its outcome as that of any upstream. Those that come after it through
+        tasks that have started do not run either, unless their policy lets them run after a
+        failure. What has started goes on.
+        """
+        seen, left = {node}, [node]
+        while left:
+            at = left.pop()
+            for dependent in self._dependents[at]:
+                if dependent in seen:
+                    continue
+                seen.add(dependent)
+                state = self._state[dependent]
+                is_new = state is WAITING or (state is READY and self._is_fresh(dependent))
+                if state is not DECIDED and not is_new:
+                    left.append(dependent)
+                elif is_new and dependent not in self._finally:
+                    found = (
+                        self._decide_after(dependent, node, outcome)
+                        if node in self._edges[dependent]
+                        else self._decide_without(dependent, node)
+                    )
+                    if found is not None:
+                        decisions.append(found)
+                        if state is READY:
+                            self._unpark_all()
+
+    def _decide_after(self, node: int, service: int, outcome: TaskStatus) -> Decision | None:
+        """What becomes of a dependent of a service that was ready."""
+        self._count(node, service, outcome)
+        early = self._decide_early(node)
+        if early is not None or self._state[node] is WAITING:
+            return early
+        tally = self._tallies[node]
+        is_any = self._policies[node] is CONTINUE_IF_ANY
+        if is_any and tally.skipped + tally.broken == len(self._edges[node]):
+            return self._decide(node, BLOCKED, tally.first_bad)
+        return None
+
+    def _decide_without(self, node: int, service: int) -> Decision | None:
+        """What becomes of a node that comes after a service over several steps."""
+        policy = self._policies[node]
+        if policy is BLOCK:
+            return self._decide(node, BLOCKED, service)
+        return self._decide(node, SKIPPED, service) if policy is SKIP else None
+
     def _settle(self, node: int, decisions: list[Decision], now: float) -> None:
         """Queue or decide a node whose upstreams are all finished."""
         tally = self._tallies.get(node) if self._tallies else None
@@ -498,7 +645,10 @@ class Plan:
             # BLOCK with skipped upstreams only; any other was decided early.
             decisions.append(self._decide(node, SKIPPED, tally.first))
         if self._state[node] is READY:
-            self.ready[node] = now
+            if self._open and not self.is_needed(node):
+                decisions.append(self._decide(node, SKIPPED))
+            else:
+                self.ready[node] = now
 
 
 _STOPPABLE = (WAITING, READY, DELAYED)

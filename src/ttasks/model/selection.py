@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from ttasks.errors import GraphError, did_you_mean
 from ttasks.model.graph import Node, TaskGraph, topology_of
 from ttasks.model.names import Names
-from ttasks.model.task import Task
+from ttasks.model.task import Task, is_service
 from ttasks.model.topology import Topology, in_order
 
 _PATTERN = frozenset("*?[")
@@ -44,7 +44,8 @@ def select(graph: TaskGraph, selection: Selection) -> list[Task]:
     """The tasks that are to run, in insertion order.
 
     Finally tasks come along with whatever they come after, over any number of steps, and if they
-    come after nothing; naming them in ``skip`` does not change that.
+    come after nothing; naming them in ``skip`` does not change that. The same holds for services
+    before a task that runs, over any number of steps.
 
     Returns:
         An empty list if nothing but finally tasks would run, and none of them was asked for.
@@ -76,10 +77,14 @@ def select(graph: TaskGraph, selection: Selection) -> list[Task]:
     asked_for = bool(selection.only or selection.from_ or selection.until)
     if not any(asked_for or not nodes[at].finally_ for at in chosen):
         return []
-    after = _reach(chosen, topology.dependents)
-    for at, node in enumerate(nodes):
-        if node.finally_ and (at in after or not topology.dependencies[at]):
-            chosen.add(at)
+    size = 0
+    while size != len(chosen):  # a service may bring finally tasks along, and they others
+        size = len(chosen)
+        chosen |= {at for at in _reach(chosen, topology.dependencies) if is_service(nodes[at].task)}
+        after = _reach(chosen, topology.dependents)
+        for at, node in enumerate(nodes):
+            if node.finally_ and (at in after or not topology.dependencies[at]):
+                chosen.add(at)
     return [nodes[at].task for at in sorted(chosen)]
 
 

@@ -34,13 +34,14 @@ from ttasks.model.checks import (
     check_str,
     wrong_type,
 )
-from ttasks.model.command import command_options
+from ttasks.model.command import STOP_SIGNAL, command_options, service_options
 from ttasks.model.groups import Group, check_group
 from ttasks.model.ids import new_id
 from ttasks.model.lifecycle import Lifecycle
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.prompt import agent_options, prompt_options
 from ttasks.model.result import MaybeNone, R_co, TaskResult
+from ttasks.model.service import READY_SECONDS, AnyProbe, Service, check_service
 from ttasks.model.snapshot import (
     NOTHING,
     check_files,
@@ -282,6 +283,71 @@ class Task(Reference, Generic[R_co]):
             "Task[str]", cls(title, payload, TaskType.POWERSHELL, options=options, **settings)
         )
 
+    @staticmethod
+    def service(
+        payload: str,
+        *,
+        ready: AnyProbe | None = None,
+        ready_timeout: float = READY_SECONDS,
+        stop_signal: int = STOP_SIGNAL,
+        title: str = "",
+        cwd: str | PathLike[str] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        stdin: str | bytes | None = None,
+        strict: bool = False,
+        output_limit: int | None = None,
+        grace: float = 2.0,
+        **settings: Unpack[TaskSettings],
+    ) -> Task[str]:
+        """Make a task that keeps ``bash -c payload`` running while other tasks need it.
+
+        It is RUNNING from its start. When it is ready, READY is announced and its dependents may
+        start. When all that come after it, over any number of steps, have ended, it is stopped with
+        its whole tree, and SUCCEEDS. It holds no worker. Run it in a graph, or with
+        ``executor.running(service)``.
+
+        The task is FAILED if the command ends before (``termination_reason`` "died"), or is not
+        ready in time ("not_ready"). Before it is ready, its ``retry`` holds. Nothing is tried again
+        after that: what comes after it and has not started is treated as if an upstream had failed.
+        If nothing needs it, it is SKIPPED.
+
+        Args:
+            payload: the script, which has to stay in the foreground.
+            ready: a probe of `ttasks.ready`, or any callable without arguments; called again and
+                again, on a thread of its own, until it returns something true. What it raises
+                means that the service is not ready yet. None means that it is ready at once.
+            ready_timeout: seconds from the start until it must be ready, above 0.
+            stop_signal: number of the signal that asks it to end, such as ``signal.SIGINT``;
+                what has not ended after ``grace`` seconds is killed.
+            title, cwd, env, stdin, strict, output_limit, grace: see `bash`.
+            settings: see `Task`. ``timeout`` is the longest that it may run, stopping excluded; the
+                executor's default does not hold for services. A place in a ``group`` is given back
+                when it is ready. There is no ``reuse``.
+
+        Example:
+            >>> from ttasks import ready
+            >>> port = ready.free_port()
+            >>> Task.service(f"redis-server --port {port}", ready=ready.tcp(port)).type
+            TaskType('service')
+        """
+        _refuse_reuse(settings)
+        service = check_service(ready, ready_timeout)
+        options = service_options(
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            strict=strict,
+            output_limit=output_limit,
+            grace=grace,
+            ready=ready,
+            ready_timeout=service.ready_timeout,
+            stop_signal=stop_signal,
+        )
+        task = object.__new__(ServiceTask)
+        Task.__init__(task, title, payload, TaskType.SERVICE, options=options, **settings)
+        _write(task, "probe", ready)
+        return task
+
     @classmethod
     def prompt(
         cls,
@@ -365,6 +431,9 @@ class Task(Reference, Generic[R_co]):
         title: str | None = None,
         backend: str | None = None,
         capture_print: bool = False,
+        service: bool = False,
+        ready: AnyProbe | None = None,
+        ready_timeout: float = READY_SECONDS,
         **settings: Unpack[PythonSettings],
     ) -> PythonTask[R]: ...
 
@@ -378,6 +447,9 @@ class Task(Reference, Generic[R_co]):
         title: str | None = None,
         backend: str | None = None,
         capture_print: bool = False,
+        service: bool = False,
+        ready: AnyProbe | None = None,
+        ready_timeout: float = READY_SECONDS,
         **settings: Unpack[PythonSettings],
     ) -> PythonTask[R]: ...
 
@@ -390,6 +462,9 @@ class Task(Reference, Generic[R_co]):
         title: str | None = None,
         backend: str | None = None,
         capture_print: bool = False,
+        service: bool = False,
+        ready: AnyProbe | None = None,
+        ready_timeout: float = READY_SECONDS,
         **settings: Unpack[PythonSettings],
     ) -> PythonTask[Any]:
         """Make a task that calls a function, plain or ``async def``.
@@ -409,13 +484,23 @@ class Task(Reference, Generic[R_co]):
                 output of the task. That of its coroutines, and of threads that run in a copy of its
                 context (``asyncio.to_thread``), does too; other threads and processes that it
                 starts are not captured.
+            service: the function stays: it runs until nothing that comes after it needs it, as the
+                command of `service` does. A plain function gets the process backend, where it is
+                ended with its process; a coroutine is cancelled.
+            ready, ready_timeout: of a service; see `service`.
             settings: see `Task`.
 
         Raises:
             TypeError: the function cannot be called, or not with these arguments.
             ValueError: the backend is unknown or does not fit the function.
         """
-        call = Call(func, args, kwargs, backend, capture_print=capture_print)
+        kept = None
+        if check_bool("service", service):
+            _refuse_reuse(settings)
+            kept = check_service(ready, ready_timeout)
+        elif ready is not None or ready_timeout != READY_SECONDS:
+            raise ValueError("ready and ready_timeout are those of a service: add service=True")
+        call = Call(func, args, kwargs, backend, capture_print=capture_print, service=kept)
         task: PythonTask[Any] = object.__new__(PythonTask)
         Task.__init__(task, title or name_of(func), call, TaskType.PYTHON, **settings)
         return task
@@ -626,6 +711,16 @@ _set: Any = type(
 )
 
 
+class ServiceTask(Task[str]):
+    """A task made by `Task.service`.
+
+    Attributes:
+        probe: what was given as ``ready``. The options have all that a ledger keeps of it.
+    """
+
+    probe: AnyProbe | None = None
+
+
 class PythonTask(Task[R_co]):
     """A task that calls a function; ``PythonTask[int]`` is one of a function that returns an int.
 
@@ -728,6 +823,25 @@ lifecycle_of: Callable[[Task], Lifecycle] = attrgetter("_lifecycle")
 """The status, result and owner of a task, with the moves that only the engine makes."""
 
 
+def is_service(task: Task) -> bool:
+    """True if the task stays until nothing needs it."""
+    if task.type is TaskType.PYTHON:
+        return type(task.payload) is Call and task.payload.service is not None
+    return task.type is TaskType.SERVICE
+
+
+def service_of(task: Task) -> Service | None:
+    """How to tell that a task is ready which stays; None for any other task."""
+    if not is_service(task):
+        return None
+    if task.type is TaskType.PYTHON:
+        service: Service = task.payload.service
+        return service
+    probe = task.probe if isinstance(task, ServiceTask) else None
+    ready = task.options.get("ready") if probe is None else probe
+    return Service(ready, task.options.get("ready_timeout", READY_SECONDS))
+
+
 def stamp(task: Task, fingerprint: str | None) -> None:
     """Set the fingerprint of a task, also of one that has SUCCEEDED."""
     _write(task, "fingerprint", fingerprint)
@@ -745,6 +859,11 @@ def view_of(task: AnyTask, changes: Mapping[str, Any]) -> AnyTask:
     for name in (*ATTRIBUTES, *_FIXED, "_lifecycle"):
         _write(view, name, changes[name] if name in changes else getattr(task, name))
     return view
+
+
+def _refuse_reuse(settings: TaskSettings) -> None:
+    if settings.get("reuse"):
+        raise ValueError("reuse must be False for a service: a result does not stand for it")
 
 
 def _check_status(status: object) -> None:

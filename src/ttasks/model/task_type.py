@@ -28,6 +28,7 @@ class TaskType:
     PROMPT: ClassVar[TaskType]
     AGENT: ClassVar[TaskType]
     PYTHON: ClassVar[TaskType]
+    SERVICE: ClassVar[TaskType]
 
     _value: str
     _interned: ClassVar[dict[str, TaskType]] = {}
@@ -65,3 +66,4 @@ TaskType.POWERSHELL = TaskType("powershell")
 TaskType.PROMPT = TaskType("prompt")
 TaskType.AGENT = TaskType("agent")
 TaskType.PYTHON = TaskType("python")
+TaskType.SERVICE = TaskType("service")

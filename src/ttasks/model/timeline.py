@@ -5,7 +5,7 @@ Pure. The same function serves a plan in memory and the rows of a ledger, so bot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ttasks.model.facts import WaitReason
@@ -80,15 +80,22 @@ def tries(notes: Notes) -> list[Try]:
     return found
 
 
+def up(notes: Notes) -> float | None:
+    """When a service was ready; None for any other node."""
+    return next((at for at, what, _ in reversed(notes.waits) if what == "up"), None)
+
+
 def _changes(notes: Notes) -> Iterator[Wait]:
     """The changes of a node's state in order; only attempts are "running"."""
     if notes.ready is not None:
         yield notes.ready, "worker", None
-    waits: Iterable[Wait] = notes.waits
+    waits: Sequence[Wait] = notes.waits
+    if waits and waits[-1][1] == "up":
+        waits = waits[:-1]  # nothing is noted after that
     # Where other waits came first, the plan noted the start among them.
-    is_first = not notes.waits or notes.waits[0][1] in ("retry", "refused")
+    is_first = not waits or waits[0][1] in ("retry", "refused")
     if notes.started is not None and is_first:
-        waits = ((notes.started, "running", notes.slot), *notes.waits)
+        waits = ((notes.started, "running", notes.slot), *waits)
     taken: Wait | None = None
     for wait in waits:
         if taken is not None and wait[1] != "refused":

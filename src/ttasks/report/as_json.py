@@ -124,6 +124,8 @@ def _task(entry: ReportEntry, until: float) -> dict[str, Any]:
         "downstream": [{"title": title, "id": key} for title, key in entry.downstream],
         "log_file": entry.log_file,
         "why": entry.why,
+        "service": entry.is_service,
+        "up": rounded(entry.up),
     }
 
 

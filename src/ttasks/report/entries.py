@@ -87,6 +87,8 @@ class ReportEntry:
         downstream: titles and ids of the tasks that did not run because of this one.
         log_file: path of the file with all of its output, or None.
         why: one sentence: why it waits, ran, did not run, or failed.
+        is_service: whether it stays until nothing needs it.
+        up: when a service was ready, or None.
     """
 
     id: str
@@ -119,6 +121,8 @@ class ReportEntry:
     downstream: tuple[tuple[str, str], ...]
     log_file: str | None
     why: str
+    is_service: bool = False
+    up: float | None = None
 
     @property
     def is_failure(self) -> bool:
@@ -182,6 +186,8 @@ def _entry(task: TaskFacts, facts: RunFacts, why: str) -> ReportEntry:
         tuple([(plain(title), key) for title, key in task.downstream]),
         None if task.log_file is None else plain(task.log_file),
         plain(why[:WHY_CHARACTERS]),
+        task.is_service,
+        task.up,
     )
 
 

@@ -33,7 +33,7 @@ from ttasks.report.labels import one_line, plain, tail_of
 PASSED_CHARACTERS = 1_000
 """How much output of a test that passed is written; Jenkins keeps no more."""
 
-_FAILURES = ("exit_code", "handler", None)
+_FAILURES = ("exit_code", "handler", "died", None)
 
 
 @dataclass(slots=True)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from math import inf
 from statistics import median
 
-from ttasks.model.facts import RunFacts, TaskFacts, WaitReason
+from ttasks.model.facts import RunFacts, Span, TaskFacts, WaitReason
 from ttasks.model.status import TaskStatus
 from ttasks.model.topology import Topology, in_order
 
@@ -60,7 +61,7 @@ class RunNumbers:
         counts: number of tasks by status, those of nested graphs too; no zeros.
         reused: number of tasks whose result was taken over.
         wall: seconds from the start of the run to its end, or so far.
-        work: seconds that all attempts took together.
+        work: seconds that all attempts took together; those of a service until it was ready.
         utilisation: share of the workers' time in which they ran tasks, 0 to 1; coroutines
             that overlap on the worker that started them count once.
         waited: seconds that all tasks together waited, by reason; no zeros.
@@ -98,7 +99,7 @@ def numbers_of(facts: RunFacts, history: Iterable[RunFacts] = ()) -> RunNumbers:
     running, weights = [], []
     for task in outer:
         run = pause = 0.0
-        for span in task.spans:
+        for span in task.spans if not task.is_service else _until_up(task):
             length = (wall if span.end is None else span.end) - span.start
             if span.reason is None:
                 run += length
@@ -123,6 +124,23 @@ def numbers_of(facts: RunFacts, history: Iterable[RunFacts] = ()) -> RunNumbers:
         savings=savings,
         slower=_slower(facts, history),
     )
+
+
+def _until_up(task: TaskFacts) -> Iterable[Span]:
+    """The spans of a service, as if it had ended when it was ready: nobody waits for more."""
+    for span in task.spans:
+        if task.up is None or span.reason is not None:
+            yield span
+        elif span.start < task.up:
+            yield Span(span.start, min(task.up, inf if span.end is None else span.end))
+
+
+def _seconds(task: TaskFacts) -> float | None:
+    """How long others had to wait for a task: until its end, or until a service was ready."""
+    if task.is_service:
+        last = task.attempts[-1].started if task.attempts else None
+        return None if task.up is None or last is None else task.up - last
+    return task.duration
 
 
 def depth_of(facts: RunFacts) -> int:
@@ -295,9 +313,10 @@ def medians_of(history: Iterable[RunFacts]) -> dict[tuple[str, ...], float]:
     durations: dict[tuple[str, ...], list[float]] = {}
     for run in history:
         for task in run.tasks.values():
-            if _has_run_well(task) and task.duration is not None:
+            seconds = _seconds(task)
+            if _has_run_well(task) and seconds is not None:
                 name = name_of(task.key, task.path, task.title)
-                durations.setdefault(name, []).append(task.duration)
+                durations.setdefault(name, []).append(seconds)
     return {name: median(values) for name, values in durations.items()}
 
 
@@ -312,10 +331,11 @@ def _slower(facts: RunFacts, history: Iterable[RunFacts]) -> tuple[SlowerTask, .
     found = []
     for task in facts.tasks.values():
         before = usual.get(name_of(task.key, task.path, task.title))
-        if before is None or task.duration is None or not _has_run_well(task):
+        seconds = _seconds(task)
+        if before is None or seconds is None or not _has_run_well(task):
             continue
-        if is_slower(task.duration, before):
-            found.append(SlowerTask(task.id, task.duration, before))
+        if is_slower(seconds, before):
+            found.append(SlowerTask(task.id, seconds, before))
     return tuple(sorted(found, key=_ratio, reverse=True))
 
 

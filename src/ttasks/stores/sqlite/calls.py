@@ -19,6 +19,7 @@ from typing import Any
 from ttasks.model.call import Call, Decorated, Reference
 from ttasks.model.imported import MAIN, Imported, Later, LostTask, is_at, load, main_file
 from ttasks.model.nested import PLAIN
+from ttasks.model.service import Service, probe_options
 from ttasks.model.task import PythonTask, Task, replace_payload
 from ttasks.stores.sqlite.plain import from_json, to_json
 
@@ -45,6 +46,9 @@ def encode_call(call: Call) -> str | None:
         facts: dict[str, Any] = {"func": _function(call.func), "backend": placed(call)}
         if call.capture_print:
             facts["capture_print"] = True
+        if call.service is not None:
+            service = call.service
+            facts["service"] = [probe_options(service.ready), service.ready_timeout]
         if call.args:
             facts["args"] = [_encode(item) for item in call.args]
         if call.kwargs:
@@ -68,6 +72,7 @@ def decode_call(text: str) -> Call:
         {name: _decode(item) for name, item in facts.get("kwargs", {}).items()},
         facts["backend"],
         facts.get("capture_print", False),
+        Service(*facts["service"]) if "service" in facts else None,
     )
 
 
