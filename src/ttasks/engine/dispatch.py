@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from ttasks.engine.scheduler import Scheduler
     from ttasks.model.notes import Notes
     from ttasks.model.running import RunOptions
+    from ttasks.model.task import Task
 
 SUPERVISOR = 0
 """The slot of a supervisor that runs tasks itself, because no thread could be started."""
@@ -531,24 +532,27 @@ class Dispatch:
 
     def _share(self, node: int, work: Work) -> TaskStatus | None:
         """Let a task take over the result of an equal one or wait for it; None if it has to run."""
-        task = work.task
+        task, asks = work.task, False
         if declares(task) or self._has_declared or self._cache != CACHE_ON:
             try:
-                is_verified = self._cache == CACHE_VERIFY
+                before, is_verified = task.fingerprint, self._cache == CACHE_VERIFY
                 work.watch = self._scheduler.watch(task, work.upstream, is_verified)
             except DeclarationError as error:
                 return self._fail(node, work, error)
             if self._cache != CACHE_ON:
                 return None
+            # What has run before it may have changed its inputs since the store was asked.
+            asks = task.fingerprint != before or not all(map(_is_reused, work.upstream))
         with self._lock:
             if self._twins is None:
                 self._twins = self._new_twins()
             twins = self._twins
+        asks = asks or twins.has_told(node)
         taken, is_leader = twins.take_over(node, task), False
         if not taken:
             is_leader = twins.lead(work)
-            has_news = work.watch is not None or twins.has_news  # its inputs are known only now
-            taken = is_leader and has_news and self._scheduler.take_over_saved(task)
+            asks = asks or twins.has_news
+            taken = is_leader and asks and self._scheduler.take_over_saved(task)
         if taken:
             self._refuse(node)
             self.elsewhere.add(node)  # what is noted of it is saved at the end of the run
@@ -1052,3 +1056,8 @@ class Dispatch:
             self._watcher.troubled(error)
         else:  # of a single task only that task has failed
             self.errors.setdefault(work.task.id, error)
+
+
+def _is_reused(task: Task) -> bool:
+    """True if a task took over an earlier result."""
+    return task.result is not None and task.result.reused

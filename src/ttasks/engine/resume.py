@@ -114,7 +114,9 @@ def stamp_all(nodes: Sequence[Node], topology: Topology, looks: Looks) -> None:
         task = nodes[number].task
         if not task.is_succeeded or task.fingerprint is None:
             ends = [known[end] for end in topology.dependencies[number]]
-            snapshot = looks.look(task, partial(_before, number, nodes, topology))
+            snapshot = None
+            if task.reuse:
+                snapshot = looks.look(task, partial(_before, number, nodes, topology))
             stamp(task, fingerprint_of(task, ends, snapshot))
         known[number] = task.fingerprint
 

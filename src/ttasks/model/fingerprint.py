@@ -36,7 +36,7 @@ def fingerprint_of(
         then nothing is known to be equal.
     """
     ends = list(upstream)
-    is_declared = declares(task)
+    is_declared = task.reuse and declares(task)
     if None in ends or (is_declared and snapshot is None):
         return None
     try:
