@@ -547,7 +547,7 @@ class Dispatch:
             if self._twins is None:
                 self._twins = self._new_twins()
             twins = self._twins
-        asks = asks or twins.has_told(node)
+        asks = asks or (declares(task) and twins.has_ended(node, task))
         taken, is_leader = twins.take_over(node, task), False
         if not taken:
             is_leader = twins.lead(work)

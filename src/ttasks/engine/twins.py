@@ -89,9 +89,9 @@ class Twins:
         self._asked = claims.ended if keeps else -1
         self._mine = 0
 
-    def has_told(self, node: int) -> bool:
-        """True if a twin that a node has waited for has ended."""
-        return node in self._told
+    def has_ended(self, node: int, task: Task) -> bool:
+        """True if a twin of a task has ended since the store was asked, in this run."""
+        return node in self._told or task.fingerprint in self._ended
 
     def take_over(self, node: int, task: Task) -> bool:
         """Let a task take over the result of a twin that SUCCEEDED; False if there is none."""

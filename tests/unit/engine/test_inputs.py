@@ -458,12 +458,13 @@ def test_a_task_without_a_graph_is_skipped_as_well(project: Project) -> None:
     assert project.ran == ["compile", "compile"]
 
 
-def test_of_equal_tasks_that_are_ready_together_one_runs(project: Project) -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_of_equal_tasks_that_are_ready_together_one_runs(project: Project, workers: int) -> None:
     graph = TaskGraph("g")
     for title in ("one", "two", "three"):
         graph.add(project.compile(title))
     with project.executor() as executor:
-        graph.run(executor, 3)
+        graph.run(executor, workers)
     assert len(project.ran) == 1
     assert sorted(one.result.reused for one in graph) == [False, True, True]
 
