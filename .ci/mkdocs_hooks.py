@@ -30,7 +30,8 @@ ORDER = {
     "how-to": [
         *("task-execution", "python-callables", "graph-workflows", "finally-tasks"),
         *("retries-and-cancellation", "resilience", "stopping-a-run", "progress-and-output"),
-        *("console", "command-line", "preflight", "ci", "reports", "runs", "persistence", "resume"),
+        *("console", "command-line", "preflight", "ci", "reports", "telling-people", "runs"),
+        *("persistence", "resume"),
         *("async-submission", "asyncio-service", "custom-handlers", "prompts", "hiding-secrets"),
     ],
     "reference": [
@@ -40,7 +41,7 @@ ORDER = {
     "explanation": ["how-it-works", "commands"],
     "api": [
         *("tasks", "executor", "graphs", "resilience", "events", "stores", "runs", "reports"),
-        *("prompts", "errors", "console", "testing"),
+        *("prompts", "errors", "console", "notify", "testing"),
     ],
 }
 
@@ -98,7 +99,7 @@ def navigation(pages: list[PurePosixPath]) -> list[dict[str, object] | str]:
 
 
 def in_order(pages) -> list[str]:
-    """Return the pages of a folder: its index, those that are in `ORDER`, and the others by name."""
+    """Return the pages of a folder: its index, those that `ORDER` names, then the others."""
     return [
         str(page)
         for page in sorted(

@@ -7,22 +7,27 @@
     uv run examples/preflight.py --logs logs       the whole output of each check in a file
     uv run examples/preflight.py --report out.html write a report as well (also .xml, .md, .json)
 
-Every check is a Bash task. An optional finally task comes after them, whatever became of them,
-also after Ctrl-C: it shows what is not committed, and may fail without harm. The exit code is 0 if
-all is well, 1 if not, and 130 after Ctrl-C.
+Every check is a Bash task. The last line says how many checks failed, and which. The exit code is 0
+if none did, 1 if one did or the package cannot be imported, and 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from ttasks import Task, TaskExecutor, TaskGraph
-from ttasks.console import MODES, console
-from ttasks.report.run_report import format_of
+try:
+    from ttasks import Task, TaskExecutor, TaskGraph
+    from ttasks.console import MODES, console
+    from ttasks.report.run_report import format_of
+except Exception:  # whatever the package raises while it is imported
+    traceback.print_exc(limit=-2)
+    sys.exit("\nttasks cannot be imported (see above), so no check has run. Mend that first.")
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,14 +36,15 @@ IMPORT_ALL = "import ttasks; [getattr(ttasks, name) for name in ttasks.__all__]"
 # Arguments for the running Python, so that under `uv run` the tools are those of its environment.
 CHECKS: dict[str, list[str]] = {
     "import": ["-W", "error", "-c", IMPORT_ALL],
-    "lint": ["-m", "ruff", "check"],
+    "lint": ["-m", "ruff", "check", "--output-format", "concise"],
     "format": ["-m", "ruff", "format", "--check"],
-    "types": ["-m", "mypy"],
-    "tests": ["-m", "pytest", "-q"],
+    "types": ["-m", "mypy", "src", "examples"],
+    "tests": ["-m", "pytest", "-q", "--tb=short"],
     "docs": ["-m", "mkdocs", "build", "--strict"],
 }
 # What cannot work if the package cannot even be imported.
 AFTER_IMPORT = ("tests", "docs")
+SHOWN_LINES = 40  # of a failure; the console shows its last ones
 
 
 def main() -> int:
@@ -55,12 +61,35 @@ def main() -> int:
     ):
         try:
             graph.run(executor, handle_sigterm=True)
-        except KeyboardInterrupt:  # what was running has been ended, and the finally task ran
+        except KeyboardInterrupt:  # what was running has been ended
             interrupted = True
     report = graph.report()
+    if arguments.console != "jsonl":
+        print_rest(graph)
     for path in arguments.report:
         print(f"Wrote {report.write(path)}")
+    if arguments.console != "jsonl":
+        print("Interrupted." if interrupted else verdict(graph))
     return 130 if interrupted else report.exit_code
+
+
+def print_rest(graph: TaskGraph) -> None:
+    """Print the whole output of failed checks of which the console has left something out."""
+    for task in graph.failed:
+        lines = task.result.output.splitlines() if task.result else []
+        if len(lines) > SHOWN_LINES:
+            print(f"\nAll {len(lines)} lines of {task.title}:", *lines, "", sep="\n")
+
+
+def verdict(graph: TaskGraph) -> str:
+    """How many checks failed, and which."""
+    if graph.ok:
+        return f"All {len(graph)} checks passed."
+    failed = ", ".join(task.title for task in graph.failed)
+    said = f"{len(graph.failed)} of {len(graph)} checks failed: {failed}."
+    if graph.blocked:
+        said += f" Not run: {', '.join(task.title for task in graph.blocked)}."
+    return said
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -109,18 +138,19 @@ def build_graph(names: Iterable[str]) -> TaskGraph:
     """The graph of these checks."""
     graph = TaskGraph("preflight", key="preflight")
     checks: dict[str, Task] = {}
+    environment = {"NO_MKDOCS_2_WARNING": "1"}
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        environment["FORCE_COLOR"] = "1"  # the tools write to pipes, but a terminal shows it
     for name in (name for name in CHECKS if name in names):
         task = Task.bash(
             command_of(name),
             title=name,
             cwd=ROOT,
-            env={"NO_MKDOCS_2_WARNING": "1"},
+            env=environment,
             timeout=1200,
         )
         first = checks.get("import") if name in AFTER_IMPORT else None
         checks[name] = graph.add(task, after=() if first is None else first)
-    changes = Task.bash("git status --short", title="changes", cwd=ROOT, timeout=60)
-    graph.add(changes, after=checks.values(), finally_=True, required=False)
     return graph
 
 
@@ -129,8 +159,6 @@ def command_of(name: str) -> str:
 
 
 def how_to_run_again(task: Task) -> str:
-    if task.title not in CHECKS:
-        return f"cd {shlex.quote(str(ROOT))} && {task.payload}"
     return f"{shlex.join([sys.executable, __file__])} --only {task.title}"
 
 

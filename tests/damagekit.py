@@ -35,6 +35,7 @@ from ttasks import (
     TaskStatus,
     TaskType,
 )
+from ttasks.model.slots import Claim, SlotRequest
 
 KIND = TaskType("work")
 KEY = "nightly"
@@ -99,6 +100,17 @@ def write(path: Path, variant: str) -> None:
         for number in range(3):
             store.tasks.save(Task.bash(f"exit {number}", title=f"bash {number}", env={"A": "b"}))
         executor.register(KIND, die)
+        for slot in range(6):
+            for name in ("nightly", "hourly"):
+                (claim,) = store.slots.claim([SlotRequest(name, slot * 3600_000_000)])
+                assert isinstance(claim, Claim)
+                store.slots.begin(claim, f"graph-{slot}")
+                if slot != 5:
+                    store.slots.end(claim, "ok" if slot % 2 else "skipped")
+        for number in range(3):
+            rows = store.outbox.add(f"run {number}", f"msg_{number}", ["mail", "chät"], 10**15)
+            store.outbox.save(*[row._replace(content="x" * 999 * number) for row in rows[:number]])
+        store.outbox.release(rows[0])
         if variant == "pruned":
             for turn in range(3):
                 tasks = [Task("gone", "", KIND), Task("stays", "", KIND), Task("gone", "", KIND)]
@@ -131,6 +143,10 @@ PARTS: tuple[Part, ...] = (
     ("running", lambda store: store.running()),
     ("runs", lambda store: [repr(store.runs[key].facts()) for key in store.runs]),
     ("list of runs", lambda store: ([run.id for run in store.runs.list()], len(store.runs))),
+    ("slots", lambda store: store.slots.list()),
+    ("open slots", lambda store: store.slots.held_elsewhere(["nightly", "hourly"])),
+    ("outbox", lambda store: store.outbox.rows()),
+    ("length of the outbox", lambda store: len(store.outbox)),
     ("runs by key", lambda store: [run.id for run in store.runs.list(key=KEY)]),
 )
 
@@ -252,6 +268,8 @@ TABLES = {
     "owners": "seq",
     "events": "seq",
     "runs": "seq",
+    "slots": "seq",
+    "outbox": "seq",
 }
 
 

@@ -181,6 +181,7 @@ REPORTS = frozenset(
     {
         TaskEventType.PROGRESS,
         TaskEventType.OUTPUT,
+        TaskEventType.READY,
         TaskEventType.CIRCUIT_OPENED,
         TaskEventType.CIRCUIT_CLOSED,
     }
@@ -221,9 +222,12 @@ class EventRecorder:
     def _check_dependencies(self, graph: TaskGraph) -> None:
         last_end: dict[str, int] = {}
         first_start: dict[str, int] = {}
+        ready: dict[str, int] = {}
         for at, event in enumerate(self.events):
-            if event.type in TERMINAL:
-                last_end[event.task_id] = at
+            if event.type is TaskEventType.READY:
+                ready[event.task_id] = at
+            elif event.type in TERMINAL:
+                last_end[event.task_id] = ready.get(event.task_id, at)
             elif event.type is TaskEventType.STARTED:
                 first_start.setdefault(event.task_id, at)
         for task, after in graph.items():

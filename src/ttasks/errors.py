@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from subprocess import CompletedProcess
 
 
@@ -344,6 +345,26 @@ class MissingExtraError(TTasksError, ImportError):
 
     def __str__(self) -> str:
         return f"{self.feature} needs an extra; install it with: pip install 'ttasks[{self.extra}]'"
+
+
+class ScheduleError(TTasksError, RuntimeError):
+    """What a schedule should have run did not run, or did not succeed.
+
+    Attributes:
+        schedule: name of the schedule.
+        slot: the moment it was for, aware UTC; None if it is about the schedule as a whole.
+        reason: what went wrong, for people.
+    """
+
+    def __init__(self, schedule: str, slot: datetime | None, reason: str) -> None:
+        super().__init__(schedule, slot, reason)
+        self.schedule = schedule
+        self.slot = slot
+        self.reason = reason
+
+    def __str__(self) -> str:
+        when = "" if self.slot is None else f", slot {self.slot:%Y-%m-%d %H:%M:%S} UTC"
+        return f"Schedule {self.schedule!r}{when}: {self.reason}"
 
 
 class ProviderError(TTasksError, RuntimeError):

@@ -21,13 +21,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from threading import Condition, Lock
 from time import monotonic
 from typing import Any
 
 from ttasks.errors import TaskCancelled
 from ttasks.fake_context import FakeContext, make_context
-from ttasks.model.checks import check_number, wrong_type, wrong_value
+from ttasks.model.checks import check_moment, check_number, wrong_type, wrong_value
 from ttasks.model.clock import SIGNAL_SECONDS
 from ttasks.model.context import TaskContext
 from ttasks.model.event import TaskEvent, TaskEventType
@@ -61,7 +62,10 @@ class FakeClock:
     Time may jump over what has not begun to wait yet. So wait for what one step brings about
     (`EventRecorder.wait_for`, ``advance_to_next``) before you take the next one.
 
-    Its condition owns the time and the ends of the waits.
+    Schedules go by its wall clock, which moves along, and which `set_wall` sets.
+
+    Args:
+        wall: the time on the wall at first, aware; None means 2026-01-01 00:00 UTC.
 
     Example:
         >>> from ttasks import RetryPolicy, Task, TaskExecutor, TaskType
@@ -74,14 +78,35 @@ class FakeClock:
         page after 3600.0
     """
 
-    def __init__(self) -> None:
-        self._changed = Condition()
+    def __init__(self, wall: datetime | None = None) -> None:
+        self._changed = Condition()  # owns the times and the ends of the waits
         self._now = 0.0
         self._waits: list[float] = []  # when each wait is over
+        self._wall_waits: list[float] = []  # the same, by the wall clock
+        start = check_moment("wall", wall) or datetime(2026, 1, 1, tzinfo=UTC)
+        self._offset = start.timestamp()  # of the wall clock
+        self._settings = 0  # how often that was set
 
     def now(self) -> float:
         """Seconds that the clock has been moved so far."""
         return self._now
+
+    def wall(self) -> float:
+        """Seconds since 1970 on the wall, exact to the microsecond."""
+        return round(self._offset + self._now, 6)
+
+    def set_wall(self, moment: datetime) -> None:
+        """Set the clock on the wall, as an administrator does; ``now`` stays as it is.
+
+        Args:
+            moment: aware.
+        """
+        if check_moment("moment", moment) is None:
+            raise wrong_type("moment", moment, "an aware datetime")
+        with self._changed:
+            self._offset = moment.timestamp() - self._now
+            self._settings += 1
+            self._changed.notify_all()
 
     def advance(self, seconds: float) -> None:
         """Move the clock; waits whose time has come end.
@@ -124,7 +149,9 @@ class FakeClock:
 
     def _ahead(self) -> list[float]:
         """Ends of the waits that are not over; some of the others have yet to notice it."""
-        return [end for end in self._waits if end > self._now]
+        wall = self.wall()
+        by_wall = [end - self._offset for end in self._wall_waits if end > wall]
+        return [end for end in self._waits if end > self._now] + by_wall
 
     @property
     def waiting(self) -> int:
@@ -138,18 +165,31 @@ class FakeClock:
             while not lock.acquire(timeout=SIGNAL_SECONDS):
                 pass  # in slices, as the system's clock does
             return True
+        return self._wait(lock, moment, self._waits, self.now)
+
+    def wait_until_wall(self, lock: Lock, moment: float | None) -> bool:
+        """See `ttasks.model.clock.Clock`."""
+        if moment is None:
+            return self.wait_until(lock, None)
+        return self._wait(lock, round(moment, 6), self._wall_waits, self.wall)
+
+    def _wait(
+        self, lock: Lock, moment: float, waits: list[float], clock: Callable[[], float]
+    ) -> bool:
         with self._changed:
-            self._waits.append(moment)
+            waits.append(moment)
+            settings = self._settings
             self._changed.notify_all()
         try:
             # The lock is released by somebody who knows nothing of this clock, so look at both.
             while not lock.acquire(timeout=POLL_SECONDS):
-                if self._now >= moment:
+                is_set = waits is self._wall_waits and settings != self._settings
+                if is_set or clock() >= moment:
                     return lock.acquire(False)
             return True
         finally:
             with self._changed:
-                self._waits.remove(moment)
+                waits.remove(moment)
 
 
 class FakeHandler:
@@ -311,7 +351,7 @@ class EventRecorder:
                 raise AssertionError(f"events of task {task_id}: {problem}: {shown}")
 
 
-_REPORTS = (TaskEventType.PROGRESS, TaskEventType.OUTPUT)
+_REPORTS = (TaskEventType.PROGRESS, TaskEventType.OUTPUT, TaskEventType.READY)
 _ENDS = (TaskEventType.SUCCEEDED, TaskEventType.FAILED, TaskEventType.CANCELLED)
 _SINKS = (TaskEventType.SUCCEEDED, TaskEventType.CANCELLED)
 _LIFECYCLE = (

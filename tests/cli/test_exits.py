@@ -143,7 +143,7 @@ def test_a_wrong_command_is_answered_with_the_near_ones(cli: Any) -> None:
     done = cli("shwo")
     assert done.code == 2
     assert done.err.endswith("ttasks: there is no command 'shwo'; did you mean 'show'?\n")
-    assert "commands are run, list" in cli("zzz").err
+    assert "commands are run, schedule, list" in cli("zzz").err
 
 
 def test_every_command_has_help(cli: Any) -> None:

@@ -6,6 +6,8 @@ import os
 import re
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -76,7 +78,7 @@ def run_page(path: Path, folder: Path) -> int:
     ran = 0
     with (
         mock.patch.dict(os.environ),
-        mock.patch.dict(sys.modules, {"__main__": main}),
+        as_main(main),
         mock.patch.object(sys, "argv", [str(script)]),
     ):
         for block in blocks:
@@ -86,6 +88,17 @@ def run_page(path: Path, folder: Path) -> int:
                 exec(compile(padded([block]), str(path), "exec"), main.__dict__)
                 ran += 1
     return ran
+
+
+@contextmanager
+def as_main(module: ModuleType) -> Iterator[None]:
+    """Put a module in place of `__main__`; what is imported meanwhile stays, unlike by a mock."""
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = module
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before
 
 
 def padded(blocks: list[Block]) -> str:

@@ -16,7 +16,8 @@ from explore.log import ENDS, RUN_ENDS
 from explore.order import task_problems
 from explore.world import World
 from property.oracle import final_statuses
-from ttasks import TaskStatus, TTasksError
+from ttasks import Task, TaskStatus, TTasksError
+from ttasks.model.task import is_service
 
 
 def check(world: World) -> list[str]:
@@ -31,6 +32,7 @@ def check(world: World) -> list[str]:
     problems += _cancel_problems(world)
     problems += _shutdown_problems(world)
     problems += _inner_problems(world)
+    problems += _service_problems(world)
     if "calm" in world.plan.tags:
         problems += _calm_problems(world)
     return problems
@@ -60,17 +62,22 @@ def _dependency_problems(world: World) -> list[str]:
     for entry in world.log:
         if entry.what != "event":
             continue
-        if entry.kind in ENDS and entry.retry_in is None:
+        if entry.kind == "ready" or (entry.kind in ENDS and entry.retry_in is None):
             ended.setdefault(entry.name, set()).add(entry.kind)
         if entry.kind == "blocked" and entry.blocked_by is not None:
             blocker = next(task for task in world.tasks if task.id == entry.blocked_by).title
             failed = ended.get(blocker, set()) & {"failed", "cancelled", "blocked"}
-            if not failed and blocker not in by_hand:
+            elsewhere = len(world.graphs) > 1 and is_service(_task(world, blocker))
+            if not failed and blocker not in by_hand and not elsewhere:
                 problems.append(f"{entry.name} is blocked by {blocker}, which did not fail")
         begins = entry.kind == "started" and entry.attempt == 1 and entry.name not in alone
         if begins and not _may_start(world, entry.name, by_hand.union(ended)):
             problems.append(f"{entry.name} started before what it depends on had ended")
     return problems
+
+
+def _task(world: World, title: str) -> Task:
+    return next(task for task in world.tasks if task.title == title)
 
 
 def _may_start(world: World, title: str, ended: set[str]) -> bool:
@@ -79,7 +86,9 @@ def _may_start(world: World, title: str, ended: set[str]) -> bool:
     for graph in graphs:
         task = next(task for task in graph if task.title == title)
         if all(
-            up.title in ended or (up.result is not None and up.result.reused)
+            up.title in ended
+            or (up.result is not None and up.result.reused)
+            or (len(world.graphs) > 1 and is_service(up))  # the other graph may run it
             for up in graph.dependencies(task)
         ):
             return True
@@ -107,6 +116,8 @@ def _call_problems(world: World) -> list[str]:
                 problems.append(f"{used} of group {group} run at once")
         elif entry.what == "return":
             live.pop(entry.call, None)
+        elif entry.what == "event" and entry.kind == "ready":
+            groups.pop(entry.name, None)  # it gives its place back, and is not tried again
         elif entry.what == "event" and entry.kind in RUN_ENDS:
             live = {call: title for call, title in live.items() if title != entry.name}
     return problems
@@ -153,6 +164,7 @@ def _finally_problems(world: World, number: int) -> list[str]:
         for node in graph.nodes
         if node.finally_
         and f"t{node.task}" not in started | moved_by_hand(world)
+        and plan.tasks[node.task].asks is None  # perhaps nothing needs it
         and not world.tasks[node.task].is_succeeded  # taken over
     ]
 
@@ -226,6 +238,43 @@ def _inner_problems(world: World) -> list[str]:
         f"{entry.name} {entry.kind} after the outer run had ended"
         for entry in late
         if entry.what == "event" and entry.name.startswith("inner") and not submits
+    ]
+
+
+def _service_problems(world: World) -> list[str]:
+    """A service is ready once, is not tried again then, and outlives all that comes after it."""
+    problems = []
+    for number, plan in enumerate(world.plan.tasks):
+        if plan.asks is None:
+            continue
+        title = f"t{number}"
+        kinds = [event.kind for event in events_of(world, title)]
+        if kinds.count("ready") > len(world.graphs):
+            problems.append(f"{title} was ready more than once: {kinds}")
+        is_again = "ready" in kinds and "started" in kinds[kinds.index("ready") :]
+        if is_again and len(world.graphs) == 1:
+            problems.append(f"{title} was tried again after it was ready: {kinds}")
+        runs = len(runs_of(world, 0))
+        if world.tasks[number].is_succeeded and runs == len(world.graphs) == 1:
+            problems += _early_end(world, number)
+    return problems
+
+
+def _early_end(world: World, number: int) -> list[str]:
+    """What ended, or began, after the service that it comes after was stopped."""
+    later: set[str] = set()
+    for node in world.plan.graphs[0].nodes:  # in the order of their edges
+        names = {f"t{other}" for other in node.after}
+        if names & (later | {f"t{number}"}):
+            later.add(f"t{node.task}")
+    events = [entry for entry in world.log if entry.what == "event"]
+    stop = next(
+        at for at, e in enumerate(events) if (e.name, e.kind) == (f"t{number}", "succeeded")
+    )
+    return [
+        f"{entry.name} {entry.kind} after t{number} was stopped"
+        for entry in events[stop:]
+        if entry.name in later and entry.kind in ("started", "succeeded", "failed")
     ]
 
 

@@ -321,6 +321,53 @@ def two_executors(random: Random) -> Plan:
     return Plan(tasks, graphs, tuple(map(tuple, actors)), executors=2)
 
 
+def draw_service(random: Random) -> TaskPlan:
+    kind = random.choice(["stay", "stay", "stay", "fail", "ok"])
+    seconds = random.choice([0.0, 1.0, 2.0])
+    return TaskPlan(
+        (Step(kind, seconds, random.random() < 0.1, reports=random.choice([0, 1])),),
+        attempts=random.choice([1, 1, 2]),
+        backoff=random.choice([0.0, 1.0]),
+        priority=random.choice([0.0, 1.0]),
+        timeout=random.choice([None, None, None, 2.0]),
+        group=random.choice([None, None, "g"]),
+        asks=random.choice([0, 1, 1, 3, -1]),
+    )
+
+
+def services(random: Random) -> Plan:
+    """Services that others use, die, are never ready, and are stopped in the middle."""
+    count = random.randint(2, 6)
+    served = random.choice([0.3, 0.6])
+    tasks = tuple(
+        draw_service(random)
+        if random.random() < served
+        else draw_task(random, timeout=None, group=random.choice([None, None, "g"]))
+        for _ in range(count)
+    )
+    graphs = [draw_graph(random, range(count))]
+    actors = [[draw_run(random, 0)]]
+    if random.random() < 0.2:
+        graphs.append(draw_graph(random, range(count)))
+        actors.append([*draw_pause(random), draw_run(random, 1)])
+    if random.random() < 0.5:
+        actors.append([*draw_pause(random), draw_trouble(random, count, 1)])
+    interrupts: tuple[int, ...] = ()
+    if random.random() < 0.2:
+        interrupts = tuple(int(2 ** random.uniform(2, 9)) for _ in range(random.choice([1, 1, 2])))
+    return Plan(
+        tasks,
+        tuple(graphs),
+        tuple(map(tuple, actors)),
+        limits=(("g", random.randint(1, 2)),),
+        interrupts=interrupts,
+        strict=random.random() < 0.2,
+        broken_saves=frozenset(random.sample(range(20), 1))
+        if random.random() < 0.1
+        else frozenset(),
+    )
+
+
 FAMILIES: dict[str, Callable[[Random], Plan]] = {
     "anything": anything,
     "calm": calm,
@@ -337,5 +384,6 @@ FAMILIES: dict[str, Callable[[Random], Plan]] = {
     "ended": ended,
     "queued": queued,
     "two_executors": two_executors,
+    "services": services,
 }
 """By name. Seed n plays family n modulo their number, so that each has its share."""

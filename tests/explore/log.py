@@ -8,7 +8,7 @@ from ttasks import TaskStatus
 
 ENDS = frozenset({"succeeded", "failed", "cancelled", "blocked", "skipped"})
 RUN_ENDS = frozenset({"succeeded", "failed", "cancelled"})
-REPORTS = frozenset({"progress", "output"})
+REPORTS = frozenset({"progress", "output", "ready"})
 
 
 class Entry(NamedTuple):

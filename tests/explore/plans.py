@@ -59,6 +59,10 @@ class TaskPlan:
     backoff: float = 0.0
     priority: float = 0.0
     group: str | None = None
+    asks: int | None = None
+    """How often its probe is called until it says that it is ready; -1 for never, 0 for a service
+    without a probe; None for what is no service. The kind "stay" of its steps waits until it is
+    stopped."""
 
 
 @dataclass(frozen=True)

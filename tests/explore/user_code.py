@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 PLAIN = TaskType("explored")
 ASYNC = TaskType("explored-async")
+
+
+LONG = 1_000.0
+"""Seconds after which a service that is forgotten ends by itself."""
 
 
 class Boom(Exception):
@@ -74,6 +79,35 @@ class Handlers:
         finally:
             self._leave(context, call)
 
+    def handle_service(self, context: TaskContext) -> Any:
+        self._world.user("service")
+        step, call = self._enter(context)
+        try:
+            self._report(context, step)
+            if step.stubborn:
+                sleep(step.seconds)
+            elif context.wait_cancelled(LONG if step.kind == "stay" else step.seconds):
+                context.raise_if_cancelled()
+            return self._end(step)
+        finally:
+            self._leave(context, call)
+
+    def probe(self, asks: int) -> Callable[[], bool] | None:
+        """A probe that is true when it is called for the time that is given."""
+        if not asks:
+            return None
+        asked = 0
+
+        def probe() -> bool:
+            nonlocal asked
+            self._world.user("probe")
+            asked += 1
+            if asked % 2 == 0:
+                raise Boom("not yet")
+            return 0 < asks <= asked
+
+        return probe
+
     async def handle_async(self, context: TaskContext) -> Any:
         self._world.user("coroutine")
         step, call = self._enter(context)
@@ -89,7 +123,7 @@ class Handlers:
 
     def _enter(self, context: TaskContext) -> tuple[Step, int]:
         inner = self._inner.get(context.title)
-        steps = (inner,) if inner else self._world.plan.tasks[context.payload].steps
+        steps = (inner,) if inner else self._world.plan.tasks[int(context.payload)].steps
         kind = "cancelled" if context.cancelled else ""
         call = self._world.new_call()
         self._world.log.append(Entry("call", context.title, kind, context.attempt, call=call))

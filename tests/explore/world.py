@@ -8,7 +8,7 @@ from typing import Any
 
 from explore.explorer import Explorer
 from explore.log import ENDS, Entry
-from explore.plans import Action, Plan
+from explore.plans import Action, Plan, TaskPlan
 from explore.primitives import VirtualClock, sleep
 from explore.shelf import Shelf
 from explore.threads import VirtualThread
@@ -24,6 +24,7 @@ from ttasks import (
     TaskGraph,
     TaskResult,
     TaskStatus,
+    TaskType,
 )
 
 
@@ -135,6 +136,7 @@ class World:
         )
         executor.register(PLAIN, self._handlers.handle)
         executor.register(ASYNC, self._handlers.handle_async)
+        executor.register(TaskType.SERVICE, self._handlers.handle_service)
         return executor
 
     def _run_earlier(self, store: Shelf | SQLiteStore) -> None:
@@ -151,18 +153,20 @@ class World:
             self._make_graph(0, self._make_tasks()).run(executor, 1)
 
     def _make_tasks(self) -> list[Task]:
-        return [
-            Task(
-                f"t{number}",
-                number,
-                ASYNC if task.is_async else PLAIN,
-                timeout=task.timeout,
-                retry=RetryPolicy(task.attempts, task.backoff) if task.attempts > 1 else None,
-                priority=task.priority,
-                group=task.group,
-            )
-            for number, task in enumerate(self.plan.tasks)
-        ]
+        return [self._make_task(number, task) for number, task in enumerate(self.plan.tasks)]
+
+    def _make_task(self, number: int, task: TaskPlan) -> Task:
+        title = f"t{number}"
+        settings: Any = {
+            "timeout": task.timeout,
+            "retry": RetryPolicy(task.attempts, task.backoff) if task.attempts > 1 else None,
+            "priority": task.priority,
+            "group": task.group,
+        }
+        if task.asks is None:
+            return Task(title, number, ASYNC if task.is_async else PLAIN, **settings)
+        probe = self._handlers.probe(task.asks)
+        return Task.service(str(number), title=title, ready=probe, ready_timeout=3.0, **settings)
 
     def _make_graph(self, number: int, tasks: list[Task]) -> TaskGraph:
         plan = self.plan.graphs[number]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random, SystemRandom
@@ -13,6 +14,7 @@ import pytest
 from property.oracle import CANCELLED, FAILED, SUCCEEDED, Case, Oracle, final_statuses
 from support import (
     TERMINAL,
+    WAIT,
     EventRecorder,
     FakeHandler,
     executor_with,
@@ -31,6 +33,7 @@ from ttasks import (
     TaskExecutor,
     TaskGraph,
     TaskStatus,
+    TaskType,
 )
 
 GRAPHS = 150
@@ -244,12 +247,138 @@ def test_random_graphs_that_are_stopped_run_their_finally_tasks() -> None:
         check_seeded(check_stopped, number)
 
 
+CHECKS: dict[str, Callable[[Random], None]] = {
+    "run": check_run,
+    "stopped": check_stopped,
+    "services": lambda random: check_services(random, stops=False),
+    "stopped services": lambda random: check_services(random, stops=True),
+}
+
+
 @pytest.mark.campaign
-@pytest.mark.parametrize("check", ["run", "stopped"])
+@pytest.mark.parametrize("check", CHECKS)
 def test_more_random_graphs(check: str) -> None:
     seeds = SystemRandom()
     for _ in range(CAMPAIGN):
-        check_seeded(check_run if check == "run" else check_stopped, seeds.getrandbits(32))
+        check_seeded(CHECKS[check], seeds.getrandbits(32))
+
+
+# Services: they stay, others use them, and whatever happens they are stopped last
+
+
+def serve(context: TaskContext) -> object:
+    """A service that stays, or dies at once."""
+    if context.payload == "dies":
+        raise ValueError(context.title)
+    assert context.wait_cancelled(WAIT)
+    raise TaskCancelled
+
+
+def check_services(random: Random, *, stops: bool) -> None:
+    """Random graphs in which every third node is a service that stays, or dies unready."""
+    case = random_case(random)
+    served = {node for node in case.nodes if node not in case.finished and random.random() < 0.4}
+    results = {node: random.choice([SUCCEEDED, SUCCEEDED, FAILED]) for node in case.nodes}
+    tasks, handler = [], FakeHandler()
+    for node in case.nodes:
+        title, group = str(node), case.groups.get(node, ())
+        if node in served:
+            # One that dies has a probe that never says yes.
+            dies = results[node] is FAILED
+            ready = random.choice([None, lambda: True]) if not dies else (lambda: False)
+            word = "dies" if dies else "stays"
+            tasks.append(Task.service(word, title=title, group=group, ready=ready))
+        else:
+            tasks.append(make(title, payload=group, group=group))
+            handler.script[title] = step_for(results[node], retried=False)
+    graph = TaskGraph("with services")
+    for node, task in enumerate(tasks):
+        graph.add(
+            task,
+            after=[tasks[other] for other in case.upstreams[node]],
+            finally_=node in case.finally_,
+            on_dep_failure=case.policies[node],
+        )
+    for node, status in case.finished.items():
+        if status is SUCCEEDED:
+            tasks[node].transition_to(TaskStatus.RUNNING)
+        tasks[node].transition_to(status)
+    executor, recorder = executor_with(handler, store=InMemoryStore())
+    executor.register(TaskType.SERVICE, serve)
+    if stops:
+        events: list[TaskEvent] = []
+        moment = random.randint(1, 12)
+        executor.events.subscribe(
+            lambda event: (events.append(event), len(events) == moment and graph.cancel())
+        )
+    run(graph, executor, random.randint(1, 4), limits=case.limits)
+    recorder.check(graph)
+    check_service_ends(case, served, recorder, tasks)
+    if not stops:
+        check_service_statuses(case, served, results, tasks)
+
+
+def check_service_ends(
+    case: Case, served: set[int], recorder: EventRecorder, tasks: list[Task]
+) -> None:
+    """A service ends after all that comes after it, unless it died, or was cancelled unready."""
+    last = {event.task_id: at for at, event in enumerate(recorder.events)}
+    for node in served:
+        kinds = recorder.of(tasks[node])
+        later = {node}
+        for _ in case.nodes:
+            later |= {other for other in case.nodes if later & set(case.upstreams[other])}
+        if tasks[node].is_succeeded or TaskEventType.READY in kinds:
+            ended = last[tasks[node].id]
+            assert all(last.get(tasks[other].id, -1) < ended for other in later - {node})
+        if TaskEventType.READY not in kinds:
+            assert not tasks[node].is_succeeded or all(
+                TaskEventType.STARTED not in recorder.of(tasks[other])
+                for other in case.nodes
+                if node in case.upstreams[other] and other not in case.finally_
+            )
+
+
+def hidden(case: Case, served: set[int], node: int) -> set[int]:
+    """Services that a node comes after only through what had SUCCEEDED before the run."""
+    if case.policies[node] is DependencyPolicy.ON_FAILURE or node in case.finished:
+        return set()
+    found, left = set(), [node]
+    while left:
+        above = case.upstreams[left.pop()]
+        done = {other for other in above if case.finished.get(other) is SUCCEEDED} - found
+        found |= done
+        left += done
+    above = {other for at in found for other in case.upstreams[at]}
+    return (above & served) - set(case.upstreams[node])
+
+
+def check_service_statuses(
+    case: Case, served: set[int], results: dict[int, TaskStatus], tasks: list[Task]
+) -> None:
+    """All ends as the oracle says, but for services that perhaps nothing needed in time."""
+    found = {node: task.status for node, task in enumerate(tasks)}
+    # What became of a service that was not needed in the end makes no difference to others.
+    told = results | {
+        node: found[node] for node in served if found[node] in (TaskStatus.SKIPPED, SUCCEEDED)
+    }
+    upstreams = [(*case.upstreams[node], *hidden(case, served, node)) for node in case.nodes]
+    expected = final_statuses(upstreams, case.policies, case.finally_, told, case.finished)
+    for node in case.nodes:
+        if node in served and found[node] is not expected[node]:
+            assert found[node] in (TaskStatus.SKIPPED, SUCCEEDED)
+        elif node not in served:
+            assert found[node] is expected[node], (node, found, expected)
+
+
+def test_random_graphs_with_services_end_as_the_oracle_says() -> None:
+    for number in range(GRAPHS):
+        check_seeded(CHECKS["services"], number)
+
+
+def test_random_graphs_with_services_that_are_stopped() -> None:
+    for number in range(GRAPHS):
+        check_seeded(CHECKS["stopped services"], number)
 
 
 def check_seeded(check: object, seed: int) -> None:

@@ -25,6 +25,7 @@ from ttasks import (
     ProviderResponseError,
     ProviderStartError,
     RateLimitedError,
+    ScheduleError,
     ServiceError,
     StoreError,
     StoreVersionError,
@@ -75,6 +76,11 @@ SAMPLES: list[tuple[TTasksError, dict[str, Any], list[str]]] = [
         TaskTimeoutError(0.25, COMPLETED, "Graph"),
         {"seconds": 0.25, "completed": COMPLETED, "what": "Graph"},
         ["Graph timed out after 0.25 seconds"],
+    ),
+    (
+        ScheduleError("nightly", None, "why"),
+        {"schedule": "nightly", "slot": None, "reason": "why"},
+        ["Schedule 'nightly': why"],
     ),
     (
         HandlerNotFoundError("http"),
@@ -157,6 +163,7 @@ PARENTS: dict[type[TTasksError], tuple[type[BaseException], ...]] = {
     DeclarationError: (ValueError,),
     UnknownDependencyError: (GraphError, ValueError),
     GraphFailedError: (),
+    ScheduleError: (RuntimeError,),
     CircuitOpenError: (),
     TaskRejectedError: (),
     StoreError: (),

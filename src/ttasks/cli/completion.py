@@ -29,6 +29,7 @@ _KINDS = {
     "FILE": "file",
     "LEDGER": "file",
     "TARGET": "file",
+    "CHANNEL": "file",
 }
 """What is completed, by the word that stands for an argument in the help. Others are not."""
 

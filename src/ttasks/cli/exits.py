@@ -13,8 +13,8 @@ SIGNAL = 128
 
 CODES = {
     OK: "All went well.",
-    FAILED: "The run failed, the program of TARGET raised, a report could not be written, "
-    "or `check` found damage.",
+    FAILED: "The run failed, the program of TARGET raised, a report or a message could "
+    "not be written or sent, or `check` found damage.",
     USAGE: "The command cannot be carried out as it was given: a wrong argument, name or file.",
     INTERNAL: "An error in ttasks itself. The traceback is for a bug report.",
     TIMEOUT: "The time limit of the run was up.",

@@ -36,21 +36,23 @@ def _list_runs(options: Namespace) -> int:
     if not heads:
         print("no runs" if options.key is None else f"no runs of the key {options.key!r}")
         return OK
-    say_table(
-        ("RUN", "NO.", "STARTED", "TOOK", "OUTCOME", "TITLE"),
+    columns = ["RUN", "NO.", "STARTED", "TOOK", "OUTCOME", "TITLE"]
+    rows = [
         [
-            (
-                head.id[: ledgers.SHORT],
-                head.number,
-                shown(head.started_at),
-                seconds(head.elapsed),
-                head.outcome,
-                head.title,
-            )
-            for head in heads
-        ],
-        right=(1, 3),
-    )
+            head.id[: ledgers.SHORT],
+            head.number,
+            shown(head.started_at),
+            seconds(head.elapsed),
+            head.outcome,
+            head.title,
+        ]
+        for head in heads
+    ]
+    if any(head.schedule for head in heads):
+        columns += ["SCHEDULE", "SLOT"]
+        for row, head in zip(rows, heads, strict=True):
+            row += [head.schedule, None if head.slot is None else shown(head.slot)]
+    say_table(columns, rows, right=(1, 3))
     return OK
 
 
@@ -68,6 +70,8 @@ def run_json(head: Any) -> dict[str, Any]:
         "seconds": head.elapsed,
         "host": head.host,
         "pid": head.pid,
+        "schedule": head.schedule,
+        "slot": moment(head.slot),
     }
 
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 from ttasks.console.text import cells, fit, padded
 from ttasks.report.labels import one_line
@@ -20,10 +20,16 @@ VERSION = 1
 _LEAST = (12, 4)  # columns that a cell is left: as long as that is enough, and at least
 
 
-def say_json(kind: str, content: Mapping[str, Any]) -> None:
-    """Print an object as ``cli.schema.json`` describes it, on one line."""
+def say_json(kind: str, content: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """Print an object as ``cli.schema.json`` describes it, on one line.
+
+    Args:
+        kind, content: of the object.
+        file: where; None means ``sys.stdout``.
+    """
     document = {"format": f"ttasks-{kind}", "version": VERSION, **content}
-    print(json.dumps(document, allow_nan=False))
+    # In one piece, as several threads may print.
+    print(json.dumps(document, allow_nan=False) + "\n", end="", file=file, flush=file is not None)
 
 
 def moment(value: datetime | None) -> str | None:

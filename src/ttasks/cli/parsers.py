@@ -239,6 +239,26 @@ def _add_views(parser: Parser) -> None:
     )
 
 
+def _add_schedule(add: Add) -> None:
+    parser = add(
+        "schedule",
+        "run the schedules of a file or module until a signal ends it",
+        epilog="TARGET is a `Scheduler` at the top level, or a function that is given the executor "
+        "and returns one, `build_scheduler` if none is named.",
+    )
+    parser.add_argument("target", metavar="TARGET", help=TARGET_HELP)
+    parser.add_argument(
+        "--next",
+        metavar="N",
+        type=_positive,
+        help="print the next N slots of all schedules, and run nothing",
+    )
+    _add_store(parser, is_run=True)
+    _add_json(
+        parser, "print JSON and nothing else to stdout: the next slots, then a line for each run"
+    )
+
+
 def _add_list(add: Add) -> None:
     parser = add(
         "list",
@@ -352,6 +372,26 @@ def _add_check(add: Add) -> None:
     _add_json(parser)
 
 
+def _add_notify(add: Add) -> None:
+    parser = add("notify", "try a channel: send a message that says that it is a test")
+    parser.add_argument("action", metavar="test", choices=("test",), help="what to do: test")
+    parser.add_argument(
+        "channel",
+        metavar="CHANNEL",
+        help="a URL such as smtp://host?from=a@b.org&to=c@d.org or https://host/path, or "
+        "file.py:attribute or package.module:attribute of a channel or function; others can see a "
+        "URL in the list of processes, with its secrets",
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=30.0,
+        help="give up after so long (default: 30)",
+    )
+    _add_json(parser)
+
+
 def _add_completion(add: Add) -> None:
     parser = add("completion", "print a script that completes commands in a shell")
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
@@ -359,6 +399,7 @@ def _add_completion(add: Add) -> None:
 
 _COMMANDS: Sequence[Callable[[Add], None]] = (
     _add_run,
+    _add_schedule,
     _add_list,
     _add_show,
     _add_events,
@@ -369,5 +410,6 @@ _COMMANDS: Sequence[Callable[[Add], None]] = (
     _add_cancel,
     _add_prune,
     _add_check,
+    _add_notify,
     _add_completion,
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ttasks.cli.exits import FAILED, CommandError, ProgramError
 from ttasks.cli.parameters import Parameter, bind, parameters_of
@@ -26,6 +26,9 @@ FACTORY = "build_graph"
 EXECUTOR = "build_executor"
 """The function, if a module has one, that makes the executor of a run from its store."""
 
+SCHEDULER = "build_scheduler"
+"""The function that makes the scheduler of a module, from an executor."""
+
 Imported = TypeVar("Imported")
 _NOT_THEIRS = (
     os.path.dirname(os.path.abspath(__file__)) + os.sep,
@@ -35,6 +38,23 @@ _NOT_THEIRS = (
 """Where frames of a traceback come from that are not the user's: this package, and the import."""
 
 
+class Kind(NamedTuple):
+    """What a TARGET has to be.
+
+    Attributes:
+        type: of the object itself.
+        noun: what that is called.
+        factory: name of the function that makes one, in a module that does not say which it is.
+    """
+
+    type: type
+    noun: str
+    factory: str
+
+
+GRAPH = Kind(TaskGraph, "graph", FACTORY)
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a TARGET stands for, imported.
@@ -42,12 +62,12 @@ class Target:
     Attributes:
         name: as it was given, with the attribute that was found.
         module: imported.
-        made_by: the graph, or the function that makes it.
+        made_by: the graph (or what else was asked for), or the function that makes it.
     """
 
     name: str
     module: ModuleType
-    made_by: TaskGraph | Callable[..., object]
+    made_by: Any
 
     def parameters(self) -> list[Parameter]:
         """Parameters of the function; none of a graph."""
@@ -76,9 +96,11 @@ class Target:
             made: object = self.made_by
         else:
             arguments = bind(self.name, self.parameters(), words)
-            made = self._call(self.made_by, arguments)
+            made = self.call(self.made_by, arguments)
         if not isinstance(made, TaskGraph):
-            raise CommandError(f"{self.name} returned {_shown(made)}; it has to return a TaskGraph")
+            raise CommandError(
+                f"{self.name} returned {shown_type(made)}; it has to return a TaskGraph"
+            )
         if made.key is None:
             made.key = " ".join([self.name, *sorted(words)])
         made.title = made.title or self.name
@@ -89,15 +111,20 @@ class Target:
         build = getattr(self.module, EXECUTOR, None)
         if build is None:
             return None
-        made = self._call(build, {"store": store})
+        made = self.call(build, {"store": store})
         if not hasattr(made, "run_graph"):
             raise CommandError(
-                f"{EXECUTOR} of {self.name} returned {_shown(made)}; it has to return a "
+                f"{EXECUTOR} of {self.name} returned {shown_type(made)}; it has to return a "
                 "TaskExecutor"
             )
         return made
 
-    def _call(self, function: Callable[..., object], arguments: Mapping[str, Any]) -> object:
+    def call(self, function: Callable[..., object], arguments: Mapping[str, Any]) -> object:
+        """Call a function of the user's.
+
+        Raises:
+            ProgramError: it raised.
+        """
         try:
             return function(**arguments)
         except KeyboardInterrupt:
@@ -106,23 +133,48 @@ class Target:
             raise ProgramError(error) from None
 
 
-def load(text: str) -> Target:
+def load(text: str, kind: Kind = GRAPH) -> Target:
     """Import what a TARGET names: ``file.py``, ``file.py:attr``, ``package.module:attr``.
 
     Its ``if __name__ == "__main__"`` part does not run, and its ``sys.argv`` has its own name only.
 
     Raises:
-        CommandError: there is no such file, module or attribute, or it is no graph.
+        CommandError: there is no such file, module or attribute, or it is nothing of the kind.
         ProgramError: the program raised while it was imported.
     """
     where, attribute = _divided(text)
-    is_file = where.endswith(".py") or os.sep in where or os.path.isfile(where)
-    module = _import_file(where) if is_file else _import_module(where)
-    base = _relative(where) if is_file else where
+    base, module = _imported(where)
     if attribute is None:
-        attribute = _only_graph(base, module)
+        attribute = _only(base, module, kind)
     name = f"{base}:{attribute}"
-    return Target(name, module, _attribute(base, module, attribute))
+    value = _attribute(base, module, attribute)
+    if isinstance(value, kind.type) or (callable(value) and not isinstance(value, Task)):
+        return Target(name, module, value)
+    raise CommandError(
+        f"{name} is {shown_type(value)}; a target has to be a {kind.type.__name__}, or a function "
+        "that makes one"
+    )
+
+
+def load_attribute(text: str) -> tuple[str, object]:
+    """Import what ``file.py:attr`` or ``package.module:attr`` names: its name and the object.
+
+    Raises:
+        CommandError: there is no such file, module or attribute, or no attribute is named.
+        ProgramError: the program raised while it was imported.
+    """
+    where, attribute = _divided(text)
+    if attribute is None:
+        raise CommandError(f"{text!r} names no attribute; write {text}:attribute")
+    base, module = _imported(where)
+    return f"{base}:{attribute}", _attribute(base, module, attribute)
+
+
+def _imported(where: str) -> tuple[str, ModuleType]:
+    """The file or module that is meant, and its name."""
+    if where.endswith(".py") or os.sep in where or os.path.isfile(where):
+        return _relative(where), _import_file(where)
+    return where, _import_module(where)
 
 
 def print_error(error: BaseException) -> int:
@@ -232,43 +284,39 @@ def _importing(argv: list[str], work: Callable[[], Imported]) -> Imported:
         raise ProgramError(error) from None
 
 
-def _only_graph(base: str, module: ModuleType) -> str:
+def _only(base: str, module: ModuleType, kind: Kind) -> str:
     """The attribute that is meant where none is named."""
     found: dict[int, str] = {}
     for name, value in vars(module).items():
-        is_factory = name == FACTORY and callable(value)
-        if isinstance(value, TaskGraph) or is_factory:
+        is_factory = name == kind.factory and callable(value)
+        if isinstance(value, kind.type) or is_factory:
             found.setdefault(id(value), name)
     names = list(found.values())
     if len(names) == 1:
         return names[0]
     if names:
         raise CommandError(
-            f"{base} has {len(names)} graphs; say which one is meant: "
+            f"{base} has {len(names)} {kind.noun}s; say which one is meant: "
             + " or ".join(f"{base}:{name}" for name in names)
         )
     raise CommandError(
-        f"{base} has no graph: no TaskGraph at its top level, and no function {FACTORY}; name the "
-        f"function that makes one, as in {base}:function"
+        f"{base} has no {kind.noun}: no {kind.type.__name__} at its top level, and no function "
+        f"{kind.factory}; name the function that makes one, as in {base}:function"
     )
 
 
-def _attribute(base: str, module: ModuleType, attribute: str) -> Any:
+def _attribute(base: str, module: ModuleType, attribute: str) -> object:
     value: object = module
     for part in attribute.split("."):
         if not hasattr(value, part):
             names = [name for name in dir(value) if not name.startswith("_")]
             raise CommandError(f"{base} has no {attribute!r}{did_you_mean(near(part, names))}")
         value = getattr(value, part)
-    if isinstance(value, TaskGraph) or (callable(value) and not isinstance(value, Task)):
-        return value
-    raise CommandError(
-        f"{base}:{attribute} is {_shown(value)}; a target has to be a TaskGraph, or a function "
-        "that makes one"
-    )
+    return value
 
 
-def _shown(value: object) -> str:
+def shown_type(value: object) -> str:
+    """A value by its type, for a message."""
     kind = type_name(value)
     if value is None:
         return "None"

@@ -393,9 +393,13 @@ class Attempt:
         """The service is ready: announce that, and let its dependents start."""
         readiness, recorder, run = self.readiness, self._services.recorder, self._run
         assert readiness is not None
+        is_told = False
 
         def announce() -> None:
-            readiness.is_ready = True
+            nonlocal is_told
+            is_told = readiness.become_ready()
+            if not is_told:
+                return
             run.note_ready(self.node)
             recorder.transition(
                 TaskEventType.READY,
@@ -411,7 +415,7 @@ class Attempt:
             )
 
         try:
-            is_told = self._reports().transition(announce)
+            self._reports().transition(announce)
         except BaseException as error:
             self.trouble, is_told = error, True
         if is_told:

@@ -305,7 +305,10 @@ class Dispatch:
         """True for a finally task, and for a service until all that uses it has ended."""
         if self._works[attempt.node].is_finally:
             return True
-        return attempt.readiness is not None and self._plan.is_in_use(attempt.node)
+        readiness = attempt.readiness
+        if readiness is None or not self._plan.is_needed(attempt.node):
+            return False
+        return not readiness.deny()
 
     def join(self) -> None:
         """Wait until all workers that are not left behind have ended."""
@@ -665,7 +668,9 @@ class Dispatch:
             now = self._clock.now()
             if self._plan.postpone(node, "retry", attempt.ended_at, attempt.told):
                 work.prior = attempt
-                attempt.ticket, is_first = self._agenda.add(now + retry_in, node)
+                # The attempt of a service that nothing needs any more will end as it starts.
+                wait = retry_in if self._plan.is_needed(node) else 0.0
+                attempt.ticket, is_first = self._agenda.add(now + wait, node)
                 if is_first:
                     self.ring()
                 return True

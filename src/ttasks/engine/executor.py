@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from inspect import iscoroutinefunction
+from operator import attrgetter
 from re import Pattern
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
@@ -663,6 +664,11 @@ class TaskExecutor:
         return self._store
 
     @property
+    def clock(self) -> Clock:
+        """Where times come from."""
+        return self._clock
+
+    @property
     def breaker_states(self) -> dict[str | TaskType, BreakerStatus]:
         """State of each circuit breaker, now, by the name of its group or by its type.
 
@@ -804,6 +810,12 @@ class TaskExecutor:
         await run_off_loop(
             lambda: self.shutdown(cancel=cancel), lambda: self.shutdown(wait=False, cancel=True)
         )
+
+
+clock_of: Callable[[TaskExecutor], Clock] = attrgetter("_clock")
+"""Where the times of an executor come from."""
+redactor_of: Callable[[TaskExecutor], Redactor | None] = attrgetter("_recorder.redactor")
+"""What hides the secrets of an executor; None if it has none."""
 
 
 def _is_outcome(error: BaseException, task: Task) -> bool:

@@ -251,7 +251,7 @@ class GraphRun:
         policies = [node.policy for node in nodes]
         began = self._history.began
         services = self._services
-        edges = for_plan(topology, services, finished)
+        edges = for_plan(nodes, topology, services, finished)
         plan = Plan(edges, policies, frozenset(finals), orders, groups, finished, began, services)
         return plan, frozenset(finished)
 

@@ -253,6 +253,8 @@ class GraphHistory(History):
             self._started_at,
             self._options.max_workers,
             _options(self._options),
+            self._options.schedule,
+            self._options.slot,
         )
 
     def head(self) -> RunFacts:
@@ -280,6 +282,8 @@ class GraphHistory(History):
             waiting_for=self.waiting_for,
             counts=self._counts,
             failed=self._failed,
+            schedule=self._options.schedule,
+            slot=self._options.slot,
         )
 
     def facts(self) -> RunFacts:
@@ -348,9 +352,10 @@ def _state(life: Lifecycle) -> tuple[TaskStatus, str | None, str | None, TaskRes
 
 
 def _options(options: RunOptions) -> dict[str, Any]:
-    """The arguments of a run but ``max_workers``, as plain data."""
+    """The arguments of a run that the other facts do not tell, as plain data."""
     found = {item.name: getattr(options, item.name) for item in fields(options)}
-    del found["max_workers"]
+    for name in ("max_workers", "schedule", "slot"):
+        del found[name]
     if found["limits"] is not None:
         named = {getattr(name, "value", name): limit for name, limit in found["limits"].items()}
         found["limits"] = named

@@ -101,17 +101,16 @@ class Reports:
 
         return announce
 
-    def transition(self, announce: Callable[[], None]) -> bool:
-        """Announce something else of the attempt; False if that has ended."""
+    def transition(self, announce: Callable[[], None]) -> None:
+        """Announce something else of the attempt, unless that has ended."""
         if not self._enter():
-            return False
+            return
         token = PRINTS.set(None)
         try:
             announce()
         finally:
             PRINTS.reset(token)
             self._exit()
-        return True
 
     def _enter(self) -> bool:
         """Begin a report; False if the attempt has ended. `_exit` follows."""

@@ -20,6 +20,7 @@ from ttasks.errors import (
     describe,
 )
 from ttasks.model.cancel import CancelToken
+from ttasks.model.policy import DependencyPolicy
 from ttasks.model.status import SUCCEEDED, TaskStatus
 from ttasks.model.task import is_service
 from ttasks.model.task_type import TaskType
@@ -171,12 +172,13 @@ class Readiness:
         self._clock = clock
         self._working = working
         self._abandoned = abandoned
-        # Protects `is_ready`'s first setting, the places and the line; not held while others run.
+        # Protects `is_ready` with `_is_denied`, the places, and what was seen of the output.
         self._lock = sync.Lock()
         self._probe: Any = None
         self._stop = CancelToken()  # of the probe
         self._has_begun = False
         self._has_places = True
+        self._is_denied = False
         self._tell: Callable[[], None] | None = None
         self._line = ""
         self._seen = False  # the line that it was to print
@@ -265,6 +267,18 @@ class Readiness:
             if not self._stop.cancelled:
                 self._trouble = f"{type(error).__name__}: {describe(error)}"
         return False
+
+    def become_ready(self) -> bool:
+        """Set ``is_ready``; False if `deny` came before."""
+        with self._lock:
+            self.is_ready = not self._is_denied
+            return self.is_ready
+
+    def deny(self) -> bool:
+        """Let it not become ready any more; False if it is ready already."""
+        with self._lock:
+            self._is_denied = not self.is_ready
+            return self._is_denied
 
     def stop(self) -> None:
         """Ask no more."""
@@ -388,12 +402,15 @@ def check_services(nodes: Sequence[Node], topology: Topology, services: frozense
 
 
 def for_plan(
-    topology: Topology, services: frozenset[int], finished: dict[int, TaskStatus]
+    nodes: Sequence[Node],
+    topology: Topology,
+    services: frozenset[int],
+    finished: dict[int, TaskStatus],
 ) -> Topology:
     """The edges for a plan: what had ended before does not stand between a service and others.
 
     A node that comes after a service only through such nodes becomes its dependent: it waits until
-    the service is ready, like those.
+    the service is ready, like those. A fallback does not: it stands in for its own upstreams.
     """
     if not finished or not services:
         return topology
@@ -402,14 +419,15 @@ def for_plan(
     added: dict[int, list[int]] = {}
     for service in sorted(services - finished.keys()):
         for node in sorted(_reached(service, topology.dependents, through) - finished.keys()):
-            if service not in dependencies[node]:
+            is_fallback = nodes[node].policy is DependencyPolicy.ON_FAILURE
+            if service not in dependencies[node] and not is_fallback:
                 added.setdefault(service, []).append(node)
     if not added:
         return topology
     dependencies, dependents = list(dependencies), list(dependents)
-    for service, nodes in added.items():
-        dependents[service] = sorted([*dependents[service], *nodes])
-        for node in nodes:
+    for service, users in added.items():
+        dependents[service] = sorted([*dependents[service], *users])
+        for node in users:
             dependencies[node] = (*dependencies[node], service)
     return Topology(dependencies, dependents)
 

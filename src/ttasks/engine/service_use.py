@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from ttasks import sync
 from ttasks.engine.attempt import Work
 from ttasks.engine.signals import Signals
+from ttasks.errors import TaskCancelled
 from ttasks.model.context import CURRENT
 from ttasks.model.status import SUCCEEDED, TaskStatus
 from ttasks.model.task import service_of
@@ -62,6 +63,7 @@ class ServiceUse(Generic[R]):
         work.context.run(CURRENT.set, None)  # it is not part of the task that uses it
         work.on_ready, work.on_end = self._note_ready, self._note_end
         self._run: Run | None = None
+        self._is_ready = False
         self._is_known = sync.Event()  # whether it is ready
         self._has_ended = sync.Event()
         self._status: TaskStatus | None = None
@@ -82,7 +84,7 @@ class ServiceUse(Generic[R]):
                 self._scheduler.leave(None)
         try:
             _wait(self._is_known)
-            if self._has_ended.is_set() and self._status is not SUCCEEDED:
+            if not self._is_ready:
                 self._raise()
         except BaseException:
             self._cancel(self._task)
@@ -115,6 +117,7 @@ class ServiceUse(Generic[R]):
             self._run.dismiss(self._work)
 
     def _note_ready(self) -> None:
+        self._is_ready = True
         self._is_known.set()
 
     def _note_end(self, status: TaskStatus, error: BaseException | None) -> None:
@@ -123,7 +126,8 @@ class ServiceUse(Generic[R]):
         self._is_known.set()
 
     def _raise(self) -> None:
-        assert self._error is not None
+        if self._error is None:
+            raise TaskCancelled("The service was stopped before it was ready")
         raise self._error
 
 

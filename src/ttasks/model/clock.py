@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import monotonic
+from time import monotonic, time
 from typing import Protocol
 
 from ttasks import sync
@@ -11,7 +11,8 @@ from ttasks import sync
 class Clock(Protocol):
     """The time, for durations, timeouts, backoffs and breakers. Thread-safe.
 
-    `ttasks.testing.FakeClock` is one that tests move by hand.
+    Only schedules need ``wall`` and ``wait_until_wall``. `ttasks.testing.FakeClock` is a clock that
+    tests move by hand.
     """
 
     def now(self) -> float:
@@ -24,15 +25,26 @@ class Clock(Protocol):
         wait begins.
         """
 
+    def wall(self) -> float:
+        """Seconds since 1970 in UTC, as the clock on the wall has it; it may be set at any time."""
+
+    def wait_until_wall(self, lock: sync.Lock, moment: float | None) -> bool:
+        """Like ``wait_until`` by ``wall``; a clock that is set ends the wait early."""
+
 
 SIGNAL_SECONDS = 0.1
 """Seconds that a signal may go unnoticed by a wait of the main thread."""
 
 
+SET_SECONDS = 2.0
+"""Seconds by which the clock on the wall is set for a wait to end, and until it is noticed."""
+
+
 class SystemClock:
-    """The monotonic clock of the system."""
+    """The monotonic clock of the system, and the one on its wall."""
 
     now = staticmethod(monotonic)
+    wall = staticmethod(time)
 
     @staticmethod
     def wait_until(lock: sync.Lock, moment: float | None) -> bool:
@@ -47,6 +59,17 @@ class SystemClock:
                 return True
             if moment is not None and monotonic() >= moment:
                 return False
+
+    @staticmethod
+    def wait_until_wall(lock: sync.Lock, moment: float | None) -> bool:
+        """See `Clock`."""
+        if moment is None:
+            return SystemClock.wait_until(lock, None)
+        before = time() - monotonic()
+        while (left := moment - time()) > 0 and abs(time() - monotonic() - before) < SET_SECONDS:
+            if SystemClock.wait_until(lock, monotonic() + min(left, SET_SECONDS)):
+                return True
+        return lock.acquire(False)
 
 
 def _bounded(seconds: float) -> float:

@@ -171,6 +171,8 @@ class RunFacts:
         counts: the number of tasks of its graph, not of nested ones, by the value of their status;
             empty until the run has ended, and for the run of a single task.
         failed: ids of the first 20 of these that FAILED, in insertion order.
+        schedule: name of the schedule that started it; None if none did.
+        slot: the moment of that schedule which it is for, aware UTC; None without a schedule.
     """
 
     id: str
@@ -193,6 +195,8 @@ class RunFacts:
     waiting_for: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
+    schedule: str | None = None
+    slot: datetime | None = None
 
     @property
     def ok(self) -> bool:

@@ -43,6 +43,8 @@ class Opening(NamedTuple):
     started_at: datetime
     workers: int
     options: Mapping[str, Any]
+    schedule: str | None = None
+    slot: datetime | None = None
 
 
 class RunSource(Protocol):
@@ -258,7 +260,14 @@ class _Memory:
 def opening_of(head: RunFacts) -> Opening:
     """How a run began, from its facts."""
     return Opening(
-        head.graph_id, head.graph_key, head.title, head.started_at, head.workers, head.options
+        head.graph_id,
+        head.graph_key,
+        head.title,
+        head.started_at,
+        head.workers,
+        head.options,
+        head.schedule,
+        head.slot,
     )
 
 

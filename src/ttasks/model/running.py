@@ -37,7 +37,10 @@ same again."""
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Checked arguments of `TaskGraph.run`; see there."""
+    """Checked arguments of `TaskGraph.run`; see there.
+
+    ``schedule`` and ``slot`` say for which moment of which schedule it runs; see `RunFacts`.
+    """
 
     max_workers: int = 4
     fail_fast: bool = False
@@ -49,6 +52,8 @@ class RunOptions:
     resume: bool = False
     wait: bool = False
     cache: str = CACHE_ON
+    schedule: str | None = None
+    slot: datetime | None = None
 
     def __post_init__(self) -> None:
         check_int("max_workers", self.max_workers, least=1)

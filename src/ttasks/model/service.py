@@ -19,6 +19,10 @@ class Probe:
 
     __slots__ = ()
 
+    def __call__(self) -> object:
+        """Return something true if the service is ready."""
+        raise NotImplementedError
+
     def to_options(self) -> dict[str, Any]:
         """Return it as JSON values: its kind as ``probe``, and its arguments."""
         raise NotImplementedError

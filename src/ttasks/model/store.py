@@ -55,7 +55,8 @@ class Store(Protocol):
     - ``graphs.save_outcome(graph)`` writes the ``run_error`` of a graph that was saved before, and
       nothing of its tasks;
     - ``running()`` returns the tasks that are RUNNING in the store, with their processes;
-    - ``tasks.succeeded(fingerprint)`` returns a SUCCEEDED task with a fingerprint, or None.
+    - ``tasks.succeeded(fingerprint)`` returns a SUCCEEDED task with a fingerprint, or None;
+    - ``slots`` remembers which moments of schedules were run, see `ttasks.model.slots.SlotLog`.
     """
 
     @property

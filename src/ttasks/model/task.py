@@ -861,6 +861,15 @@ def view_of(task: AnyTask, changes: Mapping[str, Any]) -> AnyTask:
     return view
 
 
+def copy_of(task: AnyTask) -> AnyTask:
+    """A new PENDING task that does the same: another id, and nothing of what became of this one."""
+    fresh: dict[str, Any] = dict.fromkeys((*_OUTCOME, "fingerprint"))
+    fresh |= {"id": new_id(), "created_at": datetime.now(UTC), "status": TaskStatus.PENDING}
+    copy = object.__new__(type(task))
+    copy.__setstate__(task.__getstate__() | fresh)
+    return copy
+
+
 def _refuse_reuse(settings: TaskSettings) -> None:
     if settings.get("reuse"):
         raise ValueError("reuse must be False for a service: a result does not stand for it")

@@ -62,6 +62,8 @@ def _run(content: Content) -> dict[str, Any]:
         "pid": facts.pid,
         "workers": facts.workers,
         "options": dict(facts.options),
+        "schedule": facts.schedule,
+        "slot": None if facts.slot is None else facts.slot.isoformat(),
     }
 
 

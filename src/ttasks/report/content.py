@@ -59,6 +59,14 @@ class Content:
         return f"{self.facts.started_at:%Y-%m-%d %H:%M:%S} UTC"
 
     @property
+    def origin(self) -> str | None:
+        """Which moment of which schedule the run is for, for people; None without a schedule."""
+        name, slot = self.facts.schedule, self.facts.slot
+        if name is None or slot is None:
+            return None
+        return f"schedule {one_line(name)}, slot {slot:%Y-%m-%d %H:%M:%S} UTC"
+
+    @property
     def until(self) -> float:
         """The moment up to which there are facts."""
         return self.numbers.wall

@@ -42,17 +42,31 @@ def earlier_runs(store: Any, run: RunFacts, most: int = EARLIER_RUNS) -> Iterato
         run: its facts.
         most: how many runs.
     """
-    about = {"graph": run.graph_id} if run.graph_key is None else {"key": run.graph_key}
-    listed = store.runs.list(**about)
-    later = [at for at, item in enumerate(listed) if item.id == run.id]
-    before = listed[later[0] + 1 :] if later else listed
     tasks = 0
-    for item in before[:most]:
+    for item in _before(store.runs, run)[:most]:
         facts = item.facts()
         yield facts
         tasks += len(facts.tasks)
         if tasks >= EARLIER_TASKS:
             return
+
+
+def earlier_heads(runs: Any, run: RunFacts, most: int) -> Iterator[RunFacts]:
+    """The same without facts of tasks, one after the other as they are asked for.
+
+    Args:
+        runs: of a store.
+        run, most: as for `earlier_runs`.
+    """
+    return (item.head() for item in _before(runs, run, most + 1)[:most])
+
+
+def _before(runs: Any, run: RunFacts, limit: int | None = None) -> Any:
+    """The runs of the same graph before this one, the latest first; among the latest so many."""
+    about = {"graph": run.graph_id} if run.graph_key is None else {"key": run.graph_key}
+    listed = runs.list(**about, limit=limit)
+    later = [at for at, item in enumerate(listed) if item.id == run.id]
+    return listed[later[0] + 1 :] if later else listed
 
 
 def _by_id(runs: Any, name: str) -> RunFacts:

@@ -125,6 +125,8 @@ def _header(content: Content) -> Iterator[str]:
     parts = [f"Run {facts.number:,}", content.started, count(facts.workers, "worker")]
     if facts.host:
         parts.append(f"on {facts.host}")
+    if content.origin:
+        parts.append(content.origin)
     yield f'<p class="about">{" · ".join(escape(part) for part in parts)}</p>'
     if facts.error:
         yield f'<p class="run-error">{escape(one_line(facts.error, 500))}</p>'

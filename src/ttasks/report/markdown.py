@@ -100,6 +100,8 @@ def _page(content: Content, rows: Sequence[str], room: _Room) -> str:
         "",
         f"{content.counts_text()}. Run {facts.number}, started {content.started}.",
     ]
+    if content.origin:
+        lines += ["", f"For {escaped(content.origin)}."]
     if left_out := content.left_out():
         lines += ["", f"{left_out}."]
     if facts.error:

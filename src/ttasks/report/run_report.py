@@ -9,9 +9,11 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ttasks.model.checks import check_bool, check_optional_str, wrong_type
 from ttasks.model.facts import RunFacts
@@ -227,6 +229,42 @@ class RunReport:
             raise wrong_type("other", other, "a RunReport")
         return compare(other.facts, self.facts, ratio, least_seconds)
 
+    def notify(
+        self,
+        *channels: Any,
+        only_failures: bool = False,
+        tasks: Iterable[str] | None = None,
+        timeout: float = 30.0,
+    ) -> list[Any]:
+        """Send the report now, through each channel at the same time.
+
+        Attempts that fail are repeated as long as there is time. Nothing is raised for a channel
+        that fails or hangs.
+
+        Args:
+            channels: at least one: a `ttasks.notify.Channel`, a function that is called with a
+                `ttasks.notify.Message`, or a URL (see `ttasks.notify.channel_of`).
+            only_failures: show only what FAILED, was CANCELLED or is BLOCKED; send nothing, and
+                return an empty list, if there is nothing of that.
+            tasks: titles or keys of the tasks to show; None shows all.
+            timeout: seconds for all, above 0.
+
+        Returns:
+            A `ttasks.notify.Delivery` for each channel: what became of it.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
+            LookupError: the run has no task with such a title or key.
+            MissingExtraError: a channel needs an extra that is not installed.
+
+        Warns:
+            RuntimeWarning: for each channel that did not send it.
+        """
+        # By name: telling people is made from reports, so reports must not import it.
+        send = import_module("ttasks.notify.delivery").notify
+        outcomes: list[Any] = send(self, channels, only_failures, tasks, timeout)
+        return outcomes
+
     # Formats
 
     def to_text(self, width: int | None = None, color: bool | None = None) -> str:
@@ -331,6 +369,9 @@ class RunReport:
     def __repr__(self) -> str:
         return f"<RunReport {self._content.headline!r} {self._content.counts_text()}>"
 
+
+content_of_report: Callable[[RunReport], Content] = attrgetter("_content")
+"""What a report shows; for texts that are made elsewhere."""
 
 _FORMATS: dict[str, Callable[[RunReport], str]] = {
     ".txt": lambda report: report.to_text(100, False),

@@ -57,6 +57,7 @@ class _Page:
         lines = [
             self._painted(shortened(head, self._width), _OUTCOME_COLORS.get(facts.outcome, "1;31")),
             f"run {facts.number}, started {content.started} on {facts.host or 'this host'}",
+            *([content.origin] if content.origin else []),
             content.counts_text(),
         ]
         lines += [left_out] if (left_out := content.left_out()) else []

@@ -29,6 +29,7 @@ def to_trace(content: Content) -> str:
             "title": content.title,
             "started_at": content.facts.started_at.isoformat(),
             "outcome": content.facts.outcome,
+            **({"origin": content.origin} if content.origin else {}),
         },
     }
     return encodable(json.dumps(document, ensure_ascii=False)) + "\n"

@@ -20,10 +20,11 @@ import pytest
 
 from ttasks.engine.executor import TaskExecutor
 from ttasks.errors import StoreError
+from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.result import TaskResult
 from ttasks.model.status import TaskStatus
-from ttasks.model.task import Task
+from ttasks.model.task import Task, lifecycle_of
 from ttasks.model.task_type import TaskType
 from ttasks.stores.sqlite import NotStored, SQLiteStore
 
@@ -313,6 +314,31 @@ class TestWhatIsWritten:
         store.record(task)
         copy = store.tasks[task.id]
         assert (copy.payload, copy.key, copy.timeout) == ("payload", "key", 2)
+
+    @pytest.mark.parametrize("text", ["", "0", "None"])
+    def test_a_text_that_looks_like_nothing_comes_back(self, store: SQLiteStore, text: str) -> None:
+        task = Task(text, text, KIND, key=text or "0", description=text)
+        task.transition_to(TaskStatus.RUNNING)
+        task.transition_to(TaskStatus.FAILED, text)
+        now = datetime.now(UTC)
+        lifecycle_of(task).result = TaskResult(
+            task_id=task.id,
+            status=TaskStatus.FAILED,
+            started_at=now,
+            finished_at=now,
+            duration=0.0,
+            output=text,
+            error=text,
+            value=text,
+        )
+        running, failed = TaskStatus.RUNNING, TaskStatus.FAILED
+        event = TaskEvent(TaskEventType.FAILED, task.id, task, now, running, failed, error=text)
+        store.record(task, event)
+        copy, (entry,) = store.tasks[task.id], store.events.read()
+        assert (copy.error, copy.key, copy.description) == (text, text or "0", text)
+        assert copy.result == task.result
+        assert entry.error == text
+        assert store.check() == []
 
     def test_secrets_of_a_task_that_was_saved_with_them_are_hidden(
         self, store: SQLiteStore

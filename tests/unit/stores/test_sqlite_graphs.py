@@ -16,6 +16,8 @@ from ttasks import (
     StoreError,
     Task,
     TaskCancelled,
+    TaskEvent,
+    TaskEventType,
     TaskGraph,
     TaskResult,
     TaskStatus,
@@ -35,6 +37,12 @@ def graph_of(*tasks: Task, key: str | None = None) -> TaskGraph:
     for task in tasks:
         graph.add(task)
     return graph
+
+
+def started(task: Task) -> TaskEvent:
+    task.transition_to(TaskStatus.RUNNING)
+    before, after = TaskStatus.PENDING, TaskStatus.RUNNING
+    return TaskEvent(TaskEventType.STARTED, task.id, task, datetime.now(UTC), before, after)
 
 
 def succeeded() -> Task:
@@ -139,3 +147,27 @@ def test_a_task_that_waits_for_a_retry_keeps_what_came_of_the_last_attempt(
     store.record(waiting)
     copy = store.tasks[waiting.id]
     assert (copy.status, copy.error, copy.result) == (TaskStatus.RUNNING, None, None)
+
+
+class TestNewGraphs:
+    def test_its_tasks_may_have_been_saved_before(self, store: SQLiteStore) -> None:
+        known, ended = Task.bash("known"), succeeded()
+        store.tasks.save(known)
+        store.tasks.save(ended)
+        new = [Task.bash("first"), Task.bash("second"), succeeded()]
+        graph = graph_of(new[0], known, new[1], ended, new[2])
+        store.graphs.save(graph)
+        tasks = list(store.graphs[graph.id])
+        assert [task.id for task in tasks] == [task.id for task in graph]
+        assert [task.payload for task in tasks] == [task.payload for task in graph]
+        assert [task.status for task in tasks] == [task.status for task in graph]
+        assert store.check() == []
+
+    def test_a_number_of_a_deleted_task_is_not_used_again(self, store: SQLiteStore) -> None:
+        task = Task.bash("true")
+        event = started(task)
+        store.record(task, event)
+        del store.tasks[task.id]
+        store.graphs.save(graph_of(Task.bash("other")))
+        assert store.events.read() == []
+        assert store.check() == []

@@ -13,7 +13,9 @@ from ttasks.stores.sqlite.codec import PARTS, SELECTED
 from ttasks.stores.sqlite.graphs import LedgerGraphs
 from ttasks.stores.sqlite.journal import SELECT_EVENTS, decode_event
 from ttasks.stores.sqlite.ledger import Ledger
+from ttasks.stores.sqlite.outbox import SELECT_ROWS, check_content
 from ttasks.stores.sqlite.runs import LedgerRuns
+from ttasks.stores.sqlite.slots import SELECT_SLOTS, check_slot
 
 _PAGE = 500
 _LEAST = -(2**63)  # damage may make any number of a row
@@ -57,6 +59,8 @@ class Check:
         self._try(self._count_events)
         self._read_all(f"{SELECT_EVENTS} ORDER BY events.seq", lambda row: decode_event(row, {}))
         self._read_all(_RUNS, self._read_run)
+        self._read_all(SELECT_SLOTS, check_slot)
+        self._read_all(SELECT_ROWS, self._read_message)
 
     def _read_all(self, select: str, read: Callable[[Row], object]) -> None:
         """Read the rows of a table; one that cannot even be selected hides those after it."""
@@ -92,6 +96,10 @@ class Check:
             self._runs[row[1]].facts()
         except KeyError:
             raise checksums.damaged(f"run {row[1]!r}", "it is not found by its id") from None
+
+    def _read_message(self, row: Row) -> None:
+        with self._ledger.reading() as connection:
+            check_content(connection, row)
 
     def _read_graph(self, row: Row) -> None:
         try:

@@ -39,6 +39,7 @@ from ttasks.stores.sqlite.plain import (
 )
 from ttasks.stores.sqlite.transitions import (
     ID,
+    OR_NULL,
     REPLACE_RESULT,
     RESULT_COLUMNS,
     STATE_COLUMNS,
@@ -70,14 +71,25 @@ WORK_IN_SHORT = ", ".join(f"works.{name}" for name in _WORK if name not in ("pay
 RESULTS = "LEFT JOIN results ON results.task=tasks.seq AND tasks.status!='running'"
 PARTS = f"LEFT JOIN works ON works.task=tasks.seq {RESULTS}"
 
+# Numbers are never used again, as events of a deleted task may still be there.
+_NEXT_TASK = """
+SELECT 1 + max(
+    (SELECT coalesce(max(seq), 0) FROM tasks),
+    coalesce((SELECT seq FROM sqlite_sequence WHERE name='tasks'), 0)
+)
+"""
 _INSERT_STATE = f"""
-INSERT INTO tasks (id, created_at, status, updated_at, blocked_by, error, owner, checksum)
-VALUES (?, ?, ?, ?, ?, ?, nullif(?, 0), (? + coalesce(?, 0) {WITH_OWNER})
+INSERT INTO tasks (seq, id, created_at, status, updated_at, blocked_by, error, owner, checksum)
+VALUES (?, ?, ?, ?, ?, {OR_NULL}, {OR_NULL}, nullif(?, 0), (? + coalesce(?, 0) {WITH_OWNER})
 ON CONFLICT (id) DO NOTHING
+"""
+_INSERT_WORK = f"""
+INSERT INTO works (task, {", ".join(_WORK)})
+VALUES (?, ?, ?, ?, ?, {OR_NULL}, {OR_NULL}, {OR_NULL}, ?, ?)
 """
 # If nothing has changed, no page is written.
 _UPSERT_WORK = f"""
-INSERT INTO works (task, {", ".join(_WORK)}) VALUES (?, {", ".join("?" * len(_WORK))})
+{_INSERT_WORK}
 ON CONFLICT (task) DO UPDATE SET {", ".join(f"{name}=excluded.{name}" for name in _WORK)}
 WHERE ({", ".join(f"works.{name}" for name in _WORK)})
     IS NOT ({", ".join(f"excluded.{name}" for name in _WORK)})
@@ -110,7 +122,13 @@ def encode_task(task: Task, owner: int | None, pickles: bool, is_secret: IsSecre
         task.id,
         created_at,
         encode_state(task, owner, pickles),
-        (kind, title, payload_kind, payload, key, details, fingerprint, body, checksum),
+        (
+            *(kind, title, payload_kind, payload),
+            0 if key is None else key,
+            0 if details is None else details,
+            0 if fingerprint is None else fingerprint,
+            *(body, checksum),
+        ),
     )
 
 
@@ -128,22 +146,56 @@ def _decode_payload(kind: str, text: Text | None) -> Any:
     return decode_object("payload", kind, text)
 
 
-def save_task(connection: Connection, row: Row, *, new: bool = False) -> None:
-    """Write a whole task, unless the ledger has a newer state; ``new`` expects it to be absent."""
-    if not new and update_state(connection, row.state):
-        connection.execute(_UPSERT_WORK, (connection.number_of(row.id), *row.work))
-        return
-    values, result = row.state
-    inserted = connection.execute(_INSERT_STATE, (row.id, row.created_at, *values[:ID]))
-    if inserted.rowcount > 0:
-        number = inserted.lastrowid
-        assert number is not None
+def save_task(connection: Connection, row: Row) -> int:
+    """Write a whole task, unless the ledger has a newer state; return its number."""
+    if not update_state(connection, row.state):
+        numbers = insert_tasks(connection, [row])
+        if numbers is not None:
+            return numbers[0]
+        return _number_of(connection, row)  # there is a newer state
+    number = _number_of(connection, row)
+    connection.execute(_UPSERT_WORK, (number, *row.work))
+    return number
+
+
+def save_tasks(connection: Connection, rows: Sequence[Row], *, new: bool) -> Sequence[int]:
+    """Write whole tasks as `save_task` does; ``new`` expects all of them to be absent."""
+    numbers = insert_tasks(connection, rows) if new else None
+    # If some were there, these calls also complete those that were not.
+    return [save_task(connection, row) for row in rows] if numbers is None else numbers
+
+
+def insert_tasks(connection: Connection, rows: Sequence[Row]) -> Sequence[int] | None:
+    """Write tasks that are absent; return their numbers, or None if some were there.
+
+    In that case it has written no more than the states of the others.
+    """
+    (first,) = connection.execute(_NEXT_TASK).fetchone()
+    numbers = range(first, first + len(rows))
+    # Generators, which keep no rows: the garbage collector would look at all of them.
+    states = (
+        (number, task_id, created_at, *values[:ID])
+        for number, (task_id, created_at, (values, _), _) in zip(numbers, rows, strict=True)
+    )
+    if connection.executemany(_INSERT_STATE, states).rowcount < len(rows):
+        return None
+    works = ((number, *row.work) for number, row in zip(numbers, rows, strict=True))
+    connection.executemany(_INSERT_WORK, works)
+    results = (
+        (number, *result)
+        for number, (_, _, (_, result), _) in zip(numbers, rows, strict=True)
+        if result is not None
+    )
+    connection.executemany(REPLACE_RESULT, results)
+    for number, row in zip(numbers, rows, strict=True):
         connection.remember(row.id, number)
-        connection.execute(_UPSERT_WORK, (number, *row.work))
-        if result is not None:
-            connection.execute(REPLACE_RESULT, (number, *result))
-    elif new:
-        save_task(connection, row)
+    return numbers
+
+
+def _number_of(connection: Connection, row: Row) -> int:
+    number = connection.number_of(row.id)
+    assert number is not None
+    return number
 
 
 def check_state(row: Sequence[Any], result: int | None) -> None:

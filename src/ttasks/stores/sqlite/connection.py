@@ -7,7 +7,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -55,11 +55,22 @@ class Connection(sqlite3.Connection):
 
     Attributes:
         numbers: those that it remembers, by id; `number_of` looks up others.
+        run: ``execute`` on one cursor, for statements whose rows nobody reads. A new cursor for
+            each would cost a third as much again.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.numbers: dict[str, int] = {}
+
+    @cached_property
+    def run(self) -> Callable[..., sqlite3.Cursor]:
+        return self.cursor().execute
+
+    def close(self) -> None:
+        """Close it, its cursor first: while that has a statement, the file stays open."""
+        vars(self).pop("run", None)
+        super().close()
 
     def number_of(self, task_id: str) -> int | None:
         """The number of a task; None if the ledger has no such task."""

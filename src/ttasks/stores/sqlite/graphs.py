@@ -14,11 +14,12 @@ from ttasks.model.task import Task
 from ttasks.stores.sqlite import checksums
 from ttasks.stores.sqlite.calls import connect
 from ttasks.stores.sqlite.codec import COLUMNS as TASK_COLUMNS
-from ttasks.stores.sqlite.codec import DAMAGE, PARTS, SELECTED, Row, save_task
+from ttasks.stores.sqlite.codec import DAMAGE, PARTS, SELECTED, Row, save_tasks
 from ttasks.stores.sqlite.connection import Connection
 from ttasks.stores.sqlite.details import decode_error, encode_error
 from ttasks.stores.sqlite.event_rows import delete_stray_events
 from ttasks.stores.sqlite.graph_rows import COLUMNS, FIND_GRAPH, NODE, check_graph, check_nodes
+from ttasks.stores.sqlite.outbox import prune_outbox
 from ttasks.stores.sqlite.plain import (
     from_json,
     from_micros,
@@ -30,6 +31,7 @@ from ttasks.stores.sqlite.plain import (
 )
 from ttasks.stores.sqlite.run_rows import prune_runs
 from ttasks.stores.sqlite.schema import check_structure
+from ttasks.stores.sqlite.slots import prune_slots
 from ttasks.stores.sqlite.tasks import LedgerCollection
 
 _WRITE_GRAPH = f"INSERT OR REPLACE INTO graphs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -38,7 +40,7 @@ _NEW_GRAPH = "SELECT coalesce(max(seq), 0) + 1 FROM graphs"
 _LAST_SAVED = "SELECT coalesce(max(saved), 0) FROM graphs WHERE key IS ?"
 _INSERT_NODE = """
 INSERT INTO nodes (graph, task, position, member, finally, required, policy, after)
-SELECT ?, seq, ?, ?, ?, ?, ?, ? FROM tasks WHERE id=?
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _SELECT_NODES = f"""
 SELECT {SELECTED}, {", ".join(NODE)}
@@ -179,12 +181,13 @@ def _save(connection: Connection, row: Values, tasks: list[Row], nodes: list[Val
     if not isinstance(saved, int):
         raise checksums.damaged(f"a graph with the key {key!r}", f"saved is {saved!r}")
     _write(connection, (seq, graph_id, title, key, created_at, updated_at, shape, error, saved + 1))
-    for task in tasks:
-        save_task(connection, task, new=known is None)
+    numbers = save_tasks(connection, tasks, new=known is None)
     if known is not None and known[6] == shape:
         return
     _delete_nodes(connection, seq)
-    connection.executemany(_INSERT_NODE, [(seq, *node) for node in nodes])
+    # The nodes are in the order of the tasks; their ids come last.
+    rows = ((seq, number, *node[:-1]) for number, node in zip(numbers, nodes, strict=True))
+    connection.executemany(_INSERT_NODE, rows)
 
 
 def _save_error(connection: sqlite3.Connection, graph_id: str, error: str | None) -> None:
@@ -231,6 +234,8 @@ def prune(connection: sqlite3.Connection, path: str, before: int) -> int:
     ).rowcount
     delete_stray_events(connection, path)
     prune_runs(connection, before)
+    prune_slots(connection, before)
+    prune_outbox(connection, before)
     return deleted
 
 

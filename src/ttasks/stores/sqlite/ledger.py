@@ -29,6 +29,8 @@ _PAGE_BYTES = 2048
 # A checkpoint rewrites each changed page once, however often it changed; 16 MiB of log make that
 # pay off. Afterwards the log is used again from its start, so it stays near this size.
 _CHECKPOINT_PAGES = 16 * 1024 * 1024 // _PAGE_BYTES
+# Of the writer, if it needs so much. A graph of 10,000 tasks is saved without writing pages twice.
+_CACHE_KIB = 16 * 1024
 _LOG_LIMIT_BYTES = 64 * 1024 * 1024
 
 _PRAGMAS = {
@@ -261,6 +263,7 @@ def _open_writer(path: str, durability: str) -> Connection:
                 connection.execute(pragma)
             connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             connection.execute(f"PRAGMA journal_size_limit={_LOG_LIMIT_BYTES}")
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             # SQLite opens a read-only file without complaint, until something is written.
             patiently(path, lambda: connection.execute("DELETE FROM owners WHERE 0"))
         except BaseException:

@@ -179,6 +179,8 @@ class PastRun:
             workers=facts["workers"],
             options=facts["options"],
             parent_id=facts.get("parent"),
+            schedule=facts.get("schedule"),
+            slot=from_micros(facts["slot"]) if "slot" in facts else None,
         )
         if ending is not None:
             return replace(

@@ -245,6 +245,8 @@ class LedgerRuns(Mapping[str, Run]):
             "options": dict(opening.options),
             "single": single,
         }
+        if opening.schedule is not None and opening.slot is not None:
+            facts |= {"schedule": opening.schedule, "slot": to_micros(opening.slot)}
         outer = None
         if parent is not None:
             known = self.under_way.get(parent[0].id)

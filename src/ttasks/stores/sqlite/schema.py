@@ -211,6 +211,41 @@ CREATE INDEX runs_unfinished ON runs(key) WHERE key IS NOT NULL AND outcome IS N
 CREATE INDEX runs_by_parent ON runs(parent) WHERE parent IS NOT NULL;
 """
 
+# And the moments of schedules: which process runs which one. ``graph`` is the id of the graph that
+# runs for it, ``outcome`` is NULL until it has ended.
+_SLOTS = """
+CREATE TABLE slots (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    schedule TEXT NOT NULL,
+    slot INTEGER NOT NULL,
+    owner INTEGER NOT NULL REFERENCES owners(seq),
+    graph TEXT,
+    outcome TEXT,
+    claimed_at INTEGER NOT NULL,
+    checksum INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (schedule, slot)
+);
+CREATE INDEX slots_open ON slots(schedule) WHERE (outcome IS NULL OR checksum & 1);
+"""
+
+# And messages about runs that wait to be sent (see `outbox`). ``content`` is JSON, NULL until it is
+# known what to say; ``body`` is its checksum.
+_OUTBOX = """
+CREATE TABLE outbox (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    run TEXT NOT NULL,
+    owner INTEGER REFERENCES owners(seq),
+    created_at INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    body INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    content TEXT
+);
+"""
+
 
 def _run_script(script: str) -> Callable[[sqlite3.Connection], None]:
     # Not `executescript`, which commits the transaction that the migration is part of.
@@ -226,7 +261,7 @@ def _run_script(script: str) -> Callable[[sqlite3.Connection], None]:
 
 
 def _add_checksums_and_runs(connection: sqlite3.Connection) -> None:
-    _run_script(_CHECKSUMS + _RUNS)(connection)
+    _run_script(_CHECKSUMS + _RUNS + _SLOTS + _OUTBOX)(connection)
     numbered = connection.execute("SELECT seq FROM graphs ORDER BY updated_at, seq").fetchall()
     for number, (seq,) in enumerate(numbered, 1):
         connection.execute("UPDATE graphs SET saved=? WHERE seq=?", (number, seq))

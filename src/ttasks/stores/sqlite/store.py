@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttasks.errors import StoreError
 from ttasks.model.checks import check_bool, check_moment, wrong_type, wrong_value
@@ -36,17 +35,23 @@ from ttasks.stores.sqlite.event_rows import delete_stray_events
 from ttasks.stores.sqlite.graphs import LedgerGraphs, prune
 from ttasks.stores.sqlite.journal import LIFECYCLE, Journal
 from ttasks.stores.sqlite.ledger import DURABILITIES, Ledger
+from ttasks.stores.sqlite.outbox import Outbox
 from ttasks.stores.sqlite.owners import Owners, RunningTask
 from ttasks.stores.sqlite.plain import to_micros
-from ttasks.stores.sqlite.runs import LedgerRuns
+from ttasks.stores.sqlite.runs import LedgerRuns, UnderWay
+from ttasks.stores.sqlite.slots import LedgerSlots
 from ttasks.stores.sqlite.tasks import LedgerTasks
 from ttasks.stores.sqlite.transitions import (
     EventRow,
     State,
-    encode_transition,
+    encode_event,
+    encode_state,
     insert_events,
     update_state,
 )
+
+if TYPE_CHECKING:
+    from ttasks.model.run import Run
 
 
 class SQLiteStore:
@@ -129,6 +134,8 @@ class SQLiteStore:
         kinds = LIFECYCLE | {TaskEventType.OUTPUT} if journal_output else LIFECYCLE
         self._events = Journal(self._ledger, kinds)
         self._runs = LedgerRuns(self._ledger, self._owners, self._graphs, self._tasks)
+        self._slots = LedgerSlots(self._ledger, self._owners)
+        self._outbox = Outbox(self._ledger, self._owners)
 
     def _own(self, task: Task) -> int | None:
         """The row of this process if it runs the task; otherwise None."""
@@ -173,6 +180,16 @@ class SQLiteStore:
         """Runs of graphs and of single tasks, the latest first; also those of other processes."""
         return self._runs
 
+    @property
+    def slots(self) -> LedgerSlots:
+        """The moments of schedules that were run, or were not, and by which process."""
+        return self._slots
+
+    @property
+    def outbox(self) -> Outbox:
+        """Messages about runs that have not been sent yet; see `ttasks.notify`."""
+        return self._outbox
+
     def record(self, task: Task, *events: TaskEvent, notes: Notes | None = None) -> None:
         """Save a task and its events in one transaction, perhaps together with other threads.
 
@@ -187,13 +204,26 @@ class SQLiteStore:
         """
         if not isinstance(task, Task):
             raise wrong_type("task", task, "a Task")
-        if notes is None or not events or events[0].run is None:
+        run = events[0].run if events else None
+        if notes is None or run is None:
             self._write(task, events)
             return
-        event, run = events[0], events[0].run
-        known, begin = self._runs.under_way.get(run.id), None
-        if known is None:
-            begin = self._runs.beginning(run)
+        known = self._runs.under_way.get(run.id)
+        if known is None or known.is_single:
+            self._write_single(task, events, run, known, notes)
+        else:
+            self._write(task, events, known.seq, notes)
+
+    def _write_single(
+        self,
+        task: Task,
+        events: Sequence[TaskEvent],
+        run: Run,
+        known: UnderWay | None,
+        notes: Notes,
+    ) -> None:
+        """`_write` for a task whose run is its own: it begins and ends with that."""
+        begin = self._runs.beginning(run) if known is None else None
         name = run.id if known is None else known.seq
         try:
             self._write(task, events, name, notes, begin)
@@ -201,8 +231,7 @@ class SQLiteStore:
             if begin is not None:
                 self._runs.let_go(run)
             raise
-        is_over = event.status is not RUNNING and event.retry_in is None
-        if is_over and (known is None or known.is_single):
+        if events[0].status is not RUNNING and events[0].retry_in is None:
             self._runs.let_go(run)
 
     def _write(
@@ -221,14 +250,17 @@ class SQLiteStore:
             begin: comes before the events.
         """
         write, owner = self._ledger.writer.write, self._own(task)
-        state, journal = encode_transition(task, owner, self._pickle_values, events, run, notes)
+        journal: list[EventRow] = []
+        for event in events:
+            journal.append(encode_event(event, run, notes))
+        state = encode_state(task, owner, self._pickle_values)
         # Not comparing the attributes makes a transition noticeably cheaper.
         if not lifecycle_of(task).edited:
             if begin is None:
-                work = partial(update_state, state=state, events=journal)
+                is_written = write(update_state, state, journal)
             else:
-                work = partial(_begin_run, begin=begin, state=state, events=journal)
-            if write(work):
+                is_written = write(_begin_run, begin, state, journal)
+            if is_written:
                 return
         row = encode_task(task, owner, self._pickle_values, self._is_secret)
 
@@ -261,7 +293,8 @@ class SQLiteStore:
         """Delete graphs and tasks that have ended and were last saved before ``before``.
 
         First graphs without PENDING or RUNNING tasks, then tasks (with their events) that are
-        neither and in no graph.
+        neither and in no graph. Messages of the outbox about runs that ended before that moment
+        are deleted, too.
 
         Args:
             before: aware.

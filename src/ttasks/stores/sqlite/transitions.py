@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import isfinite
-from operator import attrgetter
 from time import time_ns
 from typing import Any
 from zlib import crc32
@@ -46,21 +45,28 @@ STATE_COLUMNS = (
 )
 RESULT_COLUMNS = ("checksum", "value_kind", "result", "output", "value", "result_error")
 
+OR_NULL = "nullif(?, 0)"
+"""In SQL a parameter for a column of text, where 0 stands for None.
+
+The module sqlite3 asks each None whether it wants to be adapted, which takes longer than to encode
+a short text.
+"""
+
 # A task never leaves SUCCEEDED or CANCELLED. So a state that would make it leave is older than the
 # one in the ledger (an earlier snapshot, or one taken while another thread saved) and is ignored.
 # A process may save a running task without running it; the owner is NULL then, and stays.
 WITH_OWNER = f"* {OWNER_FACTOR}) & {MASK}"
 """In SQL the end of `checksums.with_owner`."""
 _UPDATE_STATE = f"""
-UPDATE tasks SET listed=1, status=?, updated_at=?, blocked_by=?, error=?,
+UPDATE tasks SET listed=1, status=?, updated_at=?, blocked_by={OR_NULL}, error={OR_NULL},
     owner=nullif(coalesce(?, owner), 0), checksum=(? + coalesce(?, owner, 0) {WITH_OWNER}
-WHERE seq=? AND id=? AND (status NOT IN ('succeeded', 'cancelled') OR status=? OR NOT listed)
+WHERE id=? AND (status NOT IN ('succeeded', 'cancelled') OR status=? OR NOT listed) AND seq=?
 """
 ID = 7
-"""Where the id stands among the values of `_UPDATE_STATE`."""
+"""Where the id stands among the parameters of `_UPDATE_STATE`."""
 REPLACE_RESULT = f"""
 INSERT OR REPLACE INTO results (task, {", ".join(RESULT_COLUMNS)})
-VALUES (?, {", ".join("?" * len(RESULT_COLUMNS))})
+VALUES (?, ?, ?, ?, ?, {OR_NULL}, {OR_NULL})
 """
 _DELETE_RESULT = "DELETE FROM results WHERE task=?"
 
@@ -70,36 +76,25 @@ _NEXT_EVENT = "(SELECT coalesce(max(seq), 0) + 1 FROM events)"
 _INSERT_EVENT = f"""
 INSERT INTO events
     (task, type, at, previous, status, attempt, error, details, chunk, checksum, seq)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ? + {_NEXT_EVENT}, {_NEXT_EVENT})
+VALUES (
+    ?, ?, ?, ?, ?, ?, {OR_NULL}, {OR_NULL}, {OR_NULL}, ? + {_NEXT_EVENT}, {_NEXT_EVENT}
+)
 """
 
 # `status.value` is two calls of Python functions.
 STATUS_NAMES = {status: status.value for status in TaskStatus}
-_EVENT_DETAILS = ("retry_in", "percent", "message", "stream")
-_get_event_details = attrgetter("retry_in", "progress_percent", "progress_message", "output_stream")
-_NO_EVENT_DETAILS = (None,) * len(_EVENT_DETAILS)
 _EVENT_NAMES = {kind: kind.value for kind in TaskEventType}
 _RUNNING = RUNNING.value
 _RESULT_STARTS = {status: f'{{"status":"{status.value}","started":' for status in TaskStatus}
 
 State = tuple[tuple[Any, ...], tuple[Any, ...] | None]
-"""Parameters of `_UPDATE_STATE` and, if the task has a result, of `REPLACE_RESULT`."""
+"""Parameters of `_UPDATE_STATE` and, if the task has a result, of `REPLACE_RESULT`.
+
+Both lack the number of the task.
+"""
 
 EventRow = tuple[Any, ...]
 """Parameters of `_INSERT_EVENT` but for the number of the task; its id comes last."""
-
-
-def encode_transition(
-    task: Task,
-    owner: int | None,
-    pickles: bool,
-    events: Iterable[TaskEvent],
-    run: int | str | None,
-    notes: Notes | None,
-) -> tuple[State, list[EventRow]]:
-    """`encode_state`, and `encode_event` for each event."""
-    rows = [encode_event(event, run, notes) for event in events]
-    return encode_state(task, owner, pickles), rows
 
 
 # The state
@@ -120,7 +115,9 @@ def encode_state(task: Task, owner: int | None, pickles: bool) -> State:
     if status is not RUNNING:
         owner = 0
     checksum = of_state(task_id, name, now, blocked_by, text, checksum)
-    return (name, now, blocked_by, text, owner, checksum, owner, task_id, name), columns
+    blocker = 0 if blocked_by is None else blocked_by
+    shown = 0 if text is None else text
+    return (name, now, blocker, shown, owner, checksum, owner, task_id, name), columns
 
 
 def of_state(
@@ -150,14 +147,14 @@ def update_state(connection: Connection, state: State, events: Sequence[EventRow
     number = connection.numbers.get(task_id) or connection.number_of(task_id)
     if number is None:
         return False
-    values = (*values[:ID], number, *values[ID:])
-    if connection.execute(_UPDATE_STATE, values).rowcount == 0:
+    run = connection.run
+    if run(_UPDATE_STATE, (*values, number)).rowcount == 0:
         connection.forget(task_id)  # others may have deleted it and saved it again
         return False
     if result is not None:
-        connection.execute(REPLACE_RESULT, (number, *result))
+        run(REPLACE_RESULT, (number, *result))
     elif values[0] != _RUNNING:
-        connection.execute(_DELETE_RESULT, (number,))
+        run(_DELETE_RESULT, (number,))
     if events:
         insert_events(connection, events)
     return True
@@ -191,7 +188,11 @@ def _encode_result(task_id: str, result: TaskResult, pickles: bool) -> tuple[Any
     shown = output if output.isascii() else to_text(output)
     trouble = error if error is None else to_text(error)
     checksum = of_result(task_id, kind, text, shown, stored, trouble)
-    return checksum, kind, text, shown, stored, trouble
+    return (
+        *(checksum, kind, text, shown),
+        0 if stored is None else stored,
+        0 if trouble is None else trouble,
+    )
 
 
 def of_result(
@@ -239,26 +240,39 @@ def encode_event(
     """
     if not isinstance(event, TaskEvent):
         raise wrong_type("event", event, "a TaskEvent")
-    facts = _get_event_details(event)
-    details = None
-    if facts != _NO_EVENT_DETAILS:
-        named = zip(_EVENT_DETAILS, facts, strict=True)
-        details = to_json({name: value for name, value in named if value is not None})
-    if notes is not None:
-        text = _run_details(run, notes)
-        details = f'{{"run":{text}}}' if details is None else f'{{"run":{text},{details[1:]}'
-    error, chunk = event.error, event.output_chunk
-    columns = (
-        _EVENT_NAMES[event.type],
-        (event.timestamp - EPOCH) // MICROSECOND,
-        STATUS_NAMES[event.previous_status],
-        STATUS_NAMES[event.status],
-        event.attempt,
-        error if error is None else to_text(error),
-        details,
-        chunk if chunk is None else to_text(chunk),
+    details = None if notes is None else f'{{"run":{_run_details(run, notes)}}}'
+    if (
+        event.retry_in is not None
+        or event.progress_percent is not None
+        or event.progress_message is not None
+        or event.output_stream is not None
+    ):
+        own = _own_details(event)
+        details = own if details is None else f"{details[:-1]},{own[1:]}"
+    task_id, kind = event.task_id, _EVENT_NAMES[event.type]
+    at, attempt = (event.timestamp - EPOCH) // MICROSECOND, event.attempt
+    previous, status = STATUS_NAMES[event.previous_status], STATUS_NAMES[event.status]
+    error = None if event.error is None else to_text(event.error)
+    chunk = None if event.output_chunk is None else to_text(event.output_chunk)
+    checksum = of_event(task_id, kind, at, previous, status, attempt, error, details, chunk)
+    return (
+        *(kind, at, previous, status, attempt),
+        0 if error is None else error,
+        0 if details is None else details,
+        0 if chunk is None else chunk,
+        *(checksum, task_id),
     )
-    return (*columns, of_event(event.task_id, *columns), event.task_id)
+
+
+def _own_details(event: TaskEvent) -> str:
+    """JSON of what only some events have."""
+    facts = {
+        "retry_in": event.retry_in,
+        "percent": event.progress_percent,
+        "message": event.progress_message,
+        "stream": event.output_stream,
+    }
+    return to_json({name: value for name, value in facts.items() if value is not None})
 
 
 def _run_details(name: int | str | None, notes: Notes) -> str:
@@ -296,12 +310,8 @@ def of_event(
     chunk: Text | None,
 ) -> int:
     """The checksum of a row of ``events``, to which `with_task` and its number are added."""
-    text = f"{task_id} {kind} {at} {previous} {status} {attempt}"
-    found = crc32(text.encode("utf-8", "surrogatepass"))
-    if error is not None or details is not None or chunk is not None:
-        rest = repr((error, details, chunk))
-        found = crc32(rest.encode("utf-8", "surrogatepass"), found)
-    return found >> 1
+    text = f"{task_id} {kind} {at} {previous} {status} {attempt} {details} {error!r} {chunk!r}"
+    return crc32(text.encode("utf-8", "surrogatepass")) >> 1
 
 
 def with_task(checksum: int, number: int) -> int:
@@ -319,4 +329,4 @@ def insert_events(connection: Connection, rows: Iterable[EventRow]) -> None:
         number = connection.numbers.get(task_id) or connection.number_of(task_id)
         if number is None:
             raise StoreError(f"The ledger has no task {task_id!r} for an event; save it first")
-        connection.execute(_INSERT_EVENT, (number, *columns, with_task(checksum, number)))
+        connection.run(_INSERT_EVENT, (number, *columns, with_task(checksum, number)))

@@ -36,21 +36,23 @@ PATIENCE_SECONDS = 0.05
 LOOK_SECONDS = 0.1
 """How often to look whether the file is still there."""
 
-Work = Callable[[Connection], Any]
+Work = Callable[..., Any]
+"""Called with the connection, and then the arguments of `Writer.write`."""
 
 
 class _Ticket:
     """One piece of work, with its result or error once it has left the queue.
 
-    ``wake`` is released when the ticket has left the queue, or has become the first.
+    ``wake`` is released when the ticket has left the queue, or has become the first. Its thread
+    makes it when it has to wait, and looks at the queue again before it does.
     """
 
-    __slots__ = ("error", "result", "wake", "work")
+    __slots__ = ("arguments", "error", "result", "wake", "work")
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, arguments: tuple[Any, ...] = ()) -> None:
         self.work = work
-        self.wake = sync.Lock()
-        self.wake.acquire()
+        self.arguments = arguments
+        self.wake: sync.Lock | None = None
         self.result: Any = None
         self.error: Exception | None = None
 
@@ -75,7 +77,7 @@ class Writer:
         self._file = identity(path)
         self._look_at = 0.0
 
-    def write(self, work: Work) -> Any:
+    def write(self, work: Work, *arguments: Any) -> Any:
         """Run ``work`` in a transaction, perhaps a shared one, and return its result.
 
         Blocks until it is committed. If ``work`` raises, that is raised here and nothing of it is
@@ -88,12 +90,11 @@ class Writer:
         """
         if os.getpid() != self._pid:
             self.check_process()
-        ticket = _Ticket(work)
+        ticket = _Ticket(work, arguments)
         try:
             self._queue.append(ticket)
             while ticket in self._queue:
-                is_first = self._queue[:1] == [ticket]
-                if is_first or not ticket.wake.acquire(timeout=PATIENCE_SECONDS):
+                if self._queue[:1] == [ticket] or self._has_waited(ticket):
                     with self._lock:
                         if self._batch:  # of somebody who was interrupted
                             self._settle()
@@ -111,6 +112,16 @@ class Writer:
             raise ticket.error
         return ticket.result
 
+    @staticmethod
+    def _has_waited(ticket: _Ticket) -> bool:
+        """Wait until others wake this thread; True if they have not in a long time."""
+        if ticket.wake is None:
+            wake = sync.Lock()
+            wake.acquire()
+            ticket.wake = wake
+            return False  # look at the queue again: they may not have seen it
+        return not ticket.wake.acquire(timeout=PATIENCE_SECONDS)
+
     def _commit(self, batch: list[_Ticket]) -> None:
         """Run a batch in one transaction or, if that fails, each ticket in its own."""
         connection = self._connection
@@ -125,7 +136,7 @@ class Writer:
                 if monotonic() >= self._look_at:
                     self._check_file()
                 try:
-                    connection.execute("BEGIN IMMEDIATE")
+                    connection.run("BEGIN IMMEDIATE")
                 except sqlite3.Error as error:
                     if not is_busy(error):
                         raise
@@ -133,9 +144,9 @@ class Writer:
                 is_begun = True
                 for ticket in batch:
                     ticket.error = None
-                    ticket.result = ticket.work(connection)
+                    ticket.result = ticket.work(connection, *ticket.arguments)
                 self._is_committing = True
-                connection.execute("COMMIT")
+                connection.run("COMMIT")
             except Exception as error:
                 self._is_committing = False
                 failed = error
@@ -184,7 +195,7 @@ class Writer:
             except ValueError:
                 pass  # its owner was interrupted
         for ticket in batch + self._queue[:1]:
-            if ticket.wake.locked():
+            if ticket.wake is not None and ticket.wake.locked():
                 ticket.wake.release()
 
     def _check_file(self) -> None:
