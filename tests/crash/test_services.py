@@ -19,8 +19,9 @@ __all__ = ["token"]
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
-KILLS = 100
-STARTS = 1_000
+PARTS = 5
+KILLS = 100 // PARTS
+STARTS = 1_000 // PARTS
 SCRIPT = """
 import sys
 from ttasks import SQLiteStore, Task, TaskExecutor, TaskGraph, ready
@@ -94,7 +95,8 @@ def test_ctrl_c_ends_a_service_after_the_finally_tasks(tmp_path: Path, token: st
 
 
 @pytest.mark.campaign
-def test_a_hundred_kills_leave_nothing_behind(tmp_path: Path, token: str) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_hundred_kills_leave_nothing_behind(part: int, tmp_path: Path, token: str) -> None:
     for _ in range(KILLS):
         strike(tmp_path, signal.SIGKILL)
     (tmp_path / "go").touch()
@@ -104,12 +106,13 @@ def test_a_hundred_kills_leave_nothing_behind(tmp_path: Path, token: str) -> Non
 
 
 @pytest.mark.campaign
-def test_a_thousand_starts_leave_nothing_behind(token: str) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_thousand_starts_leave_nothing_behind(part: int, token: str) -> None:
     before = len(os.listdir("/proc/self/fd"))
     probe = ready.output("up")
     with TaskExecutor() as executor:
         for number in range(STARTS // 10):
-            graph = TaskGraph(f"start {number}")
+            graph = TaskGraph(f"start {part}.{number}")
             services = [
                 graph.add(Task.service("sleep 300 & echo up; sleep 300", ready=probe))
                 for _ in range(10)
@@ -119,3 +122,14 @@ def test_a_thousand_starts_leave_nothing_behind(token: str) -> None:
     assert marked(token) == []
     assert len(os.listdir("/proc/self/fd")) == before
     assert not [name for name in threading.enumerate() if name.name.startswith("ttasks")]
+
+
+def test_a_block_that_is_never_left_does_not_keep_the_interpreter(token: str) -> None:
+    script = (
+        "from ttasks import Task, TaskExecutor\n"
+        "TaskExecutor().running(Task.service('sleep 300')).__enter__()\n"
+    )
+    source = Path(ttasks.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    subprocess.run([sys.executable, "-c", script], env=environment, timeout=20, check=True)
+    assert marked(token) == []

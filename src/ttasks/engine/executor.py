@@ -193,11 +193,11 @@ class TaskExecutor:
         self._snapshots: Snapshots | None = None
         self._max_workers = max_workers
         runs = getattr(store, "runs", None)
-        self._single = SingleTasks(
-            self._scheduler,
-            max_workers,
-            getattr(runs, "add", None),
-            getattr(runs, "single_to_cancel", None),
+        remember, to_cancel = getattr(runs, "add", None), getattr(runs, "single_to_cancel", None)
+        self._single = SingleTasks(self._scheduler, max_workers, remember, to_cancel)
+        # A ``with`` block that is never left must not keep the interpreter from exiting.
+        self._services_alone = SingleTasks(
+            self._scheduler, max_workers, remember, to_cancel, daemon=True
         )
         self._running = services.running
         self._thread = ThreadBackend(self._loop, kills=False)
@@ -465,7 +465,7 @@ class TaskExecutor:
         Raises:
             ServiceError: when the block begins: the service died, or was not ready in time; when it
                 ends without an exception of its own: the service has died meanwhile.
-            TaskCancelled, or what else made it end before its time.
+            TaskCancelled: somebody has cancelled it. Whatever else made it end is raised, too.
             ValueError: the task is no service.
             InvalidTransitionError: it cannot start, because it has run before.
             RuntimeError: the executor is shut down.
@@ -491,7 +491,7 @@ class TaskExecutor:
         self._refuse_loop("a service cannot be used on it")
         retry = service.retry or self._services.retry
         return ServiceUse(
-            service, retry, self._scheduler, self._single, self.cancel, self._service_uses
+            service, retry, self._scheduler, self._services_alone, self.cancel, self._service_uses
         )
 
     def run_graph(self, graph: TaskGraph, options: RunOptions) -> None:

@@ -41,6 +41,7 @@ class SingleTasks:
         remember: called with the run of each task, where the store keeps those of single tasks.
         to_cancel: returns the runs of single tasks here that another process has asked to stop;
             None if the store knows none.
+        daemon: whether the interpreter may exit before submitted tasks have ended.
     """
 
     def __init__(
@@ -49,9 +50,12 @@ class SingleTasks:
         max_workers: int,
         remember: Callable[[PublicRun], None] | None = None,
         to_cancel: Callable[[], Iterable[PublicRun]] | None = None,
+        *,
+        daemon: bool = False,
     ) -> None:
         self._scheduler = scheduler
         self._remember = remember
+        self._daemon = daemon
         self._to_cancel = to_cancel
         # A clock of tests must not see moments that nobody asked for.
         looks = to_cancel is not None and scheduler.services.clock is SYSTEM_CLOCK
@@ -138,9 +142,8 @@ class SingleTasks:
             if run is not None and run.add(work):
                 return run
             new.add(work, start=False)
-            # Not a daemon, so that submitted tasks are done before the interpreter exits.
             thread = sync.Thread(
-                target=self._supervise, args=(new,), name="ttasks-submit", daemon=False
+                target=self._supervise, args=(new,), name="ttasks-submit", daemon=self._daemon
             )
             self._scheduler.begun()
             try:

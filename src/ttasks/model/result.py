@@ -79,7 +79,7 @@ class TaskResult(Generic[R_co]):
         attempts: number of attempts; 0 if the task never started, or if the arguments of its
             function could not be made.
         termination_reason: None for success, else "exit_code", "timeout", "cancelled", "handler",
-            "interrupted", "circuit_open" or "rejected".
+            "interrupted", "circuit_open" or "rejected"; of a service also "died" and "not_ready".
         failure: details of a failure or cancellation, None for success.
         reused: True if the result was taken over from an earlier task.
         output_truncated: True if ``output`` or ``error`` leaves out the middle.

@@ -835,15 +835,16 @@ def python_graph(service: Task, executor: TaskExecutor) -> TaskGraph:
 
 
 def test_a_coroutine_runs_until_it_is_cancelled() -> None:
-    ended = []
+    begun, ended = threading.Event(), []
 
     async def serve() -> None:
+        begun.set()
         try:
             await asyncio.sleep(3600)
         finally:
             ended.append("cleaned up")
 
-    service = Task.python(serve, service=True)
+    service = Task.python(serve, service=True, ready=begun.is_set)
     with TaskExecutor() as executor:
         assert python_graph(service, executor).ok
     assert ended == ["cleaned up"]
