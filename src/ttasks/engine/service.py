@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
 from ttasks import sync
@@ -260,6 +261,9 @@ class Readiness:
         check = getattr(probe, "check", None)
         try:
             found = probe() if check is None else check(self._stop)
+            if iscoroutine(found):
+                found.close()
+                raise TypeError("the probe returned a coroutine; it must be a plain function")
             if found:
                 return True
             self._trouble = None
