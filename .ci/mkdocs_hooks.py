@@ -33,6 +33,7 @@ ORDER = {
         *("console", "command-line", "preflight", "ci", "reports", "telling-people", "runs"),
         *("persistence", "resume"),
         *("async-submission", "asyncio-service", "custom-handlers", "prompts", "hiding-secrets"),
+        *("pytest", "testing"),
     ],
     "reference": [
         *("task-options", "statuses", "executor", "context", "graphs", "policies", "retries"),
@@ -41,7 +42,7 @@ ORDER = {
     "explanation": ["how-it-works", "commands"],
     "api": [
         *("tasks", "executor", "graphs", "resilience", "events", "stores", "runs", "reports"),
-        *("prompts", "errors", "console", "notify", "testing"),
+        *("prompts", "errors", "console", "notify", "testing", "pytest"),
     ],
 }
 

@@ -4,6 +4,8 @@ A `Task` is a unit of work. A `TaskExecutor` runs it through a handler and attac
 A `TaskGraph` runs many of them in dependency order. An `EventBus` tells what happens, a `Store`
 remembers it.
 
+<!-- PYTEST_DONT_REWRITE: pytest leaves the asserts of this package as they are. -->
+
 Example:
     >>> from ttasks import Task, TaskExecutor, TaskGraph
     >>> graph = TaskGraph("hello")
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ttasks.errors import (
         CircuitOpenError,
         CycleError,
+        DeclarationError,
         GraphError,
         GraphFailedError,
         HandlerNotFoundError,
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
     from ttasks.model.result import Failure, TaskResult
     from ttasks.model.run import Run
     from ttasks.model.running import GraphStatistics
+    from ttasks.model.snapshot import Snapshot
     from ttasks.model.status import TaskStatus
     from ttasks.model.store import Store
     from ttasks.model.task import PythonTask, Task
@@ -93,6 +97,7 @@ __all__ = [
     "CircuitOpenError",
     "CircuitState",
     "CycleError",
+    "DeclarationError",
     "DependencyPolicy",
     "EventBus",
     "Failure",
@@ -124,6 +129,7 @@ __all__ = [
     "ScheduleError",
     "ServiceError",
     "SlowerTask",
+    "Snapshot",
     "Span",
     "Store",
     "StoreError",
@@ -170,6 +176,7 @@ _HOMES = {
     "CircuitOpenError": "errors",
     "CircuitState": "model.breaker",
     "CycleError": "errors",
+    "DeclarationError": "errors",
     "DependencyPolicy": "model.policy",
     "EventBus": "engine.bus",
     "Failure": "model.result",
@@ -201,6 +208,7 @@ _HOMES = {
     "SQLiteStore": "stores.sqlite",
     "ScheduleError": "errors",
     "SlowerTask": "report",
+    "Snapshot": "model.snapshot",
     "Span": "model.facts",
     "Store": "model.store",
     "StoreError": "errors",

@@ -208,6 +208,23 @@ class UnknownDependencyError(GraphError):
         )
 
 
+class DeclarationError(TTasksError, ValueError):
+    """What a task declares does not hold: an input or output is missing, or a tool fails.
+
+    Attributes:
+        title: of the task.
+        problem: what is wrong.
+    """
+
+    def __init__(self, title: str, problem: str) -> None:
+        super().__init__(title, problem)
+        self.title = title
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"Task {self.title!r}: {self.problem}"
+
+
 class GraphFailedError(TTasksError):
     """A run ended with required tasks that did not succeed.
 

@@ -314,10 +314,26 @@ def test_a_ledger_that_cannot_be_written_is_told(cli: Any, folder: Any, runs: li
     ledger = folder.path / ".ttasks" / "ledger.sqlite"
     ledger.chmod(0o400)
     ledger.parent.chmod(0o500)
-    done = cli("list")
+    done = cli("run", "build.py")
     ledger.parent.chmod(0o700)
     assert (done.code, done.out) == (2, "")
     assert "cannot be written" in done.err
+
+
+def test_a_ledger_that_can_only_be_read_is_read(
+    cli: Any, folder: Any, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = folder.path / ".ttasks" / "ledger.sqlite"
+    before = sorted(ledger.parent.iterdir())
+    usual = [cli("list").out, cli("show").out, cli("check").out]
+    monkeypatch.setattr("ttasks.cli.ledgers.os.access", lambda *_: False)
+    ledger.chmod(0o400)
+    assert [cli("list").out, cli("show").out, cli("check").out] == usual
+    for words in (["cancel", "latest"], ["prune", "--older-than", "1d"]):
+        done = cli(*words)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.endswith("or its folder, cannot be written; only read it\n")
+    assert sorted(ledger.parent.iterdir()) == before
 
 
 def test_a_table_fits_a_terminal(

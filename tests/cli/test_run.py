@@ -333,3 +333,62 @@ def test_two_runs_of_a_graph_at_once_are_refused_or_wait(cli: Any, folder: Any) 
         assert started.wait(10)
     assert done.code == 2
     assert "has been running since" in done.err
+
+
+CACHED = """
+from ttasks import Task, TaskGraph
+
+graph = TaskGraph("cached", key="cached")
+graph.add(
+    Task.bash(
+        "cat text undeclared > made",
+        key="make",
+        reuse=True,
+        inputs="text",
+        outputs="made",
+    )
+)
+"""
+
+
+def test_a_task_is_skipped_until_its_input_changes_and_why_names_it(cli: Any, folder: Any) -> None:
+    folder.write("build.py", CACHED)
+    folder.write("text", "one")
+    folder.write("undeclared", "")
+    assert "1 succeeded" in cli("run", "build.py").out
+    for words in (["run", "build.py"], ["run", "--cache", "build.py"]):
+        assert "1 reused" in cli(*words).out
+    folder.write("text", "two")
+    assert "its inputs: changed text" in cli("run", "build.py", "--dry-run").out
+    assert cli("run", "build.py").code == 0
+    assert "its inputs changed since it last succeeded: changed text" in cli("why", "make").out
+
+
+def test_verify_fails_for_what_is_not_declared(cli: Any, folder: Any) -> None:
+    folder.write("build.py", CACHED)
+    folder.write("text", "one")
+    folder.write("undeclared", "1")
+    assert cli("run", "build.py").code == 0
+    assert cli("run", "build.py", "--cache=verify").code == 0
+    folder.write("undeclared", "2")
+    assert cli("run", "build.py").code == 0
+    assert cli("run", "build.py", "--cache=verify").code == 1
+    assert "does not declare" in cli("why", "make").out
+    assert cli("run", "build.py", "--cache=off").code == 0
+
+
+def test_wrong_uses_of_the_cache_are_told(cli: Any, folder: Any) -> None:
+    folder.write("build.py", CACHED)
+    done = cli("run", "build.py", "--dry-run")
+    assert done.code == 0  # there is no ledger to compare with
+    done = cli("run", "build.py")
+    assert (done.code, done.out) == (2, "")
+    assert "its input 'text' matches no file in" in done.err
+    done = cli("run", "build.py", "--dry-run")
+    assert (done.code, done.out) == (2, "")
+    assert cli("run", "--cache=no", "build.py").code == 2
+    done = cli("run", "--cache=verify", "--resume", "build.py")
+    assert (done.code, done.err) == (
+        2,
+        "ttasks: --cache=verify runs tasks again, so it cannot go with --resume\n",
+    )

@@ -83,6 +83,51 @@ def test_recommend_is_not_red_because_the_model_is_away(tmp_path: Path) -> None:
     assert "failed    recommendation (OpenAI-compatible server: connection refused" in done.stdout
 
 
+# --- integration_tests/ -------------------------------------------------------------------------
+
+
+def integration_tests(folder: Path, hidden: str = "", **variables: str) -> str:
+    """Run a copy of the example by the last command of its README; what it printed.
+
+    Args:
+        folder: for the copy.
+        hidden: a path that the copy looks for in vain.
+        variables: environment variables to set.
+    """
+    copy = folder / "integration_tests"
+    shutil.copytree(ROOT / "examples" / "integration_tests", copy)
+    if hidden:
+        text = (copy / "servers.py").read_text(encoding="utf-8")
+        assert hidden in text
+        (copy / "servers.py").write_text(text.replace(hidden, "/nowhere"), encoding="utf-8")
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pytest", "-p", "ttasks", "-rs"],
+        cwd=copy,
+        env=environment | variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_integration_tests_are_green(tmp_path: Path) -> None:
+    printed = integration_tests(tmp_path)
+    if "3 skipped" in printed:
+        pytest.skip(printed.partition("SKIPPED ")[2].splitlines()[0])
+    assert "3 passed" in printed
+
+
+def test_integration_tests_are_skipped_with_a_reason_without_postgresql(tmp_path: Path) -> None:
+    printed = integration_tests(tmp_path, "/usr/lib/postgresql", PATH=str(tmp_path))
+    assert "3 skipped" in printed
+    assert "PostgreSQL is not installed: get it with your system's package manager" in printed
+
+
 # --- preflight.py: it is honest -----------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ import ttasks
 from ttasks import (
     CircuitOpenError,
     CycleError,
+    DeclarationError,
     GraphError,
     GraphFailedError,
     HandlerNotFoundError,
@@ -98,6 +99,11 @@ SAMPLES: list[tuple[TTasksError, dict[str, Any], list[str]]] = [
     ),
     (GraphError("a run is active"), {}, ["a run is active"]),
     (CycleError([ONE, TWO]), {"path": (ONE, TWO)}, ["one -> two -> one"]),
+    (
+        DeclarationError("t", "its input is gone"),
+        {"title": "t", "problem": "its input is gone"},
+        ["Task 't': its input is gone"],
+    ),
     (CycleError([ONE]), {"path": (ONE,)}, ["one -> one"]),
     (
         UnknownDependencyError(ONE, TWO),
@@ -154,6 +160,7 @@ PARENTS: dict[type[TTasksError], tuple[type[BaseException], ...]] = {
     InvalidTransitionError: (ValueError,),
     GraphError: (ValueError,),
     CycleError: (GraphError, ValueError),
+    DeclarationError: (ValueError,),
     UnknownDependencyError: (GraphError, ValueError),
     GraphFailedError: (),
     ScheduleError: (RuntimeError,),

@@ -12,7 +12,7 @@ from ttasks.errors import GraphError
 
 def execute(options: Namespace) -> int:
     """Carry out the command."""
-    with ledgers.open_existing(options.store) as store:
+    with ledgers.open_existing(options.store, writes=True) as store:
         run = ledgers.find_run(store, options.run)
         was_running = not run.done
         try:

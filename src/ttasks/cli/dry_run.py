@@ -9,10 +9,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ttasks.cli.exits import OK
+from ttasks.cli.exits import OK, CommandError
 from ttasks.cli.output import say_json, say_table
-from ttasks.engine.resume import adopt, latest, reuse, stamp_all, unique_keys
+from ttasks.engine.looks import Looks
+from ttasks.engine.resume import adopt, latest, reuse, stamp_all, unique_keys, why_declared_run
+from ttasks.engine.snapshots import Snapshots
+from ttasks.errors import DeclarationError
 from ttasks.model.graph import topology_of
+from ttasks.model.running import CACHE_ON
 from ttasks.model.topology import in_order
 from ttasks.report.labels import count, seconds
 from ttasks.report.numbers import longest, medians_of, name_of
@@ -27,6 +31,7 @@ _RUNS = 5  # earlier ones, whose medians are told
 _WHY = {
     "first": "there is no earlier result to reuse",
     "unsuccessful": "it did not succeed in the previous run",
+    "unrecorded": "its inputs changed while it last ran",
     "value": "its earlier value was not stored",
 }
 
@@ -83,15 +88,24 @@ def _prepare(
     """Take over what a run would, and say why of the rest."""
     if store is None:
         return {}
-    stamp_all(nodes, topology)
+    looks = Looks(lambda: Snapshots(store))
+    try:
+        stamp_all(nodes, topology, looks)
+    except DeclarationError as error:
+        raise CommandError(str(error)) from None
     reasons: dict[int, Reason] = {}
     if options.resume or options.failed:
         before = latest(graph, store)
         if before is None:
             reasons = dict.fromkeys(range(len(nodes)), ("first", ()))
         else:
-            _, reasons = adopt(nodes, topology, unique_keys(graph), before)
-    reuse(nodes, topology, store)
+            _, reasons = adopt(nodes, topology, unique_keys(graph), before, looks)
+    if options.cache == CACHE_ON:
+        reuse(nodes, topology, store, looks)
+        if not reasons and graph.key is not None:
+            keys = unique_keys(graph)
+            reasons = why_declared_run(graph, nodes, topology, keys, store, looks)
+    looks.keep()
     return reasons
 
 
@@ -105,6 +119,8 @@ def _why(node: Node, reason: Reason | None, options: Namespace) -> str:
     word, names = reason
     if word == "changed":
         return f"changed: {', '.join(names)}"
+    if word in ("inputs", "outputs"):
+        return f"its {word}: {', '.join(names)}"
     if word == "upstream":
         return f"after {', '.join(map(repr, names))}"
     return _WHY[word]

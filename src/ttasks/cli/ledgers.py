@@ -29,11 +29,15 @@ def path_of(given: str | None) -> str:
     return given or os.environ.get(VARIABLE) or DEFAULT
 
 
-def open_existing(given: str | None) -> SQLiteStore:
+def open_existing(given: str | None, *, writes: bool = False) -> SQLiteStore:
     """Open a ledger that is there; reading must not make one.
 
+    Args:
+        given: see `path_of`.
+        writes: the command writes it; any other can do with one that can only be read.
+
     Raises:
-        CommandError: it is missing.
+        CommandError: it is missing, or cannot be written.
         StoreError: it cannot be opened.
     """
     path = path_of(given)
@@ -44,7 +48,11 @@ def open_existing(given: str | None) -> SQLiteStore:
         )
     from ttasks.stores.sqlite import SQLiteStore
 
-    return SQLiteStore(path)
+    places = (path, os.path.dirname(path) or os.curdir)
+    can_write = all(os.access(place, os.W_OK) for place in places)
+    if writes and not can_write:
+        raise CommandError(f"the ledger {path!r}, or its folder, cannot be written; only read it")
+    return SQLiteStore(path, read_only=not can_write)
 
 
 def open_for_run(given: str | None) -> SQLiteStore:

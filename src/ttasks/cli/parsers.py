@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from ttasks.cli.ledgers import DEFAULT, LATEST, VARIABLE
@@ -11,6 +12,7 @@ from ttasks.cli.parser import Parser, Version
 
 RUN_HELP = f"id of a run or its beginning, a key for its latest run, or {LATEST!r}"
 TARGET_HELP = "file.py, file.py:attribute or package.module:attribute"
+CACHES = ("on", "off", "verify")
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -21,6 +23,7 @@ def parse(argv: list[str]) -> Namespace:
         at = argv.index("--")
         argv, words = argv[:at], argv[at + 1 :]
     parser = make()
+    argv = [_with_mode(word, after) for word, after in zip_longest(argv, argv[1:])]
     if argv and not argv[0].startswith("-") and argv[0] not in parser.commands:
         from ttasks.errors import did_you_mean
         from ttasks.model.checks import near
@@ -35,6 +38,11 @@ def parse(argv: list[str]) -> Namespace:
     options.words = words
     options.argv = [*argv, *(["--", *words] if words else [])]
     return options
+
+
+def _with_mode(word: str, after: str | None) -> str:
+    """``--cache`` alone means the mode "on"; argparse would take the TARGET for the mode."""
+    return "--cache=on" if word == "--cache" and after not in CACHES else word
 
 
 def make() -> Parser:
@@ -146,6 +154,14 @@ def _add_run(add: Add) -> None:
         help="stop the run after so long; exit code 4",
     )
     _add_store(parser, is_run=True)
+    parser.add_argument(
+        "--cache",
+        metavar="MODE",
+        default="on",
+        choices=CACHES,
+        help="what becomes of tasks that may be skipped: on (the default) skips those that have "
+        "not changed, off runs them, verify runs them and compares what they make",
+    )
     parser.add_argument(
         "--resume",
         action="store_true",

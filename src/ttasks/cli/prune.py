@@ -18,7 +18,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 def execute(options: Namespace) -> int:
     """Carry out the command."""
     before = _moment_before(options.older_than)
-    with ledgers.open_existing(options.store) as store:
+    with ledgers.open_existing(options.store, writes=True) as store:
         runs = len(store.runs)
         tasks = store.prune(before)
         runs -= len(store.runs)

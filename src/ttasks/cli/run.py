@@ -19,7 +19,7 @@ from ttasks.cli.targets import Target, load
 from ttasks.console.detect import MODES
 from ttasks.engine.executor import TaskExecutor
 from ttasks.engine.partial import earlier_tasks, partial_graph
-from ttasks.errors import GraphError, did_you_mean
+from ttasks.errors import DeclarationError, GraphError, did_you_mean
 from ttasks.model.checks import near
 from ttasks.model.selection import Selection, select
 
@@ -64,6 +64,10 @@ def _check(options: Namespace) -> None:
     needs_ledger = [flag for flag in ("resume", "failed") if getattr(options, flag)]
     if options.no_store and needs_ledger:
         raise CommandError(f"--{needs_ledger[0]} needs a ledger, so it cannot go with --no-store")
+    if options.cache != "on" and (options.resume or options.failed):
+        other = "--resume" if options.resume else "--failed"
+        mode = f"--cache={options.cache}"
+        raise CommandError(f"{mode} runs tasks again, so it cannot go with {other}")
     if options.json and options.console == "jsonl":
         raise CommandError("--json prints the report, --console jsonl the events; choose one")
     if options.watch and (options.json or options.dry_run):
@@ -178,10 +182,11 @@ class _Running:
                         timeout=options.timeout,
                         resume=options.resume or options.failed,
                         wait=options.wait,
+                        cache=options.cache,
                     )
             except KeyboardInterrupt:
                 ended_by = received[0] if received else signal.SIGINT
-            except GraphError as error:
+            except (GraphError, DeclarationError) as error:
                 raise CommandError(str(error)) from None
         report = self._report(graph)
         is_written = report is None or self._write(report)

@@ -223,7 +223,7 @@ def _run(
     if outcome.ended_by == "cancelled":
         raise TaskCancelled(completed=completed)
     if outcome.returncode != 0:
-        raise TaskExecutionError(_why_failed(outcome), completed)
+        raise TaskExecutionError(why_failed(outcome), completed)
     return completed
 
 
@@ -264,7 +264,8 @@ def _listener(context: TaskContext) -> Callable[[str, str], None] | None:
     return listen
 
 
-def _why_failed(outcome: command.Outcome) -> str:
+def why_failed(outcome: command.Outcome) -> str:
+    """Say in one line how a command failed: its exit code or signal, and its last error line."""
     code = outcome.returncode
     if code is None:
         return (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ttasks.engine.recorder import Recorder
     from ttasks.engine.retry import Tries
     from ttasks.engine.service import Readiness
+    from ttasks.engine.snapshots import Watch
     from ttasks.model.clock import Clock
     from ttasks.model.frames import Frames
     from ttasks.model.notes import Notes
@@ -103,6 +104,7 @@ class Work:
     history: Diary | None = None
     tries: Tries | None = None
     prior: Attempt | None = None
+    watch: Watch | None = None
     awaited = False
     decision: Decision | None = None
     service: Service | None = None
@@ -596,6 +598,9 @@ class Attempt:
         if readiness is not None:
             readiness.stop()
             value, raised = readiness.verdict(self.task, value, raised)
+        watch = self._work.watch
+        if raised is None and watch is not None and not plainly:
+            raised = watch.end(value)
         if tries is not None and not plainly:
             tries.note_end(duration)
             may_retry = readiness is None or readiness.may_be_retried
@@ -606,7 +611,7 @@ class Attempt:
                         value, error, outcome.Timing(self._started_at, finished_at, duration), ""
                     ),
                 )
-        elif raised is None and self.reports is None and not services.redactor:
+        elif raised is None and self.reports is None and not services.redactor and watch is None:
             # The common case: success, nothing reported, nothing to redact.
             result = outcome.success(
                 self.task.id, self._started_at, finished_at, duration, self.number, value
@@ -675,6 +680,8 @@ class Attempt:
             result = outcome.success(
                 self.task.id, *timing, self.number, value, emitted, services.redactor
             )
+            if self._work.watch is not None:
+                result = replace(result, snapshot=self._work.watch.snapshot)
         else:
             reason = None
             if issubclass(type(raised), TaskCancelled) and self.token.reason == "interrupted":

@@ -25,6 +25,7 @@ from ttasks.engine.retry import RetryBudget, Tries
 from ttasks.engine.service import STOP_PATIENCE, Aside, Readiness, SideThread
 from ttasks.engine.twins import Twins
 from ttasks.errors import (
+    DeclarationError,
     GraphError,
     HandlerNotFoundError,
     InvalidTransitionError,
@@ -33,6 +34,8 @@ from ttasks.errors import (
 )
 from ttasks.model.clock import SYSTEM_CLOCK
 from ttasks.model.plan import Decision, Plan
+from ttasks.model.running import CACHE_ON, CACHE_VERIFY
+from ttasks.model.snapshot import declares
 from ttasks.model.status import (
     BLOCKED,
     CANCELLED,
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from ttasks.engine.scheduler import Scheduler
     from ttasks.model.notes import Notes
     from ttasks.model.running import RunOptions
+    from ttasks.model.task import Task
 
 SUPERVISOR = 0
 """The slot of a supervisor that runs tasks itself, because no thread could be started."""
@@ -176,6 +180,9 @@ class Dispatch:
         self._twins: Twins | None = None
         if any(work.task.reuse for work in works):
             self._twins = self._new_twins()
+        # Their fingerprints, and those of what comes after them, are known only when they start.
+        self._has_declared = self._twins is not None and any(declares(work.task) for work in works)
+        self._cache = options.cache
         self.errors: dict[str, BaseException] = {}
         self.has_decided = False
         self.must_work = False
@@ -491,6 +498,8 @@ class Dispatch:
                 shared = self._share(node, work)
                 if shared is not None:
                     return shared
+            elif self._has_declared and not task.reuse:
+                self._scheduler.watch(task, work.upstream, False)
             found = self._handlers.get(task.type)
             if found is None:
                 return self._without_handler(node, work)
@@ -526,15 +535,27 @@ class Dispatch:
 
     def _share(self, node: int, work: Work) -> TaskStatus | None:
         """Let a task take over the result of an equal one or wait for it; None if it has to run."""
-        task = work.task
+        task, asks = work.task, False
+        if declares(task) or self._has_declared or self._cache != CACHE_ON:
+            try:
+                before, is_verified = task.fingerprint, self._cache == CACHE_VERIFY
+                work.watch = self._scheduler.watch(task, work.upstream, is_verified)
+            except DeclarationError as error:
+                return self._fail(node, work, error)
+            if self._cache != CACHE_ON:
+                return None
+            # What has run before it may have changed its inputs since the store was asked.
+            asks = task.fingerprint != before or not all(map(_is_reused, work.upstream))
         with self._lock:
             if self._twins is None:
                 self._twins = self._new_twins()
             twins = self._twins
+        asks = asks or (declares(task) and twins.has_ended(node, task))
         taken, is_leader = twins.take_over(node, task), False
         if not taken:
             is_leader = twins.lead(work)
-            taken = is_leader and twins.has_news and self._scheduler.take_over_saved(task)
+            asks = asks or twins.has_news
+            taken = is_leader and asks and self._scheduler.take_over_saved(task)
         if taken:
             self._refuse(node)
             self.elsewhere.add(node)  # what is noted of it is saved at the end of the run
@@ -588,13 +609,15 @@ class Dispatch:
 
     def _without_handler(self, node: int, work: Work) -> TaskStatus:
         """End a task whose type has no handler."""
-        task = work.task
         known = sorted(type.value for type in list(self._handlers))
-        error = HandlerNotFoundError(task.type.value, known)
+        return self._fail(node, work, HandlerNotFoundError(work.task.type.value, known))
+
+    def _fail(self, node: int, work: Work, error: BaseException) -> TaskStatus:
+        """End a task that cannot start."""
         self._refuse(node)
         if not self._settle(node, work, FAILED, error, owner=work.prior):
             return self._refused(node, work, is_released=True)
-        self.errors[task.id] = error
+        self.errors[work.task.id] = error
         if work.is_required:
             self._watcher.failed(work)
         return self._end(work, FAILED)
@@ -1038,3 +1061,8 @@ class Dispatch:
             self._watcher.troubled(error)
         else:  # of a single task only that task has failed
             self.errors.setdefault(work.task.id, error)
+
+
+def _is_reused(task: Task) -> bool:
+    """True if a task took over an earlier result."""
+    return task.result is not None and task.result.reused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from inspect import iscoroutinefunction
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from ttasks.backends.base import Backend
     from ttasks.engine.bridge import TaskFuture
+    from ttasks.engine.snapshots import Snapshots, Watch
     from ttasks.model.graph import TaskGraph
     from ttasks.model.run import Run
     from ttasks.model.running import Limits, RunOptions
@@ -187,6 +188,9 @@ class TaskExecutor:
             self._close_all,
         )
         self._scheduler.take_over_saved = self._take_over_saved
+        self._scheduler.snapshots = self._take_snapshots
+        self._scheduler.watch = self._watch
+        self._snapshots: Snapshots | None = None
         self._max_workers = max_workers
         runs = getattr(store, "runs", None)
         remember, to_cancel = getattr(runs, "add", None), getattr(runs, "single_to_cancel", None)
@@ -253,9 +257,11 @@ class TaskExecutor:
             handler: called with a `TaskContext`, on a worker thread; may be ``async def``.
                 Returning means success; raising `TaskCancelled` means cancelled; raising anything
                 else means failed. A plain handler that does not return after a timeout is left
-                behind, with its thread. If it has a method ``close``, `shutdown` calls that when
-                nothing runs any more. A `shutdown` that does not wait calls it at once: the handler
-                must then finish its current calls, and may still be called for queued work.
+                behind, with its thread, unless its attribute ``ends_itself`` is True: then it must
+                itself keep to ``context.remaining()`` and to a cancellation. If it has a method
+                ``close``, `shutdown` calls that when nothing runs any more. A `shutdown` that does
+                not wait calls it at once: the handler must then finish its current calls, and may
+                still be called for queued work.
 
         Raises:
             TypeError: the type is not a TaskType, or the handler cannot be called.
@@ -271,9 +277,7 @@ class TaskExecutor:
         self._handlers[type] = (self._backend_for(handler, is_async), handler)
 
     def _backend_for(self, handler: Handler, is_async: bool) -> Backend:
-        from ttasks.prompts.handler import PromptHandler
-
-        if isinstance(handler, PromptHandler):  # as the first handlers of prompts and agents
+        if getattr(handler, "ends_itself", False) is True:  # as handlers of prompts do
             return self._ends_itself
         return self._loop if is_async else self._thread
 
@@ -608,20 +612,39 @@ class TaskExecutor:
         """Take over the result of an equal task in the store, if the task asks for that."""
         if self._store is None:
             return False
+        from ttasks.engine.looks import Looks
         from ttasks.engine.resume import reuse_one
 
-        return reuse_one(task, upstream, self._store, self._recorder)
+        return reuse_one(task, upstream, self._store, self._recorder, Looks(self._take_snapshots))
 
     def _take_over_saved(self, task: Task) -> bool:
         """See `Scheduler.take_over_saved`."""
         if self._store is None:
             return False
+        from ttasks.engine.looks import Looks
         from ttasks.engine.resume import Finder, take_over_equal
 
         try:
-            return take_over_equal(task, Finder(self._store))
+            return take_over_equal(task, Finder(self._store), Looks(self._take_snapshots))
         except Exception:  # a store that cannot be read; the task runs
             return False
+
+    def _take_snapshots(self) -> Snapshots:
+        """See `Scheduler.snapshots`."""
+        from ttasks.engine.snapshots import Snapshots
+
+        if self._snapshots is None:
+            assert self._store is not None
+            self._snapshots = Snapshots(self._store)
+        return self._snapshots
+
+    def _watch(self, task: Task, upstream: Sequence[Task], is_verified: bool) -> Watch | None:
+        """See `Scheduler.watch`."""
+        if self._store is None:
+            return None
+        from ttasks.engine.resume import watch_for
+
+        return watch_for(task, upstream, self._store, self._take_snapshots, is_verified)
 
     def _refuse_loop(self, hint: str) -> None:
         """Raise RuntimeError in a coroutine on our loop, which would wait for itself."""
@@ -739,6 +762,8 @@ class TaskExecutor:
 
     def _close_all(self) -> None:
         """Close the backends, when nothing runs any more."""
+        if self._snapshots is not None:
+            self._snapshots.keep()
         for backend in list(self._backends.values()):
             backend.close()
         if not self._is_awaited:

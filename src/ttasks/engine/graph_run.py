@@ -17,6 +17,7 @@ from ttasks.engine.equals import announce_reused
 from ttasks.engine.history import GraphHistory
 from ttasks.engine.interrupted import INTERRUPTED
 from ttasks.engine.limits import Places, RunPlaces
+from ttasks.engine.looks import Looks
 from ttasks.engine.requests import Requests
 from ttasks.engine.resume import prepare_ledger
 from ttasks.engine.run import Run
@@ -101,6 +102,7 @@ class GraphRun:
             log if hasattr(log, "begin") else None, self._recorder, self._public, self._history
         )
         self._reused: list[Task] = []
+        self._looks = Looks(scheduler.snapshots)
 
     def run(self) -> None:
         """Run the graph; see `TaskGraph.run`."""
@@ -175,7 +177,7 @@ class GraphRun:
         graph, options, scheduler = self._graph, self._options, self._scheduler
         self._keep_latest()
         self._reused, reasons = prepare_ledger(
-            graph, nodes, topology, self._store, self._recorder, options.resume
+            graph, nodes, topology, self._store, self._recorder, options, self._looks
         )
         redactor = self._recorder.redactor
         title = graph.title if redactor is None else redactor.text(graph.title)
@@ -282,6 +284,7 @@ class GraphRun:
             if run.error is not None:
                 self._recorder.save_outcome(self._graph)
             self._recorder.catch_up()
+            self._looks.keep()
             self._end(run)
 
     def _tell_stop(self, message: str) -> None:

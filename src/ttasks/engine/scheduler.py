@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
@@ -22,6 +22,7 @@ from ttasks.model.task import lifecycle_of
 if TYPE_CHECKING:
     from ttasks.backends.base import Backend
     from ttasks.engine.attempt import Handler
+    from ttasks.engine.snapshots import Snapshots, Watch
     from ttasks.model.task import Task
     from ttasks.model.task_type import TaskType
 
@@ -113,6 +114,10 @@ class Scheduler:
     Attributes:
         take_over_saved: lets a task take over the result of an equal one in the store, if that has
             one by now.
+        snapshots: of what tasks declare; made when they are needed.
+        watch: returns what watches an execution of a task with ``reuse``, given its upstreams and
+            whether to verify it; None if nothing has to. Sets its fingerprint. Raises
+            DeclarationError.
         ending: cancelled by ``shutdown(cancel=True)``, and by ``cancel_all``, after which there is
             another.
         claims: fingerprints that tasks with ``reuse`` are working at.
@@ -148,6 +153,8 @@ class Scheduler:
         self.ending = CancelToken()
         self.claims = Claims()
         self.take_over_saved: Callable[[Task], bool] = lambda task: False
+        self.snapshots: Callable[[], Snapshots]
+        self.watch: Callable[[Task, Sequence[Task], bool], Watch | None]
         self.awaits: dict[Attempt, list[str]] = {}
         self._bells: list[sync.Lock] = []  # of those that wait until nothing is under way
         _SCHEDULERS.add(self)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ttasks import sync
 from ttasks.engine.equals import is_same, take_over
+from ttasks.model.snapshot import declares
 from ttasks.model.status import TaskStatus
 
 if TYPE_CHECKING:
@@ -88,11 +89,15 @@ class Twins:
         self._asked = claims.ended if keeps else -1
         self._mine = 0
 
+    def has_ended(self, node: int, task: Task) -> bool:
+        """True if a twin of a task has ended since the store was asked, in this run."""
+        return node in self._told or task.fingerprint in self._ended
+
     def take_over(self, node: int, task: Task) -> bool:
         """Let a task take over the result of a twin that SUCCEEDED; False if there is none."""
         fingerprint = task.fingerprint
         twin = self._told.pop(node, None)
-        if fingerprint is None:
+        if fingerprint is None or declares(task):  # whether its files are there, the store tells
             return False
         if twin is None or not is_same(task, twin):
             twin = self._ended.get(fingerprint)

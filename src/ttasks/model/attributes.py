@@ -24,6 +24,7 @@ from ttasks.model.command import check_script, command_options, service_options
 from ttasks.model.groups import check_group
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.prompt import agent_options, prompt_options
+from ttasks.model.snapshot import check_files, check_tools, check_variables
 from ttasks.model.task_type import TaskType
 
 COMMANDS = (TaskType.BASH, TaskType.POWERSHELL, TaskType.SERVICE)
@@ -92,6 +93,10 @@ ATTRIBUTES: dict[str, Callable[[str, Any], Any]] = {
     "key": check_optional_str,
     "version": check_optional_str,
     "reuse": check_bool,
+    "inputs": check_files,
+    "outputs": check_files,
+    "env_inputs": check_variables,
+    "tools": check_tools,
     "options": _anything,
 }
 
@@ -118,6 +123,11 @@ _MEANT = {
     "executor": "backend",
     "mode": "backend",
     "cache": "reuse",
+    "file_dep": "inputs",
+    "sources": "inputs",
+    "depends": "inputs",
+    "targets": "outputs",
+    "generates": "outputs",
 }
 """Other common names of settings."""
 

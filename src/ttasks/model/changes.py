@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttasks.model.call import Call, name_of
 from ttasks.model.frames import short_repr
+from ttasks.model.snapshot import DECLARATIONS
 
 if TYPE_CHECKING:
     from ttasks.model.task import Task
@@ -22,8 +23,9 @@ def changed_parts(task: Task, old: Task) -> tuple[str, ...]:
         changed.append("type")
     changed += _changed_payload(task.payload, old.payload)
     changed += _changed_options(task.options, old.options)
-    if task.version != old.version:
-        changed.append("version")
+    changed += [
+        name for name in ("version", *DECLARATIONS) if getattr(task, name) != getattr(old, name)
+    ]
     return tuple(changed)
 
 

@@ -95,10 +95,14 @@ class TaskFacts:
         progress_percent, progress_message: latest report, if an attempt runs in this process.
         downstream: title and id of each task that did not run because of this one.
         log_file: path of a file with all of its output; None if there is none.
-        not_reused: why a run with ``resume=True`` did not take over an earlier result: "first",
-            "unsuccessful", "changed", "upstream" or "value"; None where it was not asked to.
-        changed: for "changed" the parts of the fingerprint that differ, for "upstream" the titles
-            of the upstreams that ran again.
+        not_reused: why it did not take over an earlier result: "first", "unsuccessful", "changed",
+            "inputs", "outputs", "unrecorded" (an input changed while it last ran), "upstream" or
+            "value"; None where it was not asked to. It is asked in a run with ``resume=True``; a
+            task that declares inputs, in every run of a graph with a key.
+        changed: for "changed" the parts of the fingerprint that differ; for "inputs" what has
+            changed of what the task declares, such as "changed src/a.c", "new b.c" or "env CC"; for
+            "outputs" which files are not as it left them; for "upstream" the titles of the
+            upstreams that ran again.
         is_service: whether it stays until nothing needs it.
         up: when a service was ready; None before, and for any other task.
     """
@@ -327,6 +331,11 @@ class _Why:
                 return "because it did not succeed in the previous run"
             case "changed":
                 return f"because its {_and(task.changed)} changed since it last succeeded"
+            case "inputs" | "outputs":
+                what = ", ".join(task.changed)
+                return f"because its {task.not_reused} changed since it last succeeded: {what}"
+            case "unrecorded":
+                return "because its inputs changed while it last ran"
             case "upstream":
                 names = _and(map(repr, task.changed))
                 results = "result" if len(task.changed) == 1 else "results"

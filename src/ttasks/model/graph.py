@@ -28,7 +28,7 @@ from ttasks.model.ids import new_id
 from ttasks.model.names import Names
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.run import Run
-from ttasks.model.running import GraphStatistics, Limits, RunOptions, RunState
+from ttasks.model.running import CACHE_ON, GraphStatistics, Limits, RunOptions, RunState
 from ttasks.model.status import TaskStatus
 from ttasks.model.task import Task, check_task
 from ttasks.model.topology import Topology, in_order, topology
@@ -570,6 +570,7 @@ class TaskGraph:
         handle_sigterm: bool = False,
         resume: bool = False,
         wait: bool = False,
+        cache: str = CACHE_ON,
     ) -> TaskGraph:
         """Run every task in dependency order and return when all is done.
 
@@ -597,6 +598,10 @@ class TaskGraph:
                 if everything upstream of them is reused as well.
             wait: wait while another run has the graph's ``key``, in this process or in another one
                 with the same ledger; otherwise that is an error.
+            cache: what becomes of tasks with ``reuse`` whose result is in the store: "on" takes it
+                over; "off" runs them; "verify" runs them too, and a task whose files (or value, if
+                it declares no ``outputs``) are not the same again fails with DeclarationError,
+                since it depends on something that it does not declare.
 
         Returns:
             The graph itself.
@@ -623,6 +628,7 @@ class TaskGraph:
             handle_sigterm,
             resume,
             wait,
+            cache,
         )
         executor.run_graph(self, options)
         return self
@@ -640,6 +646,7 @@ class TaskGraph:
         handle_sigterm: bool = False,
         resume: bool = False,
         wait: bool = False,
+        cache: str = CACHE_ON,
     ) -> TaskGraph:
         """Like ``run``, but awaitable; coroutine tasks run on the caller's event loop.
 
@@ -658,6 +665,7 @@ class TaskGraph:
             handle_sigterm,
             resume,
             wait,
+            cache,
         )
         await executor.arun_graph(self, options)
         return self
@@ -674,6 +682,7 @@ class TaskGraph:
         limits: Limits | None = None,
         resume: bool = False,
         wait: bool = False,
+        cache: str = CACHE_ON,
     ) -> Run:
         """Like ``run``, on a thread of its own: return as soon as the run has begun.
 
@@ -693,6 +702,7 @@ class TaskGraph:
             limits,
             resume=resume,
             wait=wait,
+            cache=cache,
         )
         return executor.start_graph(self, options)
 

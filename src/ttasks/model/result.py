@@ -13,6 +13,8 @@ from ttasks.model.status import TaskStatus
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from ttasks.model.snapshot import Snapshot
+
     # `TaskResult` and `Task` alone mean those of Any value.
     R_co = TypeVar("R_co", covariant=True, default=Any)
 else:
@@ -87,6 +89,8 @@ class TaskResult(Generic[R_co]):
         attempt_durations: seconds of each attempt, of a task that may be retried; else empty.
         total_duration: seconds from the first attempt to the end of the last, waits included, of a
             task that may be retried; else None, for it is ``duration``.
+        snapshot: digests of what the task declared and made; None if it declares nothing, or if an
+            input changed while it ran.
         shown_value: the repr of ``value`` that people may see, where that of the value itself holds
             a secret of the executor's ``redact``; else None.
     """
@@ -111,6 +115,7 @@ class TaskResult(Generic[R_co]):
     attempt_durations: tuple[float, ...] = ()
     total_duration: float | None = None
     shown_value: str | None = None
+    snapshot: Snapshot | MaybeNone = None
 
     @property
     def ok(self) -> bool:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
 from ttasks.model.breaker import BreakerStatus
-from ttasks.model.checks import check_bool, check_int, check_seconds, wrong_type
+from ttasks.model.checks import (
+    check_bool,
+    check_int,
+    check_seconds,
+    check_str,
+    wrong_type,
+    wrong_value,
+)
 from ttasks.model.groups import check_name
 from ttasks.model.status import TaskStatus
 from ttasks.model.task_type import TaskType
@@ -21,6 +28,11 @@ Limits = Mapping[str, int] | Mapping[TaskType, int] | Mapping[str | TaskType, in
 
 if TYPE_CHECKING:
     from ttasks.model.run import Run
+
+
+CACHE_ON, CACHE_OFF, CACHE_VERIFY = CACHES = ("on", "off", "verify")
+"""What becomes of tasks with ``reuse`` that need not run: they do not; do; or do, and must give the
+same again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,7 @@ class RunOptions:
     handle_sigterm: bool = False
     resume: bool = False
     wait: bool = False
+    cache: str = CACHE_ON
     schedule: str | None = None
     slot: datetime | None = None
 
@@ -53,6 +66,12 @@ class RunOptions:
         check_bool("handle_sigterm", self.handle_sigterm)
         check_bool("resume", self.resume)
         check_bool("wait", self.wait)
+        if check_str("cache", self.cache) not in CACHES:
+            raise wrong_value("cache", self.cache, f"one of {', '.join(map(repr, CACHES))}")
+        if self.resume and self.cache != CACHE_ON:
+            raise ValueError(
+                f"cache={self.cache!r} runs tasks again, so it cannot go with resume=True"
+            )
 
 
 def check_limits(limits: object) -> None:

@@ -26,8 +26,13 @@ class PromptHandler:
     the handler is garbage or the interpreter exits, it is ended with all it has started. A turn
     that begins after `close` opens a client for as long as turns are under way.
 
-    Thread-safe. Keeps to timeouts and cancellation by itself.
+    Thread-safe.
+
+    Attributes:
+        ends_itself: True: it keeps to timeouts and cancellation by itself.
     """
+
+    ends_itself = True
 
     def __init__(
         self,

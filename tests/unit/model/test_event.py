@@ -31,7 +31,7 @@ def event() -> TaskEvent:
 
 
 def test_event_types_have_lower_case_values_in_the_promised_order() -> None:
-    names = "STARTED PROGRESS OUTPUT SUCCEEDED FAILED CANCELLED BLOCKED SKIPPED REUSED"
+    names = "STARTED READY PROGRESS OUTPUT SUCCEEDED FAILED CANCELLED BLOCKED SKIPPED REUSED"
     names += " PERSISTENCE_FAILED RUN_STARTED RUN_STOPPING RUN_ENDED CIRCUIT_OPENED CIRCUIT_CLOSED"
     assert [kind.name for kind in TaskEventType] == names.split()
     assert all(kind.value == kind.name.lower() for kind in TaskEventType)

@@ -494,3 +494,69 @@ class TestVersions:
         with SQLiteStore(path) as store:
             assert len(store.tasks) == 0
         assert path.read_bytes() == before
+
+
+class TestReading:
+    @pytest.fixture
+    def ledger(self, open_folder: Path) -> Path:
+        path = open_folder / "ledger.db"
+        graph = TaskGraph("graph", key="k")
+        graph.add(Task.python(int, title="a"))
+        with SQLiteStore(path) as store, TaskExecutor(store) as executor:
+            graph.run(executor)
+        path.chmod(0o444)
+        return path
+
+    def test_everything_is_read_and_nothing_written(self, ledger: Path) -> None:
+        before = contents(ledger.parent)
+        with as_nobody(), SQLiteStore(ledger, read_only=True) as store:
+            (graph,) = store.graphs.values()
+            (run,) = store.runs.values()
+            assert graph.ok
+            assert run.outcome == "ok"
+            assert run.facts().find("a").status.value == "succeeded"
+            assert len(list(store.events.read())) == 2
+            assert store.check() == []
+            for write in (lambda: store.graphs.save(graph), store.vacuum, store.tasks.clear):
+                with pytest.raises(StoreError, match="opened to be read only"):
+                    write()
+        assert contents(ledger.parent) == before
+
+    def test_what_another_process_writes_meanwhile_is_seen(self, ledger: Path) -> None:
+        ledger.chmod(0o644)
+        with SQLiteStore(ledger, read_only=True) as store, SQLiteStore(ledger) as writing:
+            for _ in range(2):
+                task = Task.python(int)
+                writing.tasks.save(task)
+                assert task in store.tasks
+
+    def test_a_file_that_changes_while_it_is_read_is_not_believed(self, ledger: Path) -> None:
+        with SQLiteStore(ledger, read_only=True) as store:
+            tasks = iter(store.runs.values())
+            with (
+                pytest.raises(StoreError, match="was written while it was read"),
+                store._ledger.reading(),
+            ):
+                os.utime(ledger, ns=(1, 1))
+            assert next(tasks).outcome == "ok"
+
+    def test_a_log_that_its_process_left_is_told_where_nothing_can_be_made(
+        self, ledger: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Path(f"{ledger}-wal").write_bytes(b"left")
+        monkeypatch.setattr("ttasks.stores.sqlite.ledger.os.access", lambda *_: False)
+        with pytest.raises(StoreError, match="left a log .* copy both"):
+            SQLiteStore(ledger, read_only=True)
+
+    def test_one_that_must_be_upgraded_says_so(self, tmp_path: Path) -> None:
+        path = tmp_path / "old.db"
+        shutil.copy(FIXTURES / "ledger-v2.db", path)
+        with pytest.raises(StoreError, match="has to be upgraded"):
+            SQLiteStore(path, read_only=True)
+
+    def test_there_must_be_a_file(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match="There is no ledger .* to read"):
+            SQLiteStore(tmp_path / "none.db", read_only=True)
+        assert os.listdir(tmp_path) == []
+        with pytest.raises(TypeError, match="read_only"):
+            SQLiteStore(tmp_path / "none.db", read_only=1)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from ttasks.model.attributes import COMMANDS
 from ttasks.model.checks import check_str, wrong_type
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.result import Failure, TaskResult
+from ttasks.model.snapshot import DECLARATIONS, Snapshot
 from ttasks.model.task import Task
 from ttasks.stores.sqlite.plain import NotStored, exact_json, from_json, kind_of, to_json
 
@@ -32,6 +33,7 @@ _DETAILS = (
     "group",
     "version",
     "reuse",
+    *DECLARATIONS,
     "options",
 )
 _get_details = attrgetter(*_DETAILS)
@@ -72,6 +74,7 @@ _FACTS = (
     ("attempt_durations", "attempt_durations", ()),
     ("total_duration", "total_duration", None),
     ("shown", "shown_value", None),
+    ("snapshot", "snapshot", None),
 )
 USUAL_FACTS = tuple(usual for _, _, usual in _FACTS)
 get_facts = attrgetter(*(attribute for _, attribute, _ in _FACTS))
@@ -110,6 +113,7 @@ def decode_details(text: str | None) -> dict[str, Any]:
         "group": tuple(group) if isinstance(group, list) else group,
         "version": details.get("version"),
         "reuse": details.get("reuse", False),
+        **{name: tuple(details.get(name, ())) for name in DECLARATIONS},
         "options": details.get("options", {}),
         "deadline": None if deadline is None else datetime.fromisoformat(deadline),
         "retry": None if retry is None else _decode_retry(retry),
@@ -222,6 +226,8 @@ def decode_facts(
     if known["failure"] is not None:
         known["failure"] = _decode_failure(known["failure"])
     known["attempt_durations"] = tuple(known["attempt_durations"])
+    if known["snapshot"] is not None:
+        known["snapshot"] = Snapshot(*known["snapshot"])
     return known | {"raw": _decode_raw(facts.get("raw"), value, output, error)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 
 from ttasks import sync
 from ttasks.errors import StoreError
@@ -20,7 +20,7 @@ from ttasks.stores.sqlite.connection import (
     restrict,
     translated,
 )
-from ttasks.stores.sqlite.writer import Writer
+from ttasks.stores.sqlite.writer import NoWriter, Writer
 
 _IDLE_READERS = 4
 # Each commit writes the pages that it has changed. These are faster for tasks than SQLite's default
@@ -56,6 +56,7 @@ class Ledger:
     Args:
         path: absolute path, or ":memory:".
         durability: "process" or "power".
+        read_only: never write the file, and make none beside it.
 
     Attributes:
         writer: the only way to write.
@@ -64,15 +65,20 @@ class Ledger:
         StoreError: it cannot be opened, or is no ledger.
     """
 
-    def __init__(self, path: str, durability: str) -> None:
+    def __init__(self, path: str, durability: str, *, read_only: bool = False) -> None:
         self.path = path
+        self._read_only = read_only
         self._closed = sync.Event()
         if path != MEMORY:
             _check_not_inherited(path)
             schema.check_file(path)
-        self.writer = Writer(path, _open_writer(path, durability))
+        self.writer = NoWriter(path) if read_only else Writer(path, _open_writer(path, durability))
         self._connections = _Connections(path, self.writer)
         self._finalizer = weakref.finalize(self, self._connections.close)
+        if read_only:
+            with self.reading() as connection:
+                schema.check_readable(connection, path)
+                sealing.check_schema(connection, path)
 
     def writing(self) -> AbstractContextManager[Connection]:
         """The writing connection, for one thread at a time."""
@@ -91,6 +97,10 @@ class Ledger:
         self.writer.check_process()
         if self.is_closed:
             raise StoreError(f"Ledger {self.path!r} is closed")
+        if self._read_only:
+            with _reading_only(self.path) as connection:
+                yield connection
+            return
         idle = self._connections.idle
         with translated(self.path):
             try:
@@ -190,6 +200,46 @@ def _check_not_inherited(path: str) -> None:
     for other in tuple(_open):
         if other.are_inherited and other.file == file is not None:
             other.writer.check_process()
+
+
+@contextmanager
+def _reading_only(path: str) -> Iterator[Connection]:
+    """A connection that writes nothing, not even the files beside the ledger that SQLite wants.
+
+    SQLite does without them if it is told that nobody writes. Somebody may all the same, so the
+    file is compared afterwards. A ledger whose log holds something is read by way of the log.
+    """
+    log = f"{path}-wal"
+    if os.path.exists(log) and os.path.getsize(log):
+        if not os.path.exists(f"{path}-shm") and not os.access(os.path.dirname(path), os.W_OK):
+            raise StoreError(
+                f"Ledger {path!r} cannot be read where it cannot be written, because its process "
+                f"left a log ({log!r}); copy both to a folder that can be written"
+            )
+        with translated(path), closing(connect(path, "mode=ro")) as connection:
+            yield connection
+        return
+    before = _state(path)
+    with translated(path), closing(connect(path, "mode=ro&immutable=1")) as connection:
+        try:
+            yield connection
+        except Exception:
+            _check_same(path, before)  # half of a change reads as damage
+            raise
+    _check_same(path, before)
+
+
+def _state(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _check_same(path: str, before: tuple[int, ...]) -> None:
+    if _state(path) != before:
+        raise StoreError(f"Ledger {path!r} was written while it was read; read it again") from None
 
 
 def _open_writer(path: str, durability: str) -> Connection:

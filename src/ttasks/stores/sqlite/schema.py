@@ -350,6 +350,20 @@ def is_current(connection: sqlite3.Connection, path: str) -> bool:
     return version == len(MIGRATIONS) and _pragma(connection, "application_id") == APPLICATION_ID
 
 
+def check_readable(connection: sqlite3.Connection, path: str) -> None:
+    """Check that a ledger need not be upgraded, which reading alone cannot do.
+
+    Raises:
+        StoreVersionError: the version is newer.
+        StoreError: it is older.
+    """
+    if not is_current(connection, path):
+        raise StoreError(
+            f"Ledger {path!r} was written by an older ttasks and has to be upgraded; open it "
+            "where it can be written, or copy it to such a place"
+        )
+
+
 def upgrade(connection: sqlite3.Connection, path: str) -> bool:
     """Create or migrate the tables, in the caller's exclusive transaction; True if done.
 

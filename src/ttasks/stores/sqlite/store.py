@@ -82,6 +82,8 @@ class SQLiteStore:
             ``env=`` are not stored. A task that comes from the ledger has these names in its option
             ``env_from``: its command takes the values from the environment of the process that runs
             it, or fails and says which are missing. An empty tuple stores all.
+        read_only: only read the file, which must be there; what would write raises StoreError. The
+            file and its folder need not be writable.
 
     Raises:
         TypeError, ValueError: an argument is wrong.
@@ -107,6 +109,7 @@ class SQLiteStore:
         journal_output: bool = False,
         pickle_values: bool = False,
         secret_variables: Iterable[str] = SECRET_VARIABLES,
+        read_only: bool = False,
     ) -> None:
         name = os.fspath(path) if isinstance(path, os.PathLike) else path
         if not isinstance(name, str):
@@ -122,7 +125,9 @@ class SQLiteStore:
         self._is_secret = secret_names(secret_variables)
         self._path = name if name == MEMORY else os.path.abspath(name)
         self._durability = durability
-        self._ledger = Ledger(self._path, durability)
+        if check_bool("read_only", read_only) and not os.path.exists(self._path):
+            raise StoreError(f"There is no ledger {self._path!r} to read")
+        self._ledger = Ledger(self._path, durability, read_only=read_only)
         self._owners = Owners(self._ledger)
         self._tasks = LedgerTasks(self._ledger, self._encode, self._decode)
         self._graphs = LedgerGraphs(self._ledger, self._encode, self._decode)

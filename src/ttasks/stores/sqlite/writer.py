@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 
 from ttasks import sync
 from ttasks.errors import StoreError
@@ -63,14 +63,14 @@ class Writer:
     Only in the process that opened the connection: SQLite forbids using one across a fork.
     """
 
-    def __init__(self, path: str, connection: Connection) -> None:
+    def __init__(self, path: str, connection: Connection | None) -> None:
         self._path = path
         self._pid = os.getpid()
         self._queue: list[_Ticket] = []
         # Protects the connection, the batch, and removal from the queue. It is held while SQLite
         # works, but not while user code runs.
         self._lock = sync.Lock()
-        self._connection: Connection | None = connection
+        self._connection = connection
         self._batch: list[_Ticket] = []  # what is being written
         self._is_committing = False  # True from just before COMMIT
         self._company = 1  # number of tickets in the latest transaction
@@ -234,3 +234,18 @@ class Writer:
                 f"cannot be used on both sides of a fork: start processes by spawn or forkserver, "
                 f"or open the store in the child only"
             )
+
+
+class NoWriter(Writer):
+    """Refuses to write, for a ledger that was opened to be read only."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, None)
+
+    def write(self, work: Work) -> NoReturn:
+        """Raise StoreError."""
+        raise StoreError(f"Ledger {self._path!r} was opened to be read only, so nothing is written")
+
+    def exclusive(self) -> NoReturn:
+        """Raise StoreError."""
+        self.write(lambda connection: None)

@@ -122,7 +122,7 @@ def test_it_waits_for_a_wait_to_begin() -> None:
 
 
 def test_it_says_when_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(testing, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("ttasks.testing.clock.PATIENCE_SECONDS", 0.01)
     clock = FakeClock()
     with pytest.raises(TimeoutError, match="fewer than 1 wait for the fake clock"):
         clock.advance_to_next()
