@@ -33,46 +33,59 @@ HEAD = """
                 else:
                     thing.close()
 """
+IMPATIENT = """
+        from ttasks.pytest_plugin import leaks
+
+        leaks.PATIENCE_SECONDS = 0.2  # what is left here does not end by itself
+"""
 LAST = """
         def test_last():  # after which the fixture cleans up
             pass
 """
 
 
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        ("subprocess.Popen(['sleep', '600'])", r"process \d+: sleep 600"),
-        ("started(threading.Thread(target=over.wait, name='mine'))", r"thread: mine"),
-        ("open(__file__)", r"descriptor \d+: \S+/test_it\.py"),
-        ("socket.socket()", r"descriptor \d+: socket:\S+"),
-        ("TaskExecutor()", r"executor: not shut down"),
-    ],
-    ids=["process", "thread", "file", "socket", "executor"],
-)
-def test_what_a_test_or_a_task_leaves_is_named(inner: Inner, make: str, said: str) -> None:
+LEAKS = {
+    "process": ("subprocess.Popen(['sleep', '600'])", r"process \d+: sleep 600"),
+    "thread": ("started(threading.Thread(target=over.wait, name='mine'))", r"thread: mine"),
+    "file": ("open(__file__)", r"descriptor \d+: \S+/test_it\.py"),
+    "socket": ("socket.socket()", r"descriptor \d+: socket:\S+"),
+    "executor": ("TaskExecutor()", r"executor: not shut down"),
+}
+"""What makes something that is left, and how it is named."""
+
+
+def test_what_a_test_or_a_task_leaves_is_named(inner: Inner) -> None:
+    makers = "\n        ".join(f"{kind}=lambda: {make}," for kind, (make, _) in LEAKS.items())
     result = inner(
         f"""{HEAD}
         def started(thread):
             thread.start()
             return thread
 
-        def make():
-            kept.append({make})
+        MAKERS = dict(
+        {makers}
+        )
 
-        def test_by_itself():
-            make()
+        def make(kind):
+            kept.append(MAKERS[kind]())
 
-        def test_in_a_task(task_executor):
-            task_executor.execute(Task.python(make, title="the maker"))
-        {LAST}"""
+        @pytest.mark.parametrize("kind", MAKERS)
+        def test_by_itself(kind):
+            make(kind)
+
+        @pytest.mark.parametrize("kind", MAKERS)
+        def test_in_a_task(task_executor, kind):
+            task_executor.execute(Task.python(make, (kind,), title="the maker"))
+        {LAST}""",
+        conftest=IMPATIENT,
     )
-    result.assert_outcomes(passed=3, errors=2)
+    result.assert_outcomes(passed=2 * len(LEAKS) + 1, errors=2 * len(LEAKS))
     text = result.stdout.str()
-    by_itself, _, in_a_task = text.partition("ERROR at teardown of test_in_a_task")
-    pattern = rf"the test has left behind:\n  {said}"
-    assert re.search(rf"{pattern}$", by_itself, re.MULTILINE), text
-    assert re.search(rf"{pattern} \(of task 'the maker'\)$", in_a_task, re.MULTILINE), text
+    for kind, (_, said) in LEAKS.items():
+        for test, by in (("by_itself", ""), ("in_a_task", r" \(of task 'the maker'\)")):
+            head = re.escape(f"ERROR at teardown of test_{test}[{kind}]")
+            pattern = rf"{head} _+\nthe test has left behind:\n  {said}{by}\n"
+            assert re.search(pattern, text), text
 
 
 def test_a_pytest_that_is_itself_a_task_finds_the_same(
@@ -83,7 +96,8 @@ def test_a_pytest_that_is_itself_a_task_finds_the_same(
         f"""{HEAD}
         def test_it():
             kept.append(subprocess.Popen(["sleep", "600"]))
-        {LAST}"""
+        {LAST}""",
+        conftest=IMPATIENT,
     )
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.re_match_lines(r".*process \d+: sleep 600$")
@@ -95,7 +109,8 @@ def test_a_daemon_of_a_command_is_named(inner: Inner) -> None:
         def test_it(task_executor):
             script = "setsid sleep 600 >/dev/null 2>&1 & echo $!"
             kept.append(int(task_executor.execute(Task.bash(script, title="daemon")).output))
-        {LAST}"""
+        {LAST}""",
+        conftest=IMPATIENT,
     )
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.re_match_lines(r".*process \d+: sleep 600 \(of task 'daemon'\)")
@@ -107,7 +122,8 @@ def test_the_thread_of_a_handler_that_does_not_end_is_named(inner: Inner) -> Non
         def test_it(task_executor):
             with pytest.raises(TaskTimeoutError):
                 task_executor.execute(Task.python(over.wait, title="stubborn", timeout=0.05))
-        {LAST}"""
+        {LAST}""",
+        conftest=IMPATIENT,
     )
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.re_match_lines(r".*thread: \S+ \(of task 'stubborn'\)")

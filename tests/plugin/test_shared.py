@@ -162,20 +162,23 @@ def test_a_cleanup_that_fails_is_an_error(inner: Inner) -> None:
     result.stdout.fnmatch_lines(["*ERROR at teardown of test_it*", "*down*exit code 4*"])
 
 
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        ("graph", "*must return its graph and a value: with share='run'*"),
-        ("(graph, object())", "*must be JSON, since other processes get it too*object*"),
-    ],
-)
-def test_a_value_must_be_given_and_be_json(inner: Inner, value: str, said: str) -> None:
-    conftest = CONFTEST.replace(
-        'return graph, {"pid": os.getpid(), "numbers": (1, 2)}', f"return {value}"
+def test_a_value_must_be_given_and_be_json(inner: Inner) -> None:
+    value = 'return graph, {"pid": os.getpid(), "numbers": (1, 2)}'
+    conftest = f"""{CONFTEST.replace(value, "return graph")}
+    def with_object():
+        return build(), object()
+
+    of_object = graph_fixture(with_object, share="run")
+    """
+    tests = "def test_none(data): pass\ndef test_object(of_object): pass"
+    result = inner(tests, *TWO, conftest=conftest)
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*must return its graph and a value: with share='run'*",
+            "*must be JSON, since other processes get it too*object*",
+        ]
     )
-    result = inner("def test_it(data): pass", *TWO, conftest=conftest)
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(said)
 
 
 def test_without_xdist_it_belongs_to_the_one_process(

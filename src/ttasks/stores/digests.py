@@ -87,8 +87,8 @@ class Digests:
             with suppress(OSError, ValueError, TypeError, AttributeError):
                 with open(self._path, "rb") as file:
                     checksum, _, body = file.read().partition(b"\n")
-                if checksum == _checksum(body):
-                    told = json.loads(body)
+                told = json.loads(body) if checksum == _checksum(body) else {}
+                if told.get("version") == _VERSION:
                     known = {path: tuple(entry) for path, entry in told["files"].items()}
         self._known = known
         return known
@@ -104,9 +104,12 @@ class Digests:
         body = json.dumps({"version": _VERSION, "files": known}).encode()
         part = f"{self._path}.{os.urandom(4).hex()}"
         with suppress(OSError):
-            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(_checksum(body) + b"\n" + body)
-            os.replace(part, self._path)
+            try:
+                with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                    file.write(_checksum(body) + b"\n" + body)
+                os.replace(part, self._path)
+            except OSError:  # such as of a full disk
+                os.unlink(part)
 
 
 def _mark(found: os.stat_result) -> tuple[int, int, int, int, int]:

@@ -127,6 +127,27 @@ def test_a_place_that_cannot_be_written_does_no_harm(file: Path, tmp_path: Path)
     cache.keep()
 
 
+def test_what_could_not_be_written_is_removed(file: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    (kept / "in the way").mkdir(parents=True)
+    cache = Digests(str(kept), lambda: later(file))
+    of(cache, file)
+    cache.keep()
+    assert not list(tmp_path.glob("kept.*"))
+
+
+def test_the_digests_of_another_version_are_not_read(file: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    cache = Digests(str(kept), lambda: later(file))
+    of(cache, file)
+    cache.keep()
+    body = kept.read_bytes().partition(b"\n")[2].replace(digest_of(b"one").encode(), b"wrong")
+    for version, expected in ((1, "wrong"), (2, digest_of(b"one"))):
+        text = body.replace(b'"version": 1', b'"version": %d' % version)
+        kept.write_bytes(digest_of(text).encode() + b"\n" + text)
+        assert of(Digests(str(kept)), file) == expected
+
+
 def test_above_the_limit_only_files_that_were_asked_for_are_kept(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: Reads
 ) -> None:
