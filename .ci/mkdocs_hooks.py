@@ -30,7 +30,8 @@ ORDER = {
     "how-to": [
         *("task-execution", "python-callables", "graph-workflows", "finally-tasks"),
         *("retries-and-cancellation", "resilience", "stopping-a-run", "progress-and-output"),
-        *("console", "command-line", "preflight", "ci", "reports", "telling-people", "runs"),
+        *("console", "command-line", "preflight", "ci", "reports", "schedules", "telling-people"),
+        "runs",
         *("persistence", "resume"),
         *("async-submission", "asyncio-service", "custom-handlers", "prompts", "hiding-secrets"),
         *("pytest", "testing"),
