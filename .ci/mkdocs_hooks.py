@@ -43,7 +43,7 @@ ORDER = {
     "explanation": ["how-it-works", "commands"],
     "api": [
         *("tasks", "executor", "graphs", "resilience", "events", "stores", "runs", "reports"),
-        *("prompts", "errors", "console", "notify", "testing", "pytest"),
+        *("prompts", "errors", "console", "schedule", "notify", "testing", "pytest"),
     ],
 }
 
