@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
 from ttasks.errors import text_of, type_name
+from ttasks.model.clock import Bell
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.redact import Redactor
 from ttasks.notify.errors import NotifyError
@@ -52,26 +53,6 @@ class Desk(Protocol):
 
     def kept(self, courier: Courier, letter: Letter, error: NotifyError | None) -> None:
         """The courier has given it up: after ``error``, or because there was no time left."""
-
-
-class Bell:
-    """Wakes one thread that waits by a clock; see `ttasks.engine.requests`."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = sync.Lock()  # protects nothing: it is released to ring
-        self._lock.acquire()
-
-    def ring(self) -> None:
-        """End the wait, or the next one."""
-        try:
-            self._lock.release()
-        except RuntimeError:
-            pass  # it rings already
-
-    def wait_until(self, moment: float | None) -> None:
-        """Wait until it rings, or until that moment; None means no limit."""
-        self._clock.wait_until(self._lock, moment)
 
 
 class Courier:
