@@ -100,8 +100,9 @@ class Courier:
             if self._thread is None:
                 name = f"ttasks-notify-{self.channel.name}"
                 # A daemon: a channel that hangs must not keep the interpreter from its end.
-                self._thread = sync.Thread(target=self._run, name=name, daemon=True)
-                self._thread.start()
+                thread = sync.Thread(target=self._run, name=name, daemon=True)
+                thread.start()
+                self._thread = thread  # only now: if it cannot start, the next letter tries again
         self._bell.ring()
 
     def stop(self, until: float) -> None:
