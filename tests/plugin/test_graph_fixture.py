@@ -117,7 +117,9 @@ def test_a_failed_set_up_fails_each_test_with_its_error_and_cleans_up(
             "no database",
         ]
     )
-    assert "live.py" not in result.stdout.str()  # no traceback of the library
+    text = result.stdout.str()
+    assert "live.py" not in text  # no traceback of the library
+    assert "During handling" not in text
     assert "cleaned up" in log_of(pytester)
 
 
@@ -220,17 +222,26 @@ def test_an_invalid_graph_starts_nothing_and_says_why(inner: Inner) -> None:
         wrong = graph_fixture(build)
         no_graph = graph_fixture(lambda: 3)
 
+        def raising():
+            raise OSError("no server today")
+
+        broken = graph_fixture(raising)
+
         def test_graph(wrong): pass
         def test_value(no_graph): pass
+        def test_broken(broken): pass
         """
     )
-    result.assert_outcomes(errors=2)
+    result.assert_outcomes(errors=3)
     result.stdout.fnmatch_lines(
         [
             "E *UnknownDependencyError: *'nobody'*",
             "E *TypeError: what * must be a TaskGraph*",
+            "E *OSError: no server today",
         ]
     )
+    _, _, broken = result.stdout.str().partition("ERROR at setup of test_broken")
+    assert "fixtures.py" not in broken  # the frames of the factory only
 
 
 @pytest.mark.parametrize(

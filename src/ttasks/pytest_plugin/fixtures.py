@@ -77,6 +77,7 @@ def graph_fixture(
     names = ["request", *wanted, *([MEMBERSHIP] if share == "run" else [])]
 
     def run(**found: Any) -> Iterator[Any]:
+        __tracebackhide__ = True  # an error of the factory shows its own frames only
         request: pytest.FixtureRequest = found["request"]
         plugin = plugin_of(request.config)
         made = _Factory(factory, {name: found[name] for name in wanted})
@@ -102,6 +103,7 @@ class _Factory:
         self.name = f"{function.__module__}.{getattr(function, '__qualname__', 'graph')}"
 
     def __call__(self) -> tuple[TaskGraph, Any]:
+        __tracebackhide__ = True
         made = self._function(**self._arguments)
         if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], TaskGraph):
             return made
@@ -129,6 +131,7 @@ def _own(
     executor: Callable[[], TaskExecutor],
 ) -> Iterator[Any]:
     """Run a graph for this process."""
+    __tracebackhide__ = True
     logs = request.getfixturevalue("tmp_path_factory").mktemp("ttasks-logs")
     graph, value = factory()
     with _told(request):
@@ -147,8 +150,10 @@ def _shared(
     membership: Membership,
 ) -> Any:
     """Run a graph for all workers, or use the one that another worker runs."""
+    __tracebackhide__ = True
 
     def begin(logs: Path) -> tuple[LiveGraph, Any]:
+        __tracebackhide__ = True
         graph, value = factory()
         if value is graph:
             raise ValueError(
@@ -170,4 +175,4 @@ def _told(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     except SetUpFailed as error:
         message = f"the graph of fixture {request.fixturename!r} could not be set up: {error}"
-        pytest.fail(message, pytrace=False)
+        raise pytest.fail.Exception(message, pytrace=False) from None

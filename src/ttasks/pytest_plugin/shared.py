@@ -64,6 +64,7 @@ class Membership:
         Raises:
             SetUpFailed: it could not be set up, here or in the other worker.
         """
+        __tracebackhide__ = True
         place = self._folder / name
         place.mkdir(exist_ok=True)
         while True:
@@ -84,6 +85,7 @@ class Membership:
 
     def _own(self, place: Path, number: int, begin: Begin) -> Any:
         """Run the graph for all workers."""
+        __tracebackhide__ = True
         state: dict[str, Any] = {
             "worker": self._worker,
             "value": None,

@@ -454,7 +454,7 @@ def test_a_future_can_be_awaited_and_cancelled_before_it_begins() -> None:
     with bench(max_runs=1) as it:
         gate = it.gate()
         it.scheduler.every(10, name="a").do(work())
-        it.scheduler.every(10, name="b").do(work())
+        it.scheduler.every(10, name="b", overlap="allow").do(work())
         first, second = it.tick(10)
         gate.wait_reached()
         assert second.cancel()
