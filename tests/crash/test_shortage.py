@@ -103,7 +103,7 @@ def attempt(kind, free):
     return f"{task.status.value} {last.status.value} {str(task.error or task.value).strip()}"
 
 kind, *numbers = sys.argv[1:]
-TaskExecutor().execute(Task.bash("true"))
+TaskGraph.of([Task.bash("true")]).run(TaskExecutor())
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

@@ -75,7 +75,7 @@ def test_postgresql(tmp_path: Path) -> None:
         as_user = "setpriv --reuid=postgres --regid=postgres --clear-groups "
         shutil.chown(tmp_path, "postgres", "postgres")
         for parent in tmp_path.parents:
-            if parent.stat().st_uid == 0 and parent != Path("/") and "pytest" in parent.name:
+            if "pytest-of-" in str(parent):
                 parent.chmod(0o755)
     initdb = Task.bash(f"{as_user}{home}/initdb -D {folder} -A trust -U postgres", title="initdb")
     options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories={tmp_path} -c fsync=off"

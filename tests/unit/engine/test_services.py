@@ -862,10 +862,6 @@ def sleep_long() -> None:
     time.sleep(3600)
 
 
-def come_and_go() -> str:
-    return "gone"
-
-
 def python_graph(service: Task, executor: TaskExecutor) -> TaskGraph:
     graph = TaskGraph()
     graph.add(service)
@@ -899,14 +895,14 @@ def test_the_prints_of_a_coroutine_tell_that_it_is_ready() -> None:
 
 
 def test_a_plain_function_runs_in_a_process_that_is_ended() -> None:
-    service = Task.python(sleep_long, service=True)
+    service = Task.python(time.sleep, (3600,), service=True)
     assert service.payload.backend == "process"
     with TaskExecutor() as executor:
         assert python_graph(service, executor).ok
 
 
 def test_a_function_that_returns_has_died() -> None:
-    service = Task.python(come_and_go, service=True, ready=lambda: False)
+    service = Task.python(time.sleep, (0,), service=True, ready=lambda: False)
     with TaskExecutor() as executor:
         python_graph(service, executor)
     assert service.error == "Service died before it was ready: its function returned"
@@ -923,8 +919,8 @@ def test_a_service_on_a_thread_is_refused() -> None:
 
 def test_a_python_service_comes_out_of_a_ledger(tmp_path: Path) -> None:
     graph = TaskGraph()
-    service = graph.add(Task.python(sleep_long, service=True, ready=ready.path(tmp_path)))
-    graph.add(Task.python(come_and_go), after=service)
+    service = graph.add(Task.python(time.sleep, (3600,), service=True, ready=ready.path(tmp_path)))
+    graph.add(Task.python(str, title="use"), after=service)
     with SQLiteStore(tmp_path / "ledger.db") as store:
         store.graphs.save(graph)
     with SQLiteStore(tmp_path / "ledger.db") as store, TaskExecutor(store) as executor:
