@@ -30,7 +30,8 @@ ORDER = {
     "how-to": [
         *("task-execution", "python-callables", "graph-workflows", "finally-tasks"),
         *("retries-and-cancellation", "resilience", "stopping-a-run", "progress-and-output"),
-        *("console", "command-line", "preflight", "ci", "reports", "telling-people", "runs"),
+        *("console", "command-line", "preflight", "ci", "reports", "schedules", "telling-people"),
+        "runs",
         *("persistence", "resume"),
         *("async-submission", "asyncio-service", "custom-handlers", "prompts", "hiding-secrets"),
         *("pytest", "testing"),
@@ -42,7 +43,7 @@ ORDER = {
     "explanation": ["how-it-works", "commands"],
     "api": [
         *("tasks", "executor", "graphs", "resilience", "events", "stores", "runs", "reports"),
-        *("prompts", "errors", "console", "notify", "testing", "pytest"),
+        *("prompts", "errors", "console", "schedule", "notify", "testing", "pytest"),
     ],
 }
 

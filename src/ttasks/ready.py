@@ -19,7 +19,7 @@ from ttasks import sync
 from ttasks.errors import TaskExecutionError
 from ttasks.model.cancel import CancelToken
 from ttasks.model.checks import check_int, check_seconds, check_str, wrong_type, wrong_value
-from ttasks.model.command import command_options
+from ttasks.model.command import check_text, command_options
 from ttasks.model.imported import Imported
 from ttasks.model.service import Probe
 
@@ -32,6 +32,9 @@ HTTP_SECONDS = 2.0
 """How long a server may take for one step of an answer."""
 
 _LAST_PORT = 65_535
+_LAST_STATUS = 599
+
+_URL_CHARACTERS = re.compile(r"[!-~]+")  # others have to be quoted
 
 
 def tcp(port: int, host: str = "127.0.0.1") -> Probe:
@@ -59,14 +62,14 @@ def http(url: str, status: int | Iterable[int] | None = None) -> Probe:
     from urllib.parse import urlsplit
 
     check_str("url", url)
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port, or of an IPv6 address
+        is_url = False
+    if not is_url or not _URL_CHARACTERS.fullmatch(url):
         raise wrong_value("url", url, "an address such as 'http://127.0.0.1:8000/health'")
-    codes = None
-    if status is not None:
-        given = [status] if isinstance(status, int) else list(status)
-        codes = tuple([check_int("status", code, least=100) for code in given])
-    return Http(url, codes)
+    return Http(url, None if status is None else _check_codes(status))
 
 
 def output(pattern: str | re.Pattern[str]) -> Probe:
@@ -100,7 +103,7 @@ def path(file: str | os.PathLike[str]) -> Probe:
     """
     if not isinstance(file, (str, os.PathLike)):
         raise wrong_type("file", file, "a str or PathLike")
-    return Path(check_str("file", os.fsdecode(file), empty=False))
+    return Path(check_text("file", check_str("file", os.fsdecode(file), empty=False)))
 
 
 def command(
@@ -117,7 +120,7 @@ def command(
         cwd, env: as for `ttasks.Task.bash`.
         timeout: seconds for each try, above 0; then the command is ended.
     """
-    check_str("script", script, empty=False)
+    check_text("script", check_str("script", script, empty=False))
     seconds = check_seconds("timeout", timeout)
     if seconds is None:
         raise wrong_type("timeout", timeout, "a number of seconds")
@@ -308,6 +311,16 @@ def _check_port(port: object) -> int:
     return number
 
 
+def _check_codes(status: object) -> tuple[int, ...]:
+    given: tuple[object, ...] = (status,)
+    if isinstance(status, Iterable) and not isinstance(status, (str, bytes)):
+        given = tuple(status)
+    codes = tuple([check_int("status", code, least=100) for code in given])
+    if not codes or max(codes) > _LAST_STATUS:
+        raise wrong_value("status", status, f"a status code from 100 to {_LAST_STATUS}, or several")
+    return codes
+
+
 def _connects(host: str, port: int) -> bool:
     """True if a connection is accepted; raises OSError otherwise."""
     import socket
@@ -364,6 +377,7 @@ def free_port(host: str = "127.0.0.1") -> int:
     import socket
     from contextlib import ExitStack
 
+    check_str("host", host, empty=False)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with ExitStack() as held:  # so that the system does not offer a port again
         for _ in range(_TRIES):

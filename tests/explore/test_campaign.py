@@ -25,6 +25,7 @@ ONCE_FAILED = (
     "anything:2217945375",
     "anything:3430960485",
     "anything:3430961370",
+    "awaited:129843162",
     "awaited:205",
     "awaited:925",
     "ended:3440034882",

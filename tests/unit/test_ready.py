@@ -172,10 +172,20 @@ def test_a_function_is_imported_again_and_a_lambda_is_not() -> None:
         (lambda: ready.tcp(80, ""), ValueError, "host"),
         (lambda: ready.http("127.0.0.1:80"), ValueError, "url"),
         (lambda: ready.http("http://x", "200"), TypeError, "status"),  # type: ignore[arg-type]
+        (lambda: ready.http("http://x:99999/"), ValueError, "url"),
+        (lambda: ready.http("http://[::1"), ValueError, "url"),
+        (lambda: ready.http("http://x/a b"), ValueError, "url"),
+        (lambda: ready.http("http://x", []), ValueError, "status"),
+        (lambda: ready.http("http://x", 600), ValueError, "status"),
+        (lambda: ready.http("http://x", 2.0), TypeError, "status"),  # type: ignore[arg-type]
         (lambda: ready.output("("), ValueError, "regular expression"),
         (lambda: ready.output(b"up"), TypeError, "pattern"),  # type: ignore[arg-type]
         (lambda: ready.path(3), TypeError, "file"),  # type: ignore[arg-type]
+        (lambda: ready.path("a\0b"), ValueError, "file"),
         (lambda: ready.command(""), ValueError, "script"),
+        (lambda: ready.command("a\0b"), ValueError, "script"),
+        (lambda: ready.free_port(None), TypeError, "host"),  # type: ignore[arg-type]
+        (lambda: ready.free_port(""), ValueError, "host"),
         (lambda: ready.command("true", timeout=0), ValueError, "timeout"),
         (lambda: probe_of({"probe": "other"}), ValueError, "ready"),
     ],

@@ -67,8 +67,7 @@ class Elsewhere(Coroutine[Any, Any, Any]):
     def close(self) -> None:
         """See `collections.abc.Coroutine`."""
         self._steps.close()
-        if not self._is_given:
-            self._coroutine.close()
+        self._drop()
 
     def __await__(self) -> Any:
         return self._steps.__await__()
@@ -104,6 +103,7 @@ class Elsewhere(Coroutine[Any, Any, Any]):
         try:
             self._loop.call_soon_threadsafe(begin)
         except RuntimeError:
+            self._drop()
             raise self._closed() from None
         self._is_given = True
         while not ended.done():
@@ -113,6 +113,7 @@ class Elsewhere(Coroutine[Any, Any, Any]):
                 with suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self._cancel)
             if not ended.done() and self._loop.is_closed():
+                self._drop()
                 raise self._closed()
         if self._task is None:
             assert self._trouble is not None
@@ -128,6 +129,11 @@ class Elsewhere(Coroutine[Any, Any, Any]):
             return await watched(self._coroutine), None
         except SystemExit as error:
             return None, error
+
+    def _drop(self) -> None:
+        """Close the coroutine if the program's loop will never begin it."""
+        if not self._is_given or (self._task is None and self._loop.is_closed()):
+            self._coroutine.close()
 
     def _cancel(self) -> None:
         if self._task is not None:

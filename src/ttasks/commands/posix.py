@@ -265,10 +265,10 @@ class Run:
             pause = min(pause * 1.5, 0.05, stop - now)
             until = now + pause
             while (left := until - time.monotonic()) > 0:
-                was = self.exited
+                was = self.exited, len(self._open)
                 self._pump(left)
-                if self._killed or self.exited != was:
-                    break
+                if self._killed or (self.exited, len(self._open)) != was:
+                    break  # perhaps that was the last of them
             found = not tree.is_gone()
         return True
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ttasks import sync
 from ttasks.engine.agenda import Agenda
+from ttasks.engine.aside import Aside, SideThread
 from ttasks.engine.attempt import Attempt, Handler, Work
 from ttasks.engine.crew import Crew
 from ttasks.engine.deadlock import Deadlock, Parked, refusal_of
@@ -22,7 +23,7 @@ from ttasks.engine.ending import settle
 from ttasks.engine.equals import announce_reused
 from ttasks.engine.pace import LOOK_SECONDS, Pace
 from ttasks.engine.retry import RetryBudget, Tries
-from ttasks.engine.service import STOP_PATIENCE, Aside, Readiness, SideThread
+from ttasks.engine.service import STOP_PATIENCE, Readiness
 from ttasks.engine.twins import Twins
 from ttasks.errors import (
     DeclarationError,

@@ -1,4 +1,4 @@
-"""What the engine adds to the attempt of a service: a thread of its own, and whether it is ready.
+"""What the engine adds to the attempt of a service: whether it is ready, and what its end means.
 
 attempt ── start ──→ Aside ──→ backend ── handler ──────────────→ attempt.end
    └── Readiness ── probe, again and again ──→ attempt.ready ──→ the plan unlocks dependents
@@ -7,10 +7,11 @@ attempt ── start ──→ Aside ──→ backend ── handler ───�
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
 from ttasks import sync
+from ttasks.engine.aside import Count, SideThread, Working
 from ttasks.errors import (
     GraphError,
     ServiceError,
@@ -27,7 +28,6 @@ from ttasks.model.task_type import TaskType
 from ttasks.model.topology import Topology
 
 if TYPE_CHECKING:
-    from ttasks.backends.base import Backend, Job
     from ttasks.model.clock import Clock
     from ttasks.model.graph import Node
     from ttasks.model.service import Service
@@ -44,110 +44,6 @@ _JOIN_SECONDS = 0.5
 """How long the end of a run waits for a probe that has not returned."""
 
 _LONGEST_LINE = 64 * 1024
-
-Count = Callable[[int], object]
-Working = AbstractContextManager[object]
-
-
-class SideThread:
-    """A daemon thread that may be left behind, and is counted from then on until it ends.
-
-    Args:
-        target: what it does.
-        name: its name.
-        working: it spends its life in this context.
-        abandoned: called with +1 when it is left behind, and with -1 at its end.
-        patience: seconds that `join` waits; None means without a limit.
-    """
-
-    def __init__(
-        self,
-        target: Callable[[], None],
-        name: str,
-        working: Working,
-        abandoned: Count,
-        patience: float | None = None,
-    ) -> None:
-        self._target = target
-        self._patience = patience
-        self._working = working
-        self._abandoned = abandoned
-        self._lock = sync.Lock()  # protects the two below
-        self._is_over = False
-        self._is_left = False
-        self._thread = sync.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Start it; raises RuntimeError if no thread can be started."""
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            with self._working:
-                self._target()
-        finally:
-            with self._lock:
-                self._is_over = True
-                is_left = self._is_left
-            if is_left:
-                self._abandoned(-1)
-
-    @property
-    def is_over(self) -> bool:
-        """True if it has ended, or is left behind."""
-        return self._is_over or self._is_left
-
-    def leave(self) -> None:
-        """Wait for it no longer."""
-        with self._lock:
-            if self._is_over or self._is_left:
-                return
-            self._is_left = True
-        self._abandoned(+1)
-
-    def join(self) -> None:
-        """Wait until it has ended, unless it is left behind; leave it behind if it takes long."""
-        if self._is_left or self._thread.ident is None:
-            return
-        self._thread.join(self._patience)
-        if self._thread.is_alive():
-            self.leave()
-
-
-class Aside:
-    """A backend that runs one job through another, on a thread that is not the worker's.
-
-    Attributes:
-        side: the thread; None before `start`.
-    """
-
-    frees_worker = True
-
-    def __init__(self, inner: Backend, working: Working, abandoned: Count) -> None:
-        self._inner = inner
-        self._working = working
-        self._abandoned = abandoned
-        self.kills = inner.kills
-        self.side: SideThread | None = None
-
-    def start(self, job: Job) -> None:
-        """See `Backend`."""
-        self.side = SideThread(
-            lambda: self._inner.start(job), "ttasks-service", self._working, self._abandoned
-        )
-        try:
-            self.side.start()
-        except BaseException as error:
-            self.side = None
-            job.end(None, error)
-
-    def leave(self) -> None:
-        """Its job has been left behind."""
-        if self.side is not None:
-            self.side.leave()
-
-    def close(self) -> None:
-        """See `Backend`; the other one is closed by the executor."""
 
 
 class Readiness:
@@ -260,6 +156,9 @@ class Readiness:
         check = getattr(probe, "check", None)
         try:
             found = probe() if check is None else check(self._stop)
+            if iscoroutine(found):
+                found.close()
+                raise TypeError("the probe returned a coroutine; it must be a plain function")
             if found:
                 return True
             self._trouble = None

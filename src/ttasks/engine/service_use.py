@@ -63,6 +63,7 @@ class ServiceUse(Generic[R]):
         work.context.run(CURRENT.set, None)  # it is not part of the task that uses it
         work.on_ready, work.on_end = self._note_ready, self._note_end
         self._run: Run | None = None
+        self._is_entered = False
         self._is_ready = False
         self._is_known = sync.Event()  # whether it is ready
         self._has_ended = sync.Event()
@@ -71,6 +72,12 @@ class ServiceUse(Generic[R]):
 
     def __enter__(self) -> Task[R]:
         """Start the service, and wait until it is ready; raises what made it fail."""
+        if self._is_entered:
+            raise RuntimeError(
+                f"This block of service {self._task.title!r} has been entered before; "
+                "call executor.running() for each"
+            )
+        self._is_entered = True
         with Signals():
             self._scheduler.enter_alone()
             try:
@@ -87,7 +94,8 @@ class ServiceUse(Generic[R]):
             if not self._is_ready:
                 self._raise()
         except BaseException:
-            self._cancel(self._task)
+            if not self._has_ended.is_set():  # otherwise the task may be running in another block
+                self._cancel(self._task)
             _wait(self._has_ended)
             self._uses.pop(self, None)
             raise

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ttasks.model.checks import check_bool, check_int, check_number, wrong_type, wrong_value
-from ttasks.model.service import READY_SECONDS, check_service, probe_options
+from ttasks.model.service import READY_SECONDS, check_probe, check_service, probe_options
 
 GRACE_SECONDS = 2.0
 """Default of ``grace``."""
@@ -87,7 +87,7 @@ def with_variables(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def check_script(payload: str) -> str:
     """The script of a command. It may be empty, and then succeeds as ``bash -c ''`` does."""
-    return _check_text("payload", payload)
+    return check_text("payload", payload)
 
 
 def stdin_bytes(value: Any) -> bytes | None:
@@ -99,7 +99,7 @@ def stdin_bytes(value: Any) -> bytes | None:
     return b64decode(value["base64"])
 
 
-def _check_text(name: str, value: object) -> str:
+def check_text(name: str, value: object) -> str:
     """A str that the operating system accepts as an argument."""
     if not isinstance(value, str):
         raise wrong_type(name, value, "a str")
@@ -125,7 +125,7 @@ def _check_cwd(name: str, value: object) -> str | None:
         return None
     if not isinstance(value, (str, os.PathLike)):
         raise wrong_type(name, value, "a str, a PathLike or None")
-    text = _check_text(name, os.fsdecode(value))
+    text = check_text(name, os.fsdecode(value))
     if not text:
         raise wrong_value(name, value, "a non-empty path or None")
     return text
@@ -140,14 +140,14 @@ def _check_env(name: str, value: object) -> dict[str, str | None] | None:
     for key, text in value.items():
         if not isinstance(key, str):
             raise wrong_type(f"a name in {name}", key, "a str")
-        _check_text(f"a name in {name}", key)
+        check_text(f"a name in {name}", key)
         if not key or "=" in key:
             raise wrong_value(f"a name in {name}", key, "a non-empty str without '='")
         if text is not None:
             if not isinstance(text, str):
                 # Environment values tend to be secrets: their type says enough.
                 raise TypeError(f"{name}[{key!r}] must be a str or None, got {type(text).__name__}")
-            _check_text(f"{name}[{key!r}]", text)
+            check_text(f"{name}[{key!r}]", text)
         env[key] = text
     return env or None
 
@@ -187,7 +187,8 @@ def _check_grace(name: str, value: object) -> float:
 
 
 def _check_ready(name: str, value: object) -> dict[str, Any] | None:
-    return probe_options(check_service(value, READY_SECONDS).ready)
+    # A ledger has the options of a probe.
+    return probe_options(value if isinstance(value, Mapping) else check_probe(name, value))
 
 
 def _check_ready_timeout(name: str, value: object) -> float:

@@ -47,7 +47,7 @@ class Service:
 
 
 def check_service(ready: object, ready_timeout: object) -> Service:
-    """Check the arguments of a service.
+    """Check the arguments of a service that a user makes.
 
     Raises:
         TypeError: the probe cannot be called without arguments, or the time is no number.
@@ -60,8 +60,8 @@ def check_service(ready: object, ready_timeout: object) -> Service:
 
 
 def check_probe(name: str, value: Any) -> Any:
-    """A probe, the options of one, or None."""
-    if value is None or isinstance(value, (Probe, Mapping)):
+    """A probe that a user gives, or None."""
+    if value is None or isinstance(value, Probe):
         return value
     if not callable(value):
         hint = ""
@@ -72,11 +72,17 @@ def check_probe(name: str, value: Any) -> Any:
         raise TypeError(
             f"{wrong_type(name, value, 'a probe of ttasks.ready, a callable or None')}{hint}"
         )
-    if inspect.iscoroutinefunction(value):
-        raise TypeError(
-            f"{name} must be a plain function, {_name_of(value)} is async def; make the check "
-            "without a coroutine"
-        )
+    for function in (value, type(value).__call__):
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{name} must be a plain function, {_name_of(value)} is async def; make the check "
+                "without a coroutine"
+            )
+        if inspect.isgeneratorfunction(function):
+            raise TypeError(
+                f"{name} must return whether the service is ready, {_name_of(value)} yields; "
+                "use return in place of yield"
+            )
     try:
         inspect.signature(value).bind()
     except TypeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -65,6 +66,8 @@ def _channel(name: str, value: Any) -> Channel:
         return value
     if isinstance(value, str):
         return channel_of(value)
+    if iscoroutinefunction(value):
+        raise TypeError(f"{name} is a coroutine function, which nothing would await; write def")
     if callable(value) and not isinstance(value, type):
         return _Function(value)
     if isinstance(value, type):

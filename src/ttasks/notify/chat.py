@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttasks.model.checks import check_number
 from ttasks.notify.channel import Channel, name_of
-from ttasks.notify.http import check_context, check_url, post
+from ttasks.notify.http import LONGEST, check_context, check_url, post
 from ttasks.notify.webhook import TIMEOUT
 from ttasks.report.labels import joined, shortened
 
@@ -35,7 +35,7 @@ class _Chat(Channel):
         name: str | None = None,
     ) -> None:
         self._url = check_url(url, https=True)
-        self._timeout = check_number("timeout", timeout, above=0)
+        self._timeout = check_number("timeout", timeout, above=0, most=LONGEST)
         self._context = check_context(tls_context)
         if name is None:
             name = name_of(self._kind, self._url.hostname or "", url)
@@ -57,7 +57,7 @@ class Slack(_Chat):
 
     Args:
         url: of the webhook; whoever knows it can post, so it is a secret.
-        timeout: seconds for the connection, and again for the answer.
+        timeout: seconds for the connection, and again for the answer; at most a day.
         tls_context: None checks certificates by the system's authorities.
         name: None makes one of the host.
 
@@ -91,7 +91,7 @@ class Teams(_Chat):
 
     Args:
         url: of the workflow; whoever knows it can post, so it is a secret.
-        timeout: seconds for the connection, and again for the answer.
+        timeout: seconds for the connection, and again for the answer; at most a day.
         tls_context: None checks certificates by the system's authorities.
         name: None makes one of the host.
 

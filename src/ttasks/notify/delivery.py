@@ -102,7 +102,7 @@ def notify(
 ) -> list[Delivery]:
     """See `RunReport.notify`."""
     check_bool("only_failures", only_failures)
-    check_number("timeout", timeout, above=0)
+    check_number("timeout", timeout, above=0, most=sync.TIMEOUT_MAX)
     found = check_channels(channels)
     shown = report.select(tasks, only_failures)
     if only_failures and not shown.entries:

@@ -19,6 +19,8 @@ from ttasks.model.checks import check_str
 from ttasks.notify.errors import NotifyError
 from ttasks.report.labels import one_line
 
+LONGEST = 24 * 3600.0
+"""Seconds of the longest time limit of a channel."""
 LONGEST_WAIT = 3600.0
 """Seconds of a Retry-After that are kept to."""
 
@@ -211,7 +213,7 @@ def _seconds(text: str | None) -> float | None:
     except ValueError:
         try:
             until = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if until.tzinfo is None:
             until = until.replace(tzinfo=UTC)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ttasks.model.checks import check_bool, check_int, check_number, check_str, wrong_value
 from ttasks.notify.channel import Channel
 from ttasks.notify.errors import NotifyError
-from ttasks.notify.http import check_context
+from ttasks.notify.http import LONGEST, check_context
 from ttasks.report.labels import one_line, shortened
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Mail(Channel):
             TLS; "none" has none, and takes a password only for a server on this machine.
         username, password: for the server; both or neither.
         attach: attach the report.
-        timeout: seconds for each answer of the server.
+        timeout: seconds for each answer of the server, at most a day.
         tls_context: None checks certificates by the system's authorities.
         name: None makes one of the addresses.
 
@@ -82,11 +82,12 @@ class Mail(Channel):
         if self._login is not None and tls == "none" and host not in _LOOPBACK:
             raise ValueError(f'tls="none" would send the password to {host} for all to read')
         self.attaches = check_bool("attach", attach)
-        self._timeout = check_number("timeout", timeout, above=0)
+        self._timeout = check_number("timeout", timeout, above=0, most=LONGEST)
         self._context = check_context(tls_context)
         if name is None:
-            name = f"mail to {', '.join(address.addr_spec for address in self._to)}"
-        super().__init__(shortened(name, 200), () if password is None else (password,))
+            names = ", ".join(address.addr_spec for address in self._to)
+            name = shortened(f"mail to {names}", 200)
+        super().__init__(name, () if password is None else (password,))
 
     def send(self, message: Message) -> None:
         """See `Channel`."""

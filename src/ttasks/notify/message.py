@@ -9,6 +9,7 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from ttasks.model.checks import check_str
 from ttasks.report.labels import joined, one_line, rounded, seconds, shortened, tail_of
 from ttasks.report.run_report import content_of_report
 
@@ -32,10 +33,17 @@ class Reason:
     Attributes:
         name: a word for programs, such as "failed".
         text: a few words for people, such as "2 tasks failed".
+
+    Raises:
+        TypeError, ValueError: one of them is no str, or is empty.
     """
 
     name: str
     text: str
+
+    def __post_init__(self) -> None:
+        check_str("name", self.name, empty=False)
+        check_str("text", self.text, empty=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from ttasks import sync
 from ttasks.engine.executor import TaskExecutor, clock_of, redactor_of
-from ttasks.errors import StoreError
+from ttasks.errors import StoreError, text_of
 from ttasks.model.checks import check_number, wrong_type
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.facts import RunFacts
@@ -25,7 +25,7 @@ from ttasks.notify.addresses import ChannelLike, check_channels
 from ttasks.notify.courier import USUAL_RETRY, Bell, Courier, Letter, log
 from ttasks.notify.delivery import new_id
 from ttasks.notify.errors import NotifyError
-from ttasks.notify.message import Message, message_of
+from ttasks.notify.message import Message, Reason, message_of
 from ttasks.notify.rules import (
     DEFAULT_RULES,
     EARLIER_RUNS,
@@ -198,8 +198,10 @@ class Notifier:
         for rule in self._rules:
             try:
                 reason = rule(ended)
+                if reason is not None and not isinstance(reason, Reason):
+                    raise wrong_type("what it returns", reason, "a Reason or None")
             except BaseException as error:  # also SystemExit: there are more runs to tell of
-                log.warning("rule %r raised %s", rule, error, exc_info=error)
+                log.warning("rule %r raised %s", rule, text_of(error), exc_info=error)
                 continue
             if reason is not None:
                 reasons.append(reason)
@@ -366,7 +368,7 @@ class Notifier:
             False if the time was up.
         """
         if timeout is not None:
-            check_number("timeout", timeout, above=0)
+            check_number("timeout", timeout, above=0, most=sync.TIMEOUT_MAX)
         with self._changed:
             return self._changed.wait_for(lambda: not self._under_way, timeout)
 
@@ -383,7 +385,7 @@ class Notifier:
         Warns:
             RuntimeWarning: messages are lost.
         """
-        check_number("timeout", timeout, least=0)
+        check_number("timeout", timeout, least=0, most=sync.TIMEOUT_MAX)
         with self._changed:
             if self._is_closed:
                 return

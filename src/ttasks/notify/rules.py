@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass
+from inspect import iscoroutinefunction
 from itertools import islice, takewhile
 from statistics import median
 
@@ -178,7 +179,7 @@ def check_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """The rules.
 
     Raises:
-        TypeError: one is not callable, or is a class; or they are no iterable.
+        TypeError: one is no function, or a coroutine function; or they are no iterable.
         ValueError: there is none.
     """
     if isinstance(rules, (str, bytes)) or not isinstance(rules, Iterable):
@@ -189,6 +190,8 @@ def check_rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
             raise TypeError(f"rules[{at}] is the class {rule.__name__}; write {rule.__name__}()")
         if not callable(rule):
             raise wrong_type(f"rules[{at}]", rule, "a rule such as Failed(), or a function")
+        if iscoroutinefunction(rule):
+            raise TypeError(f"rules[{at}] is a coroutine function; a rule is a plain function")
     if not found:
         raise ValueError("there is no rule; give at least one, or leave rules= away")
     return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttasks.model.checks import check_number, wrong_type
 from ttasks.notify.channel import Channel, name_of
-from ttasks.notify.http import check_context, check_url, post
+from ttasks.notify.http import LONGEST, check_context, check_url, post
 
 if TYPE_CHECKING:
     from ttasks.notify.message import Message
@@ -26,7 +26,12 @@ MOST_BYTES = 20_000
 
 _PREFIX = "whsec_"
 _SECRET_BYTES = range(24, 65)
-_OWN = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature", "content-type"})
+_OWN = frozenset(
+    {
+        *("webhook-id", "webhook-timestamp", "webhook-signature"),
+        *("content-type", "content-length", "transfer-encoding", "connection"),
+    }
+)
 
 
 class Webhook(Channel):
@@ -42,7 +47,8 @@ class Webhook(Channel):
         secret: ``whsec_`` and 24 to 64 bytes in base64. Several sign with each, while a secret is
             being replaced by another. None does not sign.
         headers: further headers, for example ``{"Authorization": "Bearer ..."}``.
-        timeout: seconds for the connection, and again for sending and for the whole answer.
+        timeout: seconds for the connection, and again for sending and for the whole answer; at
+            most a day.
         tls_context: None checks certificates by the system's authorities.
         name: None makes one of the host.
 
@@ -64,7 +70,7 @@ class Webhook(Channel):
         secrets = _secrets(secret)
         self._keys = [_key(text) for text in secrets]
         self._headers = _check_headers(headers)
-        self._timeout = check_number("timeout", timeout, above=0)
+        self._timeout = check_number("timeout", timeout, above=0, most=LONGEST)
         self._context = check_context(tls_context)
         if name is None:
             name = name_of("webhook", self._url.hostname or "", url)
@@ -121,6 +127,8 @@ def _secrets(secret: object) -> list[str]:
     if not isinstance(found, Iterable):
         raise TypeError(f"secret must be a str, several or None, got {type(secret).__name__}")
     texts = list(found)
+    if not texts:
+        raise ValueError("secret is empty, so nothing would be signed; give None for that")
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(f"secret must be a str, several or None, got {type(text).__name__}")

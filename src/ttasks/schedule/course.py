@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ttasks.model.checks import check_number, wrong_type, wrong_value
 from ttasks.model.slots import SlotRequest
-from ttasks.schedule.rules import SECOND, Rule
+from ttasks.schedule.rules import MOST_SECONDS, SECOND, Rule
 
 OVERLAPS = ("skip", "queue", "cancel", "allow")
 MISSED = ("latest", "all", "skip")
@@ -41,10 +41,10 @@ class Policy(NamedTuple):
             if value not in known:
                 raise wrong_value(name, value, " or ".join(map(repr, known)))
         if grace is not None:
-            check_number("grace", grace, least=0)
+            check_number("grace", grace, least=0, most=MOST_SECONDS)
         elif missed == "skip":
             grace = SKIP_GRACE_SECONDS
-        check_number("jitter", jitter, least=0)
+        check_number("jitter", jitter, least=0, most=MOST_SECONDS)
         return cls(
             str(overlap),
             str(missed),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from typing import Any
 
 from ttasks.errors import type_name
@@ -23,7 +23,7 @@ class Recipe:
         factory, args, kwargs: see `Schedule.do`.
 
     Raises:
-        TypeError: that cannot be run again and again.
+        TypeError: that cannot be run again and again, or does not take the arguments.
     """
 
     def __init__(self, factory: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -48,6 +48,7 @@ class Recipe:
                 "Task.python makes a task of"
             )
         else:
+            _check_call(factory, args, kwargs)
             self._make = partial(factory, *args, **kwargs)
         self.name = _name_of(factory)
 
@@ -73,6 +74,21 @@ class Recipe:
         if made.latest_run is not None:
             raise _used("graph", made.title, "run")
         return made
+
+
+def _check_call(
+    factory: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    """Raise TypeError if a factory does not take these arguments, so that no slot has to fail."""
+    try:
+        found = signature(factory)
+    except (TypeError, ValueError):  # not every builtin tells
+        return
+    try:
+        found.bind(*args, **kwargs)
+    except TypeError as error:
+        name = _name_of(factory) or "the factory"
+        raise TypeError(f"{name} cannot be called: {error}; give do() its arguments") from None
 
 
 def _used(kind: str, title: str, status: str) -> ValueError:

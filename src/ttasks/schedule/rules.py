@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Protocol
 
-from ttasks.model.checks import check_moment, check_number, wrong_type
+from ttasks.model.checks import check_moment, check_number, wrong_type, wrong_value
 
 if TYPE_CHECKING:
     from ttasks.schedule.cron import CronTimes
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SECOND = 1_000_000
 LEAST_SECONDS = 0.001
 """The shortest interval."""
+MOST_SECONDS = 1e9
+"""The longest interval, grace and jitter."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -25,9 +27,20 @@ def to_micros(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
+_LAST = to_micros(datetime.max.replace(tzinfo=UTC))
+
+
 def from_micros(micros: int) -> datetime:
     """The aware UTC datetime."""
     return _EPOCH + timedelta(microseconds=micros)
+
+
+def _check_range(name: str, moment: datetime) -> None:
+    """Refuse what would not be in the years 1 to 9999 in UTC."""
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise wrong_value(name, moment, "in the years 1 to 9999 in UTC") from None
 
 
 class Rule(Protocol):
@@ -45,9 +58,11 @@ class Every:
     zone: tzinfo = UTC
 
     def __init__(self, seconds: float, start: datetime | None) -> None:
-        self._seconds = check_number("seconds", seconds, least=LEAST_SECONDS)
+        self._seconds = check_number("seconds", seconds, least=LEAST_SECONDS, most=MOST_SECONDS)
         self._step = round(self._seconds * SECOND)
         moment = check_moment("start", start)
+        if moment is not None:
+            _check_range("start", moment)
         self._start = None if moment is None else to_micros(moment)
 
     def after(self, moment: int) -> int | None:
@@ -55,7 +70,8 @@ class Every:
         start = self._start or 0
         if self._start is not None and moment < start:
             return start
-        return start + ((moment - start) // self._step + 1) * self._step
+        following = start + ((moment - start) // self._step + 1) * self._step
+        return following if following <= _LAST else None
 
     def __str__(self) -> str:
         return f"every {self._seconds:g} s"
@@ -67,6 +83,7 @@ class At:
     def __init__(self, moment: datetime) -> None:
         if check_moment("moment", moment) is None:
             raise wrong_type("moment", moment, "an aware datetime")
+        _check_range("moment", moment)
         self._moment = to_micros(moment)
         assert moment.tzinfo is not None
         self.zone: tzinfo = moment.tzinfo

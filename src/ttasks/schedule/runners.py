@@ -36,21 +36,16 @@ class Runners(Generic[Job]):
         """
         with self._lock:
             self._jobs.extend(jobs)
-        for _ in jobs:
-            with self._lock:
-                if not self._jobs or len(self._threads) >= self._most:
-                    return
+            for _ in range(min(len(jobs), self._most - len(self._threads))):
                 thread = sync.Thread(target=self._work, name="ttasks-schedule-run", daemon=False)
-                self._threads.add(thread)
-            try:
-                thread.start()
-            except RuntimeError:
-                with self._lock:
-                    self._threads.discard(thread)
+                try:
+                    thread.start()  # within the lock, as `join` must not see it before
+                except RuntimeError:
                     if self._threads:  # they take the jobs
                         return
                     self._jobs.clear()
-                raise
+                    raise
+                self._threads.add(thread)
 
     def _work(self) -> None:
         while True:
@@ -70,8 +65,3 @@ class Runners(Generic[Job]):
                 return
             for thread in threads:
                 thread.join()
-
-    @property
-    def are_idle(self) -> bool:
-        """True if there is no job."""
-        return not self._threads

@@ -26,7 +26,7 @@ from ttasks.schedule.course import Policy
 from ttasks.schedule.job import SlotFuture
 from ttasks.schedule.rules import SECOND, At, Cron, Every, Rule
 from ttasks.schedule.schedule import Schedule
-from ttasks.schedule.turns import Turns
+from ttasks.schedule.turns import LOOK_SECONDS, Turns
 
 if TYPE_CHECKING:
     from ttasks.model.store import Store
@@ -117,7 +117,7 @@ class Scheduler:
         process has the same ones.
 
         Args:
-            seconds: at least 0.001.
+            seconds: from 0.001 to 1e9, which are 31 years.
             start: the first slot, aware. None means that slots are at multiples of ``seconds``
                 since 1970 in UTC: those of ``every(60)`` are at whole minutes.
             name: by which ledgers know the schedule. None means the name of what it runs: of the
@@ -128,9 +128,9 @@ class Scheduler:
             missed: what to do with slots that are noticed too late, because the program did not run
                 or was busy. "latest" runs the latest of those that are due, "all" runs all, one
                 after the other; "skip" runs the latest unless it is later than ``grace``.
-            grace: seconds that a slot may be late, at least 0; later ones are not run. None means
-                60 with "skip", and no limit otherwise.
-            jitter: seconds, at least 0: each slot is delayed by a part of them, the same in all
+            grace: seconds that a slot may be late, from 0 to 1e9; later ones are not run. None
+                means 60 with "skip", and no limit otherwise.
+            jitter: seconds, from 0 to 1e9: each slot is delayed by a part of them, the same in all
                 processes.
 
         Raises:
@@ -302,7 +302,8 @@ class Scheduler:
         self._raise_error()
 
     def _begin(self) -> None:
-        self._check()
+        self._check_executor()
+        self._check_idle()
         with self._lock:
             if not self._ended.is_set():
                 raise RuntimeError("The scheduler runs already; stop it first")
@@ -310,11 +311,10 @@ class Scheduler:
             self._is_stopping = False
             self._error = None
 
-    def _check(self) -> None:
+    def _check_executor(self) -> None:
         """Raise RuntimeError if it cannot run anything."""
         if self._executor.is_shutdown:
             raise RuntimeError("The executor of the scheduler is shut down; it can run nothing")
-        self._check_idle()
 
     def _check_idle(self) -> None:
         """Raise RuntimeError if a schedule has nothing to do."""
@@ -397,7 +397,8 @@ class Scheduler:
         """
         with Signals():
             self._raise_error()
-            self._check()
+            self._check_executor()
+            self._check_idle()
             return self._turns.turn()
 
     def __enter__(self) -> Self:
@@ -420,8 +421,9 @@ class Scheduler:
         try:
             is_told = False
             while not self._is_stopping:
+                # Not `_check_idle`: another thread may be between `every` and `do`.
+                self._check_executor()
                 try:
-                    self._check()
                     self._turns.turn()
                     is_told = False
                 except StoreError as error:  # it may be readable again later
@@ -431,7 +433,10 @@ class Scheduler:
                 if self._is_stopping or (is_bounded and self._turns.are_over):
                     return
                 moment = self._turns.next_moment()
-                self._clock.wait_until_wall(self._bell, None if moment is None else moment / SECOND)
+                until = None if moment is None else moment / SECOND
+                if is_told:  # what is due stays due, and must not be tried without a pause
+                    until = self._clock.wall() + LOOK_SECONDS
+                self._clock.wait_until_wall(self._bell, until)
         except BaseException as error:
             self._error = self._error or error
             _log.error("The scheduler stopped: %s", text_of(error), exc_info=error)

@@ -391,11 +391,14 @@ class Turns:
             self._push(course)
         if error is not None:
             self._tell(error, raised)
-        if run is not None:
-            job.future.set_result(run)
-        elif not job.future.cancelled():
-            why = "it was cancelled before it began"
-            job.future.set_exception(error or ScheduleError(claim.schedule, slot, why))
+        try:
+            if run is not None:
+                job.future.set_result(run)
+            elif not job.future.cancelled():
+                why = "it was cancelled before it began"
+                job.future.set_exception(error or ScheduleError(claim.schedule, slot, why))
+        except BaseException as problem:  # SystemExit of a callback; the thread has more to run
+            _log.error("A callback of a slot of %r raised %s", claim.schedule, text_of(problem))
         self._ring()
 
 

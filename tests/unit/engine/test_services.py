@@ -6,7 +6,7 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -703,6 +703,45 @@ def test_only_a_service_can_be_running_and_only_once() -> None:
             pass
         with pytest.raises(InvalidTransitionError), executor.running(service):
             pass
+
+
+def test_a_service_that_runs_in_a_block_is_not_disturbed_by_another_block() -> None:
+    service = Task.service("sleep 60", title="server")
+    with TaskExecutor() as executor:
+        block = executor.running(service)
+        with block:
+            with pytest.raises(RuntimeError, match="entered before"), block:
+                pass
+            with pytest.raises(GraphError, match="another run"), executor.running(service):
+                pass
+            assert service.is_running
+    assert service.is_succeeded
+
+
+def test_a_probe_that_returns_a_coroutine_is_never_ready() -> None:
+    async def check() -> bool:
+        return True
+
+    service = Task.service("sleep 60", ready=lambda: check(), ready_timeout=0.2)
+    graph, _ = commands(service)
+    assert statuses(graph)[service.title] == "failed"
+    assert service.error is not None
+    assert "returned a coroutine" in service.error
+
+
+class _Asynchronous:
+    async def __call__(self) -> bool:
+        return True
+
+
+def _yields() -> Iterator[bool]:
+    yield True
+
+
+@pytest.mark.parametrize("probe", [_Asynchronous(), _yields, {}, {"probe": "tcp", "port": 1}])
+def test_what_cannot_be_a_probe_is_refused(probe: Any) -> None:
+    with pytest.raises(TypeError, match="ready must"):
+        Task.service("sleep 60", ready=probe)
 
 
 # Commands

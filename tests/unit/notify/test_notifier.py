@@ -239,6 +239,51 @@ def test_a_rule_that_raises_is_logged_and_the_others_hold(
     assert "KeyError" in caplog.text
 
 
+@pytest.mark.parametrize("made", ["failed", True, [], Reason])
+def test_a_rule_that_returns_something_else_is_logged_and_the_others_hold(
+    made: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell = Collector()
+    with executor() as on, Notifier(on, [tell], [lambda run: made, Failed()]):
+        run(on, False)
+    assert tell.kinds == ["failed"]
+    assert "must be a Reason or None, got" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "arguments", [("", "x"), ("x", ""), ("x", None), (5, "x")], ids=["name", "text", "None", "int"]
+)
+def test_a_reason_has_a_name_and_a_text(arguments: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"(name|text) must be a"):
+        Reason(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((ValueError("x"),), "reason must be a str"),
+        (("x", "soon"), "retry_after must be a number"),
+        (("x", float("nan")), "retry_after must be a finite number"),
+        (("x", -1), "retry_after must be a finite number >= 0"),
+        (("x", None, 1), "is_final must be a bool"),
+    ],
+)
+def test_a_wrong_error_of_a_channel_is_an_error_like_others(arguments: Any, said: str) -> None:
+    tries: list[Message] = []
+
+    def send(message: Message) -> None:
+        tries.append(message)
+        if len(tries) == 1:
+            raise NotifyError(*arguments)
+
+    retry = RetryPolicy(2, 0.0)
+    with executor() as on, Notifier(on, [send], retry=retry) as notifier:
+        run(on, False)
+        assert notifier.flush(WAIT)
+    assert len(tries) == 2  # the thread of the channel is still there
+    assert said in str(notifier.errors[0])
+
+
 def test_secrets_are_hidden_in_messages_errors_and_the_log(
     ledger: SQLiteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -577,6 +622,10 @@ def _tell(message: Message) -> None:
     raise AssertionError
 
 
+async def _atell(message: Message) -> None:
+    raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("make_it", "kind", "said"),
     [
@@ -588,6 +637,8 @@ def _tell(message: Message) -> None:
         (lambda on: Notifier(on, [None]), TypeError, "channels[0] must be a Channel, a function"),
         (lambda on: Notifier(on, [Hanging]), TypeError, "is the class Hanging; give an instance"),
         (lambda on: Notifier(on, [_tell, _tell]), ValueError, "two channels have the name"),
+        (lambda on: Notifier(on, [_atell]), TypeError, "channels[0] is a coroutine function"),
+        (lambda on: Notifier(on, [_tell], [_atell]), TypeError, "rules[0] is a coroutine function"),
         (lambda on: Notifier(on, [_tell], []), ValueError, "there is no rule"),
         (lambda on: Notifier(on, [_tell], Failed()), TypeError, "rules must be an iterable"),
         (lambda on: Notifier(on, [_tell], [Failed]), TypeError, "is the class Failed; write Fail"),

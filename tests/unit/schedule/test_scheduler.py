@@ -6,7 +6,8 @@ import asyncio
 import logging
 import pickle
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +106,27 @@ def test_schedules_may_be_added_to_a_scheduler_that_runs() -> None:
         assert it.scheduler.wait(WAIT)
         it.scheduler.every(10, name="more").do(work())
         assert not it.scheduler.wait(0.01)
+
+
+def test_a_scheduler_that_runs_may_take_its_turn_before_a_schedule_has_something_to_do() -> None:
+    with bench() as it:
+        it.scheduler.start()
+        late = it.scheduler.every(10)
+        early = it.scheduler.at(at(1)).do(work())  # the turn of this one comes in between
+        ran = threading.Event()
+        it.handler = lambda context: ran.set()
+        it.clock.advance(1)
+        assert ran.wait(WAIT)
+        late.do(work("late"))
+        it.scheduler.stop()
+        assert early.started == 1
+
+
+def test_slots_end_with_the_year_9999() -> None:
+    with bench() as it:
+        last = datetime(9999, 12, 31, 23, 59, 58, tzinfo=UTC)
+        schedule = it.scheduler.every(1, start=last).do(work())
+        assert schedule.next(5) == [last, last + timedelta(seconds=1)]
 
 
 def test_the_jitter_of_a_slot_is_always_the_same() -> None:
@@ -432,7 +454,7 @@ def test_a_future_can_be_awaited_and_cancelled_before_it_begins() -> None:
     with bench(max_runs=1) as it:
         gate = it.gate()
         it.scheduler.every(10, name="a").do(work())
-        it.scheduler.every(10, name="b").do(work())
+        it.scheduler.every(10, name="b", overlap="allow").do(work())
         first, second = it.tick(10)
         gate.wait_reached()
         assert second.cancel()
@@ -525,6 +547,46 @@ def test_a_factory_that_returns_the_same_again_is_an_error() -> None:
                 future.result(WAIT)
 
 
+def test_a_callback_that_ends_its_thread_does_not_stop_the_others() -> None:
+    def leave(future: object) -> None:
+        raise SystemExit(1)
+
+    with bench() as it:
+        it.scheduler.every(10).do(work())
+        gate = it.gate()
+        (first,) = it.tick(10)
+        gate.wait_reached()
+        first.add_done_callback(leave)
+        gate.open()
+        assert first.result(WAIT).ok
+        bounded(it.scheduler.stop)
+        assert it.ran(10) == [20]
+
+
+def test_a_ledger_that_cannot_be_read_is_not_asked_all_the_time(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "ledger.sqlite")
+    with bench(store) as it:
+        waits: list[float] = []
+        asked = threading.Event()
+
+        def wait(lock: Any, moment: float | None) -> bool:
+            assert moment is not None
+            waits.append(moment - it.clock.wall())
+            asked.set()
+            return bool(lock.acquire(timeout=WAIT))
+
+        it.scheduler.every(10).do(work())
+        it.ran()  # reads how far the schedule is
+        it.clock.wait_until_wall = wait  # type: ignore[method-assign]
+        store.close()
+        it.scheduler.every(20, name="unread").do(work())
+        it.clock.advance(10)
+        it.scheduler.start()
+        assert asked.wait(WAIT)
+        it.scheduler.stop()
+        assert waits[0] == 1.0
+
+
 def test_a_failed_run_stops_a_scheduler_that_is_to_raise() -> None:
     with bench(on_error="raise") as it:
 
@@ -568,10 +630,26 @@ def test_errors_survive_pickling() -> None:
     assert (str(copy), copy.schedule, copy.slot, copy.reason) == (str(error), "n", at(1), "why")
 
 
+def named(region: str) -> Task:
+    raise AssertionError(region)
+
+
+EAST = datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))
+WEST = datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda s: s.every(0), ValueError, "seconds must be a finite number >= 0.001, got 0"),
+        (lambda s: s.every(0), ValueError, "seconds must be a finite number >= 0.001 .*, got 0"),
+        (lambda s: s.every(1e305), ValueError, "seconds must be a finite number .* <= 1e.09"),
+        (lambda s: s.every(5, jitter=1e305), ValueError, "jitter"),
+        (lambda s: s.every(5, grace=1e305), ValueError, "grace"),
+        (lambda s: s.at(EAST), ValueError, "moment must be in the years 1 to 9999 in UTC"),
+        (lambda s: s.every(5, start=WEST), ValueError, "start must be in the years 1 to 9999"),
+        (lambda s: s.every(5).do(named), TypeError, "named cannot be called: .*'region'"),
+        (lambda s: s.every(5).do(named, "a", "b"), TypeError, "too many positional arguments"),
+        (lambda s: s.every(5).do(named, city="a"), TypeError, "'region'"),
         (lambda s: s.every(float("nan")), ValueError, "seconds"),
         (lambda s: s.every("5"), TypeError, "seconds must be a number"),
         (lambda s: s.every(5, start=datetime(2026, 1, 1)), ValueError, "aware"),  # noqa: DTZ001

@@ -34,6 +34,7 @@ from ttasks import (
 from ttasks.backends.call import call_python
 from ttasks.model.facts import RunFacts, WaitReason
 from ttasks.processes import Liveness, ProcessIdentity
+from ttasks.stores.sqlite.run_rows import cancelled_of
 from ttasks.testing import FakeClock
 
 BOOM = ValueError("boom")
@@ -295,6 +296,38 @@ def test_another_store_of_the_file_cancels_one_submitted_task_and_no_other(
         assert not going_on.done()
         executor.cancel(bystander)
     assert task.is_cancelled
+
+
+def test_one_query_tells_which_of_many_runs_are_to_be_stopped(ledger: SQLiteStore) -> None:
+    begun, tasks = threading.Barrier(4), [make(f"task {number}") for number in range(3)]
+    statements: list[str] = []
+    seqs = list(range(1, 10_000))
+
+    def obey(context: TaskContext) -> None:
+        begun.wait(WAIT)
+        assert context.wait_cancelled(WAIT), "it was not cancelled"
+        context.raise_if_cancelled()
+
+    with (
+        executor_of(ledger, obey, max_workers=3) as executor,
+        SQLiteStore(ledger.path) as other,
+    ):
+        futures = [executor.submit(task) for task in tasks]
+        begun.wait(WAIT)
+        with closing(sqlite3.connect(ledger.path)) as connection:
+            connection.set_trace_callback(statements.append)
+            assert cancelled_of(connection, seqs) == set()
+            assert len(statements) == 1
+            seen = other.runs.latest(graph=tasks[1])
+            assert seen is not None
+            seen.cancel()
+            assert len(cancelled_of(connection, seqs)) == 1
+        with pytest.raises(TaskCancelled):
+            futures[1].result(WAIT)
+        assert not futures[0].done()
+        assert not futures[2].done()
+        executor.cancel(tasks[0])
+        executor.cancel(tasks[2])
 
 
 def test_another_store_of_the_file_cancels_a_task_that_is_executed(ledger: SQLiteStore) -> None:

@@ -33,6 +33,7 @@ from ttasks.stores.sqlite.run_rows import (
     INSERT,
     SELECT,
     Row,
+    cancelled_of,
     checked,
     checksum_of,
     is_cancelled,
@@ -341,11 +342,11 @@ class LedgerRuns(Mapping[str, Run]):
 
     def single_to_cancel(self) -> tuple[Run, ...]:
         """Runs of single tasks of this process that another process has asked to stop."""
-        singles = [known for known in tuple(self.under_way.values()) if known.is_single]
+        singles = {one.seq: one.run for one in tuple(self.under_way.values()) if one.is_single}
         if not singles:
             return ()
         with self._ledger.reading() as connection:
-            return tuple(one.run for one in singles if is_cancelled(connection, one.seq))
+            return tuple(singles[seq] for seq in cancelled_of(connection, list(singles)))
 
     def beginning(self, run: Run) -> Callable[[sqlite3.Connection], None] | None:
         """What writes the run of a single task, before its first event; None for other runs."""
