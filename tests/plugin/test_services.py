@@ -230,6 +230,20 @@ def test_the_next_pytest_ends_what_a_killed_one_has_left(
     assert not list(temporary.glob("ttasks*/*"))
 
 
+def test_the_next_pytest_ends_a_server_that_has_overwritten_its_environment(
+    inner: Inner, pytester: pytest.Pytester, command: list[str]
+) -> None:
+    # As Redis does, to show a title in `ps`.
+    bare = WEB.replace("exec {sys.executable}", "exec env -i {sys.executable}")
+    process = start(pytester, command, WAITS, bare)
+    wait_for_file(pytester.path / "reached", process)
+    kill(process)
+    left = pid_of(pytester)
+    assert not gone(left)
+    inner("def test_nothing(): pass").assert_outcomes(passed=1)
+    assert gone(left)
+
+
 def test_the_next_pytest_ends_commands_of_a_killed_test(
     inner: Inner, pytester: pytest.Pytester, command: list[str]
 ) -> None:

@@ -14,7 +14,6 @@ from pytest_ttasks.folders import home_of
 from ttasks import sync
 from ttasks.console.logfiles import LogFiles
 from ttasks.engine.executor import TaskExecutor
-from ttasks.model.event import TaskEventType
 from ttasks.model.graph import TaskGraph
 from ttasks.model.store import Store
 from ttasks.pytest_plugin.leaks import Leaks
@@ -57,7 +56,7 @@ class Plugin:
         """
         executor, roster = TaskExecutor(store), Roster(self._rosters)
         logs = ServiceLogs(self.logs, make_folder)
-        executor.events.subscribe(roster, types=TaskEventType.STARTED)
+        executor.events.subscribe(roster, types=Roster.TYPES)
         executor.events.subscribe(logs, types=LogFiles.TYPES)
         try:
             yield executor
