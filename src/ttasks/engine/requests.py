@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ttasks import sync
-
-if TYPE_CHECKING:
-    from ttasks.model.clock import Clock
+from ttasks.model.clock import Bell, Clock
 
 
-class Requests:
+class Requests(Bell):
     """What was asked of a run, and the alarm that wakes its supervisor.
 
     It may exist before the run does. No method waits for a lock except ``wait_until``, so a signal
@@ -22,12 +17,10 @@ class Requests:
         reason: "cancelled" or "interrupted".
     """
 
-    __slots__ = ("_clock", "_lock", "cancel", "interrupts", "reason")
+    __slots__ = ("cancel", "interrupts", "reason")
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = sync.Lock()
-        self._lock.acquire()
+        super().__init__(clock)
         self.cancel = False
         self.interrupts = 0
         self.reason = "cancelled"
@@ -42,14 +35,3 @@ class Requests:
         """Ask to stop the run; the second time, to kill what is left of it."""
         self.interrupts += 1
         self.ask_cancel(reason)
-
-    def ring(self) -> None:
-        """End the wait of the supervisor, or the next one."""
-        try:
-            self._lock.release()
-        except RuntimeError:
-            pass  # it rings already
-
-    def wait_until(self, moment: float | None) -> None:
-        """Wait until it rings, or until that moment; None means no limit."""
-        self._clock.wait_until(self._lock, moment)

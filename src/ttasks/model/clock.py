@@ -77,3 +77,32 @@ def _bounded(seconds: float) -> float:
 
 
 SYSTEM_CLOCK = SystemClock()
+
+
+class Bell:
+    """Wakes one thread that waits by a clock. Thread-safe.
+
+    ``ring`` waits for no lock, so a signal handler may call it between any two lines.
+    """
+
+    __slots__ = ("_clock", "_lock")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = sync.Lock()  # protects nothing: it is released to ring
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """End the wait, or the next one."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # it rings already
+
+    def wait_until(self, moment: float | None) -> None:
+        """Wait until it rings, or until that moment; None means no limit."""
+        self._clock.wait_until(self._lock, moment)
+
+    def wait_until_wall(self, moment: float | None) -> None:
+        """Like `wait_until`, by the clock on the wall."""
+        self._clock.wait_until_wall(self._lock, moment)

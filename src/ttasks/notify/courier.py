@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ttasks import sync
 from ttasks.errors import text_of, type_name
+from ttasks.model.clock import Bell
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.redact import Redactor
 from ttasks.notify.errors import NotifyError
@@ -52,26 +53,6 @@ class Desk(Protocol):
 
     def kept(self, courier: Courier, letter: Letter, error: NotifyError | None) -> None:
         """The courier has given it up: after ``error``, or because there was no time left."""
-
-
-class Bell:
-    """Wakes one thread that waits by a clock; see `ttasks.engine.requests`."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = sync.Lock()  # protects nothing: it is released to ring
-        self._lock.acquire()
-
-    def ring(self) -> None:
-        """End the wait, or the next one."""
-        try:
-            self._lock.release()
-        except RuntimeError:
-            pass  # it rings already
-
-    def wait_until(self, moment: float | None) -> None:
-        """Wait until it rings, or until that moment; None means no limit."""
-        self._clock.wait_until(self._lock, moment)
 
 
 class Courier:
@@ -119,8 +100,9 @@ class Courier:
             if self._thread is None:
                 name = f"ttasks-notify-{self.channel.name}"
                 # A daemon: a channel that hangs must not keep the interpreter from its end.
-                self._thread = sync.Thread(target=self._run, name=name, daemon=True)
-                self._thread.start()
+                thread = sync.Thread(target=self._run, name=name, daemon=True)
+                thread.start()
+                self._thread = thread  # only now: if it cannot start, the next letter tries again
         self._bell.ring()
 
     def stop(self, until: float) -> None:

@@ -27,7 +27,7 @@ LONGEST_WAIT = 3600.0
 _ANSWER_BYTES = 2048
 # Statuses of 400 to 499 after which another attempt may help.
 _TEMPORARY = frozenset({408, 409, 421, 423, 425, 429})
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def check_url(value: object, *, https: bool = False) -> SplitResult:
@@ -56,7 +56,7 @@ def check_url(value: object, *, https: bool = False) -> SplitResult:
         )
     if parts.username is not None:
         raise ValueError("url must not have a user or password in it; give headers instead")
-    if https and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+    if https and parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise ValueError(f"url must be https, as it is a secret; got http://{parts.hostname}")
     return parts
 
@@ -127,7 +127,7 @@ def _connection(
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     if url.scheme == "https" and context is None:
         context = ssl.create_default_context()
-    proxy = None if proxy_bypass(host) or host in _LOOPBACK else getproxies().get(url.scheme)
+    proxy = None if proxy_bypass(host) or host in LOOPBACK else getproxies().get(url.scheme)
     if not proxy:
         if url.scheme == "https":
             return HTTPSConnection(host, url.port, timeout=timeout, context=context), target, {}

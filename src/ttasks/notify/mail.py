@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ttasks.model.checks import check_bool, check_int, check_number, check_str, wrong_value
 from ttasks.notify.channel import Channel
 from ttasks.notify.errors import NotifyError
-from ttasks.notify.http import LONGEST, check_context
+from ttasks.notify.http import LONGEST, LOOPBACK, check_context
 from ttasks.report.labels import one_line, shortened
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _LOCAL_PART = re.compile(r"[^\s\"(),:;<>@\[\\\]\x00-\x20\x7f]+")
 _NAMED = re.compile(r"([^<>]*)<([^<>]*)>")
 _DOMAIN = re.compile(r"[\w](?:[\w.-]*[\w])?|\[[0-9A-Fa-f:.]+\]")
@@ -79,7 +78,7 @@ class Mail(Channel):
         if self._port > 65_535:
             raise wrong_value("port", port, "a port, 1 to 65535")
         self._login = _check_login(username, password)
-        if self._login is not None and tls == "none" and host not in _LOOPBACK:
+        if self._login is not None and tls == "none" and host not in LOOPBACK:
             raise ValueError(f'tls="none" would send the password to {host} for all to read')
         self.attaches = check_bool("attach", attach)
         self._timeout = check_number("timeout", timeout, above=0, most=LONGEST)

@@ -17,12 +17,13 @@ from ttasks import sync
 from ttasks.engine.executor import TaskExecutor, clock_of, redactor_of
 from ttasks.errors import StoreError, text_of
 from ttasks.model.checks import check_number, wrong_type
+from ttasks.model.clock import Bell
 from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.facts import RunFacts
 from ttasks.model.policy import RetryPolicy
 from ttasks.model.run import source_of
 from ttasks.notify.addresses import ChannelLike, check_channels
-from ttasks.notify.courier import USUAL_RETRY, Bell, Courier, Letter, log
+from ttasks.notify.courier import USUAL_RETRY, Courier, Letter, log
 from ttasks.notify.delivery import new_id
 from ttasks.notify.errors import NotifyError
 from ttasks.notify.message import Message, Reason, message_of

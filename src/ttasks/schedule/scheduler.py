@@ -20,7 +20,7 @@ from ttasks.engine.executor import TaskExecutor
 from ttasks.engine.signals import Signals
 from ttasks.errors import ScheduleError, StoreError, text_of
 from ttasks.model.checks import check_bool, check_int, check_seconds, wrong_type, wrong_value
-from ttasks.model.clock import SIGNAL_SECONDS
+from ttasks.model.clock import SIGNAL_SECONDS, Bell
 from ttasks.model.context import CURRENT, current_context
 from ttasks.schedule.course import Policy
 from ttasks.schedule.job import SlotFuture
@@ -85,9 +85,8 @@ class Scheduler:
         self._executor = executor
         self._on_error = on_error
         most = check_int("max_runs", max_runs, least=1)
-        self._turns = Turns(executor, store, most, self._tell, self._ring)
-        self._bell = sync.Lock()  # released to end the wait of the thread
-        self._bell.acquire()
+        self._bell = Bell(self._clock)  # ends the wait of the thread
+        self._turns = Turns(executor, store, most, self._tell, self._bell.ring)
         self._ended = sync.Event()
         self._ended.set()
         self._is_stopping = False
@@ -343,7 +342,7 @@ class Scheduler:
         if check_bool("cancel", cancel):
             self._stop_all()
         self._is_stopping = True
-        self._ring()
+        self._bell.ring()
         thread = self._thread
         is_inside = thread is sync.current_thread() or current_context() is not None
         if wait and not is_inside:
@@ -355,7 +354,7 @@ class Scheduler:
     def _stop_all(self) -> None:
         """Stop, and cancel all runs."""
         self._is_stopping = True
-        self._ring()
+        self._bell.ring()
         self._turns.cancel()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -436,19 +435,13 @@ class Scheduler:
                 until = None if moment is None else moment / SECOND
                 if is_told:  # what is due stays due, and must not be tried without a pause
                     until = self._clock.wall() + LOOK_SECONDS
-                self._clock.wait_until_wall(self._bell, until)
+                self._bell.wait_until_wall(until)
         except BaseException as error:
             self._error = self._error or error
             _log.error("The scheduler stopped: %s", text_of(error), exc_info=error)
         finally:
             self._thread = None
             self._ended.set()
-
-    def _ring(self) -> None:
-        try:
-            self._bell.release()
-        except RuntimeError:
-            pass  # it rings already
 
     # Errors
 
@@ -460,7 +453,7 @@ class Scheduler:
             error.__cause__ = cause
             self._error = self._error or error
             self._is_stopping = True
-            self._ring()
+            self._bell.ring()
 
     def _raise_error(self) -> None:
         if self._error is not None:

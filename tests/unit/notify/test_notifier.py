@@ -596,6 +596,28 @@ def test_an_outbox_that_cannot_be_written_does_not_stop_anything(
 # --- the end ------------------------------------------------------------------------------------
 
 
+def test_a_message_without_a_thread_is_sent_with_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, refused = threading.Thread.start, threading.Event()
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("ttasks-notify-") and not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    tell = Collector()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with executor() as on, Notifier(on, [tell], [Always()]) as notifier:
+        run(on, True)
+        wait(refused)
+        run(on, True)
+        assert notifier.flush(WAIT)
+    assert len(tell.messages) == 2
+    assert "can't start new thread" in caplog.text
+
+
 def test_after_the_end_nothing_is_told() -> None:
     tell = Collector()
     with executor() as on:
