@@ -249,7 +249,11 @@ class ProcessIdentity:
     @classmethod
     def current(cls) -> ProcessIdentity:
         """This process."""
-        pid = os.getpid()
+        return cls.of(os.getpid())
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity:
+        """The process of this machine that has this pid now."""
         return cls(host_name(), _boot(), pid, _start_of(pid) or "")
 
     def liveness(self) -> Liveness:

@@ -317,6 +317,21 @@ def end_orphans(task_ids: Iterable[str]) -> int:
     tree = OrphanTree(wanted)
     with contextlib.suppress(OSError):  # no descriptor is free to look with
         tree.await_starts()
+    return _end(tree)
+
+
+def end_session(pid: int) -> int:
+    """End a process that leads a session, and all that descends from it, as `end_orphans` does.
+
+    For a program that overwrites its environment, as some servers do to show a title in ``ps``.
+
+    Returns:
+        The number of processes found.
+    """
+    return _end(Tree(pid, os.urandom(8).hex()))  # nothing has this mark
+
+
+def _end(tree: Tree) -> int:
     found = len(tree.find())
     if found:
         tree.signal(signal.SIGTERM)

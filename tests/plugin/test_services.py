@@ -230,6 +230,20 @@ def test_the_next_pytest_ends_what_a_killed_one_has_left(
     assert not list(temporary.glob("ttasks*/*"))
 
 
+def test_the_next_pytest_ends_a_server_that_has_overwritten_its_environment(
+    inner: Inner, pytester: pytest.Pytester, command: list[str]
+) -> None:
+    # As Redis does, to show a title in `ps`.
+    bare = WEB.replace("exec {sys.executable}", "exec env -i {sys.executable}")
+    process = start(pytester, command, WAITS, bare)
+    wait_for_file(pytester.path / "reached", process)
+    kill(process)
+    left = pid_of(pytester)
+    assert not gone(left)
+    inner("def test_nothing(): pass").assert_outcomes(passed=1)
+    assert gone(left)
+
+
 def test_the_next_pytest_ends_commands_of_a_killed_test(
     inner: Inner, pytester: pytest.Pytester, command: list[str]
 ) -> None:
@@ -294,8 +308,25 @@ def test_a_killed_worker_takes_its_services_with_it(
 def test_services_are_kept_until_a_signal_if_a_test_has_failed(
     pytester: pytest.Pytester, command: list[str], number: int
 ) -> None:
+    with_folder = WEB.replace("def build():", "def build(folder):").replace(
+        "    HERE =",
+        """
+    import pytest
+
+    @pytest.fixture(scope="session")
+    def folder():
+        path = HERE / "folder"
+        path.mkdir()
+        yield path
+        path.rmdir()
+
+    HERE =""",
+    )
     process = start(
-        pytester, [*command, "--ttasks-keep=failed"], "def test_it(url): assert False", WEB
+        pytester,
+        [*command, "--ttasks-keep=failed"],
+        "def test_it(url): assert 'this'==1",
+        with_folder,
     )
     lines = []
     for line in process.stdout:
@@ -305,16 +336,39 @@ def test_services_are_kept_until_a_signal_if_a_test_has_failed(
     text = "".join(lines)
     assert found is not None, text
     assert int(found[1]) == process.pid
-    assert "1 failed" in text  # after the summary
+    assert "test_it.py::test_it" in text
+    assert "AssertionError" in text
+    assert (pytester.path / "folder").is_dir()  # what the servers use is there, too
     url = re.search(r"^url = '(http://\S+)'$", text, re.MULTILINE)
     assert url is not None, text
     assert re.search(r"^  web: .*http\.server", text, re.MULTILINE)
     subprocess.run(["curl", "--fail", "--silent", url[1]], check=True, stdout=subprocess.DEVNULL)
     os.kill(process.pid, number)
-    process.communicate(timeout=30)
+    assert "= 1 failed" in process.communicate(timeout=30)[0]
     assert process.returncode == pytest.ExitCode.TESTS_FAILED
     assert gone(pid_of(pytester))
     assert (pytester.path / "last").exists()
+    assert not (pytester.path / "folder").exists()
+
+
+def test_a_graph_for_one_test_is_kept_until_all_tests_have_run(
+    pytester: pytest.Pytester, command: list[str]
+) -> None:
+    own = WEB.replace("graph_fixture(build)", 'graph_fixture(build, scope="function")')
+    tests = "def test_one(url): assert False\ndef test_two(url): open('two', 'w')"
+    process = start(pytester, [*command, "--ttasks-keep=failed"], tests, own)
+    servers = 0
+    for line in process.stdout:
+        servers += line.startswith("  web: ")
+        if line.startswith("Press Ctrl-C"):
+            break
+    assert (pytester.path / "two").exists()
+    assert not gone(pid_of(pytester))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == pytest.ExitCode.TESTS_FAILED
+    assert servers == 2
+    assert gone(pid_of(pytester))
 
 
 def test_nothing_is_kept_if_all_tests_pass(inner: Inner, pytester: pytest.Pytester) -> None:

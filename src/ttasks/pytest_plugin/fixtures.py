@@ -135,9 +135,9 @@ def _own(
     logs = request.getfixturevalue("tmp_path_factory").mktemp("ttasks-logs")
     graph, value = factory()
     with _told(request):
-        live = plugin.begin(graph, executor, logs)
+        live = plugin.begin(graph, executor, logs, f"{request.fixturename} = {value!r}")
     yield value
-    problem = plugin.finish(live, request, value)
+    problem = plugin.finish(live, request)
     if problem is not None:
         pytest.fail(f"the graph of fixture {request.fixturename!r}: {problem}", pytrace=False)
 
@@ -160,7 +160,7 @@ def _shared(
                 f"{factory.name} must return its graph and a value: with share='run' other "
                 "processes use the graph too, and get only the value"
             )
-        return plugin.begin(graph, executor, logs), value
+        return plugin.begin(graph, executor, logs, f"{request.fixturename} = {value!r}"), value
 
     with _told(request):
         value, logs = membership.share(f"{request.fixturename}-{factory.name}", begin)

@@ -9,7 +9,6 @@ from ttasks import sync
 from ttasks.console.logfiles import LogFiles
 from ttasks.errors import GraphFailedError
 from ttasks.model.context import current_context
-from ttasks.model.event import TaskEventType
 from ttasks.model.policy import DependencyPolicy
 from ttasks.model.task import Task
 from ttasks.pytest_plugin.roster import Roster
@@ -92,7 +91,7 @@ class LiveGraph:
     def _begin(self) -> None:
         graph, events = self.graph, self._executor.events
         graph.validate()
-        events.subscribe(self._roster, types=TaskEventType.STARTED)
+        events.subscribe(self._roster, types=Roster.TYPES)
         events.subscribe(LogFiles(self.logs), types=LogFiles.TYPES)
         before = [task for task in graph if not graph.is_finally(task)]
         tests = Task.python(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,6 @@ from pytest_ttasks.folders import home_of
 from ttasks import sync
 from ttasks.console.logfiles import LogFiles
 from ttasks.engine.executor import TaskExecutor
-from ttasks.model.event import TaskEventType
 from ttasks.model.graph import TaskGraph
 from ttasks.model.store import Store
 from ttasks.pytest_plugin.leaks import Leaks
@@ -39,8 +37,9 @@ class Plugin:
         self._config = config
         self._home = own_folder(home_of(config))
         self._rosters = self._home / "rosters"
-        self._graphs: list[LiveGraph] = []
-        self._kept: list[str] = []
+        self._graphs: dict[LiveGraph, str] = {}  # and what tests get of each
+        self._keeps = False  # True once a graph is to be kept
+        self._has_waited = False
         self._membership: Membership | None = None
         self.logs = TestLogs()
         self.leaks = Leaks()
@@ -57,7 +56,7 @@ class Plugin:
         """
         executor, roster = TaskExecutor(store), Roster(self._rosters)
         logs = ServiceLogs(self.logs, make_folder)
-        executor.events.subscribe(roster, types=TaskEventType.STARTED)
+        executor.events.subscribe(roster, types=Roster.TYPES)
         executor.events.subscribe(logs, types=LogFiles.TYPES)
         try:
             yield executor
@@ -67,9 +66,15 @@ class Plugin:
             logs.forget()
 
     def begin(
-        self, graph: TaskGraph, make_executor: Callable[[], TaskExecutor], logs: Path
+        self, graph: TaskGraph, make_executor: Callable[[], TaskExecutor], logs: Path, what: str
     ) -> LiveGraph:
         """Run a graph up to the tests.
+
+        Args:
+            graph: the graph.
+            make_executor: makes its executor.
+            logs: folder for what its tasks print.
+            what: the fixture and its value, for people.
 
         Raises:
             SetUpFailed, GraphError: see `LiveGraph.start`.
@@ -78,15 +83,18 @@ class Plugin:
         self.logs.watch(logs)
         live = LiveGraph(graph, make_executor(), Roster(self._rosters), logs)
         live.start()
-        self._graphs.append(live)
+        self._graphs[live] = what
         return live
 
-    def finish(self, live: LiveGraph, request: pytest.FixtureRequest, value: Any) -> str | None:
+    def finish(self, live: LiveGraph, request: pytest.FixtureRequest) -> str | None:
         """End a graph after its tests, or keep it; return what went wrong in it."""
         if self._config.option.ttasks_keep == "failed" and request.session.testsfailed:
-            self._kept += _how_to_reach(live, f"{request.fixturename} = {value!r}")
-            return None
-        self._graphs.remove(live)
+            self._keeps = True
+            if request.scope != "session":  # other tests follow
+                return None
+            # Now, as the fixtures that the graph uses, such as its folders, are still there.
+            self._keep()
+        del self._graphs[live]
         return live.stop()
 
     # Other processes of pytest
@@ -109,11 +117,10 @@ class Plugin:
     def close(self) -> None:
         """End what is left; first wait for Ctrl-C if something is to be kept. Idempotent."""
         try:
-            if self._kept:
-                self._wait_for_signal()
+            self._keep()
         finally:
             while self._graphs:
-                self._graphs.pop().stop()
+                self._graphs.popitem()[0].stop()
             if self._membership is not None:
                 self._membership.leave()
             self.sweep()  # what a killed worker has left
@@ -121,29 +128,37 @@ class Plugin:
                 with suppress(OSError):  # another process uses it
                     folder.rmdir()
 
-    def _wait_for_signal(self) -> None:
-        """Say what is kept, and wait for SIGINT or SIGTERM."""
+    def _keep(self) -> None:
+        """Say what is kept, and wait for SIGINT or SIGTERM; once, and only if a test has failed."""
+        if not (self._keeps and self._graphs) or self._has_waited:
+            return
+        self._has_waited = True
         over = sync.Event()
         numbers = (signal.SIGINT, signal.SIGTERM)
         before = [signal.signal(number, lambda *_: over.set()) for number in numbers]
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
         try:
-            reporter = self._config.pluginmanager.get_plugin("terminalreporter")
-            if reporter is not None:
-                reporter.section("ttasks: kept up because a test has failed")
-                for line in self._kept:
-                    reporter.write_line(line)
-                reporter.write_line(f"Press Ctrl-C to end it, or: kill {os.getpid()}")
-                reporter.flush()
+            with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+                self._tell()
             while not over.wait(0.1):  # in slices: a signal just before a wait does not end it
                 pass
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
 
-
-def _how_to_reach(live: LiveGraph, what: str) -> list[str]:
-    """Lines that tell of what runs in a graph."""
-    lines = [what]
-    for task in live.running():
-        lines += [f"  {task.title}: {task.payload}"]
-    return [*lines, f"  logs: {live.logs}"]
+    def _tell(self) -> None:
+        """Write which tests have failed, and what is kept."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None:
+            return
+        reporter.write_line("")
+        reporter.section("ttasks: kept up because a test has failed")
+        for report in (*reporter.stats.get("failed", ()), *reporter.stats.get("error", ())):
+            reporter.write_line(f"{report.nodeid}\n{report.longreprtext}\n")
+        for live, what in self._graphs.items():
+            reporter.write_line(what)
+            for task in live.running():
+                reporter.write_line(f"  {task.title}: {task.payload}")
+            reporter.write_line(f"  logs: {live.logs}")
+        reporter.write_line(f"Press Ctrl-C to end it, or: kill {os.getpid()}")
+        reporter.flush()

@@ -1,7 +1,9 @@
 """Rosters: the tasks that a process has started, in files that outlive it.
 
 A pytest that is killed leaves its commands running. They carry the ids of their tasks as marks (see
-`ttasks.trees`), so the next pytest needs only these ids to find and end them.
+`ttasks.trees`), so the next pytest needs only these ids to find and end them. A server may
+overwrite its environment, and with it the mark; so a roster also has the commands that run whenever
+a service is ready.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ttasks import sync
-from ttasks.model.event import TaskEvent
+from ttasks.model.event import TaskEvent, TaskEventType
 from ttasks.model.ids import new_id
-from ttasks.processes import Liveness, ProcessIdentity
-from ttasks.trees import end_orphans
+from ttasks.processes import Liveness, ProcessIdentity, this_system
+from ttasks.trees import end_orphans, end_session
 
 
 def own_folder(path: Path) -> Path:
@@ -63,8 +65,10 @@ def identity_of(text: str) -> ProcessIdentity | None:
 class Roster:
     """A subscriber that writes the ids of tasks to a file before they start. Thread-safe.
 
-    The file is made when the first task starts.
+    The file is made when the first task starts. Subscribe it to `TYPES`.
     """
+
+    TYPES = (TaskEventType.STARTED, TaskEventType.READY)
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -74,8 +78,11 @@ class Roster:
         self._is_over = False
 
     def __call__(self, event: TaskEvent) -> None:
-        """Take an event STARTED."""
-        line = f"{event.task_id}\n".encode()
+        """Take an event STARTED or READY."""
+        if event.type is TaskEventType.STARTED:
+            line = f"{event.task_id}\n".encode()
+        else:
+            line = "".join(f"{identity_text(child)}\n" for child in _children()).encode()
         with self._lock:
             if self._is_over:
                 return
@@ -105,6 +112,15 @@ class Roster:
             path.unlink(missing_ok=True)
 
 
+def _children() -> list[ProcessIdentity]:
+    """The children of this process that lead a session, as commands do."""
+    me = os.getpid()
+    rows = this_system().scan()
+    return [
+        ProcessIdentity.of(row.pid) for row in rows if (row.parent, row.session) == (me, row.pid)
+    ]
+
+
 def sweep(folder: Path) -> int:
     """End what processes that are gone have left running, and remove their rosters.
 
@@ -121,6 +137,10 @@ def sweep(folder: Path) -> int:
             owner = identity_of(head)
             # A file without a whole first line has no ids: it was killed while it wrote that.
             if owner is None or owner.liveness() is Liveness.GONE:
-                found += end_orphans(rest.split())
+                lines = rest.splitlines()
+                found += end_orphans(line for line in lines if not line.startswith("{"))
+                for server in filter(None, map(identity_of, lines)):
+                    if server.liveness() is Liveness.ALIVE:
+                        found += end_session(server.pid)
                 path.unlink(missing_ok=True)
     return found
