@@ -164,12 +164,14 @@ def test_a_service_of_one_test_has_a_section_too(inner: Inner) -> None:
 def test_a_service_that_dies_meanwhile_is_an_error_at_the_end(inner: Inner) -> None:
     result = inner(
         """
-        import os, signal
+        import os, signal, time
 
-        def test_it(url):
+        def test_it(web):
             os.kill(int(open("pid").read()), signal.SIGKILL)
+            while not web.is_terminal:
+                time.sleep(0.01)
         """,
-        conftest=WEB,
+        conftest=WEB.replace("graph, url", "graph, web").replace("url = graph_", "web = graph_"),
     )
     assert result.parseoutcomes()["errors"] == 1
     result.stdout.fnmatch_lines(["*ERROR at teardown of test_it*", "*web*"])

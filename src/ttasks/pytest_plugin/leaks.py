@@ -175,11 +175,11 @@ class Leaks:
             yield
             return
         before = self._now()
-        self._makers.is_paused = True
+        was_paused, self._makers.is_paused = self._makers.is_paused, True
         try:
             yield
         finally:
-            self._makers.is_paused = False
+            self._makers.is_paused = was_paused  # one fixture may be set up within another
             self._before |= _without(self._now(), before)
 
     def end(self) -> list[str]:
