@@ -117,3 +117,31 @@ def test_the_real_command_runs_again_for_a_change_made_while_it_ran(folder: Any)
     assert "ttasks: changed: source" in err
     assert (folder.path / ".ttasks" / "cleaned").exists()
     assert out.count("clean") >= 2
+
+
+def test_only_tasks_whose_inputs_have_changed_run_again(folder: Any) -> None:
+    gate = folder.path / ".ttasks" / "go"  # where changes do not matter
+    gate.parent.mkdir()
+    os.mkfifo(gate)
+    folder.write(
+        "prog.py",
+        """
+        from ttasks import Task, TaskGraph
+        graph = TaskGraph("watched")
+        for name in ("left", "right"):
+            graph.add(Task.bash(f"echo {name} $(cat {name}.in) > .ttasks/go", title=name, key=name,
+                                reuse=True, inputs=f"{name}.in"))
+        """,
+    )
+    for name in ("left", "right"):
+        folder.write(f"{name}.in", "one")
+    process = folder.start("run", "prog.py", "--watch", "--jobs", "1", "--console", "stream")
+    assert gate.read_text() == "left one\n"
+    assert gate.read_text() == "right one\n"
+    folder.write("right.in", "two")
+    assert gate.read_text() == "right two\n"  # a task that nobody reads from would never end
+    lines = iter(process.stdout.readline, "")
+    assert any("1 succeeded, 1 reused" in line for line in lines)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
