@@ -14,7 +14,7 @@ clocks change is a promise of this library:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any
@@ -45,6 +45,7 @@ _SHORT = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
+_KEPT_DAYS = 16
 _ANY = datetime(2000, 1, 1)  # noqa: DTZ001, since only the fields are read
 
 
@@ -66,6 +67,7 @@ class CronTimes:
         self._fields = fields = _read(expression)
         self._minutes = sorted(fields.minutes)
         self._hours = sorted(fields.hours)
+        self._days: dict[date, list[datetime]] = {}  # the moments of some; see `_of_day`
         minute, hour = _SHORT.get(expression.strip().lower(), expression).split()[:2]
         self._is_fixed = not (minute.startswith("*") or hour.startswith("*"))
         if self._next_day(date(2000, 1, 1)) is None:
@@ -82,7 +84,10 @@ class CronTimes:
         # The clocks change near one of them, so look at whole days.
         day: date | None = local.date() - _DAY
         while day is not None:
-            nearby = [one for one in self._of_days(day) if one > moment]
+            nearby = []
+            for one in (day, day + _DAY, day + 2 * _DAY):
+                moments = self._of_day(one)
+                nearby += moments[bisect_right(moments, moment) :][:1]
             if nearby:
                 return min(nearby)
             day = self._next_day(day + _DAY)
@@ -118,13 +123,19 @@ class CronTimes:
     def _is_odd(self, day: date) -> bool:
         return _is_odd(self.zone, day)
 
-    def _of_days(self, day: date) -> Iterator[datetime]:
-        """The moments of three days from this one on, in no order."""
-        for one in (day, day + _DAY, day + 2 * _DAY):
-            if one.month in self._fields.months and self._fields.match_day(one):
+    def _of_day(self, day: date) -> list[datetime]:
+        """The moments of a day, in their order."""
+        found = self._days.get(day)
+        if found is None:
+            found = []
+            if day.month in self._fields.months and self._fields.match_day(day):
                 for hour in self._hours:
                     for minute in self._minutes:
-                        yield from self._meant(datetime.combine(one, time(hour, minute)))
+                        found += self._meant(datetime.combine(day, time(hour, minute)))
+            if len(self._days) >= _KEPT_DAYS:
+                self._days.clear()
+            self._days[day] = found = sorted(found)
+        return found
 
     def _meant(self, local: datetime) -> list[datetime]:
         """The moments at which a time of the clock on the wall happens, in UTC."""
