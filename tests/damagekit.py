@@ -15,7 +15,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -335,7 +335,8 @@ def swap_rows(path: Path, chosen: random.Random) -> str:
         for place, source in ((one, other), (other, one)):
             values = dict(zip(names, rows[source], strict=True))
             text = f"UPDATE {table} SET {', '.join(f'{name}=?' for name in some)} WHERE {key}=?"
-            connection.execute(text, (*(values[name] for name in some), place))
+            with suppress(sqlite3.IntegrityError):  # so are the slots of a schedule
+                connection.execute(text, (*(values[name] for name in some), place))
     return f"rows {one} and {other} of {table}: {some}"
 
 

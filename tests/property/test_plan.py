@@ -464,7 +464,8 @@ class Driver:
         assert ended == self.ended.get(node)
         if node in self.could_run:
             because = plan.unlocked_by[node]
-            if started is None and (node in self.oracle.decided or node in self.oracle.ended):
+            told = self.oracle.decided.keys() | self.oracle.ended.keys() | self.was_decided
+            if started is None and node in told:
                 because = self.could_run[node][1]  # now it says who decided that it does not run
             assert (ready, because) == self.could_run[node]
             moments = [moment for moment in (ready, started, ended) if moment is not None]

@@ -571,7 +571,9 @@ class Plan:
 
     def _is_fresh(self, node: int) -> bool:
         """True for a READY node that has not been taken, or decided, before."""
-        return self.started[node] is None and self.ready[node] is not None
+        waits = self.waits.get(node, ())
+        was_put_aside = any(what in ("retry", "duplicate") for _, what, _ in waits)
+        return self.started[node] is None and not was_put_aside
 
     def _lose(self, node: int, outcome: TaskStatus, decisions: list[Decision]) -> None:
         """A service that was ready has ended: decide what of those after it does not run.
