@@ -31,7 +31,7 @@ from ttasks.model.topology import topology
 
 GRAPHS = 3_000
 PARTS = 4
-CAMPAIGN = {"full": 100_000}.get(os.environ.get("TTASKS_CAMPAIGN", ""), 12_000)
+CAMPAIGN = {"full": 100_000}.get(os.environ.get("TTASKS_CAMPAIGN", ""), 3_000)
 
 POLICIES = list(DependencyPolicy)
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

@@ -93,17 +93,29 @@ class Courier:
     def __len__(self) -> int:
         return len(self._letters)
 
+    def begin(self) -> None:
+        """Start the thread now, since none can be started while the interpreter exits.
+
+        Raises:
+            RuntimeError: it cannot be started.
+        """
+        with self._lock:
+            self._start()
+
     def add(self, letter: Letter) -> None:
         """Send a letter when it is due."""
         with self._lock:
             self._letters.append(letter)
-            if self._thread is None:
-                name = f"ttasks-notify-{self.channel.name}"
-                # A daemon: a channel that hangs must not keep the interpreter from its end.
-                thread = sync.Thread(target=self._run, name=name, daemon=True)
-                thread.start()
-                self._thread = thread  # only now: if it cannot start, the next letter tries again
+            self._start()
         self._bell.ring()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            name = f"ttasks-notify-{self.channel.name}"
+            # A daemon: a channel that hangs must not keep the interpreter from its end.
+            thread = sync.Thread(target=self._run, name=name, daemon=True)
+            thread.start()
+            self._thread = thread  # only now: if it cannot start, the next letter tries again
 
     def stop(self, until: float) -> None:
         """Try nothing that is due after that moment, and end the thread when nothing is left."""

@@ -6,6 +6,7 @@ import atexit
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic, time_ns
@@ -157,6 +158,9 @@ class Notifier:
                 rows = {row.channel: row for row in added}
             except Exception as error:
                 log.warning("the outbox cannot be written, messages may be lost: %s", error)
+        for courier in self._couriers.values():
+            with suppress(RuntimeError):  # `Courier.add` tries again
+                courier.begin()
         with self._changed:
             self._under_way += 1
         self._ended.append(_Told(run, message_id, now, rows))
